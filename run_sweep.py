@@ -1,0 +1,162 @@
+"""Run a sweep: ``python run_sweep.py sweeps/ablation.yaml``. Parse, resolve, print the plan, hand over, print the table."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from analysis.tables import load_paper_table, write_tables
+from vididi.cli import overrides
+from vididi.errors import ConfigError, VididiError
+from vididi.sweep import Cell, Sweep, expand, load_sweep
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="run_sweep.py", description="Run the cells of a sweep file that are not finished yet, and print its table.")
+    parser.add_argument("spec", type=Path, metavar="SWEEP.yaml")
+    parser.add_argument("--dry-run", action="store_true", help="print the cells and stop")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a configuration value in every cell")
+    parser.add_argument("--only", action="append", default=[], metavar="ARM", help="only this arm; may be given again")
+    parser.add_argument("--seeds", default="", metavar="0,1,2", help="these seeds instead of the file's")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs); storage that all nodes share")
+    parser.add_argument("--shards", type=Path, metavar="DIR", help="prepared data (default: prepared once into the cache)")
+    parser.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster, or 'auto'; default: this machine alone")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 all cells finished, 1 some failed or are unfinished, 2 the sweep cannot be run as written."""
+    arguments = parse_arguments(argv)
+    console = Console(soft_wrap=True)
+    try:
+        return run(arguments, console)
+    except VididiError as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
+        return 2
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    sweep = load_sweep(arguments.spec)
+    paper = load_paper_table(sweep.table) if sweep.table else None
+    cells = expand(sweep, overrides(arguments.set), arguments.only, parse_seeds(arguments.seeds))
+    from vididi.experiment import ensure_prepared, resolve  # imports torch, so not before the file is known to be good
+
+    cells = [replace(cell, config=resolve(cell.config)) for cell in cells]
+    if arguments.dry_run:
+        print_cells(console, cells)
+        return 0
+    from vididi.screen import PrepareBar
+
+    shards = ensure_prepared(one_data_set(cells), arguments.shards and arguments.shards.resolve(), PrepareBar(console, "preparing videos"))
+    m = shards.manifest
+    console.print(f"data: {m.videos['train']} training and {m.videos['test']} test videos, {len(m.classes)} classes, {m.rejects} rejected, in {shards.root}")
+    runs = (arguments.runs / sweep.name).resolve()
+    status = run_cells(sweep, cells, shards, runs, arguments.address, console)
+    if paper:
+        folders = [folder for cell in cells if (folder := cell.find_folder(runs, m.checksum)).is_dir()]
+        console.print("\n" + write_tables(paper, folders, runs), markup=False, highlight=False)
+    console.print(f"\nTensorBoard:  tensorboard --logdir {shlex.quote(str(runs))}", highlight=False)
+    return status
+
+
+def parse_seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(seed) for seed in text.split(",") if seed.strip()]
+    except ValueError:
+        raise ConfigError(f"--seeds {text}: must be whole numbers with commas between, as in --seeds 0,1,2") from None
+    if any(seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"--seeds {text}: seeds must be 0 or more, each given once")
+    return seeds
+
+
+def one_data_set(cells: list[Cell]) -> Any:
+    first = cells[0].config
+    for cell in cells:
+        if (cell.config.data, cell.config.prepare) != (first.data, first.prepare):
+            raise ConfigError(f"arm {cell.arm!r}: data and prepare must be the same in all cells of a sweep")
+    return first
+
+
+def print_cells(console: Console, cells: list[Cell]) -> None:
+    for cell in cells:
+        r, c = cell.resources, cell.config
+        s = c.schedule
+        schedule = f"order {s.order}" + (f", {s.selection}" if s.selection else "") + (f", {s.mix}" if s.mix else "") + (", reverse" if s.reverse else "")
+        console.print(
+            f"{cell.title}: {cell.label}; {schedule}; {c.objective.name}, {c.backbone.name}, {c.optimiser.name}, {c.training.epochs} epochs "
+            f"of batch {c.training.batch_size}; {r.workers} x ({r.cpus_per_worker} CPUs, {r.gpus_per_worker:g} GPUs)",
+            markup=False,
+            highlight=False,
+        )
+    console.print(f"{len(cells)} cells", highlight=False)
+
+
+@dataclass
+class ScreenWatcher:
+    """Passes the cluster's events to the screen."""
+
+    screen: Any
+
+    def started(self, job: Any) -> None:
+        self.screen.start(job.cell.title)
+
+    def reported(self, job: Any, metrics: dict[str, Any]) -> None:
+        self.screen.report(job.cell.title, metrics)
+
+    def ended(self, job: Any, failures: int) -> None:
+        result = read_result(job.folder)
+        note = f", restarted {failures} times" if failures else ""
+        self.screen.end(job.cell.title, "finished" if result else "failed", result, note)
+
+    def waiting(self, seconds: float, needs: str) -> None:
+        self.screen.say(f"no cell could start for {seconds:.0f} s: each needs {needs}, and the cluster has not got that free")
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    from vididi.training.run_folder import RunFolder
+
+    return RunFolder(folder).result
+
+
+def run_cells(sweep: Sweep, cells: list[Cell], shards: Any, runs: Path, address: str | None, console: Console) -> int:
+    from vididi.cluster.tune import Job, run_jobs
+    from vididi.screen import SweepScreen
+
+    runs.mkdir(parents=True, exist_ok=True)
+    checksum = shards.manifest.checksum
+    screen = SweepScreen(console)
+    jobs: dict[Path, Job] = {}
+    for cell in cells:
+        folder = cell.find_folder(runs, checksum)
+        result = read_result(folder)
+        screen.add(cell.title, "finished" if result else "waiting", cell.config.training.epochs, result)
+        if not result and folder not in jobs:  # two arms may be the same cell; it runs once
+            jobs[folder] = Job(cell, folder, cell.describe(sweep.name))
+    done = len(cells) - len(jobs)
+    console.print(f"sweep {sweep.name}: {len(cells)} cells, {done} finished before, {len(jobs)} to run, in {runs}", highlight=False)
+    if jobs:
+        with screen:
+            run_jobs(list(jobs.values()), shards, runs, ScreenWatcher(screen), address)  # type: ignore[arg-type]
+    return report_unfinished(jobs, console)
+
+
+def report_unfinished(jobs: dict[Path, Any], console: Console) -> int:
+    status = 0
+    for folder, job in jobs.items():
+        if read_result(folder):
+            continue
+        status = 1
+        error = folder / "error.txt"
+        reason = "\n    ".join(error.read_text().strip().splitlines()[-3:]) if error.is_file() else "stopped; run the same command again to go on"
+        console.print(f"not finished: {job.cell.title}: {reason}\n    in {folder}", markup=False, highlight=False)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

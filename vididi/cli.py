@@ -1,0 +1,104 @@
+"""The ``vididi`` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from vididi.config import build_config, flatten, nest, parse_value, read_yaml
+from vididi.errors import ConfigError, VididiError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 1 the run failed, 2 it cannot be run as written."""
+    parser = argparse.ArgumentParser(prog="vididi", description="Self-supervised video pretraining with temporal derivatives.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_prepare(commands.add_parser("prepare", help="decode videos once, into Parquet shards"))
+    _add_pretrain(commands.add_parser("pretrain", help="one run of a configuration, without a sweep and without Ray"))
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except VididiError as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
+        return 2 if isinstance(error, ConfigError) else 1
+
+
+def _add_prepare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help="motion, or folder (a folder of class folders)")
+    parser.add_argument("--videos", type=Path, metavar="DIR", help="where the videos are, for sources that read files")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the shards go")
+    parser.add_argument("--short-side", type=int, default=150, help="pixels (default: 150)")
+    parser.add_argument("--quality", type=int, default=95, help="JPEG quality (default: 95)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an option of the source, such as seed=1")
+    parser.add_argument("--strict", action="store_true", help="exit with an error if any video was rejected")
+    parser.set_defaults(run=prepare)
+
+
+def _add_pretrain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run folder; a half-done run there goes on")
+    parser.add_argument("--shards", type=Path, metavar="DIR", help="prepared data (default: prepared once into the cache)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a configuration value")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.set_defaults(run=pretrain)
+
+
+def overrides(texts: list[str]) -> dict[str, Any]:
+    """KEY=VALUE arguments as values by dotted key."""
+    values = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text}: must be KEY=VALUE, as in --set training.epochs=12")
+        values[name.strip()] = parse_value(value)
+    return values
+
+
+def prepare(arguments: argparse.Namespace) -> int:
+    from vididi.experiment import ensure_prepared, resolve
+    from vididi.screen import PrepareBar
+
+    console = Console(soft_wrap=True)
+    options = overrides(arguments.set) | ({"videos": str(arguments.videos)} if arguments.videos else {})
+    values = {
+        "data": {"name": arguments.source, **options},
+        "prepare": {"short_side": arguments.short_side, "quality": arguments.quality},
+    }
+    config = resolve(build_config(values, "vididi prepare"))
+    shards = ensure_prepared(config, arguments.out.resolve(), PrepareBar(console, "preparing videos"))
+    m = shards.manifest
+    console.print(f"{m.videos['train']} training and {m.videos['test']} test videos, {len(m.classes)} classes, {m.frames} frames, in {shards.root}")
+    if m.rejects:
+        console.print(f"{m.rejects} videos rejected; {shards.root / 'rejects.csv'} says why", highlight=False)
+    return int(arguments.strict and m.rejects > 0)
+
+
+def pretrain(arguments: argparse.Namespace) -> int:
+    values = flatten(read_yaml(arguments.config)) | flatten(overrides(arguments.set))
+    config = build_config(nest(values), str(arguments.config))
+    from vididi.data.stream import local_stream
+    from vididi.experiment import ensure_prepared, resolve, run_cell
+    from vididi.screen import PrepareBar
+    from vididi.training.context import barrier, local_context
+
+    config = resolve(config)
+    shards_folder = arguments.shards.resolve() if arguments.shards else None
+    with local_context(arguments.device) as context:
+        if context.rank == 0:
+            shards = ensure_prepared(config, shards_folder, PrepareBar(Console(stderr=True), "preparing videos"))
+        barrier(context)
+        if context.rank > 0:  # by now there is nothing left to prepare
+            shards = ensure_prepared(config, shards_folder)
+        cell = {"sweep": None, "arm": arguments.out.name, "label": arguments.out.name, "axes": {}, "seed": config.training.seed}
+        result = run_cell(config, cell, arguments.out.resolve(), shards, local_stream(shards), context)
+        if context.rank == 0:
+            print(f"finished: {arguments.out} in {result['seconds']:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

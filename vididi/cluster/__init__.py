@@ -1,0 +1,1 @@
+"""The only rooms that import Ray: streams (Ray Data), distributed training (Ray Train), sweeps (Ray Tune)."""

@@ -1,0 +1,62 @@
+"""How many cells fit at a time, and a clear error when not even one does. Pure arithmetic, no Ray.
+
+Every worker opens its own stream, and a stream wants one whole CPU beside the trainers or it can wait for ever, so a
+worker counts cpus_per_worker + 1. On one machine those extra CPUs are declared to Ray beyond the physical ones: reading
+shards is light work, and what must never happen is that trainers take every slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from vididi.errors import ResourceError
+from vididi.sweep import Resources
+
+STREAM_CPUS = 1
+
+
+def trainer_cpus(resources: Resources) -> int:
+    """CPUs that train, of one cell."""
+    return resources.workers * resources.cpus_per_worker
+
+
+def declared_cpus(resources: Resources) -> int:
+    """CPUs that one cell takes of Ray's count: trainers and streams."""
+    return trainer_cpus(resources) + resources.workers * STREAM_CPUS
+
+
+def local_concurrency(resources: Resources, cores: int, gpus: float) -> int:
+    """Cells at a time on a machine that Ray has to itself.
+
+    Raises:
+        ResourceError: one cell needs more than the machine has.
+    """
+    return _fit(resources, {"CPU": cores, "GPU": gpus}, trainer_cpus(resources), "this machine")
+
+
+def cluster_concurrency(resources: Resources, total: Mapping[str, float]) -> int:
+    """Cells at a time on a running cluster with ``total`` resources.
+
+    Raises:
+        ResourceError: one cell needs more than the cluster has.
+    """
+    return _fit(resources, total, declared_cpus(resources), "the cluster")
+
+
+def _fit(resources: Resources, total: Mapping[str, float], cpus: int, where: str) -> int:
+    needs = {"CPU": float(cpus), "GPU": resources.workers * resources.gpus_per_worker}
+    for kind, need in needs.items():
+        have = total.get(kind, 0)
+        if need > have:
+            each = resources.cpus_per_worker if kind == "CPU" else resources.gpus_per_worker
+            raise ResourceError(
+                f"resources: a cell of {resources.workers} workers with {each:g} {kind}s each needs {need:g} {kind}s, "
+                f"but {where} has {have:g}; lower resources.workers or resources.{kind.lower()}s_per_worker"
+            )
+    fits = min(int(total.get(kind, 0) / need + 1e-9) for kind, need in needs.items() if need > 0)
+    return min(fits, resources.concurrency) if resources.concurrency else fits
+
+
+def cpus_to_declare(groups: Iterable[tuple[Resources, int]]) -> int:
+    """CPUs to declare to a Ray of our own for groups of (resources, cells at a time) that run one after another."""
+    return max(declared_cpus(resources) * concurrency for resources, concurrency in groups)

@@ -1,0 +1,72 @@
+"""One cell over several workers, by Ray Train's TorchTrainer. The loop inside is the one that runs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from vididi.cluster.stream import ray_stream
+from vididi.config import Config
+from vididi.data.shards import ShardSet
+from vididi.errors import VididiError
+from vididi.experiment import run_cell
+from vididi.sweep import Resources
+from vididi.training.context import Metrics
+from vididi.training.run_folder import RunFolder
+
+
+class TrainContext:
+    """A worker of a TorchTrainer."""
+
+    def __init__(self) -> None:
+        context = ray.train.get_context()
+        self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
+        self.device: torch.device = get_device()
+
+    def report(self, metrics: Metrics) -> None:
+        ray.train.report(dict(metrics))
+
+
+def _worker(job: Mapping[str, Any]) -> None:
+    context = TrainContext()
+    try:
+        shards = ShardSet.open(Path(job["shards"]))
+        run_cell(Config.model_validate(job["config"]), job["cell"], Path(job["folder"]), shards, ray_stream(shards), context)
+    except VididiError as error:
+        # All workers raise it alike and would again, so it must not count as a failure that is worth a restart.
+        if context.rank == 0:
+            RunFolder(Path(job["folder"])).save_error(f"{error}\n")
+
+
+def train_distributed(job: Mapping[str, Any], resources: Resources, callbacks: list[Any]) -> None:
+    """Run one cell over ``resources.workers`` workers and wait for it.
+
+    Args:
+        job: config, cell, folder, shards; plain values with absolute paths.
+
+    Raises:
+        ray.train.TrainingFailedError: a worker raised, or died more often than allowed.
+    """
+    gpu = resources.gpus_per_worker > 0
+    needs = {"CPU": float(resources.cpus_per_worker)} | ({"GPU": resources.gpus_per_worker} if gpu else {})
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config=dict(job),
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        scaling_config=ScalingConfig(num_workers=resources.workers, use_gpu=gpu, resources_per_worker=needs),
+        run_config=RunConfig(
+            name=Path(job["folder"]).name,
+            storage_path=str(Path(job["folder"]).parent / ".train"),
+            # A worker or node that dies is replaced and the cell goes on from its checkpoint. Trying for ever to place a
+            # group that does not fit would look like a hang.
+            failure_config=FailureConfig(max_failures=resources.max_failures, controller_failure_limit=3),
+            callbacks=callbacks,
+        ),
+    )
+    trainer.fit()

@@ -1,0 +1,262 @@
+"""A sweep's cells over Ray Tune. What counts as the result are the run folders; Tune only decides what runs when.
+
+Cells of one worker run directly in a Tune trial process that is reused from cell to cell (0.6 s a cell, where a
+TorchTrainer costs 10); cells of more run under Ray Train. Both run vididi.experiment.run_cell.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+# Read when Ray is imported. Loggers: the run folders have our own. Usage reports: nothing leaves the cluster unasked.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+
+import ray
+import torch
+from ray import tune
+from ray.tune.experiment import Trial
+
+from vididi.cluster.resources import cluster_concurrency, cpus_to_declare, local_concurrency
+from vididi.cluster.stream import ray_stream
+from vididi.cluster.train import train_distributed
+from vididi.config import Config
+from vididi.data.shards import ShardSet
+from vididi.errors import ResourceError, VididiError
+from vididi.experiment import run_cell
+from vididi.sweep import Cell, Resources
+from vididi.training.context import Metrics
+from vididi.training.run_folder import RunFolder
+
+OBJECT_STORE_BYTES = 1 << 30  # of a Ray of our own: encoded frames in flight, no more
+DRIVER_CPUS = 0.01
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell, where its run folder is, and what that folder remembers of the sweep."""
+
+    cell: Cell
+    folder: Path
+    record: dict[str, Any]
+
+    def values(self, shards: Path) -> dict[str, Any]:
+        """Plain values for another process."""
+        return {"config": self.cell.config.to_dict(), "cell": self.record, "folder": str(self.folder), "shards": str(shards)}
+
+
+class Watcher:
+    """Is told what happens to the cells. The screen of run_sweep.py is one."""
+
+    def started(self, job: Job) -> None: ...
+
+    def reported(self, job: Job, metrics: dict[str, Any]) -> None: ...
+
+    def ended(self, job: Job, failures: int) -> None: ...
+
+    def waiting(self, seconds: float, needs: str) -> None: ...
+
+
+class TuneContext:
+    """One worker alone, in a Tune trial."""
+
+    rank, world_size = 0, 1
+
+    def __init__(self, gpu: bool) -> None:
+        self.device = torch.device("cuda:0" if gpu else "cpu")
+
+    def report(self, metrics: Metrics) -> None:
+        tune.report(dict(metrics))
+
+
+def run_jobs(jobs: Sequence[Job], shards: ShardSet, runs: Path, watcher: Watcher, address: str | None = None) -> None:
+    """Run every job to its end; what became of each is in its run folder.
+
+    Args:
+        address: of a running cluster (``auto`` for the one this node belongs to); without it Ray starts on this machine
+            alone and is stopped at the end.
+
+    Raises:
+        ResourceError: a cell needs more than there is, or no cell could start for ``resources.wait_s``.
+    """
+    groups = [list(group) for _, group in groupby(sorted(jobs, key=_group_key), key=_group_key)]
+    with _ray(groups, address) as concurrency:
+        for group in groups:
+            _run_group(group, concurrency(group[0].cell.resources), shards, runs, watcher)
+
+
+def _group_key(job: Job) -> str:
+    return job.cell.resources.model_dump_json()
+
+
+@contextmanager
+def _ray(groups: list[list[Job]], address: str | None) -> Iterator[Callable[[Resources], int]]:
+    """A connection to Ray, and how many cells of some resources run at a time there."""
+    asked = [group[0].cell.resources for group in groups]
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address:
+        ray.init(address=address, **quiet)
+
+        def concurrency(resources: Resources) -> int:
+            return cluster_concurrency(resources, ray.cluster_resources())
+    else:
+        cores, gpus = len(os.sched_getaffinity(0)), float(torch.cuda.device_count())
+
+        def concurrency(resources: Resources) -> int:
+            return local_concurrency(resources, cores, gpus)
+
+        declared = cpus_to_declare([(resources, concurrency(resources)) for resources in asked])
+        ray.init(
+            address="local",
+            num_cpus=declared,
+            resources={"trial_slot": 1000},
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            **quiet,
+        )
+    try:
+        for resources in asked:
+            concurrency(resources)  # an impossible group fails before any other has run for hours
+        yield concurrency
+    finally:
+        ray.shutdown()
+
+
+def _run_group(jobs: list[Job], concurrency: int, shards: ShardSet, runs: Path, watcher: Watcher) -> None:
+    resources = jobs[0].cell.resources
+    single = resources.workers == 1
+    values = [job.values(shards.root) for job in jobs]
+    events = _Events(jobs, watcher, resources)
+    trainable = _single(values, resources) if single else _distributed(values, resources)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, _trial_resources(resources)),
+        param_space={"cell": tune.grid_search(list(range(len(jobs))))},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=concurrency,
+            # Reused trial processes and TorchTrainer together hang for ever when a trial is stopped early.
+            reuse_actors=single,
+            trial_dirname_creator=lambda trial: f"cell-{trial.config['cell']}",
+        ),
+        run_config=tune.RunConfig(
+            name=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",
+            storage_path=str(runs / ".tune"),
+            verbose=0,
+            callbacks=[events],
+            stop=events.stopper,
+            failure_config=tune.FailureConfig(max_failures=resources.max_failures),
+        ),
+    )
+    tuner.fit()
+    if events.gave_up:
+        raise ResourceError(f"no cell could start for {resources.wait_s:g} s (resources.wait_s); each needs {events.needs}")
+
+
+def _trial_resources(resources: Resources) -> dict[str, float]:
+    if resources.workers > 1:  # the workers ask for themselves; the trial only drives them
+        return {"trial_slot": 1} if ray.cluster_resources().get("trial_slot") else {"cpu": DRIVER_CPUS}
+    gpu = {"gpu": resources.gpus_per_worker} if resources.gpus_per_worker else {}
+    return {"cpu": resources.cpus_per_worker, **gpu}
+
+
+def _single(values: list[dict[str, Any]], resources: Resources) -> Callable[[dict[str, Any]], None]:
+    def run(parameters: dict[str, Any]) -> None:
+        job = values[parameters["cell"]]
+        folder = RunFolder(Path(job["folder"]))
+        try:
+            shards = ShardSet.open(Path(job["shards"]))
+            context = TuneContext(gpu=resources.gpus_per_worker > 0)
+            run_cell(Config.model_validate(job["config"]), job["cell"], folder.path, shards, ray_stream(shards), context)
+        except Exception as error:
+            # What raises here would raise again: record it and end. Only the death of the process is tried again.
+            folder.save_error(_reason(error))
+
+    return run
+
+
+def _distributed(values: list[dict[str, Any]], resources: Resources) -> Callable[[dict[str, Any]], None]:
+    def run(parameters: dict[str, Any]) -> None:
+        from ray.tune.integration.ray_train import TuneReportCallback
+
+        job = values[parameters["cell"]]
+        try:
+            train_distributed(job, resources, [TuneReportCallback()])
+        except Exception as error:
+            RunFolder(Path(job["folder"])).save_error(_reason(error))
+
+    return run
+
+
+def _reason(error: Exception) -> str:
+    return f"{error}\n" if isinstance(error, VididiError) else "".join(traceback.format_exception(error))
+
+
+class _Events(tune.Callback):
+    """Passes Tune's events on, and notices when nothing can start."""
+
+    def __init__(self, jobs: list[Job], watcher: Watcher, resources: Resources) -> None:
+        self.jobs, self.watcher, self.wait_s = jobs, watcher, resources.wait_s
+        self.needs = f"{resources.workers} x ({resources.cpus_per_worker} CPUs, {resources.gpus_per_worker:g} GPUs)"
+        self.idle_since: float | None = None
+        self.warned = 0.0
+        self.gave_up = False
+        self.stopper = _Stop(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks for a restore that we do not use (a stopped sweep is a new Tuner), and a screen
+        # cannot be pickled.
+        return {**self.__dict__, "watcher": None}
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.watcher.started(self._job(trial))
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
+        if "epoch" in result:
+            self.watcher.reported(self._job(trial), result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.watcher.ended(self._job(trial), trial.num_failures)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        folder = RunFolder(self._job(trial).folder)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        text = Path(trial.error_file).read_text() if trial.error_file and Path(trial.error_file).is_file() else "its process died"
+        folder.save_error(text)
+        self.watcher.ended(self._job(trial), trial.num_failures)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        statuses = {trial.status for trial in trials}
+        if Trial.RUNNING in statuses or Trial.PENDING not in statuses:
+            self.idle_since = None
+            return
+        now = time.monotonic()
+        self.idle_since = self.idle_since or now
+        if now - max(self.idle_since, self.warned) > 30:
+            self.warned = now
+            self.watcher.waiting(now - self.idle_since, self.needs)
+        self.gave_up = now - self.idle_since > self.wait_s
+
+    def _job(self, trial: Trial) -> Job:
+        return self.jobs[trial.config["cell"]]
+
+
+class _Stop(tune.Stopper):
+    def __init__(self, events: _Events) -> None:
+        self.events = events
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.events.gave_up
+
+
+__all__ = ["Job", "Watcher", "run_jobs"]

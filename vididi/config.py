@@ -1,0 +1,275 @@
+"""The whole configuration of one run: typed, closed and hashable. Imports no torch.
+
+Sections with a ``name`` (data, augment, objective, backbone, optimiser) are components: the name is a key of that kind's
+dict, and every other key is a keyword option of the entry. vididi.experiment.resolve checks them against the entry's
+signature and fills in its defaults, so an option is declared in one place only, where it is used.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vididi.errors import ConfigError
+from vididi.pairing import Mix, Schedule, Selection
+
+
+class Closed(BaseModel):
+    """Immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Component(BaseModel):
+    """An entry of one of the program's dicts, with its options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class PrepareConfig(Closed):
+    """How videos become shards."""
+
+    short_side: int = Field(150, ge=8, description="pixels (ViDiDi E.1)")
+    quality: int = Field(95, ge=1, le=100, description="JPEG quality of the frames")
+
+
+class ClipConfig(Closed):
+    """What a clip is."""
+
+    frames: int = Field(8, ge=1, description="T, frames of a view (ViDiDi E.3)")
+    stride: int = Field(3, ge=1, description="one source frame of every `stride` (ViDiDi E.3)")
+    size: int = Field(112, ge=8, description="height and width of a view")
+    extra_frames: int = Field(2, ge=0, description="frames sampled beyond T, the same in every arm, for differentiation")
+
+    @property
+    def length(self) -> int:
+        return self.frames + self.extra_frames
+
+
+class ScheduleConfig(Closed):
+    """The axes of ViDiDi's Table 6; see vididi.pairing.Schedule."""
+
+    order: Literal[0, 1, 2] = 2
+    mix: Mix | None = None
+    selection: Selection | None = None
+    reverse: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        """Where differentiation happens at all, the defaults are those of Algorithm 1."""
+        if isinstance(values, dict) and values.get("order", 2) != 0:
+            values = dict(values)
+            if values.get("selection") is None:
+                values["selection"] = "scheduled"
+            if values["selection"] == "scheduled" and values.get("mix") is None:
+                values["mix"] = "both_ways"
+        return values
+
+    @model_validator(mode="after")
+    def _possible(self) -> ScheduleConfig:
+        self.schedule()
+        return self
+
+    def schedule(self) -> Schedule:
+        return Schedule(self.order, self.mix, self.selection, self.reverse)
+
+
+class TrainingConfig(Closed):
+    """The run itself."""
+
+    epochs: int = Field(400, ge=0, description="0 evaluates the untrained encoder")
+    batch_size: int = Field(64, ge=2, description="videos per step over all workers")
+    warmup_epochs: int = Field(0, ge=0, description="linear warm-up of the learning rate (10 for BYOL in ViDiDi E.3)")
+    seed: int = Field(0, ge=0)
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 autocast, on GPUs only; losses stay in fp32")
+    threads: int = Field(1, ge=1, description="CPU threads of each worker's torch; part of the result on CPUs")
+    checkpoint_epochs: int = Field(1, ge=1, description="a checkpoint after every this many epochs")
+
+
+class EvaluationConfig(Closed):
+    """Features of whole videos, and what is measured on them."""
+
+    protocols: tuple[Literal["retrieval", "silhouette"], ...] = ("retrieval", "silhouette")
+    clips: int = Field(10, ge=1, description="clips per video, averaged (ViDiDi E.4)")
+    frames: int = Field(16, ge=1, description="frames of a clip (ViDiDi E.4)")
+    stride: int = Field(3, ge=1)
+    crop: float = Field(0.75, gt=0, le=1, description="side of the random crop over the short side (112 / 150)")
+    batch_size: int = Field(8, ge=1, description="videos per forward pass")
+    seed: int = Field(0, ge=0, description="of the random crops, the same for every arm")
+    untrained: bool = Field(False, description="also evaluate the encoder before its first step")
+
+
+class Config(Closed):
+    """One run."""
+
+    data: Component = Component(name="motion")
+    prepare: PrepareConfig = PrepareConfig()
+    clip: ClipConfig = ClipConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    augment: Component = Component(name="vididi")
+    objective: Component = Component(name="vicreg")
+    backbone: Component = Component(name="r3d_18")
+    optimiser: Component = Component(name="lars")
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Config:
+        if self.schedule.order > self.clip.extra_frames:
+            raise ValueError(f"clip.extra_frames: {self.clip.extra_frames} is less than schedule.order {self.schedule.order}")
+        if self.training.warmup_epochs and self.training.warmup_epochs >= self.training.epochs:
+            raise ValueError(f"training.warmup_epochs: {self.training.warmup_epochs} must be less than the {self.training.epochs} epochs")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for YAML or JSON."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+    def identity(self, data_checksum: str) -> str:
+        """Twelve hex digits over everything that changes the result.
+
+        The data sections are left out: which videos, wherever they lie and however they were prepared, is what the
+        manifest's checksum says.
+        """
+        content = {key: value for key, value in self.to_dict().items() if key not in ("data", "prepare")}
+        text = json.dumps({"config": content, "data": data_checksum}, sort_keys=True)
+        return sha256(text.encode()).hexdigest()[:12]
+
+
+def build_config(values: Mapping[str, Any], where: str = "configuration") -> Config:
+    """Validate plain values.
+
+    Raises:
+        ConfigError: one line per fault, each with the field, the value and what is allowed.
+    """
+    return validate(Config, values, where)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validate(model: type[Model], values: Any, where: str) -> Model:
+    """``model.model_validate`` with errors a user can act on."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}:\n" + "\n".join(f"  {line}" for line in explain(error, model))) from None
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> Iterable[str]:
+    """One line per fault of a validation error."""
+    for fault in error.errors():
+        location = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            yield unknown_key(location, _valid_keys(model, fault["loc"][:-1]))
+        elif fault["type"] == "value_error":
+            message = str(fault["ctx"]["error"])
+            yield f"{location}.{message}" if location else message
+        elif fault["type"] == "missing":
+            yield f"{location}: missing"
+        else:
+            message = fault["msg"][0].lower() + fault["msg"][1:]
+            yield f"{location}: {fault['input']!r} is not valid: {message}"
+
+
+def unknown_key(location: str, valid: Iterable[str]) -> str:
+    """The message for a key that is not one of ``valid``, with the nearest one first."""
+    valid = sorted(valid)
+    near = difflib.get_close_matches(location.rsplit(".", 1)[-1], valid, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"{location}: unknown key{hint}; valid keys are {', '.join(valid)}"
+
+
+def _valid_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        model = annotation
+    return list(model.model_fields)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Safe YAML in which a key given twice is an error instead of the last one winning; 1e-6 is a number."""
+
+
+def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen = set()
+    for key_node, _ in node.value:
+        name = loader.construct_object(key_node, deep=True)
+        if name in seen:
+            raise ConfigError(f"{node.start_mark.name}, line {key_node.start_mark.line + 1}: {name!r} is given twice")
+        seen.add(name)
+    return loader.construct_mapping(node, deep=True)
+
+
+# YAML 1.1, which PyYAML reads, takes 1e-6 for a string.
+_UniqueKeys.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping, loaded safely.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, is not a mapping, or gives a key twice.
+    """
+    try:
+        with path.open() as file:
+            content = yaml.load(file, Loader=_UniqueKeys)  # noqa: S506  (a SafeLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys to values")
+    return content
+
+
+def parse_value(text: str) -> Any:
+    """A value given on the command line, read as YAML."""
+    try:
+        return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506
+    except yaml.YAMLError:
+        raise ConfigError(f"{text!r} is not a YAML value") from None
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings to dotted keys: {"training": {"epochs": 3}} -> {"training.epochs": 3}."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        flat.update(flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value})
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of flatten."""
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, name = path.split(".")
+        section = nested
+        for parent in parents:
+            section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                raise ConfigError(f"{path}: {parent} is a value, not a section")
+        section[name] = value
+    return nested

@@ -1,0 +1,270 @@
+"""The built-in motion set: the class of a video is its law of motion, and everything else is nuisance.
+
+A textured static background, the object's colour, shape, size, start and speed are drawn for each video. The background's
+family is the scene label: families are shared by both splits and independent of the motion, instances never are. An
+encoder that learned backgrounds retrieves by scene; one that learned motion retrieves by class.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vididi.data.video import Video
+from vididi.draws import Use, key, uniform
+
+FORMAT = 1  # raise it when the same options would draw other videos
+FPS = 20
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class Track:
+    """Where an object is: centre x, y in [0, 1] of the frame, its radius, and its angle, each per frame ``[T]``."""
+
+    x: Array
+    y: Array
+    radius: Array
+    angle: Array
+
+
+# A law maps time [T] in frames, the video's length, its draws, and the object's radius to a track.
+Draw = Callable[[float, float], float]
+Law = Callable[[Array, float, Draw, float], Track]
+
+
+def _track(t: Array, x: Array | float, y: Array | float, radius: Array | float, angle: Array | float = 0.0) -> Track:
+    return Track(*(np.broadcast_to(np.asarray(value, dtype=np.float64), t.shape) for value in (x, y, radius, angle)))
+
+
+def _sign(draw: Draw) -> float:
+    return 1.0 if draw(0, 1) < 0.5 else -1.0
+
+
+def _translation(t: Array, length: float, draw: Draw, r: float) -> Track:
+    heading, distance = draw(0, 2 * np.pi), draw(0.35, 0.6)
+    along = (t / length - 0.5) * distance
+    return _track(t, draw(0.4, 0.6) + along * np.cos(heading), draw(0.4, 0.6) + along * np.sin(heading), r)
+
+
+def _free_fall(t: Array, length: float, draw: Draw, r: float) -> Track:
+    start, drop, drift = draw(r, r + 0.1), draw(0.6, 0.75), draw(-0.15, 0.15)
+    return _track(t, draw(0.35, 0.65) + drift * (t / length - 0.5), start + drop * (t / length) ** 2, r)
+
+
+def _bounce(t: Array, length: float, draw: Draw, r: float) -> Track:
+    period, height, drift = draw(0.3, 0.5) * length, draw(0.35, 0.6), draw(-0.3, 0.3)
+    phase = np.mod(t / period + draw(0, 1), 1.0)
+    floor = 1 - r - draw(0, 0.1)
+    return _track(t, 0.5 + drift * (t / length - 0.5), floor - height * 4 * phase * (1 - phase), r)
+
+
+def _oscillation(t: Array, length: float, draw: Draw, r: float, vertical: bool) -> Track:
+    wave = draw(0.15, 0.3) * np.sin(2 * np.pi * t / (draw(0.3, 0.6) * length) + draw(0, 2 * np.pi))
+    x, y = draw(0.4, 0.6), draw(0.4, 0.6)
+    return _track(t, x, y + wave, r) if vertical else _track(t, x + wave, y, r)
+
+
+def _orbit(t: Array, length: float, draw: Draw, r: float) -> Track:
+    angle = _sign(draw) * 2 * np.pi * t / (draw(0.4, 0.8) * length) + draw(0, 2 * np.pi)
+    radius = draw(0.15, 0.28)
+    return _track(t, draw(0.45, 0.55) + radius * np.cos(angle), draw(0.45, 0.55) + radius * np.sin(angle), r)
+
+
+def _spin(t: Array, length: float, draw: Draw, r: float) -> Track:
+    angle = _sign(draw) * 2 * np.pi * t / (draw(0.4, 0.8) * length) + draw(0, 2 * np.pi)
+    return _track(t, draw(0.3, 0.7), draw(0.3, 0.7), 1.4 * r, angle)
+
+
+def _growth(t: Array, length: float, draw: Draw, r: float) -> Track:
+    return _track(t, draw(0.35, 0.65), draw(0.35, 0.65), r * 0.5 * draw(4, 6) ** (t / length))
+
+
+def _shrinkage(t: Array, length: float, draw: Draw, r: float) -> Track:
+    return _track(t, draw(0.35, 0.65), draw(0.35, 0.65), r * 0.5 * draw(4, 6) ** (1 - t / length))
+
+
+def _zigzag(t: Array, length: float, draw: Draw, r: float) -> Track:
+    phase = np.mod(t / (draw(0.25, 0.4) * length) + draw(0, 1), 1.0)
+    wave = draw(0.12, 0.2) * (1 - 4 * np.abs(phase - 0.5))
+    along = _sign(draw) * draw(0.4, 0.6) * (t / length - 0.5)
+    return _track(t, 0.5 + along, draw(0.35, 0.65) + wave, r)
+
+
+LAWS: dict[str, Law] = {
+    "translation": _translation,
+    "free_fall": _free_fall,
+    "bounce": _bounce,
+    "oscillation_x": partial(_oscillation, vertical=False),
+    "oscillation_y": partial(_oscillation, vertical=True),
+    "orbit": _orbit,
+    "spin": _spin,
+    "growth": _growth,
+    "shrinkage": _shrinkage,
+    "zigzag": _zigzag,
+}
+
+Texture = Callable[[Array, Array, np.random.Generator], Array]
+
+
+def _stripes(x: Array, y: Array, rng: np.random.Generator) -> Array:
+    angle, frequency = rng.uniform(0, np.pi), rng.uniform(3, 9)
+    return np.sin(2 * np.pi * (frequency * (x * np.cos(angle) + y * np.sin(angle)) + rng.uniform()))
+
+
+def _checks(x: Array, y: Array, rng: np.random.Generator) -> Array:
+    frequency = rng.uniform(2, 5)
+    return np.sign(np.sin(2 * np.pi * (frequency * x + rng.uniform())) * np.sin(2 * np.pi * (frequency * y + rng.uniform())))
+
+
+def _clouds(x: Array, y: Array, rng: np.random.Generator) -> Array:
+    field = np.zeros_like(x)
+    for octave in (2, 4, 8):
+        for _ in range(3):
+            fx, fy = rng.uniform(-octave, octave, 2)
+            field += np.sin(2 * np.pi * (fx * x + fy * y + rng.uniform())) / octave
+    return field / np.abs(field).max()
+
+
+def _rings(x: Array, y: Array, rng: np.random.Generator) -> Array:
+    cx, cy = rng.uniform(0, 1, 2)
+    return np.sin(2 * np.pi * (rng.uniform(3, 8) * np.hypot(x - cx, y - cy) + rng.uniform()))
+
+
+def _tiles(x: Array, y: Array, rng: np.random.Generator) -> Array:
+    cells = int(rng.integers(4, 8))
+    values = rng.uniform(-1, 1, (cells + 1, cells + 1))
+    return values[(y * cells).astype(int), (x * cells).astype(int)]
+
+
+SCENES: dict[str, Texture] = {"stripes": _stripes, "checks": _checks, "clouds": _clouds, "rings": _rings, "tiles": _tiles}
+SHAPES = ("disc", "square", "triangle", "cross")
+
+
+def render(law: str, scene: str, size: int, frames: int, seed: int) -> NDArray[np.uint8]:
+    """One video ``[frames, size, size, 3]`` of class ``law`` before a background of family ``scene``."""
+    rng = np.random.default_rng(seed)
+    y, x = (np.mgrid[:size, :size] + 0.5) / size
+    dark, light = np.sort(rng.uniform(0.1, 0.9, (2, 3)), axis=0)
+    texture = 0.5 + 0.5 * SCENES[scene](x, y, rng)
+    background = dark + (light - dark) * texture[..., None]
+    colour = _distinct_colour(background.mean(axis=(0, 1)), rng)
+    t = np.arange(frames, dtype=np.float64)
+    track = LAWS[law](t, float(frames), lambda low, high: float(rng.uniform(low, high)), float(rng.uniform(0.09, 0.14)))
+    shape = str(rng.choice(SHAPES[1:] if law == "spin" else SHAPES))  # a spinning disc would stand still
+    tilt = rng.uniform(0, 2 * np.pi)
+    video = np.empty((frames, size, size, 3))
+    for i in range(frames):
+        inside = _coverage(shape, x - track.x[i], y - track.y[i], track.radius[i], tilt + track.angle[i], 1.0 / size)
+        video[i] = background + inside[..., None] * (colour - background)
+    return np.clip(np.rint(video * 255), 0, 255).astype(np.uint8)
+
+
+def _distinct_colour(background: Array, rng: np.random.Generator) -> Array:
+    """A colour that can be told from the background's mean: the most distant of a few draws."""
+    candidates = rng.uniform(0, 1, (4, 3))
+    return candidates[np.abs(candidates - background).sum(axis=1).argmax()]
+
+
+def _coverage(shape: str, dx: Array, dy: Array, radius: float, angle: float, pixel: float) -> Array:
+    """How much of each pixel the object covers, in [0, 1], from a signed distance."""
+    u, v = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
+    if shape == "disc":
+        distance = np.hypot(u, v) - radius
+    elif shape == "square":
+        distance = np.maximum(np.abs(u), np.abs(v)) - 0.85 * radius
+    elif shape == "triangle":
+        distance = np.maximum(v - 0.6 * radius, 0.866 * np.abs(u) - 0.5 * v - 0.6 * radius)
+    else:
+        arms = np.minimum(np.maximum(np.abs(u) - radius, np.abs(v) - 0.35 * radius), np.maximum(np.abs(v) - radius, np.abs(u) - 0.35 * radius))
+        distance = arms
+    return np.clip(0.5 - distance / pixel, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class _Job:
+    path: Path
+    law: str
+    scene: str
+    size: int
+    frames: int
+    seed: int
+
+
+def _write(job: _Job) -> None:
+    import av
+
+    video = render(job.law, job.scene, job.size, job.frames, job.seed)
+    with av.open(str(job.path), "w") as container:
+        # One encoder thread: x264 gives the same bytes for the same frames.
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": "18", "preset": "veryfast", "threads": "1"})
+        stream.width = stream.height = job.size
+        stream.pix_fmt = "yuv420p"
+        for frame in video:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def motion(cache: Path, *, train: int = 600, test: int = 200, size: int = 64, frames: int = 40, seed: int = 0) -> list[Video]:
+    """Make the motion set as H.264 MP4 files under ``cache``, unless it is already there, and list it.
+
+    Args:
+        cache: folder that holds made sets, one sub-folder per combination of the options.
+        train, test: number of videos; classes are balanced, scenes drawn independently.
+        size: height and width in pixels, even; frames: frames per video; seed: of every draw.
+    """
+    for name, value, least in (("train", train, 1), ("test", test, 0), ("size", size, 16), ("frames", frames, 8), ("seed", seed, 0)):
+        if value < least:
+            raise ValueError(f"{name}: {value} is not valid; it must be at least {least}")
+    if size % 2:
+        raise ValueError(f"size: {size} is not valid; H.264 with 4:2:0 colour needs an even size")
+    options = {"format": FORMAT, "train": train, "test": test, "size": size, "frames": frames, "seed": seed}
+    name = "motion-" + sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:12]
+    root = cache / name
+    jobs = {split: _jobs(root, split, count, size, frames, seed) for split, count in (("train", train), ("test", test))}
+    if not root.is_dir():
+        _make(root, [job for split in jobs.values() for job in split])
+    return [
+        Video(path=job.path, video_id=f"{split}/{job.law}/{job.path.stem}", class_name=job.law, split=split, scene=job.scene)
+        for split, split_jobs in jobs.items()
+        for job in split_jobs
+    ]
+
+
+def _jobs(root: Path, split: str, count: int, size: int, frames: int, seed: int) -> list[_Job]:
+    laws, scenes = list(LAWS), list(SCENES)
+    keys = key(Use.MOTION, seed, ("train", "test").index(split), np.arange(count))
+    scene = (uniform(keys, 1)[:, 0] * len(scenes)).astype(int)
+    return [
+        _Job(root / split / laws[i % len(laws)] / f"{i:06d}.mp4", laws[i % len(laws)], scenes[scene[i]], size, frames, int(keys[i]))
+        for i in range(count)
+    ]
+
+
+def _make(root: Path, jobs: list[_Job]) -> None:
+    """Write aside, then rename: a half-made set is never taken for a whole one."""
+    aside = root.with_name(f"{root.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    moved = [_Job(aside / job.path.relative_to(root), job.law, job.scene, job.size, job.frames, job.seed) for job in jobs]
+    for parent in {job.path.parent for job in moved}:
+        parent.mkdir(parents=True)
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        list(pool.map(_write, moved, chunksize=8))
+    try:
+        aside.rename(root)
+    except OSError:
+        if not root.is_dir():
+            raise
+        shutil.rmtree(aside)  # another process made the same set first

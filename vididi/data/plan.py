@@ -1,0 +1,146 @@
+"""Plans: which frames of which videos make which batch, as a pure function of a batch's number.
+
+A plan is the input of a stream. Because any batch can be asked for by number, a run that goes on in the middle is a plan
+that begins later, there is no pause between epochs, and how many workers read a batch does not change what is in it.
+
+Shapes: B videos, K clips per video, N source frames per clip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vididi.data.shards import ShardSet
+from vididi.draws import Use, key, permutation, uniform
+from vididi.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Request:
+    """The frames of one batch: index rows ``[B]`` and frame numbers ``[B, K, N]``."""
+
+    rows: NDArray[np.int64]
+    frames: NDArray[np.int64]
+
+
+class Plan(Protocol):
+    """Batches by number, 0 to ``len(plan) - 1``."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Request: ...
+
+
+def clip_frames(starts: NDArray, length: int, stride: int, frame_count: NDArray) -> NDArray[np.int64]:
+    """Frame numbers ``[..., length]`` of clips that begin at ``starts``; a video that is too short starts over."""
+    return (starts[..., None] + stride * np.arange(length)) % frame_count[..., None]
+
+
+def span(length: int, stride: int) -> int:
+    """How many source frames a clip covers."""
+    return (length - 1) * stride + 1
+
+
+@dataclass(frozen=True)
+class PretrainPlan:
+    """Two clips of each training video per epoch, starts uniform, videos shuffled anew each epoch.
+
+    ``batch_size`` is the global batch, of which worker ``rank`` of ``world_size`` gets its own equal part. A partial
+    last batch of an epoch is dropped (``dropped`` videos), so that every worker takes the same number of steps.
+    """
+
+    rows: NDArray[np.int64]
+    frame_count: NDArray[np.int64]  # of every index row
+    length: int
+    stride: int
+    batch_size: int
+    epochs: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+    clips: int = 2
+
+    def __post_init__(self) -> None:
+        if len(self.rows) < self.batch_size:
+            raise DataError(f"training.batch_size: {self.batch_size} is larger than the training split, which has {len(self.rows)} videos")
+        if self.batch_size % self.world_size:
+            raise ConfigError(f"training.batch_size: {self.batch_size} does not divide over {self.world_size} workers")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.rows) // self.batch_size
+
+    @property
+    def dropped(self) -> int:
+        """Videos left out of each epoch, other ones each time."""
+        return len(self.rows) % self.batch_size
+
+    @property
+    def wrapped(self) -> int:
+        """Training videos shorter than a clip, whose clips start over at the first frame."""
+        return int((self.frame_count[self.rows] < span(self.length, self.stride)).sum())
+
+    def __len__(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+    def __getitem__(self, number: int) -> Request:
+        epoch, place = divmod(number, self.steps_per_epoch)
+        share = self.batch_size // self.world_size
+        first = place * self.batch_size + self.rank * share
+        rows = self.rows[permutation(len(self.rows), Use.SHUFFLE, self.seed, epoch)[first : first + share]]
+        count = self.frame_count[rows][:, None]
+        draws = uniform(key(Use.CLIP, self.seed, epoch, rows[:, None], np.arange(self.clips)), 1)[..., 0]
+        starts = (draws * np.maximum(1, count - span(self.length, self.stride) + 1)).astype(np.int64)
+        return Request(rows, clip_frames(starts, self.length, self.stride, np.broadcast_to(count, starts.shape)))
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """``clips`` clips of every video in ``rows``, uniformly spaced from the first to the last possible start (ViDiDi E.4)."""
+
+    rows: NDArray[np.int64]
+    frame_count: NDArray[np.int64]
+    length: int
+    stride: int
+    clips: int
+    batch_size: int  # videos
+
+    @property
+    def wrapped(self) -> int:
+        """Videos shorter than a clip, whose clips start over at the first frame."""
+        return int((self.frame_count[self.rows] < span(self.length, self.stride)).sum())
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __getitem__(self, number: int) -> Request:
+        rows = self.rows[number * self.batch_size : (number + 1) * self.batch_size]
+        count = self.frame_count[rows][:, None]
+        last = np.maximum(0, count - span(self.length, self.stride))
+        starts = np.rint(last * np.linspace(0, 1, self.clips) if self.clips > 1 else last / 2).astype(np.int64)
+        return Request(rows, clip_frames(starts, self.length, self.stride, np.broadcast_to(count, starts.shape)))
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One plan after another: a single stream feeds training and then evaluation."""
+
+    parts: tuple[Plan, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, number: int) -> Request:
+        for part in self.parts:
+            if number < len(part):
+                return part[number]
+            number -= len(part)
+        raise IndexError(number)
+
+
+def frame_counts(shards: ShardSet) -> NDArray[np.int64]:
+    return shards.column("frame_count").astype(np.int64)

@@ -1,0 +1,156 @@
+"""Prepared data on disk: Parquet shards, an index, a reject list, and a manifest written last (docs/data.md).
+
+    manifest.json       version, counts, classes, checksum, the settings that made it; its presence means "complete"
+    index.parquet       one row per video, in plan order, without frames: where each video lies
+    shard-00000.parquet the same rows with their frames: one JPEG per frame
+    rejects.csv         videos that could not be prepared, and why
+
+Nothing here imports torch: the processes that read shards for a stream stay small.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from vididi.errors import DataError
+
+VERSION = 1
+SPLITS = ("train", "test")
+
+VIDEO_FIELDS = [
+    pa.field("video_id", pa.string()),
+    pa.field("label", pa.int32()),
+    pa.field("class_name", pa.string()),
+    pa.field("scene", pa.string()),
+    pa.field("split", pa.string()),
+    pa.field("frame_count", pa.int32()),
+    pa.field("fps", pa.float32()),
+    pa.field("height", pa.int32()),
+    pa.field("width", pa.int32()),
+    pa.field("source_sha256", pa.string()),
+    pa.field("frames_sha256", pa.string()),
+]
+SHARD_SCHEMA = pa.schema([*VIDEO_FIELDS, pa.field("frames", pa.list_(pa.binary()))])
+INDEX_SCHEMA = pa.schema([*VIDEO_FIELDS, pa.field("shard", pa.int32()), pa.field("row_group", pa.int32()), pa.field("row", pa.int32())])
+
+
+def shard_name(number: int) -> str:
+    return f"shard-{number:05d}.parquet"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What manifest.json says. ``checksum`` is over every video's id, label, split and frames, in index order."""
+
+    version: int
+    videos: dict[str, int]  # split -> count
+    frames: int
+    rejects: int
+    shards: int
+    classes: list[str]
+    checksum: str
+    source: dict[str, Any]
+    prepare: dict[str, Any]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """A prepared data set: its manifest, and its index as columns."""
+
+    root: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, root: Path) -> ShardSet:
+        """Open a prepared folder.
+
+        Raises:
+            DataError: there is no manifest, or it is of another version.
+        """
+        path = root / "manifest.json"
+        if not path.is_file():
+            raise DataError(f"{root}: no manifest.json, so this is not a (completely) prepared data set; run `vididi prepare`")
+        content = json.loads(path.read_text())
+        if content.get("version") != VERSION:
+            raise DataError(f"{path}: version {content.get('version')!r}, but this program reads version {VERSION}; prepare the data again")
+        return cls(root, Manifest(**content))
+
+    @cached_property
+    def index(self) -> pa.Table:
+        """INDEX_SCHEMA, one row per video."""
+        return pq.read_table(self.root / "index.parquet", schema=INDEX_SCHEMA)
+
+    def column(self, name: str) -> NDArray:
+        return self.index.column(name).to_numpy(zero_copy_only=False)
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Index rows of one split."""
+        return np.flatnonzero(self.column("split") == split)
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """``[V, 2]`` height and width."""
+        return np.stack([self.column("height"), self.column("width")], axis=1).astype(np.int64)
+
+
+class FrameReader:
+    """Reads the encoded frames of videos by index row, keeping recently read row groups in memory.
+
+    Picklable; the cache is made anew in each process.
+    """
+
+    def __init__(self, shards: ShardSet, cache_bytes: int = 256 << 20) -> None:
+        self.root = shards.root
+        self.place = np.stack([shards.column(name) for name in ("shard", "row_group", "row")], axis=1)
+        self.cache_bytes = cache_bytes
+        self._cache: OrderedDict[tuple[int, int], pa.ChunkedArray] = OrderedDict()
+        self._cached = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": OrderedDict(), "_cached": 0}
+
+    def frames(self, row: int, picks: NDArray) -> list[memoryview]:
+        """The JPEG bytes of frames ``picks`` of the video at index ``row``."""
+        shard, group, position = (int(value) for value in self.place[row])
+        scalar = self._row_group(shard, group)[position]
+        return [scalar[int(pick)].as_buffer() for pick in picks]
+
+    def _row_group(self, shard: int, group: int) -> pa.ChunkedArray:
+        found = self._cache.get((shard, group))
+        if found is not None:
+            self._cache.move_to_end((shard, group))
+            return found
+        # Footers are small; opening the file again costs less than holding thousands of handles would.
+        with pq.ParquetFile(self.root / shard_name(shard)) as file:
+            column = file.read_row_group(group, columns=["frames"]).column("frames")
+        self._cache[(shard, group)] = column
+        self._cached += column.nbytes
+        while self._cached > self.cache_bytes and len(self._cache) > 1:
+            self._cached -= self._cache.popitem(last=False)[1].nbytes
+        return column
+
+
+def check_no_overlap(shards: ShardSet) -> None:
+    """Raise DataError if a file of the test split is, byte for byte, also in the training split."""
+    checksums, splits, names = (shards.column(name) for name in ("source_sha256", "split", "video_id"))
+    train = set(checksums[splits == "train"])
+    both = [name for name, checksum, split in zip(names, checksums, splits, strict=True) if split == "test" and checksum in train]
+    if both:
+        raise DataError(f"{shards.root}: {len(both)} test videos are also training videos, so retrieval would find them: {', '.join(both[:5])}")
+
+
+Progress = Callable[[int, int, int], None]

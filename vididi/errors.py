@@ -1,0 +1,21 @@
+"""Errors whose message is meant for the user: it names the field, the value and what is allowed."""
+
+
+class VididiError(Exception):
+    """Any error that the command line prints as one message, without a traceback."""
+
+
+class ConfigError(VididiError):
+    """A configuration or a sweep file that cannot be run as written."""
+
+
+class DataError(VididiError):
+    """Videos or prepared shards that are missing, unreadable or do not fit the configuration."""
+
+
+class ResourceError(VididiError):
+    """More workers, CPUs or GPUs asked for than there are."""
+
+
+class TrainingError(VididiError):
+    """A run that must stop: a loss that is not finite, a checkpoint that does not fit."""

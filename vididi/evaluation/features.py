@@ -1,0 +1,40 @@
+"""One feature vector per video: the mean of its clips' features under the frozen encoder (ViDiDi E.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from vididi.data.stream import Batch
+from vididi.draws import Use, key
+from vididi.views import evaluation_view
+
+
+@torch.inference_mode()
+def video_features(
+    encoder: nn.Module, batches: Iterator[Batch], count: int, size: int, crop: float, seed: int, device: torch.device
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Features of the videos in the next ``count`` batches.
+
+    Args:
+        encoder: ``[B, 3, T, H, W]`` -> ``[B, D]``; put into evaluation mode.
+        size, crop, seed: of the random crop, see evaluation_view.
+
+    Returns:
+        index rows ``[V]`` and features ``[V, D]``, in the batches' order.
+    """
+    encoder.eval()
+    rows, features = [], []
+    for _ in range(count):
+        batch = next(batches)
+        videos, clips = batch.clips.shape[:2]
+        pixels = torch.from_numpy(batch.clips).to(device, non_blocking=True).flatten(0, 1).permute(0, 4, 1, 2, 3)
+        keys = key(Use.EVALUATION_CROP, seed, batch.rows[:, None], np.arange(clips)).reshape(-1)
+        view = evaluation_view(pixels, np.repeat(batch.sizes, clips, axis=0), keys, size, crop)
+        features.append(encoder(view).view(videos, clips, -1).mean(dim=1).float().cpu().numpy())
+        rows.append(batch.rows)
+    return np.concatenate(rows), np.concatenate(features)

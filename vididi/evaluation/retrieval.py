@@ -1,0 +1,66 @@
+"""Video retrieval: nearest neighbours of test videos among training videos (ViDiDi E.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def first_hits(queries: ArrayLike, query_labels: ArrayLike, gallery: ArrayLike, gallery_labels: ArrayLike) -> NDArray[np.int64]:
+    """For each query, how many gallery videos are nearer than the first one of its own class: 0 is a hit at rank one.
+
+    Nearness is cosine similarity, in float64; ties go to the lower gallery index. A query whose class is not in the
+    gallery gets the gallery's size. A zero vector has similarity 0 to everything.
+
+    Args:
+        queries: ``[Q, D]``; query_labels: ``[Q]``; gallery: ``[G, D]``; gallery_labels: ``[G]``.
+
+    Returns:
+        ``[Q]``.
+
+    Raises:
+        ValueError: shapes do not fit, the gallery is empty, or a feature is not finite.
+    """
+    q, g = _rows(queries, "queries"), _rows(gallery, "gallery")
+    q_labels, g_labels = np.asarray(query_labels), np.asarray(gallery_labels)
+    if q.shape[1] != g.shape[1]:
+        raise ValueError(f"queries, gallery: {q.shape[1]} and {g.shape[1]} features; both must have the same number")
+    if len(q) != len(q_labels) or len(g) != len(g_labels):
+        raise ValueError(f"labels: {len(q_labels)} and {len(g_labels)} labels for {len(q)} queries and a gallery of {len(g)}")
+    if len(g) == 0:
+        raise ValueError("gallery: it is empty")
+    hits = np.empty(len(q), dtype=np.int64)
+    g = g.T
+    for start in range(0, len(q), 256):  # bounds the memory of the similarity matrix
+        part = slice(start, start + 256)
+        nearest = np.argsort(-(q[part] @ g), axis=1, kind="stable")
+        same = g_labels[nearest] == q_labels[part, None]
+        hits[part] = np.where(same.any(axis=1), same.argmax(axis=1), len(g_labels))
+    return hits
+
+
+def _rows(features: ArrayLike, name: str) -> NDArray[np.float64]:
+    x = np.asarray(features, dtype=np.float64)
+    if x.ndim != 2:
+        raise ValueError(f"{name}: shape {x.shape}; it must be [V, D]")
+    if not np.isfinite(x).all():
+        raise ValueError(f"{name}: {int((~np.isfinite(x)).any(axis=1).sum())} rows are not finite")
+    norms = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / np.where(norms == 0, 1.0, norms)
+
+
+def recall_at(hits: ArrayLike, ks: Sequence[int]) -> dict[int, float]:
+    """The fraction of queries with a hit among the first k, for each k."""
+    ranks = np.asarray(hits)
+    if len(ranks) == 0:
+        raise ValueError("queries: there are none")
+    return {k: float((ranks < k).mean()) for k in ks}
+
+
+def retrieval_recall(
+    queries: ArrayLike, query_labels: ArrayLike, gallery: ArrayLike, gallery_labels: ArrayLike, ks: Sequence[int] = (1, 5, 10)
+) -> dict[int, float]:
+    """R@k as fractions: a query counts if at least one of its k nearest gallery videos has its class (see first_hits)."""
+    return recall_at(first_hits(queries, query_labels, gallery, gallery_labels), ks)

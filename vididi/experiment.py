@@ -1,0 +1,350 @@
+"""From a configuration to a finished run folder: the only place where names become objects."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from torch import nn
+
+from vididi import __version__
+from vididi.backbones import BACKBONES
+from vididi.config import Component, Config, build_config, explain, flatten, read_yaml
+from vididi.data.plan import Chain, EvaluationPlan, PretrainPlan, frame_counts
+from vididi.data.prepare import Settings, prepare
+from vididi.data.shards import Progress, ShardSet, check_no_overlap
+from vididi.data.sources import SOURCES
+from vididi.data.stream import Batch, Stream
+from vididi.draws import Use, key
+from vididi.errors import ConfigError, DataError, TrainingError
+from vididi.evaluation import first_hits, recall_at, silhouette_table
+from vididi.evaluation.features import video_features
+from vididi.objectives import OBJECTIVES, Objective
+from vididi.optim import OPTIMISERS
+from vididi.training.context import Context
+from vididi.training.loop import Job, State, train
+from vididi.training.run_folder import Recorder, RunFolder
+from vididi.views import AUGMENTATIONS
+
+COMPONENTS: dict[str, Mapping[str, Callable]] = {
+    "data": SOURCES,
+    "augment": AUGMENTATIONS,
+    "objective": OBJECTIVES,
+    "backbone": BACKBONES,
+    "optimiser": OPTIMISERS,
+}
+KS = (1, 5, 10)
+
+
+# --- Configuration -------------------------------------------------------------------------------------------------
+
+
+def resolve(config: Config) -> Config:
+    """Check every component's name and options against the program's entries, and fill in their defaults.
+
+    Everything but the data is then built once on the meta device, so that a value that an entry refuses is refused
+    before anything runs.
+
+    Raises:
+        ConfigError: an unknown name or option, or a value that is not valid; it says what is.
+    """
+    sections = {kind: resolve_component(kind, getattr(config, kind)) for kind in COMPONENTS}
+    config = config.model_copy(update=sections)
+    if config.training.precision == "bf16" and not torch.cuda.is_available() and os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        raise ConfigError("training.precision: 'bf16' is for GPUs; on CPUs weight gradients of 3D convolutions become non-finite")
+    try:
+        with torch.device("meta"):
+            build_state(config)
+        AUGMENTATIONS[config.augment.name](config.clip.size, **config.augment.options)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return config
+
+
+def resolve_component(kind: str, component: Component) -> Component:
+    """The component with all options of its entry's signature, validated."""
+    entries = COMPONENTS[kind]
+    if component.name not in entries:
+        raise ConfigError(f"{kind}.name: {component.name!r} is not valid; it is one of {', '.join(entries)}")
+    model = options_model(entries[component.name])
+    try:
+        options = model.model_validate(component.options)
+    except ValidationError as error:
+        lines = "\n".join(f"  {kind}.{line}" for line in explain(error, model))
+        raise ConfigError(f"{kind} {component.name!r}:\n{lines}") from None
+    return Component(name=component.name, **options.model_dump(mode="json"))
+
+
+def options_model(entry: Callable) -> type[BaseModel]:
+    """The keyword-only parameters of an entry as a closed model: names, types and defaults from its signature."""
+    function = entry.__init__ if inspect.isclass(entry) else entry
+    hints = get_type_hints(function)
+    fields: dict[str, Any] = {
+        name: (hints[name], ... if parameter.default is inspect.Parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    return create_model("Options", __config__=ConfigDict(extra="forbid"), **fields)
+
+
+# --- Data ----------------------------------------------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """Where built-in data and prepared shards go unless told otherwise: $VIDIDI_CACHE, else ~/.cache/vididi."""
+    return Path(os.environ.get("VIDIDI_CACHE", "~/.cache/vididi")).expanduser().resolve()
+
+
+def ensure_prepared(config: Config, shards: Path | None = None, progress: Progress | None = None) -> ShardSet:
+    """The prepared data of a resolved configuration, prepared now if it is not there yet.
+
+    Args:
+        shards: a folder of shards; without it, one under the cache named after the data and prepare sections.
+
+    Raises:
+        DataError: the videos are not there or cannot be read, or a test video is also in the training split.
+    """
+    content = config.to_dict()
+    root = shards or cache_folder() / "shards" / f"{config.data.name}-{_digest(content['data'], content['prepare'])}"
+    if not (root / "manifest.json").is_file():
+        if shards is not None and shards.exists() and any(shards.iterdir()):
+            raise DataError(f"{shards}: holds no manifest.json, so it is not a (completely) prepared data set")
+        try:
+            options = options_model(SOURCES[config.data.name]).model_validate(config.data.options)
+            videos = SOURCES[config.data.name](cache_folder(), **dict(options))
+        except ValueError as error:
+            raise ConfigError(f"data.{error}") from None
+        root.parent.mkdir(parents=True, exist_ok=True)
+        prepare(videos, root, Settings(**content["prepare"]), content["data"], progress)
+    found = ShardSet.open(root)
+    check_no_overlap(found)
+    return found
+
+
+def _digest(*parts: Any) -> str:
+    import hashlib
+    import json
+
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Plans:
+    """All batches of a run: training, then evaluation, in one chain."""
+
+    pretrain: PretrainPlan
+    evaluation: EvaluationPlan
+
+    @property
+    def whole(self) -> Chain:
+        return Chain((self.pretrain, self.evaluation))
+
+
+def make_plans(config: Config, shards: ShardSet, rank: int = 0, world_size: int = 1) -> Plans:
+    """The plans of worker ``rank``. Evaluation deals the videos out to the workers in turn."""
+    counts = frame_counts(shards)
+    e, t = config.evaluation, config.training
+    pretrain = PretrainPlan(
+        shards.rows("train"), counts, config.clip.length, config.clip.stride, t.batch_size, t.epochs, t.seed, rank, world_size
+    )
+    videos = np.concatenate([shards.rows("train"), shards.rows("test")]) if e.protocols else np.empty(0, np.int64)
+    return Plans(pretrain, EvaluationPlan(videos[rank::world_size], counts, e.frames, e.stride, e.clips, e.batch_size))
+
+
+# --- Training ------------------------------------------------------------------------------------------------------
+
+
+def build_state(config: Config, device: torch.device | None = None) -> State:
+    """Backbone, objective and optimiser with weights that follow from the seed alone."""
+    torch.manual_seed(int(key(Use.INITIAL_WEIGHTS, config.training.seed)) >> 1)
+    backbone, width = BACKBONES[config.backbone.name](**config.backbone.options)
+    objective: Objective = OBJECTIVES[config.objective.name](backbone, width, **config.objective.options)
+    if device is not None:
+        objective.to(device)
+    backbone.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    optimiser = OPTIMISERS[config.optimiser.name](objective.parameters(), **config.optimiser.options)
+    return State(objective, optimiser)
+
+
+def run_cell(config: Config, cell: Mapping[str, Any], path: Path, shards: ShardSet, open_stream: Stream, context: Context) -> dict[str, Any]:
+    """Pretrain and evaluate one resolved configuration, from wherever an earlier attempt got to.
+
+    Args:
+        cell: what the run folder should remember of its place in a sweep.
+        path: the run folder; written by rank 0 only.
+        open_stream: makes this worker's stream of batches from a plan.
+
+    Returns:
+        the content of result.json, on every worker.
+    """
+    folder = RunFolder(path)
+    if context.rank > 0:
+        return _run(config, folder, shards, open_stream, context)
+    with folder.locked():
+        done = folder.result
+        if done is not None:
+            return done
+        folder.begin(config.to_yaml(), cell)
+        return _run(config, folder, shards, open_stream, context)
+
+
+def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Stream, context: Context) -> dict[str, Any]:
+    began = time.perf_counter()
+    torch.set_num_threads(config.training.threads)
+    if config.training.precision == "bf16" and context.device.type == "cpu":
+        raise ConfigError("training.precision: 'bf16' is for GPUs; on CPUs weight gradients of 3D convolutions become non-finite")
+    plans = make_plans(config, shards, context.rank, context.world_size)
+    state = build_state(config, context.device)
+    _restore(state, folder, context)
+    recorder = Recorder(folder, state.step) if context.rank == 0 else None
+    batches = open_stream(plans.whole, state.step)
+    untrained = {}
+    if config.evaluation.untrained and state.step == 0:
+        untrained = evaluate(config, state.objective.backbone, shards, open_stream(plans.evaluation, 0), plans, context).metrics
+    started = state.step
+    train(state, batches, _job(config, plans.pretrain), context, _epoch_end(config, state, folder, recorder, context))
+    measured = evaluate(config, state.objective.backbone, shards, batches, plans, context)
+    result = {
+        **measured.metrics,
+        **{f"untrained/{name}": value for name, value in untrained.items()},
+        "data_checksum": shards.manifest.checksum,
+        "steps": state.step,
+        "resumed_from_step": started or None,
+        "workers": context.world_size,
+        "device": str(context.device.type),
+        "seconds": time.perf_counter() - began,
+        "videos_dropped_per_epoch": plans.pretrain.dropped,
+        "videos_wrapped": {"pretrain": plans.pretrain.wrapped, "evaluation": plans.evaluation.wrapped},
+        "versions": {"vididi": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    if recorder is not None:
+        _finish(config, state, folder, recorder, measured, result)
+    context.report({"epoch": config.training.epochs, "step": state.step, **measured.metrics})
+    return result
+
+
+def _job(config: Config, plan: PretrainPlan) -> Job:
+    return Job(
+        schedule=config.schedule.schedule(),
+        augment=AUGMENTATIONS[config.augment.name](config.clip.size, **config.augment.options),
+        frames=config.clip.frames,
+        seed=config.training.seed,
+        epochs=config.training.epochs,
+        steps_per_epoch=plan.steps_per_epoch,
+        warmup_epochs=config.training.warmup_epochs,
+        precision=config.training.precision,
+    )
+
+
+def _restore(state: State, folder: RunFolder, context: Context) -> None:
+    checkpoint = folder.load_checkpoint(context.device)
+    if checkpoint is None:
+        return
+    try:
+        state.objective.load_state_dict(checkpoint["objective"])
+        state.optimiser.load_state_dict(checkpoint["optimiser"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise TrainingError(f"{folder.path / 'checkpoint.pt'}: does not fit this configuration: {error}") from None
+    state.step = checkpoint["step"]
+
+
+def _epoch_end(config: Config, state: State, folder: RunFolder, recorder: Recorder | None, context: Context) -> Callable[[dict, int], None]:
+    def on_epoch(metrics: dict, epoch: int) -> None:
+        if recorder is not None:
+            recorder.epoch(metrics)
+            if epoch % config.training.checkpoint_epochs == 0 or epoch == config.training.epochs:
+                weights, optimiser = state.objective.state_dict(), state.optimiser.state_dict()
+                folder.save_checkpoint({"objective": weights, "optimiser": optimiser, "step": state.step})
+        context.report(metrics)
+
+    return on_epoch
+
+
+def _finish(config: Config, state: State, folder: RunFolder, recorder: Recorder, measured: Measured, result: dict[str, Any]) -> None:
+    metrics = {name: value for name, value in measured.metrics.items() if isinstance(value, float)}
+    recorder.scalars(metrics, state.step)
+    recorder.hparams(flatten(config.to_dict()), metrics)
+    recorder.scalars({f"hparam/{name}": value for name, value in metrics.items()}, state.step)
+    recorder.close()
+    folder.save_encoder(state.objective.backbone.state_dict())
+    if measured.queries is not None:
+        aside = folder.path / f".queries.parquet.{os.getpid()}"
+        pq.write_table(measured.queries, aside)
+        aside.rename(folder.path / "queries.parquet")
+    folder.save_result(result)
+
+
+# --- Evaluation ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Metrics by name, and one row per test video (video_id, label, first_hit) where retrieval was measured."""
+
+    metrics: dict[str, float]
+    queries: pa.Table | None
+
+
+def evaluate(config: Config, encoder: nn.Module, shards: ShardSet, batches: Iterator[Batch], plans: Plans, context: Context) -> Measured:
+    """Run the configured protocols on frames (order 0); the same result on every worker."""
+    e = config.evaluation
+    if not e.protocols:
+        return Measured({}, None)
+    if len(shards.rows("test")) == 0:
+        raise DataError(f"{shards.root}: there is no test split to evaluate on; set evaluation.protocols to [] to pretrain only")
+    rows, features = video_features(encoder, batches, len(plans.evaluation), config.clip.size, e.crop, e.seed, context.device)
+    rows, features = _gather_features(rows, features, context)
+    labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
+    hits = first_hits(features[test], labels[test], features[~test], labels[~test])
+    metrics: dict[str, float] = {}
+    if "retrieval" in e.protocols:
+        metrics |= {f"retrieval/R@{k}": value for k, value in recall_at(hits, KS).items()}
+    if "silhouette" in e.protocols:
+        metrics |= {f"silhouette/{count}": value for count, value in silhouette_table(features[test], labels[test], hits).items()}
+    scenes = shards.column("scene")[rows]
+    if "retrieval" in e.protocols and all(scenes):
+        scene_hits = first_hits(features[test], scenes[test], features[~test], scenes[~test])
+        metrics["retrieval/scene_R@1"] = recall_at(scene_hits, (1,))[1]
+    queries = pa.table({"video_id": shards.column("video_id")[rows][test], "label": labels[test], "first_hit": hits})
+    return Measured(metrics, queries)
+
+
+def _gather_features(rows: NDArray, features: NDArray, context: Context) -> tuple[NDArray, NDArray]:
+    """All workers' features in index order, so that ties do not depend on the number of workers."""
+    if context.world_size > 1:
+        parts: list[Any] = [None] * context.world_size
+        torch.distributed.all_gather_object(parts, (rows, features))
+        rows, features = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    order = np.argsort(rows)
+    return rows[order], features[order]
+
+
+def load_encoder(path: str | Path) -> nn.Module:
+    """A trained backbone in evaluation mode: ``[B, 3, T, H, W]``, normalised -> ``[B, D]``.
+
+    Args:
+        path: a run folder, or the ``encoder.safetensors`` in one.
+
+    Raises:
+        TrainingError: there is no finished encoder.
+    """
+    folder = Path(path)
+    folder = folder.parent if folder.name == "encoder.safetensors" else folder
+    if not (folder / "encoder.safetensors").is_file():
+        raise TrainingError(f"{folder}: no encoder.safetensors, so there is no finished run here")
+    config = build_config(read_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
+    encoder, _ = BACKBONES[config.backbone.name](**config.backbone.options)
+    encoder.load_state_dict(RunFolder(folder).load_encoder())
+    return encoder.eval()

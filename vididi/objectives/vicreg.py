@@ -1,0 +1,75 @@
+"""VICReg (Bardes et al. 2022) as ViDiDi uses it (appendix D.4, eqs. 3-6)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss, relu
+
+from vididi.objectives.heads import mlp
+from vididi.objectives.objective import Objective, check_embeddings, full_precision
+
+
+def vicreg_terms(z_a: Tensor, z_b: Tensor, gamma: float = 1.0, eps: float = 1e-4) -> tuple[Tensor, Tensor, Tensor]:
+    """Invariance, variance and covariance of two batches of embeddings ``[B, D]``.
+
+    Invariance (eq. 3) is the mean over all elements, as in VICReg's code; the paper prints a sum over the dimensions.
+    Variance (eq. 4) and covariance (eq. 5) are those of both branches, added.
+
+    Raises:
+        ValueError: the shapes differ or the batch is smaller than 2.
+    """
+    check_embeddings(z_a, z_b)
+    z_a, z_b = full_precision(z_a), full_precision(z_b)
+    invariance = mse_loss(z_a, z_b)
+    variance = variance_term(z_a, gamma, eps) + variance_term(z_b, gamma, eps)
+    return invariance, variance, covariance_term(z_a) + covariance_term(z_b)
+
+
+def variance_term(z: Tensor, gamma: float, eps: float) -> Tensor:
+    """The hinge of eq. 4: how far the standard deviation of each dimension falls short of ``gamma``, on average."""
+    return relu(gamma - torch.sqrt(z.var(dim=0) + eps)).mean()
+
+
+def covariance_term(z: Tensor) -> Tensor:
+    """Eq. 5: the squared off-diagonal covariances, summed, over D."""
+    centred = z - z.mean(dim=0)
+    covariance = centred.T @ centred / (z.shape[0] - 1)
+    return (covariance.square().sum() - covariance.diagonal().square().sum()) / z.shape[1]
+
+
+class VICReg(Objective):
+    """Eq. 6 with its projector: three layers, 2048 wide (E.2), coefficients 1.0, 1.0, 0.05 (E.3).
+
+    The last layer has no bias, as in VICReg's code: every term but the invariance ignores it.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        feature_width: int,
+        *,
+        hidden: int = 2048,
+        out: int = 2048,
+        layers: int = 3,
+        invariance: float = 1.0,
+        variance: float = 1.0,
+        covariance: float = 0.05,
+        gamma: float = 1.0,
+        eps: float = 1e-4,
+    ) -> None:
+        super().__init__(backbone)
+        if eps <= 0:
+            raise ValueError(f"eps: {eps} is not valid; it must be positive, or the gradient of a collapsed dimension is infinite")
+        self.projector = mlp(feature_width, hidden, out, layers, last_bias=False)
+        self.coefficients = (invariance, variance, covariance)
+        self.gamma, self.eps = gamma, eps
+
+    def forward(self, view_a: Tensor, view_b: Tensor) -> dict[str, Tensor]:
+        # Both views in one pass of the encoder would share batch statistics between the two orders; the paper's two
+        # streams have their own.
+        z_a = self.gather(self.projector(self.backbone(view_a)))
+        z_b = self.gather(self.projector(self.backbone(view_b)))
+        terms = vicreg_terms(z_a, z_b, self.gamma, self.eps)
+        loss = sum(weight * term for weight, term in zip(self.coefficients, terms, strict=True))
+        return {"loss": loss, "invariance": terms[0], "variance": terms[1], "covariance": terms[2]}  # type: ignore[dict-item]

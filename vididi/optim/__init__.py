@@ -1,0 +1,37 @@
+"""Optimisers and learning-rate schedules. Each entry of OPTIMISERS takes parameters and keyword options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from vididi.optim.lars import LARS, check_at_least_zero
+from vididi.optim.schedules import cosine_with_warmup
+
+
+def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
+    """Two groups: matrices with ``weight_decay``, parameters of one dimension without."""
+    parameters = list(parameters)
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def sgd(params: Iterable[nn.Parameter], *, lr: float = 0.1, momentum: float = 0.9, weight_decay: float = 1e-6) -> torch.optim.Optimizer:
+    """SGD with momentum, not Nesterov; decay on matrices only."""
+    check_at_least_zero(lr=lr, momentum=momentum, weight_decay=weight_decay)
+    return torch.optim.SGD(decay_groups(params, weight_decay), lr=lr, momentum=momentum)
+
+
+def adamw(params: Iterable[nn.Parameter], *, lr: float = 0.001, weight_decay: float = 1e-6) -> torch.optim.Optimizer:
+    """AdamW; decay on matrices only."""
+    check_at_least_zero(lr=lr, weight_decay=weight_decay)
+    return torch.optim.AdamW(decay_groups(params, weight_decay), lr=lr)
+
+
+OPTIMISERS = {"lars": LARS, "sgd": sgd, "adamw": adamw}
+
+__all__ = ["LARS", "OPTIMISERS", "cosine_with_warmup"]

@@ -1,0 +1,133 @@
+"""What the user sees while a sweep runs: a live table on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+COLUMNS = ("cell", "state", "epoch", "loss", "s/step", "data wait", "R@1", "R@5", "R@10", "silhouette", "time")
+
+
+@dataclass
+class Line:
+    """The state of one cell on the screen."""
+
+    state: str
+    epochs: int
+    epoch: int = 0
+    metrics: dict[str, Any] | None = None
+    began: float | None = None
+    seconds: float | None = None
+
+    def cells(self) -> list[str]:
+        m = self.metrics or {}
+        seconds = self.seconds if self.seconds is not None else (time.monotonic() - self.began if self.began is not None else None)
+        return [
+            self.state,
+            f"{self.epoch}/{self.epochs}",
+            _number(m.get("train/loss"), ".3f"),
+            _number(m.get("time/seconds_per_step"), ".2f"),
+            _number(m.get("time/data_share"), ".1%"),
+            *(_number(m.get(f"retrieval/R@{k}"), ".1%") for k in (1, 5, 10)),
+            _number(m.get("silhouette/all"), ".3f"),
+            _number(seconds, ".0f") + (" s" if seconds is not None else ""),
+        ]
+
+
+def _number(value: Any, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+class SweepScreen:
+    """Shows cells by title. Use as a context manager; the methods are those of a cluster.tune.Watcher by title."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.lines: dict[str, Line] = {}
+        self.live = Live(console=console, get_renderable=self.table, refresh_per_second=1, transient=True)
+
+    def add(self, title: str, state: str, epochs: int, result: dict[str, Any] | None) -> None:
+        """A cell that is ``finished`` (with its result), or ``waiting``."""
+        self.lines[title] = Line(state, epochs, epochs if result else 0, result, seconds=result["seconds"] if result else None)
+
+    def __enter__(self) -> SweepScreen:
+        if self.console.is_terminal:
+            self.live.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if self.console.is_terminal:
+            self.live.__exit__(*exception)
+            self.console.print(self.table())
+
+    def table(self) -> Table:
+        table = Table(*COLUMNS, box=None, pad_edge=False)
+        for title, line in self.lines.items():
+            table.add_row(title, *line.cells())
+        return table
+
+    def start(self, title: str) -> None:
+        line = self.lines[title]
+        again = line.began is not None
+        line.state, line.began = "running", line.began or time.monotonic()
+        self._say(f"{title}: {'started again after its process died' if again else 'started'}")
+
+    def report(self, title: str, metrics: dict[str, Any]) -> None:
+        line = self.lines[title]
+        line.metrics = {**(line.metrics or {}), **metrics}
+        line.epoch = int(metrics["epoch"])
+        if line.epoch % max(1, line.epochs // 4) == 0 and "train/loss" in metrics:
+            m = metrics
+            self._say(
+                f"{title}: epoch {line.epoch}/{line.epochs}, loss {m['train/loss']:.3f}, "
+                f"{m['time/seconds_per_step']:.2f} s/step, {m['time/data_share']:.1%} of it waiting for data"
+            )
+
+    def end(self, title: str, state: str, result: dict[str, Any] | None, note: str) -> None:
+        line = self.lines[title]
+        line.state = state
+        line.seconds = time.monotonic() - line.began if line.began is not None else 0.0
+        line.metrics = {**(line.metrics or {}), **(result or {})}
+        if result:
+            line.epoch = line.epochs
+        self._say(f"{title}: {state} after {line.seconds:.0f} s{note}")
+
+    def say(self, text: str) -> None:
+        """A message that stays on the screen."""
+        self.console.print(text, markup=False, highlight=False)
+
+    def _say(self, text: str) -> None:
+        if not self.console.is_terminal:
+            self.say(text)
+
+
+class PrepareBar:
+    """Progress of a preparation: videos, rejects, time left. Call it as prepare's ``progress``."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        columns: Iterable[Any] = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]} videos/s, {task.fields[rejects]} rejected"),
+            TimeRemainingColumn(),
+        )
+        self.progress = Progress(*columns, console=console, transient=True)
+        self.task = self.progress.add_task(title, total=None, rejects=0, rate="-")
+        self.began: float | None = None
+
+    def __call__(self, done: int, total: int, rejects: int) -> None:
+        if self.began is None:
+            self.began = time.monotonic()
+            self.progress.start()
+        rate = done / max(time.monotonic() - self.began, 1e-3)
+        self.progress.update(self.task, completed=done, total=total, rejects=rejects, rate=f"{rate:.0f}" if done > 1 else "-")
+        if done == total:
+            self.progress.stop()

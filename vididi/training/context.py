@@ -1,0 +1,66 @@
+"""What a training loop needs to know of where it runs, in one small object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+
+Metrics = Mapping[str, float | int | str]
+
+
+class Context(Protocol):
+    """Rank 0 of ``world_size`` is the one that writes files. Every worker calls ``report``."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def report(self, metrics: Metrics) -> None:
+        """Hand the metrics of an epoch, or of the end, to whoever watches."""
+
+
+@dataclass
+class LocalContext:
+    """A run of its own, alone or one of torchrun's workers."""
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def report(self, metrics: Metrics) -> None:
+        if self.rank == 0:
+            print("  ".join(f"{name} {_short(value)}" for name, value in metrics.items()), flush=True)
+
+
+def _short(value: float | int | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def local_context(device: str | None = None) -> Iterator[LocalContext]:
+    """The context of this process: torchrun's environment if it is there, else one worker alone."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = torch.device(f"cuda:{local_rank}") if kind == "cuda" else torch.device(kind)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if world_size > 1:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield LocalContext(rank, world_size, chosen)
+    finally:
+        if world_size > 1:
+            dist.destroy_process_group()
+
+
+def barrier(context: Context) -> None:
+    """Wait until every worker is here."""
+    if context.world_size > 1:
+        dist.barrier()

@@ -1,0 +1,104 @@
+"""Many workers, one result: gathering with gradient and synchronised batch normalisation.
+
+The convention: every worker computes the loss of the whole global batch from gathered embeddings, and gradients of
+parameters are averaged over workers (DistributedDataParallel). What a worker's embeddings get back is then the *sum* of
+all workers' gradients for them: sum over W identical losses, divided by W in the average, is the gradient of one worker
+with the whole batch. Scaling either place by 1/W once more is the classic bug.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        grad = grad.contiguous().clone()
+        dist.all_reduce(grad)
+        return grad.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather(x: Tensor) -> Tensor:
+    """``[B, D]`` of each worker -> ``[world * B, D]`` in rank order, on every worker, with gradient."""
+    return _Gather.apply(x)
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        grad = grad.clone()
+        dist.all_reduce(grad)
+        return grad
+
+
+class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation over all workers' batches, on any device; torch's own refuses CPU tensors.
+
+    Input ``[B, C, ...]`` with the same B on every worker.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"input: shape {tuple(input.shape)}; it must be [B, C, ...]")
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check_input_dim(input)
+        if not self.training:
+            return super().forward(input)
+        axes = [0, *range(2, input.ndim)]
+        count = input.numel() // input.shape[1] * dist.get_world_size()
+        shape = (1, -1, *(1,) * (input.ndim - 2))
+        mean = _Sum.apply(input.sum(dim=axes)) / count
+        centred = input - mean.view(shape)
+        variance = _Sum.apply(centred.square().sum(dim=axes)) / count
+        self._update_running(mean.detach(), variance.detach() * count / (count - 1))
+        normalised = centred * torch.rsqrt(variance + self.eps).view(shape)
+        if self.affine:
+            normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
+        return normalised
+
+    @torch.no_grad()
+    def _update_running(self, mean: Tensor, unbiased: Tensor) -> None:
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            assert self.momentum is not None
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(unbiased, self.momentum)
+
+
+def synchronise_batch_norm(module: nn.Module) -> nn.Module:
+    """Replace every batch normalisation in ``module`` by its synchronised twin with the same weights.
+
+    On CUDA by torch's SyncBatchNorm, elsewhere by ours. State dictionaries keep their names.
+    """
+    if next(module.parameters()).is_cuda:
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    return _convert(module)
+
+
+def _convert(module: nn.Module) -> nn.Module:
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        twin = SyncBatchNorm(module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats)
+        twin.to(dtype=module.weight.dtype, device=module.weight.device)
+        twin.load_state_dict(module.state_dict())
+        return twin
+    for name, child in module.named_children():
+        setattr(module, name, _convert(child))
+    return module

@@ -1,0 +1,156 @@
+"""The training loop: it sees batches, an objective, an optimiser and a context, never where they came from.
+
+Shapes: B clips of this worker, K = 2 clips per video, N source frames, C = 3, T frames of a view.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from vididi.data.stream import Batch
+from vididi.draws import Use, key
+from vididi.errors import TrainingError
+from vididi.objectives import Objective
+from vididi.optim import cosine_with_warmup
+from vididi.pairing import Schedule
+from vididi.training.context import Context
+from vididi.training.distributed import gather, synchronise_batch_norm
+from vididi.views.compose import Augment, make_view
+
+
+@dataclass(frozen=True)
+class Job:
+    """How long and with what to train; plain values and pure functions."""
+
+    schedule: Schedule
+    augment: Augment
+    frames: int
+    seed: int
+    epochs: int
+    steps_per_epoch: int
+    warmup_epochs: int
+    precision: str
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+
+@dataclass
+class State:
+    """What changes while training: the weights, the optimiser's state, and how many steps were taken."""
+
+    objective: Objective
+    optimiser: Optimizer
+    step: int = 0
+
+
+@dataclass
+class EpochLog:
+    """Sums over one epoch, for its metrics."""
+
+    began: float = field(default_factory=time.perf_counter)
+    waited: float = 0.0
+    clips: int = 0
+    steps: int = 0
+    terms: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    pairs: set[tuple[int, int]] = field(default_factory=set)
+
+    def metrics(self, epoch: int, step: int, lr: float, world_size: int) -> dict[str, float | int | str]:
+        seconds = time.perf_counter() - self.began
+        means = {f"train/{name}": total / self.steps for name, total in self.terms.items()}
+        return {
+            "epoch": epoch,
+            "step": step,
+            **means,
+            "train/lr": lr,
+            "train/pairs": " ".join(f"{a}{b}" for a, b in sorted(self.pairs)),
+            "time/seconds_per_step": seconds / self.steps,
+            "time/data_share": self.waited / seconds,
+            "time/clips_per_second": self.clips * world_size / seconds,
+        }
+
+
+def train(state: State, batches: Iterator[Batch], job: Job, context: Context, on_epoch: Callable[[dict, int], None]) -> None:
+    """Train from ``state.step`` to the last step, on ``batches`` that begin at that step.
+
+    Args:
+        on_epoch: called on every worker after each whole epoch with its metrics and the number of epochs done.
+
+    Raises:
+        TrainingError: the loss is not finite; nothing was updated by that step.
+    """
+    objective, model = distribute(state.objective, context)
+    objective.train()
+    base_rates = [group.setdefault("base_lr", group["lr"]) for group in state.optimiser.param_groups]
+    log = EpochLog()
+    while state.step < job.steps:
+        factor = cosine_with_warmup(state.step, job.steps, job.warmup_epochs * job.steps_per_epoch)
+        for group, rate in zip(state.optimiser.param_groups, base_rates, strict=True):
+            group["lr"] = rate * factor
+        asked = time.perf_counter()
+        batch = next(batches)
+        log.waited += time.perf_counter() - asked
+        epoch = state.step // job.steps_per_epoch
+        pair = job.schedule.pair(epoch, state.step, job.seed)
+        terms = train_step(model, state.optimiser, batch, pair, epoch, job, context)
+        check_finite(terms, objective, state.step, pair)
+        state.optimiser.step()
+        state.step += 1
+        log.steps += 1
+        log.clips += 2 * len(batch.rows)
+        log.pairs.add(pair)
+        for name, value in terms.items():
+            log.terms[name] += value
+        if state.step % job.steps_per_epoch == 0:
+            on_epoch(log.metrics(epoch + 1, state.step, base_rates[0] * factor, context.world_size), epoch + 1)
+            log = EpochLog()
+
+
+def distribute(objective: Objective, context: Context) -> tuple[Objective, nn.Module]:
+    """The objective as ``context`` needs it, and the module whose call averages gradients over the workers."""
+    if context.world_size == 1:
+        return objective, objective
+    synchronise_batch_norm(objective)
+    objective.gather = gather
+    # Buffers are equal on all workers already, because batch statistics are.
+    return objective, DistributedDataParallel(objective, broadcast_buffers=False)
+
+
+def train_step(
+    model: nn.Module, optimiser: Optimizer, batch: Batch, pair: tuple[int, int], epoch: int, job: Job, context: Context
+) -> dict[str, float]:
+    """Forward and backward of one step; the gradients are left in the parameters."""
+    views = [view_of(batch, which, order, epoch, job, context.device) for which, order in enumerate(pair)]
+    with torch.autocast(context.device.type, dtype=torch.bfloat16, enabled=job.precision == "bf16"):
+        terms = model(*views)
+    optimiser.zero_grad(set_to_none=True)
+    terms["loss"].backward()
+    # One transfer for all terms: reading them one by one would make a GPU wait as often.
+    values = torch.stack([term.detach().float() for term in terms.values()]).tolist()
+    return dict(zip(terms, values, strict=True))
+
+
+def view_of(batch: Batch, which: int, order: int, epoch: int, job: Job, device: torch.device) -> Tensor:
+    """View ``which`` (0 or 1) of a batch, float32 ``[B, C, T, S, S]`` on ``device``."""
+    clips = torch.from_numpy(batch.clips[:, which, : job.frames + order]).to(device, non_blocking=True).permute(0, 4, 1, 2, 3)
+    keys = key(Use.AUGMENT, job.seed, epoch, batch.rows, which)
+    return make_view(clips, batch.sizes, keys, order, job.frames, job.augment)
+
+
+def check_finite(terms: dict[str, float], objective: nn.Module, step: int, pair: tuple[int, int]) -> None:
+    """Raise TrainingError, naming the step, the pair and the largest gradient, unless the loss is finite."""
+    if np.isfinite(terms["loss"]):
+        return
+    largest, name = max((float(p.grad.abs().max()), n) for n, p in objective.named_parameters() if p.grad is not None)
+    values = ", ".join(f"{term} {value:g}" for term, value in terms.items())
+    raise TrainingError(f"the loss is not finite at step {step} with orders {pair}: {values}; the largest gradient is {largest:g}, of {name}")

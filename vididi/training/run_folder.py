@@ -1,0 +1,147 @@
+"""A run folder: everything one cell leaves behind. Only rank 0 writes, and always aside first, then by renaming.
+
+    config.yaml           the resolved configuration
+    cell.json             which cell of which sweep it is, and the checksum of its data
+    metrics.jsonl         one line per epoch
+    events.out.tfevents.* the same for TensorBoard, and the hyperparameters
+    checkpoint.pt         weights, optimiser state and step; what a half-done run goes on from
+    encoder.safetensors   the trained backbone
+    queries.parquet       per test video: the rank of its first correct neighbour
+    result.json           the measurements; its presence means that the run is finished
+    error.txt             why the last attempt failed, if it did
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vididi.errors import TrainingError
+
+RESULT_VERSION = 1
+LOCK_WAIT_S = 60.0
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write aside on the same file system, flush to disk, rename."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)
+
+
+class RunFolder:
+    """Reading and writing one run folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        path = self.path / "result.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def begin(self, config_yaml: str, cell: Mapping[str, Any]) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "config.yaml", config_yaml)
+        write_atomically(self.path / "cell.json", json.dumps(cell, indent=2) + "\n")
+        (self.path / "error.txt").unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against other processes; the system releases it however this process ends.
+
+        A process of a killed sweep may take a moment to die, so wait a little.
+
+        Raises:
+            TrainingError: another process still holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            deadline = time.monotonic() + LOCK_WAIT_S
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise TrainingError(f"{self.path}: another process is running this cell") from None
+                    time.sleep(0.5)
+            yield
+
+    def save_checkpoint(self, content: dict[str, Any]) -> None:
+        aside = self.path / f".checkpoint.pt.{os.getpid()}"
+        with aside.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(self.path / "checkpoint.pt")
+
+    def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
+        path = self.path / "checkpoint.pt"
+        return torch.load(path, map_location=device, weights_only=True) if path.is_file() else None
+
+    def save_encoder(self, weights: dict[str, Tensor]) -> None:
+        aside = self.path / f".encoder.safetensors.{os.getpid()}"
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, aside)
+        aside.rename(self.path / "encoder.safetensors")
+
+    def load_encoder(self) -> dict[str, Tensor]:
+        return load_file(self.path / "encoder.safetensors")
+
+    def save_result(self, result: Mapping[str, Any]) -> None:
+        write_atomically(self.path / "result.json", json.dumps({"version": RESULT_VERSION, **result}, indent=2) + "\n")
+
+    def save_error(self, text: str) -> None:
+        write_atomically(self.path / "error.txt", text)
+
+
+class Recorder:
+    """metrics.jsonl and TensorBoard of one run, in step. What a restart would write again is cut off first."""
+
+    def __init__(self, folder: RunFolder, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = folder.path / "metrics.jsonl"
+        kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
+        write_atomically(self.path, "".join(kept))
+        self.board = SummaryWriter(str(folder.path), purge_step=step + 1 if step else None)
+
+    def _lines(self) -> list[str]:
+        if not self.path.is_file():
+            return []
+        # A line cut short by a kill has no newline.
+        return [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def epoch(self, metrics: Mapping[str, float | int | str]) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(metrics) + "\n")
+        self.scalars({name: value for name, value in metrics.items() if isinstance(value, float)}, int(metrics["step"]))
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.board.add_scalar(name, value, step)
+        self.board.flush()
+
+    def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """HParams in this run's own events file; SummaryWriter.add_hparams would open a second one in a sub-folder."""
+        from torch.utils.tensorboard.summary import hparams
+
+        plain = {name: value if isinstance(value, (bool, int, float, str)) else str(value) for name, value in parameters.items()}
+        for summary in hparams(plain, dict.fromkeys(metrics, 0.0)):
+            self.board.file_writer.add_summary(summary)  # type: ignore[union-attr]
+
+    def close(self) -> None:
+        self.board.close()
