@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from analysis.runs import find_runs
 from analysis.tables import load_paper_table, write_tables
 from vididi.cli import overrides
 from vididi.errors import ConfigError, VididiError
@@ -18,13 +19,17 @@ from vididi.sweep import Cell, Sweep, expand, load_sweep
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="run_sweep.py", description="Run the cells of a sweep file that are not finished yet, and print its table.")
+    parser = argparse.ArgumentParser(
+        prog="run_sweep.py", description="Run the cells of a sweep file that are not finished yet, and print its table."
+    )
     parser.add_argument("spec", type=Path, metavar="SWEEP.yaml")
     parser.add_argument("--dry-run", action="store_true", help="print the cells and stop")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a configuration value in every cell")
     parser.add_argument("--only", action="append", default=[], metavar="ARM", help="only this arm; may be given again")
     parser.add_argument("--seeds", default="", metavar="0,1,2", help="these seeds instead of the file's")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs); storage that all nodes share")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs); storage that all nodes share"
+    )
     parser.add_argument("--shards", type=Path, metavar="DIR", help="prepared data (default: prepared once into the cache)")
     parser.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster, or 'auto'; default: this machine alone")
     return parser.parse_args(argv)
@@ -55,12 +60,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     shards = ensure_prepared(one_data_set(cells), arguments.shards and arguments.shards.resolve(), PrepareBar(console, "preparing videos"))
     m = shards.manifest
-    console.print(f"data: {m.videos['train']} training and {m.videos['test']} test videos, {len(m.classes)} classes, {m.rejects} rejected, in {shards.root}")
+    console.print(f"data: {m.summary}, in {shards.root}", highlight=False)
     runs = (arguments.runs / sweep.name).resolve()
     status = run_cells(sweep, cells, shards, runs, arguments.address, console)
     if paper:
-        folders = [folder for cell in cells if (folder := cell.find_folder(runs, m.checksum)).is_dir()]
-        console.print("\n" + write_tables(paper, folders, runs), markup=False, highlight=False)
+        console.print("\n" + write_tables(paper, find_runs(runs), runs), markup=False, highlight=False)
     console.print(f"\nTensorBoard:  tensorboard --logdir {shlex.quote(str(runs))}", highlight=False)
     return status
 
@@ -85,15 +89,7 @@ def one_data_set(cells: list[Cell]) -> Any:
 
 def print_cells(console: Console, cells: list[Cell]) -> None:
     for cell in cells:
-        r, c = cell.resources, cell.config
-        s = c.schedule
-        schedule = f"order {s.order}" + (f", {s.selection}" if s.selection else "") + (f", {s.mix}" if s.mix else "") + (", reverse" if s.reverse else "")
-        console.print(
-            f"{cell.title}: {cell.label}; {schedule}; {c.objective.name}, {c.backbone.name}, {c.optimiser.name}, {c.training.epochs} epochs "
-            f"of batch {c.training.batch_size}; {r.workers} x ({r.cpus_per_worker} CPUs, {r.gpus_per_worker:g} GPUs)",
-            markup=False,
-            highlight=False,
-        )
+        console.print(cell.summary, markup=False, highlight=False)
     console.print(f"{len(cells)} cells", highlight=False)
 
 
@@ -153,7 +149,11 @@ def report_unfinished(jobs: dict[Path, Any], console: Console) -> int:
             continue
         status = 1
         error = folder / "error.txt"
-        reason = "\n    ".join(error.read_text().strip().splitlines()[-3:]) if error.is_file() else "stopped; run the same command again to go on"
+        reason = (
+            "\n    ".join(error.read_text().strip().splitlines()[-3:])
+            if error.is_file()
+            else "stopped; run the same command again to go on"
+        )
         console.print(f"not finished: {job.cell.title}: {reason}\n    in {folder}", markup=False, highlight=False)
     return status
 

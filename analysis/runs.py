@@ -29,7 +29,7 @@ class Run:
 
 def find_runs(root: Path) -> list[Path]:
     """Finished run folders: ``root`` itself, or those anywhere under it."""
-    return sorted(path.parent for path in root.rglob("result.json"))
+    return sorted(path.parent for path in root.rglob("result.json") if (path.parent / "cell.json").is_file())
 
 
 def read_run(folder: Path) -> Run:

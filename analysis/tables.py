@@ -76,17 +76,17 @@ def load_paper_table(name: str) -> PaperTable:
 
         raise ConfigError(f"table: {name!r} is not valid; it is one of {', '.join(sorted(p.stem for p in PAPERS.glob('*.yaml')))}")
     content = yaml.safe_load(path.read_text())
-    columns = {kind: [Column(**column) for column in content.pop(kind)] for kind in ("columns", "also")}
-    return PaperTable(name=name, rows=[Row(**row) for row in content.pop("rows")], **columns, **content)
+    columns, also = ([Column(**column) for column in content.pop(kind)] for kind in ("columns", "also"))
+    return PaperTable(name=name, columns=columns, also=also, rows=[Row(**row) for row in content.pop("rows")], **content)
 
 
 def by_protocol(table: PaperTable, runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Runs that may stand in one table: the same in everything but the table's axes and the seed."""
+    """Runs that may stand in one table: the same in everything but the table's axes and the seed. The most runs first."""
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         own = {key: value for key, value in run.config.items() if key not in table.axes and not key.startswith(_NOT_PROTOCOL)}
         groups[json.dumps([own, run.result["data_checksum"]], sort_keys=True)].append(run)
-    return dict(groups)
+    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
 def describe_protocol(run: Run) -> str:
@@ -128,7 +128,12 @@ def untrained_row(runs: list[Run]) -> list[Measured]:
     """The encoder before its first step, once per seed, where it was measured."""
     found = {run.seed: run for run in runs if "untrained/retrieval/R@1" in run.result}
     untrained = [
-        Run(run.folder, run.config, run.cell, {key.removeprefix("untrained/"): value for key, value in run.result.items() if key.startswith("untrained/")})
+        Run(
+            run.folder,
+            run.config,
+            run.cell,
+            {key.removeprefix("untrained/"): value for key, value in run.result.items() if key.startswith("untrained/")},
+        )
         for _, run in sorted(found.items())
     ]
     return [Measured("untrained encoder", None, untrained)] if untrained else []
@@ -171,7 +176,9 @@ def render(table: PaperTable, runs: list[Run]) -> tuple[str, str]:
         header, cells = table_cells(table, measured_rows(table, group))
         protocol = describe_protocol(group[0])
         markdown += ["", f"Ours{f' ({number} of {len(groups)} protocols)' if len(groups) > 1 else ''}: {protocol}.", ""]
-        markdown.append(tabulate(cells, header, tablefmt="github", disable_numparse=True, colalign=("left", *["right"] * (len(header) - 1))))
+        markdown.append(
+            tabulate(cells, header, tablefmt="github", disable_numparse=True, colalign=("left", *["right"] * (len(header) - 1)))
+        )
         if number == 1:
             sheet.writerow(["protocol", *header])
         sheet.writerows([protocol, *line] for line in cells)

@@ -71,9 +71,9 @@ def prepare(arguments: argparse.Namespace) -> int:
     config = resolve(build_config(values, "vididi prepare"))
     shards = ensure_prepared(config, arguments.out.resolve(), PrepareBar(console, "preparing videos"))
     m = shards.manifest
-    console.print(f"{m.videos['train']} training and {m.videos['test']} test videos, {len(m.classes)} classes, {m.frames} frames, in {shards.root}")
+    console.print(f"{m.summary}, in {shards.root}", highlight=False)
     if m.rejects:
-        console.print(f"{m.rejects} videos rejected; {shards.root / 'rejects.csv'} says why", highlight=False)
+        console.print(f"{shards.root / 'rejects.csv'} says why {m.rejects} were rejected", highlight=False)
     return int(arguments.strict and m.rejects > 0)
 
 

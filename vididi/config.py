@@ -84,6 +84,11 @@ class ScheduleConfig(Closed):
         self.schedule()
         return self
 
+    @property
+    def summary(self) -> str:
+        parts = [f"order {self.order}", self.selection, self.mix, "reverse" if self.reverse else None]
+        return ", ".join(part for part in parts if part)
+
     def schedule(self) -> Schedule:
         return Schedule(self.order, self.mix, self.selection, self.reverse)
 
@@ -234,7 +239,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         with path.open() as file:
-            content = yaml.load(file, Loader=_UniqueKeys)  # noqa: S506  (a SafeLoader)
+            content = yaml.load(file, Loader=_UniqueKeys)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except yaml.YAMLError as error:
@@ -247,7 +252,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_value(text: str) -> Any:
     """A value given on the command line, read as YAML."""
     try:
-        return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506
+        return yaml.load(text, Loader=_UniqueKeys)
     except yaml.YAMLError:
         raise ConfigError(f"{text!r} is not a YAML value") from None
 

@@ -8,6 +8,7 @@ SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), applied once per counter.
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,6 +53,9 @@ def uniform(keys: ArrayLike, count: int) -> NDArray[np.float64]:
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+@lru_cache(maxsize=4)  # a plan asks for the same epoch's again and again
 def permutation(size: int, use: Use, *counters: int) -> NDArray[np.int64]:
-    """A permutation of ``range(size)``, the same on every machine for the same counters."""
-    return np.argsort(key(use, *counters, np.arange(size)), kind="stable")
+    """A permutation of ``range(size)``, the same on every machine for the same counters; read-only."""
+    order = np.argsort(key(use, *counters, np.arange(size)), kind="stable")
+    order.flags.writeable = False
+    return order

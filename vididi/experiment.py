@@ -89,7 +89,7 @@ def resolve_component(kind: str, component: Component) -> Component:
 
 def options_model(entry: Callable) -> type[BaseModel]:
     """The keyword-only parameters of an entry as a closed model: names, types and defaults from its signature."""
-    function = entry.__init__ if inspect.isclass(entry) else entry
+    function: Callable = entry.__init__ if inspect.isclass(entry) else entry  # type: ignore[misc]
     hints = get_type_hints(function)
     fields: dict[str, Any] = {
         name: (hints[name], ... if parameter.default is inspect.Parameter.empty else parameter.default)
@@ -178,7 +178,9 @@ def build_state(config: Config, device: torch.device | None = None) -> State:
     return State(objective, optimiser)
 
 
-def run_cell(config: Config, cell: Mapping[str, Any], path: Path, shards: ShardSet, open_stream: Stream, context: Context) -> dict[str, Any]:
+def run_cell(
+    config: Config, cell: Mapping[str, Any], path: Path, shards: ShardSet, open_stream: Stream, context: Context
+) -> dict[str, Any]:
     """Pretrain and evaluate one resolved configuration, from wherever an earlier attempt got to.
 
     Args:
@@ -191,7 +193,7 @@ def run_cell(config: Config, cell: Mapping[str, Any], path: Path, shards: ShardS
     """
     folder = RunFolder(path)
     if context.rank > 0:
-        return _run(config, folder, shards, open_stream, context)
+        return folder.result or _run(config, folder, shards, open_stream, context)
     with folder.locked():
         done = folder.result
         if done is not None:
@@ -276,7 +278,6 @@ def _finish(config: Config, state: State, folder: RunFolder, recorder: Recorder,
     metrics = {name: value for name, value in measured.metrics.items() if isinstance(value, float)}
     recorder.scalars(metrics, state.step)
     recorder.hparams(flatten(config.to_dict()), metrics)
-    recorder.scalars({f"hparam/{name}": value for name, value in metrics.items()}, state.step)
     recorder.close()
     folder.save_encoder(state.objective.backbone.state_dict())
     if measured.queries is not None:

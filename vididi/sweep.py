@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from vididi.config import Closed, Config, Component, build_config, flatten, nest, read_yaml, unknown_key, validate
+from vididi.config import Closed, Component, Config, build_config, flatten, nest, read_yaml, unknown_key, validate
 from vididi.errors import ConfigError
 
 SHORT_NAMES = {
@@ -47,6 +47,10 @@ class Resources(Closed):
     concurrency: int | None = Field(None, ge=1, description="cells at a time; as many as fit if left out")
     max_failures: int = Field(2, ge=0, description="restarts of a cell whose process or node died")
     wait_s: float = Field(600, gt=0, description="give up when no cell could start for this long")
+
+    @property
+    def summary(self) -> str:
+        return f"{self.workers} x ({self.cpus_per_worker} CPUs, {self.gpus_per_worker:g} GPUs)"
 
 
 class Arm(Closed):
@@ -107,6 +111,15 @@ class Cell:
         """Readable and, within a sweep, unique: ``vididi-lr=0.3-s0``."""
         axes = "".join(f"-{name.rsplit('.', 1)[-1]}={_word(value)}" for name, value in self.axes.items())
         return f"{self.arm}{axes}-s{self.seed}"
+
+    @property
+    def summary(self) -> str:
+        """One line: what it is, how it is trained, what it needs."""
+        c, r = self.config, self.resources
+        return (
+            f"{self.title}: {self.label}; {c.schedule.summary}; {c.objective.name}, {c.backbone.name}, {c.optimiser.name}, "
+            f"{c.training.epochs} epochs of batch {c.training.batch_size}; {r.summary}"
+        )
 
     def folder_name(self, data_checksum: str) -> str:
         return f"{self.title}-{self.config.identity(data_checksum)}"

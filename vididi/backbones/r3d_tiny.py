@@ -35,9 +35,9 @@ class R3DTiny(nn.Module):
             nn.ReLU(),
         )
         self.stages = nn.Sequential(
-            Block(width, 2 * width, (1, 2, 2)),
+            Block(width, 2 * width, (2, 2, 2)),
             Block(2 * width, 4 * width, (2, 2, 2)),
-            Block(4 * width, 8 * width, (2, 2, 2)),
+            Block(4 * width, 8 * width, (1, 2, 2)),
         )
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class R3DTiny(nn.Module):
         return self.stages(self.stem(clips)).mean(dim=(2, 3, 4))
 
 
-def r3d_tiny(*, width: int = 12) -> tuple[nn.Module, int]:
+def r3d_tiny(*, width: int = 8) -> tuple[nn.Module, int]:
     """``width`` channels in the stem, features of 8 x width; any T >= 1 and frames from 8 pixels up."""
     if width < 1:
         raise ValueError(f"width: {width} is not valid; it must be at least 1")

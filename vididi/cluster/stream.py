@@ -42,7 +42,8 @@ def _batches(shards: ShardSet, plan: Plan, start: int, cpus: float) -> Iterator[
     context.execution_options.resource_limits = context.execution_options.resource_limits.copy(cpu=cpus)
     reader, frozen = ray.put(FrameReader(shards)), ray.put(plan)
     dataset = ray.data.range(count, override_num_blocks=max(1, count // BATCHES_PER_TASK)).map(
-        _fetch, fn_kwargs={"reader": reader, "plan": frozen, "start": start, "token": str(shards.root)}
+        _fetch,  # type: ignore[arg-type]
+        fn_kwargs={"reader": reader, "plan": frozen, "start": start, "token": str(shards.root)},
     )
     for expected, row in enumerate(dataset.iter_rows(), start):
         number = int(row["number"])

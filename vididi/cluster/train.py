@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def train_distributed(job: Mapping[str, Any], resources: Resources, callbacks: l
         ray.train.TrainingFailedError: a worker raised, or died more often than allowed.
     """
     gpu = resources.gpus_per_worker > 0
+    folder = Path(job["folder"])
+    storage = folder.parent / ".train" / folder.name
     needs = {"CPU": float(resources.cpus_per_worker)} | ({"GPU": resources.gpus_per_worker} if gpu else {})
     trainer = TorchTrainer(
         _worker,
@@ -61,12 +64,15 @@ def train_distributed(job: Mapping[str, Any], resources: Resources, callbacks: l
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(num_workers=resources.workers, use_gpu=gpu, resources_per_worker=needs),
         run_config=RunConfig(
-            name=Path(job["folder"]).name,
-            storage_path=str(Path(job["folder"]).parent / ".train"),
+            name=storage.name,
+            storage_path=str(storage.parent),
             # A worker or node that dies is replaced and the cell goes on from its checkpoint. Trying for ever to place a
             # group that does not fit would look like a hang.
-            failure_config=FailureConfig(max_failures=resources.max_failures, controller_failure_limit=3),
+            failure_config=FailureConfig(max_failures=resources.max_failures, controller_failure_limit=3),  # type: ignore[call-arg]
             callbacks=callbacks,
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)  # Train's own records; our checkpoint is in the run folder

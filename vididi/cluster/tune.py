@@ -7,6 +7,7 @@ TorchTrainer costs 10); cells of more run under Ray Train. Both run vididi.exper
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from typing import Any
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # 2 s by default, and a short cell waits for it
 
 import ray
 import torch
@@ -92,6 +94,13 @@ def run_jobs(jobs: Sequence[Job], shards: ShardSet, runs: Path, watcher: Watcher
     with _ray(groups, address) as concurrency:
         for group in groups:
             _run_group(group, concurrency(group[0].cell.resources), shards, runs, watcher)
+            if any(_untouched(job) for job in group):
+                return  # interrupted: Tune returns normally then, and the next group must not start
+
+
+def _untouched(job: Job) -> bool:
+    """Neither finished nor failed."""
+    return not any((job.folder / name).is_file() for name in ("result.json", "error.txt"))
 
 
 def _group_key(job: Job) -> str:
@@ -134,6 +143,7 @@ def _ray(groups: list[list[Job]], address: str | None) -> Iterator[Callable[[Res
 def _run_group(jobs: list[Job], concurrency: int, shards: ShardSet, runs: Path, watcher: Watcher) -> None:
     resources = jobs[0].cell.resources
     single = resources.workers == 1
+    storage = runs / ".tune" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     values = [job.values(shards.root) for job in jobs]
     events = _Events(jobs, watcher, resources)
     trainable = _single(values, resources) if single else _distributed(values, resources)
@@ -147,15 +157,18 @@ def _run_group(jobs: list[Job], concurrency: int, shards: ShardSet, runs: Path, 
             trial_dirname_creator=lambda trial: f"cell-{trial.config['cell']}",
         ),
         run_config=tune.RunConfig(
-            name=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}",
-            storage_path=str(runs / ".tune"),
+            name=storage.name,
+            storage_path=str(storage.parent),
             verbose=0,
             callbacks=[events],
             stop=events.stopper,
             failure_config=tune.FailureConfig(max_failures=resources.max_failures),
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)  # Tune's own records; a stopped sweep goes on from the run folders
     if events.gave_up:
         raise ResourceError(f"no cell could start for {resources.wait_s:g} s (resources.wait_s); each needs {events.needs}")
 
@@ -204,7 +217,7 @@ class _Events(tune.Callback):
 
     def __init__(self, jobs: list[Job], watcher: Watcher, resources: Resources) -> None:
         self.jobs, self.watcher, self.wait_s = jobs, watcher, resources.wait_s
-        self.needs = f"{resources.workers} x ({resources.cpus_per_worker} CPUs, {resources.gpus_per_worker:g} GPUs)"
+        self.needs = resources.summary
         self.idle_since: float | None = None
         self.warned = 0.0
         self.gave_up = False

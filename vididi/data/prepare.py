@@ -65,7 +65,7 @@ def encode_video(video: Video, settings: Settings) -> Encoded | Reject:
     """Decode, resize and encode one video."""
     try:
         frames, fps = read_video(video.path)
-        height, width = short_side_size(*frames.shape[1:3], settings.short_side)
+        height, width = short_side_size(frames.shape[1], frames.shape[2], settings.short_side)
         jpegs = [_encode_frame(frame, height, width, settings.quality) for frame in frames]
         checksum = sha256(video.path.read_bytes()).hexdigest()
     except (DataError, OSError) as error:
@@ -82,7 +82,9 @@ def _encode_frame(frame: NDArray[np.uint8], height: int, width: int, quality: in
     return simplejpeg.encode_jpeg(np.ascontiguousarray(frame), quality=quality, colorsubsampling="420")
 
 
-def prepare(videos: list[Video], out: Path, settings: Settings, source: dict[str, Any], progress: Progress | None = None, workers: int | None = None) -> ShardSet:
+def prepare(
+    videos: list[Video], out: Path, settings: Settings, source: dict[str, Any], progress: Progress | None = None, workers: int | None = None
+) -> ShardSet:
     """Write ``videos`` as shards under ``out``.
 
     The result depends on the videos and the settings alone, not on ``workers``. It is written aside and renamed, so that

@@ -63,6 +63,11 @@ class Manifest:
     source: dict[str, Any]
     prepare: dict[str, Any]
 
+    @property
+    def summary(self) -> str:
+        counts = " and ".join(f"{self.videos[split]} {name}" for split, name in (("train", "training"), ("test", "test")))
+        return f"{counts} videos, {len(self.classes)} classes, {self.rejects} rejected"
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
 
@@ -150,7 +155,9 @@ def check_no_overlap(shards: ShardSet) -> None:
     train = set(checksums[splits == "train"])
     both = [name for name, checksum, split in zip(names, checksums, splits, strict=True) if split == "test" and checksum in train]
     if both:
-        raise DataError(f"{shards.root}: {len(both)} test videos are also training videos, so retrieval would find them: {', '.join(both[:5])}")
+        raise DataError(
+            f"{shards.root}: {len(both)} test videos are also training videos, so retrieval would find them: {', '.join(both[:5])}"
+        )
 
 
 Progress = Callable[[int, int, int], None]

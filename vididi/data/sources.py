@@ -5,6 +5,7 @@ A source is called with the cache folder and its own keyword options, and return
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -38,9 +39,10 @@ def _class_folders(root: Path, split: Literal["train", "test"], base: Path) -> l
         if path.suffix.lower() in VIDEO_SUFFIXES and path.parent != root
     ]
     if not found:
-        raise DataError(f"data.videos: no video files in class folders under {root}; known suffixes are {', '.join(sorted(VIDEO_SUFFIXES))}")
+        raise DataError(
+            f"data.videos: no video files in class folders under {root}; known suffixes are {', '.join(sorted(VIDEO_SUFFIXES))}"
+        )
     return found
 
 
-SOURCES = {"motion": motion, "folder": folder}
-
+SOURCES: dict[str, Callable[..., list[Video]]] = {"motion": motion, "folder": folder}

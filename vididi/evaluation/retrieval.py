@@ -32,10 +32,12 @@ def first_hits(queries: ArrayLike, query_labels: ArrayLike, gallery: ArrayLike, 
     if len(g) == 0:
         raise ValueError("gallery: it is empty")
     hits = np.empty(len(q), dtype=np.int64)
-    g = g.T
+    # A product with equal rows is rounded differently from column to column, so equal rows are multiplied once: else
+    # ties would not be ties.
+    distinct, place = np.unique(g, axis=0, return_inverse=True)
     for start in range(0, len(q), 256):  # bounds the memory of the similarity matrix
         part = slice(start, start + 256)
-        nearest = np.argsort(-(q[part] @ g), axis=1, kind="stable")
+        nearest = np.argsort(-(q[part] @ distinct.T)[:, place.ravel()], axis=1, kind="stable")
         same = g_labels[nearest] == q_labels[part, None]
         hits[part] = np.where(same.any(axis=1), same.argmax(axis=1), len(g_labels))
     return hits

@@ -52,14 +52,16 @@ def best_retrieved_classes(hits: ArrayLike, labels: ArrayLike, count: int) -> ND
     return classes[np.lexsort((classes, mean_rank, -recall))[:count]]
 
 
-def silhouette_table(features: ArrayLike, labels: ArrayLike, hits: ArrayLike, counts: tuple[int, ...] = (3, 5, 10, 15, 20)) -> dict[str, float]:
-    """Table 7's columns: the best-retrieved 3, 5, 10, 15, 20 classes, as far as there are more, and ``all``."""
+def silhouette_table(
+    features: ArrayLike, labels: ArrayLike, hits: ArrayLike, counts: tuple[int, ...] = (3, 5, 10, 15, 20)
+) -> dict[str, float]:
+    """Table 7's columns: the best-retrieved 3, 5, 10, 15, 20 classes, as far as there are more, and ``all``.
+
+    A column whose score is not defined (every class has one video) is left out.
+    """
     x, y = np.asarray(features), np.asarray(labels)
     total = len(np.unique(y))
-    table = {}
-    for count in counts:
-        if count < total:
-            chosen = np.isin(y, best_retrieved_classes(hits, y, count))
-            table[str(count)] = silhouette(x[chosen], y[chosen])
-    table["all"] = silhouette(x, y)
-    return table
+    columns = {str(count): np.isin(y, best_retrieved_classes(hits, y, count)) for count in counts if 2 <= count < total}
+    columns["all"] = np.ones(len(y), dtype=bool)
+    defined = {name: chosen for name, chosen in columns.items() if 2 <= len(np.unique(y[chosen])) < chosen.sum()}
+    return {name: silhouette(x[chosen], y[chosen]) for name, chosen in defined.items()}

@@ -40,6 +40,11 @@ def check_embeddings(z_a: Tensor, z_b: Tensor) -> None:
         raise ValueError(f"z_a, z_b: a batch of {z_a.shape[0]}; this loss compares videos with each other and needs at least 2")
 
 
-def full_precision(z: Tensor) -> Tensor:
-    """Losses run in float32 even under autocast (float64 stays)."""
+def full_precision(device: str) -> torch.autocast:
+    """Losses run in float32 even under autocast, which would otherwise narrow their matrix products again."""
+    return torch.autocast(device, enabled=False)
+
+
+def widen(z: Tensor) -> Tensor:
+    """To float32; float64 stays."""
     return z if z.dtype == torch.float64 else z.float()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss, relu
 
 from vididi.objectives.heads import mlp
-from vididi.objectives.objective import Objective, check_embeddings, full_precision
+from vididi.objectives.objective import Objective, check_embeddings, full_precision, widen
 
 
 def vicreg_terms(z_a: Tensor, z_b: Tensor, gamma: float = 1.0, eps: float = 1e-4) -> tuple[Tensor, Tensor, Tensor]:
@@ -20,10 +20,11 @@ def vicreg_terms(z_a: Tensor, z_b: Tensor, gamma: float = 1.0, eps: float = 1e-4
         ValueError: the shapes differ or the batch is smaller than 2.
     """
     check_embeddings(z_a, z_b)
-    z_a, z_b = full_precision(z_a), full_precision(z_b)
-    invariance = mse_loss(z_a, z_b)
-    variance = variance_term(z_a, gamma, eps) + variance_term(z_b, gamma, eps)
-    return invariance, variance, covariance_term(z_a) + covariance_term(z_b)
+    with full_precision(z_a.device.type):
+        z_a, z_b = widen(z_a), widen(z_b)
+        invariance = mse_loss(z_a, z_b)
+        variance = variance_term(z_a, gamma, eps) + variance_term(z_b, gamma, eps)
+        return invariance, variance, covariance_term(z_a) + covariance_term(z_b)
 
 
 def variance_term(z: Tensor, gamma: float, eps: float) -> Tensor:

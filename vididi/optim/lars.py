@@ -24,7 +24,9 @@ class LARS(Optimizer):
         trust: the trust coefficient.
     """
 
-    def __init__(self, params: Iterable[Any], *, lr: float = 1.2, momentum: float = 0.9, weight_decay: float = 1e-6, trust: float = 0.001) -> None:
+    def __init__(
+        self, params: Iterable[Any], *, lr: float = 1.2, momentum: float = 0.9, weight_decay: float = 1e-6, trust: float = 0.001
+    ) -> None:
         check_at_least_zero(lr=lr, weight_decay=weight_decay, trust=trust)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum: {momentum} is not valid; it must lie in [0, 1)")

@@ -96,9 +96,9 @@ def synchronise_batch_norm(module: nn.Module) -> nn.Module:
 def _convert(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         twin = SyncBatchNorm(module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats)
-        twin.to(dtype=module.weight.dtype, device=module.weight.device)
-        twin.load_state_dict(module.state_dict())
-        return twin
+        # The same tensors, not copies: an optimiser may hold them already.
+        twin._parameters, twin._buffers = module._parameters, module._buffers
+        return twin.train(module.training)
     for name, child in module.named_children():
         setattr(module, name, _convert(child))
     return module

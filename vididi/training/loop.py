@@ -153,4 +153,6 @@ def check_finite(terms: dict[str, float], objective: nn.Module, step: int, pair:
         return
     largest, name = max((float(p.grad.abs().max()), n) for n, p in objective.named_parameters() if p.grad is not None)
     values = ", ".join(f"{term} {value:g}" for term, value in terms.items())
-    raise TrainingError(f"the loss is not finite at step {step} with orders {pair}: {values}; the largest gradient is {largest:g}, of {name}")
+    raise TrainingError(
+        f"the loss is not finite at step {step} with orders {pair}: {values}; the largest gradient is {largest:g}, of {name}"
+    )

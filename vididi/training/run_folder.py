@@ -1,14 +1,14 @@
 """A run folder: everything one cell leaves behind. Only rank 0 writes, and always aside first, then by renaming.
 
-    config.yaml           the resolved configuration
-    cell.json             which cell of which sweep it is, and the checksum of its data
-    metrics.jsonl         one line per epoch
-    events.out.tfevents.* the same for TensorBoard, and the hyperparameters
-    checkpoint.pt         weights, optimiser state and step; what a half-done run goes on from
-    encoder.safetensors   the trained backbone
-    queries.parquet       per test video: the rank of its first correct neighbour
-    result.json           the measurements; its presence means that the run is finished
-    error.txt             why the last attempt failed, if it did
+config.yaml           the resolved configuration
+cell.json             which cell of which sweep it is, and the checksum of its data
+metrics.jsonl         one line per epoch
+events.out.tfevents.* the same for TensorBoard, and the hyperparameters
+checkpoint.pt         weights, optimiser state and step; what a half-done run goes on from
+encoder.safetensors   the trained backbone
+queries.parquet       per test video: the rank of its first correct neighbour
+result.json           the measurements; its presence means that the run is finished
+error.txt             why the last attempt failed, if it did
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Recorder:
 
         plain = {name: value if isinstance(value, (bool, int, float, str)) else str(value) for name, value in parameters.items()}
         for summary in hparams(plain, dict.fromkeys(metrics, 0.0)):
-            self.board.file_writer.add_summary(summary)  # type: ignore[union-attr]
+            self.board._get_file_writer().add_summary(summary)
 
     def close(self) -> None:
         self.board.close()

@@ -29,7 +29,7 @@ def normalise(clips: Tensor) -> Tensor:
     """``[B, 3, T, H, W]`` in [0, 1] to zero mean and unit deviation per channel (ViDiDi E.1)."""
     mean = torch.tensor(MEAN, dtype=clips.dtype, device=clips.device).view(1, 3, 1, 1, 1)
     std = torch.tensor(STD, dtype=clips.dtype, device=clips.device).view(1, 3, 1, 1, 1)
-    return (clips - mean) / std
+    return (clips - mean).div_(std)
 
 
 def resize_matrix(start: NDArray, length: NDArray, size: int, width: int, flip: NDArray | None = None) -> NDArray[np.float64]:
@@ -81,7 +81,9 @@ def gaussian_blur(clips: Tensor, sigma: Tensor, kernel: int) -> Tensor:
         padding = (half, half, 0, 0) if dim == -1 else (0, 0, half, half)
         padded = pad(clips.flatten(0, 1), padding, mode="reflect").unflatten(0, clips.shape[:2])
         length = clips.shape[dim]
-        clips = torch.stack([weights[:, i] * padded.narrow(dim, i, length) for i in range(kernel)]).sum(dim=0)
+        clips = weights[:, 0] * padded.narrow(dim, 0, length)
+        for i in range(1, kernel):
+            clips.addcmul_(padded.narrow(dim, i, length), weights[:, i])
     return clips
 
 
@@ -91,18 +93,17 @@ def to_gray(clips: Tensor) -> Tensor:
 
 
 def _luma(clips: Tensor) -> Tensor:
-    red, green, blue = clips.unbind(dim=1)
-    return (_GRAY[0] * red + _GRAY[1] * green + _GRAY[2] * blue).unsqueeze(1)
+    red, green, blue = clips.split(1, dim=1)
+    return (red * _GRAY[0]).add_(green, alpha=_GRAY[1]).add_(blue, alpha=_GRAY[2])
 
 
-def _blend(clips: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:
-    factor = factor.view(-1, 1, 1, 1, 1)
-    return (factor * clips + (1 - factor) * other).clamp_(0.0, 1.0)
+def _blend(clips: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    return torch.lerp(other, clips, factor.view(-1, 1, 1, 1, 1)).clamp_(0.0, 1.0)
 
 
 def adjust_brightness(clips: Tensor, factor: Tensor) -> Tensor:
     """Scale intensities by ``factor`` [B]."""
-    return _blend(clips, 0.0, factor)
+    return (clips * factor.view(-1, 1, 1, 1, 1)).clamp_(0.0, 1.0)
 
 
 def adjust_contrast(clips: Tensor, factor: Tensor) -> Tensor:
@@ -191,8 +192,8 @@ class ViDiDiAugment:
         Returns:
             float32 ``[B, 3, T, size, size]``, normalised.
         """
-        draws = uniform(keys, 40)
-        boxes = random_sized_boxes(sizes, draws[:, 16:36], self.crop_scale, self.crop_ratio)
+        draws = uniform(keys, 38)
+        boxes = random_sized_boxes(sizes, draws[:, 16:38], self.crop_scale, self.crop_ratio)
         x = crop_resize(clips.float().div_(255), boxes, self.size, draws[:, 0] < self.flip).clamp_(0, 1)
         low, high = self.blur_sigma
         x = _where(x, draws[:, 1] < self.blur, low + (high - low) * draws[:, 2], lambda c, s: gaussian_blur(c, s, self.blur_kernel))
@@ -227,12 +228,12 @@ def random_sized_boxes(sizes: NDArray, draws: NDArray, scale: tuple[float, float
 
     Args:
         sizes: ``[B, 2]`` height and width.
-        draws: ``[B, 20]`` uniform numbers.
+        draws: ``[B, 22]`` uniform numbers.
 
     Returns:
         ``[B, 4]`` top, left, height, width.
     """
-    tries = 9  # two draws a try; the last two place the crop
+    tries = 10  # two draws each; the last two draws place the crop
     height, width = sizes[:, :1].astype(np.float64), sizes[:, 1:].astype(np.float64)
     area = height * width * (scale[0] + (scale[1] - scale[0]) * draws[:, 0 : 2 * tries : 2])
     aspect = np.exp(math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * draws[:, 1 : 2 * tries : 2])
@@ -243,7 +244,7 @@ def random_sized_boxes(sizes: NDArray, draws: NDArray, scale: tuple[float, float
     none = ~fits.any(axis=1, keepdims=True)
     h = np.where(none, np.minimum(height, np.rint(width / ratio[0])), h)
     w = np.where(none, np.minimum(width, np.rint(height * ratio[1])), w)
-    top, left = np.floor((height - h + 1) * draws[:, 18:19]), np.floor((width - w + 1) * draws[:, 19:20])
+    top, left = np.floor((height - h + 1) * draws[:, 20:21]), np.floor((width - w + 1) * draws[:, 21:22])
     top, left = np.where(none, (height - h) // 2, top), np.where(none, (width - w) // 2, left)
     return np.concatenate([top, left, h, w], axis=1).astype(np.int64)
 

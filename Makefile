@@ -1,0 +1,28 @@
+# make sweep: make the environment, install, run the ablation, print its table.
+# make test:  the same environment, the tests.
+
+VENV ?= .venv
+PYTHON ?= python3
+SWEEP ?= sweeps/ablation.yaml
+ARGS ?=
+STAMP := $(VENV)/.installed
+
+.PHONY: sweep test lint types
+sweep: $(STAMP)
+	$(VENV)/bin/python run_sweep.py $(SWEEP) $(ARGS)
+
+test: $(STAMP)
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(STAMP)
+	$(VENV)/bin/mypy
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade "pip>=25"
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $(STAMP)

@@ -1,0 +1,51 @@
+import pytest
+
+from vididi.cluster.resources import cluster_concurrency, cpus_to_declare, local_concurrency
+from vididi.errors import ResourceError
+from vididi.sweep import Resources
+
+
+def test_one_machine_runs_a_cell_per_training_core():
+    assert local_concurrency(Resources(), cores=2, gpus=0) == 2
+    assert local_concurrency(Resources(workers=2), cores=2, gpus=0) == 1
+    assert local_concurrency(Resources(cpus_per_worker=2), cores=5, gpus=0) == 2
+
+
+def test_declared_cpus_hold_every_trainer_and_every_stream():
+    assert cpus_to_declare([(Resources(), 2), (Resources(workers=2), 1)]) == 4
+    assert cpus_to_declare([(Resources(workers=2, cpus_per_worker=3), 1)]) == 8
+
+
+def test_a_cluster_counts_streams_too():
+    assert cluster_concurrency(Resources(), {"CPU": 8}) == 4
+    assert cluster_concurrency(Resources(workers=8, gpus_per_worker=1), {"CPU": 64, "GPU": 16}) == 2
+
+
+def test_fractional_gpus_share():
+    assert local_concurrency(Resources(gpus_per_worker=0.25), cores=16, gpus=1) == 4
+    assert local_concurrency(Resources(gpus_per_worker=0.1), cores=16, gpus=1) == 10
+
+
+def test_concurrency_is_an_upper_bound():
+    assert local_concurrency(Resources(concurrency=1), cores=8, gpus=0) == 1
+    assert local_concurrency(Resources(concurrency=9), cores=2, gpus=0) == 2
+
+
+@pytest.mark.parametrize(
+    ("resources", "cores", "gpus", "names"),
+    [
+        (Resources(workers=3), 2, 0, ("resources.workers", "3 CPUs", "has 2")),
+        (Resources(cpus_per_worker=4), 2, 0, ("resources.cpus_per_worker", "4 CPUs", "has 2")),
+        (Resources(workers=2, gpus_per_worker=1), 8, 1, ("resources.gpus_per_worker", "2 GPUs", "has 1")),
+    ],
+)
+def test_a_cell_that_can_never_fit_is_refused_with_what_there_is(resources, cores, gpus, names):
+    with pytest.raises(ResourceError) as error:
+        local_concurrency(resources, cores, gpus)
+    for name in names:
+        assert name in str(error.value)
+
+
+def test_a_cluster_without_room_for_streams_is_refused_instead_of_hanging():
+    with pytest.raises(ResourceError, match="needs 2 CPUs, but the cluster has 1"):
+        cluster_concurrency(Resources(), {"CPU": 1})

@@ -1,0 +1,174 @@
+"""Whole sweeps as a user runs them: run_sweep.py in a process of its own, with a Ray of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SWEEP = """
+name: tiny
+table: vididi_table_6
+base:
+  data: {name: motion, train: 24, test: 20, size: 32, frames: 24}
+  prepare: {short_side: 20}
+  clip: {frames: 4, stride: 2, size: 16}
+  augment: {name: vididi, crop_scale: [0.3, 1.0], hue: 0.0}
+  objective: {name: vicreg, hidden: 16, out: 16}
+  backbone: {name: r3d_tiny, width: 2}
+  optimiser: {name: lars}
+  training: {epochs: 40, batch_size: 12}
+  evaluation: {clips: 2, frames: 4, stride: 2}
+arms:
+  base: {label: "Base (VICReg)", order: 0}
+  vididi: {label: "ViDiDi-VIC", order: 2}
+  two_workers: {label: "+Schedule 1st", order: 1, mix: same, resources: {workers: 2}}
+  one_worker: {label: "the same cell", order: 1, mix: same, augment.flip: 0.5000001}
+  broken: {label: "diverges", order: 0, optimiser.name: sgd, optimiser.lr: 1.0e+30}
+"""
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sweep")
+    (path / "tiny.yaml").write_text(SWEEP)
+    return path
+
+
+def command(place, *arguments):
+    return [sys.executable, str(ROOT / "run_sweep.py"), str(place / "tiny.yaml"), *arguments]
+
+
+def environment(place):
+    return {**os.environ, "VIDIDI_CACHE": str(place / "cache"), "COLUMNS": "200", "PYTHONWARNINGS": "ignore"}
+
+
+def run(place, *arguments, timeout=400):
+    return subprocess.run(
+        command(place, *arguments), cwd=place, env=environment(place), capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    return run(place)
+
+
+def result(runs, arm):
+    (folder,) = (runs / "tiny").glob(f"{arm}-s0-*")
+    return json.loads((folder / "result.json").read_text())
+
+
+def measurements(runs, arm):
+    return {name: value for name, value in result(runs, arm).items() if name.startswith(("retrieval/", "silhouette/"))}
+
+
+def losses(runs, arm):
+    (folder,) = (runs / "tiny").glob(f"{arm}-s0-*")
+    return [json.loads(line)["train/loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_every_cell_but_the_broken_one_finishes(place, whole):
+    assert whole.returncode == 1, whole.stdout + whole.stderr
+    for arm in ("base", "vididi", "two_workers", "one_worker"):
+        assert set(measurements(place / "runs", arm)) >= {"retrieval/R@1", "retrieval/R@5", "retrieval/R@10", "silhouette/all"}
+        assert len(losses(place / "runs", arm)) == 40
+
+
+def test_a_failed_cell_is_listed_with_its_reason(place, whole):
+    assert "not finished: broken-s0: the loss is not finite at step" in whole.stdout
+    (folder,) = (place / "runs" / "tiny").glob("broken-s0-*")
+    assert "not finite" in (folder / "error.txt").read_text()
+
+
+def test_two_gloo_workers_train_as_one(place, whole):
+    assert result(place / "runs", "two_workers")["workers"] == 2
+    assert losses(place / "runs", "two_workers")[:5] == pytest.approx(losses(place / "runs", "one_worker")[:5], rel=1e-3)
+
+
+def test_one_events_file_per_cell(place, whole):
+    for arm in ("base", "vididi", "two_workers"):
+        (folder,) = (place / "runs" / "tiny").glob(f"{arm}-s0-*")
+        assert len(list(folder.rglob("*tfevents*"))) == 1
+
+
+def test_the_table_is_printed_and_comes_from_the_run_folders_alone(place, whole):
+    table = (place / "runs" / "tiny" / "vididi_table_6.md").read_text().strip()
+    assert table in whole.stdout
+    script = [sys.executable, str(ROOT / "analysis" / "ablation_table.py"), str(place / "runs" / "tiny"), "--out", str(place / "again")]
+    printed = subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip()
+    assert printed == table
+    assert "tensorboard --logdir" in whole.stdout
+
+
+def test_what_is_finished_is_not_run_again(place, whole):
+    before = {path: path.stat().st_mtime_ns for path in (place / "runs").rglob("result.json")}
+    again = run(place, "--only", "base", "--only", "vididi", "--only", "two_workers")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "3 cells, 3 finished before, 0 to run" in again.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in (place / "runs").rglob("result.json")}
+
+
+def test_killed_in_the_middle_and_started_again_it_ends_the_same(place, whole):
+    arms = ("--only", "base", "--only", "vididi", "--runs", "killed")
+    with subprocess.Popen(
+        command(place, *arms), cwd=place, env=environment(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as driver:
+        try:
+            wait_for_epochs(place / "killed" / "tiny", 5)
+        finally:
+            driver.send_signal(signal.SIGKILL)
+    assert not all((folder / "result.json").exists() for folder in (place / "killed" / "tiny").glob("*-s0-*"))
+    resumed = run(place, *arms)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert any(result(place / "killed", arm)["resumed_from_step"] for arm in ("base", "vididi"))
+    for arm in ("base", "vididi"):
+        assert measurements(place / "killed", arm) == measurements(place / "runs", arm)
+        assert losses(place / "killed", arm) == losses(place / "runs", arm)
+
+
+def wait_for_epochs(runs, count):
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if any(len(path.read_text().splitlines()) >= count for path in runs.glob("*/metrics.jsonl")):
+            return
+        time.sleep(0.01)
+    pytest.fail(f"no cell reached {count} epochs")
+
+
+def test_a_sweep_that_cannot_get_its_resources_says_so(place, whole):
+    text = SWEEP + "resources: {workers: 4, cpus_per_worker: 4096}\n"
+    (place / "huge.yaml").write_text(text)
+    refused = subprocess.run(
+        [sys.executable, str(ROOT / "run_sweep.py"), "huge.yaml", "--runs", "huge"],
+        cwd=place,
+        env=environment(place),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "resources.cpus_per_worker" in refused.stderr
+    assert "this machine has" in refused.stderr
+
+
+def test_the_same_sweep_runs_on_a_cluster_that_is_already_there(place, whole):
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False, "object_store_memory": 200 << 20})
+    try:
+        there = run(place, "--only", "vididi", "--only", "two_workers", "--runs", "elsewhere", "--address", cluster.address)
+    finally:
+        cluster.shutdown()
+    assert there.returncode == 0, there.stdout + there.stderr
+    assert measurements(place / "elsewhere", "vididi") == measurements(place / "runs", "vididi")
+    assert result(place / "elsewhere", "two_workers")["workers"] == 2

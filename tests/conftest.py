@@ -1,0 +1,99 @@
+"""What the tests share: a cache of their own, a tiny data set, a tiny configuration, and small videos to order."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:  # analysis and run_sweep are used from the checkout, not installed
+    sys.path.insert(0, str(ROOT))
+
+TINY: dict[str, Any] = {
+    "data": {"name": "motion", "train": 24, "test": 12, "size": 32, "frames": 24},
+    "prepare": {"short_side": 16},
+    "clip": {"frames": 4, "stride": 2, "size": 16},
+    "objective": {"name": "vicreg", "hidden": 16, "out": 16},
+    "backbone": {"name": "r3d_tiny", "width": 2},
+    "training": {"epochs": 3, "batch_size": 8},
+    "evaluation": {"clips": 2, "frames": 4, "stride": 2},
+}
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or writes the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIDIDI_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def tiny_values() -> dict[str, Any]:
+    """Plain values of a configuration whose run takes about a second."""
+    return copy.deepcopy(TINY)
+
+
+@pytest.fixture(scope="session")
+def make_config() -> Callable[..., Any]:
+    """``make_config({"training.epochs": 1})``: the tiny configuration with other values, resolved."""
+    from vididi.config import build_config, flatten, nest
+    from vididi.experiment import resolve
+
+    def make(changes: dict[str, Any] | None = None) -> Any:
+        return resolve(build_config(nest({**flatten(TINY), **(changes or {})})))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(make_config: Callable[..., Any]) -> Any:
+    """The prepared data of the tiny configuration: 24 training and 12 test videos of 24 frames, 16 x 16."""
+    from vididi.experiment import ensure_prepared
+
+    return ensure_prepared(make_config())
+
+
+@pytest.fixture(scope="session")
+def moving_bar() -> Callable[..., NDArray[np.uint8]]:
+    """``moving_bar(frames, height, width)``: smooth frames, no two alike, that survive lossy coding."""
+
+    def draw(frames: int, height: int, width: int, shade: int = 0) -> NDArray[np.uint8]:
+        t, y, x = np.mgrid[:frames, :height, :width]
+        red = 127 + 120 * np.sin(2 * np.pi * (x / width + t / 17))
+        green = 127 + 120 * np.cos(2 * np.pi * (y / height - t / 29))
+        return np.stack([red, green, np.full_like(red, shade % 256)], axis=-1).astype(np.uint8)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def write_video() -> Callable[..., Path]:
+    """``write_video(path, frames)``: an H.264 file of ``[T, H, W, 3]`` frames with even H and W."""
+    import av
+
+    def write(path: Path, frames: NDArray[np.uint8], rate: int = 20) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=rate, options={"crf": "10", "threads": "1"})
+            stream.height, stream.width = frames.shape[1:3]
+            stream.pix_fmt = "yuv420p"
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+        return path
+
+    return write

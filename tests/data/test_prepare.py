@@ -1,0 +1,317 @@
+"""Preparing videos: what is in the shards, what is rejected and why, and that the result depends on nothing else."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import simplejpeg
+from PIL import Image
+
+from vididi.data import prepare as preparing
+from vididi.data.motion import LAWS, motion
+from vididi.data.prepare import Settings, prepare
+from vididi.data.shards import INDEX_SCHEMA, SHARD_SCHEMA, FrameReader, ShardSet, check_no_overlap, shard_name
+from vididi.data.sources import folder
+from vididi.data.video import Video, read_video, short_side_size
+from vididi.errors import DataError
+
+SETTINGS = Settings(short_side=20, quality=95)
+BAD = ("corrupt.mp4", "empty.mp4", "text.mp4")
+
+
+@pytest.fixture(scope="module")
+def good(cache: Path) -> list[Video]:
+    return motion(cache, train=12, test=4, size=32, frames=16)
+
+
+@pytest.fixture(scope="module")
+def listed(good: list[Video], tmp_path_factory: pytest.TempPathFactory) -> list[Video]:
+    """Good videos with three bad ones in the middle."""
+    place = tmp_path_factory.mktemp("bad")
+    whole = good[0].path.read_bytes()
+    (place / "corrupt.mp4").write_bytes(whole[: len(whole) // 2])
+    (place / "empty.mp4").write_bytes(b"")
+    (place / "text.mp4").write_text("this is no video\n" * 50)
+    bad = [Video(place / name, f"train/orbit/{name}", "orbit", "train") for name in BAD]
+    return [*good[:5], *bad, *good[5:]]
+
+
+@pytest.fixture(scope="module")
+def prepared(listed: list[Video], tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    calls: list[tuple[int, int, int]] = []
+    out = tmp_path_factory.mktemp("prepared") / "set"
+    shards = prepare(listed, out, SETTINGS, {"name": "test"}, lambda *counts: calls.append(counts), workers=2)
+    assert [call[0] for call in calls] == list(range(1, len(listed) + 1))
+    assert calls[-1] == (len(listed), len(listed), 3)
+    return shards
+
+
+# --- What is in the shards -----------------------------------------------------------------------------------------
+
+
+def test_shards_and_index_have_their_schemas(prepared: ShardSet) -> None:
+    assert pq.read_schema(prepared.root / shard_name(0)).equals(SHARD_SCHEMA)
+    assert pq.read_schema(prepared.root / "index.parquet").equals(INDEX_SCHEMA)
+
+
+def test_index_rows_agree_with_the_shards_rows(prepared: ShardSet) -> None:
+    fields = [name for name in SHARD_SCHEMA.names if name != "frames"]
+    rows = pa.concat_tables(pq.read_table(prepared.root / shard_name(i), columns=fields) for i in range(prepared.manifest.shards))
+    assert prepared.index.select(fields).to_pylist() == rows.to_pylist()
+
+
+def test_the_rows_are_the_good_videos_in_the_source_s_order(prepared: ShardSet, good: list[Video]) -> None:
+    assert list(prepared.column("video_id")) == [video.video_id for video in good]
+    assert list(prepared.column("split")) == [video.split for video in good]
+    assert list(prepared.column("scene")) == [video.scene for video in good]
+
+
+def test_labels_are_the_sorted_class_names(prepared: ShardSet, good: list[Video]) -> None:
+    assert prepared.manifest.classes == sorted(LAWS)
+    assert [prepared.manifest.classes[label] for label in prepared.column("label")] == [video.class_name for video in good]
+
+
+def test_frame_counts_are_those_of_another_decoder(prepared: ShardSet, good: list[Video]) -> None:
+    for video, count in zip(good, prepared.column("frame_count"), strict=True):
+        with av.open(str(video.path)) as container:
+            assert sum(1 for _ in container.decode(video=0)) == count == 16
+
+
+def test_frames_are_the_source_s_resized(prepared: ShardSet, good: list[Video]) -> None:
+    reader = FrameReader(prepared)
+    for row, video in enumerate(good[:4]):
+        source, rate = read_video(video.path)
+        assert prepared.column("fps")[row] == pytest.approx(rate)
+        for jpeg, frame in zip(reader.frames(row, np.arange(16)), source, strict=True):
+            decoded = simplejpeg.decode_jpeg(bytes(jpeg))
+            assert decoded.shape == (20, 20, 3)
+            resized = np.asarray(Image.fromarray(frame).resize((20, 20), Image.Resampling.BILINEAR))
+            assert psnr(decoded, resized) > 30
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Of the luma; frames as small as these lose more of their colour, which is stored at half the resolution."""
+    luma = np.array([0.299, 0.587, 0.114])
+    return float(10 * np.log10(255**2 / max(1e-9, np.square(a @ luma - b @ luma).mean())))
+
+
+def test_frames_keep_their_aspect_ratio(tmp_path: Path, write_video: Callable[..., Path], moving_bar: Callable[..., Any]) -> None:
+    sizes = [(24, 40), (40, 24), (20, 20)]
+    paths = [write_video(tmp_path / f"{i}.mp4", moving_bar(6, *size)) for i, size in enumerate(sizes)]
+    shards = prepare([Video(path, path.stem, "c", "train") for path in paths], tmp_path / "out", SETTINGS, {}, workers=1)
+    assert shards.sizes.tolist() == [[20, 33], [33, 20], [20, 20]]
+    for row, (height, width) in enumerate(shards.sizes):
+        source = read_video(paths[row])[0][3]
+        decoded = simplejpeg.decode_jpeg(bytes(FrameReader(shards).frames(row, np.array([3]))[0]))
+        assert decoded.shape == (height, width, 3)
+        assert psnr(decoded, np.asarray(Image.fromarray(source).resize((width, height), Image.Resampling.BILINEAR))) > 30
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((240, 320), (150, 200)), ((320, 240), (200, 150)), ((150, 150), (150, 150)), ((100, 900), (150, 1350))],
+)
+def test_the_short_side_decides_the_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert short_side_size(*size, 150) == expected
+
+
+# --- Rejects and manifest ------------------------------------------------------------------------------------------
+
+
+def test_every_bad_file_is_listed_with_a_reason(prepared: ShardSet, listed: list[Video]) -> None:
+    with (prepared.root / "rejects.csv").open(newline="") as file:
+        rejects = list(csv.DictReader(file))
+    assert [Path(reject["path"]).name for reject in rejects] == list(BAD)
+    assert [reject["video_id"] for reject in rejects] == [video.video_id for video in listed[5:8]]
+    assert all(len(reject["reason"]) > 10 for reject in rejects)
+
+
+def test_the_manifest_counts_what_is_there(prepared: ShardSet) -> None:
+    m = json.loads((prepared.root / "manifest.json").read_text())
+    assert m["videos"] == {"train": 12, "test": 4}
+    assert (m["frames"], m["rejects"], m["shards"], m["version"]) == (16 * 16, 3, 1, 1)
+    assert m["source"] == {"name": "test"}
+    assert m["prepare"] == {"short_side": 20, "quality": 95}
+
+
+def test_the_checksum_does_not_depend_on_how_many_workers_there_were(listed: list[Video], prepared: ShardSet, tmp_path: Path) -> None:
+    again = prepare(listed, tmp_path / "again", SETTINGS, {"name": "elsewhere"}, workers=1)
+    assert again.manifest.checksum == prepared.manifest.checksum
+    assert again.index.equals(prepared.index)
+    assert (again.root / shard_name(0)).read_bytes() == (prepared.root / shard_name(0)).read_bytes()
+
+
+def test_the_checksum_changes_with_frames_labels_and_splits(good: list[Video], tmp_path: Path) -> None:
+    a, b = good[:2]
+    made = [
+        prepare([a, b], tmp_path / "a", SETTINGS, {}, workers=1),
+        prepare([a, b], tmp_path / "b", Settings(short_side=16), {}, workers=1),
+        prepare([replace(a, class_name=b.class_name), replace(b, class_name=a.class_name)], tmp_path / "c", SETTINGS, {}, workers=1),
+        prepare([replace(a, split="test"), b], tmp_path / "d", SETTINGS, {}, workers=1),
+    ]
+    assert len({shards.manifest.checksum for shards in made}) == 4
+
+
+def test_nothing_is_left_beside_a_prepared_set(prepared: ShardSet) -> None:
+    assert [path.name for path in prepared.root.parent.iterdir()] == ["set"]
+    assert sorted(path.name for path in prepared.root.iterdir()) == ["index.parquet", "manifest.json", "rejects.csv", "shard-00000.parquet"]
+
+
+def test_when_nothing_can_be_read_nothing_is_left_behind(listed: list[Video], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none of 3 videos could be prepared; the first: .*corrupt\.mp4: "):
+        prepare(listed[5:8], tmp_path / "out", SETTINGS, {}, workers=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_videos_at_all_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="lists no videos"):
+        prepare([], tmp_path / "out", SETTINGS, {})
+
+
+def test_a_folder_of_something_else_is_left_alone(good: list[Video], tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("long work")
+    with pytest.raises(DataError, match=r"thesis: exists and is not a prepared data set"):
+        prepare(good[:1], tmp_path / "thesis", SETTINGS, {}, workers=1)
+    assert [path.name for path in tmp_path.rglob("*")] == ["thesis", "chapter.txt"]
+
+
+def test_an_empty_folder_may_be_filled(good: list[Video], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert prepare(good[:1], tmp_path / "empty", SETTINGS, {}, workers=1).manifest.videos["train"] == 1
+
+
+@pytest.mark.parametrize(("field", "value"), [("short_side", 7), ("quality", 0), ("quality", 101)])
+def test_settings_that_cannot_be_are_refused_by_name(field: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"^{field}: {value} is not valid"):
+        Settings(**{field: value})
+
+
+# --- Opening and reading -------------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_a_manifest_is_not_opened(prepared: ShardSet, tmp_path: Path) -> None:
+    (tmp_path / shard_name(0)).write_bytes((prepared.root / shard_name(0)).read_bytes())
+    with pytest.raises(DataError, match=r"no manifest\.json"):
+        ShardSet.open(tmp_path)
+
+
+def test_a_manifest_of_another_version_is_refused(prepared: ShardSet, tmp_path: Path) -> None:
+    content = json.loads((prepared.root / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps({**content, "version": 2, "new": "field"}))
+    with pytest.raises(DataError, match="version 2, but this program reads version 1"):
+        ShardSet.open(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def split_up(good: list[Video], tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    """The same videos in many small shards and row groups."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparing, "ROW_GROUP_BYTES", 20_000)
+        patch.setattr(preparing, "SHARD_BYTES", 50_000)
+        return prepare(good, tmp_path_factory.mktemp("split") / "set", SETTINGS, {}, workers=1)
+
+
+def test_large_sets_are_split_into_shards_and_row_groups(split_up: ShardSet, prepared: ShardSet) -> None:
+    assert split_up.manifest.shards == len(list(split_up.root.glob("shard-*.parquet"))) > 2
+    assert max(split_up.column("row_group")) > 0
+    assert max(split_up.column("row")) > 0
+    assert split_up.manifest.checksum == prepared.manifest.checksum
+
+
+def test_index_places_are_where_the_videos_lie(split_up: ShardSet) -> None:
+    for row in split_up.index.to_pylist():
+        with pq.ParquetFile(split_up.root / shard_name(row["shard"])) as file:
+            names = file.read_row_group(row["row_group"], columns=["video_id"]).column("video_id").to_pylist()
+        assert names[row["row"]] == row["video_id"]
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 30_000, 1 << 30])
+def test_every_video_is_read_right_with_any_cache(split_up: ShardSet, prepared: ShardSet, cache_bytes: int) -> None:
+    reader, whole = FrameReader(split_up, cache_bytes), FrameReader(prepared)
+    order = np.random.default_rng(0).permutation(np.repeat(np.arange(16), 3))
+    for row in order:
+        picks = np.array([15, 0, 7, 7])
+        found = [bytes(frame) for frame in reader.frames(int(row), picks)]
+        assert found == [bytes(frame) for frame in whole.frames(int(row), picks)]
+
+
+def test_a_set_is_free_of_overlap_until_a_training_file_is_also_a_test_file(prepared: ShardSet, good: list[Video], tmp_path: Path) -> None:
+    check_no_overlap(prepared)
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(good[1].path.read_bytes())
+    shards = prepare([*good[:3], Video(copy, "test/copy", good[1].class_name, "test")], tmp_path / "out", SETTINGS, {}, workers=1)
+    with pytest.raises(DataError, match=r"1 test videos are also training videos.*: test/copy"):
+        check_no_overlap(shards)
+
+
+# --- The folder source ---------------------------------------------------------------------------------------------
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+
+
+def test_class_folders_are_one_training_split(tmp_path: Path) -> None:
+    touch(tmp_path, "walk/b.avi", "walk/a.MP4", "run/c.mkv", "run/notes.txt", "readme.mp4")
+    videos = folder(tmp_path, videos=tmp_path)
+    assert [(v.video_id, v.class_name, v.split) for v in videos] == [
+        ("run/c.mkv", "run", "train"),
+        ("walk/a.MP4", "walk", "train"),
+        ("walk/b.avi", "walk", "train"),
+    ]
+
+
+def test_class_folders_and_videos_may_be_links(tmp_path: Path) -> None:
+    touch(tmp_path, "disk/walk/a.mp4", "disk/run/b.mp4")
+    (tmp_path / "set" / "run").mkdir(parents=True)
+    (tmp_path / "set" / "walk").symlink_to(tmp_path / "disk" / "walk")
+    (tmp_path / "set" / "run" / "b.mp4").symlink_to(tmp_path / "disk" / "run" / "b.mp4")
+    assert [v.video_id for v in folder(tmp_path, videos=tmp_path / "set")] == ["run/b.mp4", "walk/a.mp4"]
+
+
+def test_split_folders_hold_class_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "train/walk/a.mp4", "train/run/b.mp4", "test/walk/c.mp4")
+    videos = folder(tmp_path, videos=tmp_path)
+    assert [(v.video_id, v.class_name, v.split) for v in videos] == [
+        ("train/run/b.mp4", "run", "train"),
+        ("train/walk/a.mp4", "walk", "train"),
+        ("test/walk/c.mp4", "walk", "test"),
+    ]
+
+
+def test_split_folders_may_have_other_names(tmp_path: Path) -> None:
+    touch(tmp_path, "fit/walk/a.mp4", "val/walk/c.mp4")
+    assert {v.split: v.video_id for v in folder(tmp_path, videos=tmp_path, train="fit", test="val")} == {
+        "train": "fit/walk/a.mp4",
+        "test": "val/walk/c.mp4",
+    }
+
+
+def test_one_split_folder_alone_is_an_error(tmp_path: Path) -> None:
+    touch(tmp_path, "train/walk/a.mp4")
+    with pytest.raises(DataError, match="holds train/ but not both of train/ and test/"):
+        folder(tmp_path, videos=tmp_path)
+
+
+def test_a_folder_without_videos_names_the_known_suffixes(tmp_path: Path) -> None:
+    touch(tmp_path, "walk/a.txt", "loose.mp4")
+    with pytest.raises(DataError, match=r"no video files in class folders under .*\.avi.*\.mp4"):
+        folder(tmp_path, videos=tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.videos: .*nowhere is not a folder"):
+        folder(tmp_path, videos=tmp_path / "nowhere")

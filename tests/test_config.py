@@ -1,0 +1,283 @@
+"""The configuration: closed, typed, hashable, and with errors that say what to write instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vididi.config import Config, build_config, flatten, nest, parse_value, read_yaml
+from vididi.errors import ConfigError
+
+
+def fault(values: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as error:
+        build_config(values, "here.yaml")
+    return str(error.value)
+
+
+def read(tmp_path: Path, text: str) -> dict[str, Any]:
+    path = tmp_path / "file.yaml"
+    path.write_text(text)
+    return read_yaml(path)
+
+
+# --- Faults --------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_section_is_an_error_that_lists_the_sections_and_the_nearest() -> None:
+    message = fault({"trainig": {"epochs": 3}})
+    assert "trainig: unknown key (did you mean 'training'?)" in message
+    assert all(name in message for name in Config.model_fields)
+
+
+def test_an_unknown_key_of_a_section_is_an_error_that_lists_the_section_s_keys() -> None:
+    message = fault({"training": {"epoch": 3}})
+    assert "training.epoch: unknown key (did you mean 'epochs'?)" in message
+    assert "batch_size" in message
+    assert "short_side" not in message
+
+
+def test_a_key_that_is_near_to_nothing_gets_no_hint() -> None:
+    message = fault({"clip": {"zzzzzz": 1}})
+    assert "clip.zzzzzz: unknown key; valid keys are extra_frames, frames, size, stride" in message
+
+
+def test_every_fault_is_listed_under_the_file_s_name() -> None:
+    message = fault({"training": {"epoch": 3, "batch_size": 1}, "clip": {"frames": 0}})
+    assert message.startswith("here.yaml:\n")
+    assert [line.split(":")[0].strip() for line in message.splitlines()[1:]] == ["clip.frames", "training.batch_size", "training.epoch"]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "allowed"),
+    [
+        ("training", "epochs", "many", "integer"),
+        ("training", "epochs", 1.5, "integer"),
+        ("training", "epochs", -1, "greater than or equal to 0"),
+        ("training", "batch_size", 1, "greater than or equal to 2"),
+        ("training", "precision", "fp16", "'fp32' or 'bf16'"),
+        ("training", "seed", None, "integer"),
+        ("clip", "stride", 0, "greater than or equal to 1"),
+        ("prepare", "quality", 101, "less than or equal to 100"),
+        ("schedule", "order", 3, "0, 1 or 2"),
+        ("schedule", "mix", "half", "'same', 'one_way' or 'both_ways'"),
+        ("schedule", "selection", "planned", "'random' or 'scheduled'"),
+        ("evaluation", "crop", 0, "greater than 0"),
+    ],
+)
+def test_a_wrong_value_names_the_field_the_value_and_what_is_allowed(section: str, key: str, value: Any, allowed: str) -> None:
+    message = fault({section: {key: value}})
+    assert f"{section}.{key}: {value!r} is not valid" in message
+    assert allowed in message
+
+
+def test_an_unknown_protocol_names_the_protocols_there_are() -> None:
+    message = fault({"evaluation": {"protocols": ["retrieval", "linaer"]}})
+    assert "evaluation.protocols.1: 'linaer' is not valid" in message
+    assert "'retrieval' or 'silhouette'" in message
+
+
+def test_a_section_that_is_no_mapping_is_an_error() -> None:
+    assert "training: 3 is not valid" in fault({"training": 3})
+
+
+def test_a_component_without_a_name_is_an_error() -> None:
+    assert "backbone.name: missing" in fault({"backbone": {"width": 4}})
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Config().training.epochs = 3  # type: ignore[misc]
+
+
+# --- Schedules and sections that depend on each other --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_orders_above_zero_are_scheduled_both_ways_unless_told_otherwise(order: int) -> None:
+    schedule = build_config({"schedule": {"order": order}}).schedule
+    assert (schedule.selection, schedule.mix, schedule.reverse) == ("scheduled", "both_ways", False)
+
+
+def test_the_default_schedule_is_algorithm_1() -> None:
+    assert build_config({}).schedule == build_config({"schedule": {"order": 2, "mix": "both_ways", "selection": "scheduled"}}).schedule
+
+
+def test_order_zero_has_no_other_axis() -> None:
+    schedule = build_config({"schedule": {"order": 0}}).schedule
+    assert (schedule.selection, schedule.mix, schedule.reverse) == (None, None, False)
+
+
+def test_random_selection_has_no_mix() -> None:
+    assert build_config({"schedule": {"order": 1, "selection": "random"}}).schedule.mix is None
+
+
+@pytest.mark.parametrize(
+    ("schedule", "named"),
+    [
+        ({"order": 0, "mix": "same"}, "schedule.mix: 'same' needs order 1 or 2"),
+        ({"order": 0, "selection": "random"}, "schedule.selection: 'random' needs order 1 or 2"),
+        ({"order": 0, "reverse": True}, "schedule.reverse: True needs order 1 or 2"),
+        ({"order": 1, "selection": "random", "mix": "one_way"}, "schedule.mix: 'one_way' needs selection 'scheduled'"),
+        ({"order": 2, "selection": "random", "reverse": True}, "schedule.reverse: True needs selection 'scheduled'"),
+    ],
+)
+def test_axes_that_mean_nothing_together_are_refused(schedule: dict[str, Any], named: str) -> None:
+    assert named in fault({"schedule": schedule})
+
+
+def test_a_clip_needs_as_many_extra_frames_as_the_order() -> None:
+    assert "clip.extra_frames: 1 is less than schedule.order 2" in fault({"clip": {"extra_frames": 1}})
+    assert build_config({"clip": {"extra_frames": 1}, "schedule": {"order": 1}}).clip.length == 9
+
+
+def test_warm_up_must_end_before_the_run_does() -> None:
+    assert "training.warmup_epochs: 5 must be less than the 5 epochs" in fault({"training": {"epochs": 5, "warmup_epochs": 5}})
+    assert build_config({"training": {"epochs": 5, "warmup_epochs": 4}}).training.warmup_epochs == 4
+
+
+def test_no_epochs_at_all_is_allowed() -> None:
+    assert build_config({"training": {"epochs": 0}}).training.epochs == 0
+
+
+# --- YAML ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_given_twice_is_an_error_that_names_the_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"line 3: 'epochs' is given twice"):
+        read(tmp_path, "training:\n  epochs: 3\n  epochs: 4\n")
+
+
+def test_a_section_given_twice_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'training' is given twice"):
+        read(tmp_path, "training: {epochs: 3}\nclip: {frames: 4}\ntraining: {seed: 1}\n")
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-6", 1e-6), ("1E3", 1000.0), ("-2.5e-2", -0.025), (".5e1", 5.0), ("+1.e2", 100.0)])
+def test_numbers_with_an_exponent_are_floats(tmp_path: Path, text: str, value: float) -> None:
+    found = read(tmp_path, f"lr: {text}\n")["lr"]
+    assert isinstance(found, float)
+    assert found == value
+    assert parse_value(text) == value
+
+
+def test_names_with_an_e_in_them_stay_names() -> None:
+    assert [parse_value(text) for text in ("e5", "1e", "12 e3", "r3d_18")] == ["e5", "1e", "12 e3", "r3d_18"]
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: No such file"):
+        read_yaml(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words\n", "3\n"])
+def test_a_file_that_is_no_mapping_is_an_error(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="must be a mapping"):
+        read(tmp_path, text)
+
+
+def test_a_file_that_is_not_yaml_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        read(tmp_path, "training: {epochs: 3\n")
+
+
+def test_a_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "video.yaml").write_bytes(b"\xff\xfe\x00\x80\x81")
+    with pytest.raises(ConfigError, match=r"video\.yaml"):
+        read_yaml(tmp_path / "video.yaml")
+
+
+def test_a_list_as_a_key_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"file\.yaml"):
+        read(tmp_path, "? [a, b]\n: 3\n")
+
+
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:os.system", "!!python/object/apply:subprocess.check_call", "!!python/name:os.system"]
+)
+def test_tags_that_run_code_are_refused_and_run_nothing(tmp_path: Path, tag: str) -> None:
+    witness = tmp_path / "was_here"
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        read(tmp_path, f'training: {tag} ["touch {witness}"]\n')
+    assert not witness.exists()
+
+
+def test_a_value_of_the_command_line_is_yaml_and_as_safe() -> None:
+    assert parse_value("[0.3, 1.0]") == [0.3, 1.0]
+    assert parse_value("true") is True
+    for text in ("[0.3", "!!python/name:os.system"):
+        with pytest.raises(ConfigError, match="is not a YAML value"):
+            parse_value(text)
+
+
+# --- Plain values --------------------------------------------------------------------------------------------------
+
+
+def test_flatten_and_nest_are_inverses() -> None:
+    nested = build_config({}).to_dict()
+    flat = flatten(nested)
+    assert flat["training.epochs"] == 400
+    assert nest(flat) == nested
+    assert flatten(nest(flat)) == flat
+
+
+def test_a_key_under_a_value_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"training\.epochs: training is a value, not a section"):
+        nest({"training": 3, "training.epochs": 4})
+
+
+def test_a_written_configuration_reads_back_as_the_same(tmp_path: Path) -> None:
+    config = build_config({"augment": {"name": "vididi", "crop_scale": [0.3, 1.0]}, "optimiser": {"name": "lars", "weight_decay": 1e-6}})
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    again = build_config(read_yaml(tmp_path / "config.yaml"))
+    assert again == config
+    assert again.identity("x") == config.identity("x")
+    assert yaml.safe_load(config.to_yaml()).keys() == Config.model_fields.keys()
+
+
+# --- Identity ------------------------------------------------------------------------------------------------------
+
+
+def test_an_identity_is_twelve_hex_digits_and_stays_the_same() -> None:
+    identity = Config().identity("checksum")
+    assert len(identity) == 12
+    assert int(identity, 16) >= 0
+    assert build_config({}).identity("checksum") == identity
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schedule": {"order": 1}},
+        {"schedule": {"order": 2, "reverse": True}},
+        {"clip": {"stride": 2}},
+        {"clip": {"extra_frames": 3}},
+        {"augment": {"name": "vididi", "flip": 0.0}},
+        {"objective": {"name": "vicreg", "covariance": 0.04}},
+        {"backbone": {"name": "r3d_tiny"}},
+        {"optimiser": {"name": "lars", "lr": 1.0}},
+        {"training": {"epochs": 399}},
+        {"training": {"seed": 1}},
+        {"training": {"batch_size": 32}},
+        {"training": {"precision": "bf16"}},
+        {"training": {"threads": 2}},
+        {"evaluation": {"clips": 2}},
+        {"evaluation": {"seed": 3}},
+        {"evaluation": {"protocols": ["retrieval"]}},
+    ],
+    ids=str,
+)
+def test_whatever_changes_the_result_changes_the_identity(change: dict[str, Any]) -> None:
+    assert build_config(change).identity("checksum") != Config().identity("checksum")
+
+
+@pytest.mark.parametrize("change", [{"data": {"name": "folder", "videos": "/elsewhere"}}, {"prepare": {"short_side": 64}}], ids=str)
+def test_where_the_data_lay_does_not_change_the_identity(change: dict[str, Any]) -> None:
+    assert build_config(change).identity("checksum") == Config().identity("checksum")
+
+
+def test_which_data_it_was_changes_the_identity() -> None:
+    assert Config().identity("checksum") != Config().identity("another")

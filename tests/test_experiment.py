@@ -1,0 +1,487 @@
+"""From a configuration to a finished run folder: names become objects, and a run is the same however often it was stopped."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vididi import load_encoder
+from vididi.config import Component, Config, build_config, read_yaml
+from vididi.data.plan import Plan
+from vididi.data.shards import ShardSet
+from vididi.data.stream import Batch, Stream, local_stream
+from vididi.errors import ConfigError, DataError, TrainingError
+from vididi.evaluation import recall_at
+from vididi.experiment import COMPONENTS, build_state, ensure_prepared, resolve, run_cell
+from vididi.training.context import LocalContext, Metrics
+from vididi.training.run_folder import RunFolder
+
+CELL = {"sweep": "tests", "arm": "a", "label": "A", "axes": {}, "seed": 0}
+MakeConfig = Callable[..., Config]
+
+
+def run(
+    config: Config, folder: Path, shards: ShardSet, stream: Stream | None = None, context: LocalContext | None = None
+) -> dict[str, Any]:
+    return run_cell(config, CELL, folder, shards, stream or local_stream(shards), context or LocalContext())
+
+
+def metric_lines(folder: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what a clock measured."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if not name.startswith("time/")} for line in lines]
+
+
+def measurements(result: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in result.items() if name.startswith(("retrieval/", "silhouette/", "untrained/"))}
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """The same measurements, metrics, queries and weights, bit for bit."""
+    results = [json.loads((folder / "result.json").read_text()) for folder in (one, other)]
+    assert measurements(results[0]) == measurements(results[1])
+    assert metric_lines(one) == metric_lines(other)
+    assert pq.read_table(one / "queries.parquet").equals(pq.read_table(other / "queries.parquet"))
+    weights = [load_file(folder / "encoder.safetensors") for folder in (one, other)]
+    assert weights[0].keys() == weights[1].keys()
+    for name, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][name]), name
+
+
+# --- Resolving -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def default() -> Config:
+    return resolve(build_config({}))
+
+
+@pytest.mark.parametrize("kind", COMPONENTS)
+def test_all_options_of_a_component_are_filled_in_from_its_signature(kind: str, default: Config) -> None:
+    component = getattr(default, kind)
+    entry = COMPONENTS[kind][component.name]
+    parameters = inspect.signature(entry).parameters.values()
+    expected = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    found = {name: tuple(value) if isinstance(value, list) else value for name, value in component.options.items()}
+    assert found == expected
+
+
+def test_options_that_were_given_stay(default: Config) -> None:
+    config = resolve(build_config({"optimiser": {"name": "lars", "lr": 0.5}}))
+    assert config.optimiser.options == {**default.optimiser.options, "lr": 0.5}
+    assert config.identity("x") != default.identity("x")
+
+
+def test_a_default_written_out_is_the_same_run(default: Config) -> None:
+    assert resolve(build_config({"optimiser": {"name": "lars", "lr": 1.2}})).identity("x") == default.identity("x")
+
+
+def test_resolving_again_changes_nothing(default: Config) -> None:
+    assert resolve(default) == default
+    assert build_config(default.to_dict()) == default
+
+
+@pytest.mark.parametrize("kind", COMPONENTS)
+def test_an_unknown_name_lists_the_names_there_are(kind: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve(build_config({kind: {"name": "nothing"}}))
+    assert f"{kind}.name: 'nothing' is not valid; it is one of {', '.join(COMPONENTS[kind])}" in str(error.value)
+
+
+def test_an_unknown_option_lists_the_valid_ones() -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve(build_config({"optimiser": {"name": "lars", "momentun": 0.9}}))
+    assert "optimiser.momentun: unknown key (did you mean 'momentum'?)" in str(error.value)
+    assert "valid keys are lr, momentum, trust, weight_decay" in str(error.value)
+
+
+def test_an_option_of_another_entry_is_unknown() -> None:
+    with pytest.raises(ConfigError, match=r"backbone\.width: unknown key"):
+        resolve(build_config({"backbone": {"name": "r3d_18", "width": 4}}))
+
+
+def test_an_option_without_a_default_must_be_given() -> None:
+    with pytest.raises(ConfigError, match=r"data\.videos: missing"):
+        resolve(build_config({"data": {"name": "folder"}}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "option", "value"),
+    [
+        ("optimiser", "lars", "lr", "fast"),
+        ("backbone", "r3d_tiny", "width", 2.5),
+        ("augment", "vididi", "crop_scale", [0.1]),
+        ("augment", "vididi", "crop_scale", 0.1),
+        ("data", "motion", "train", None),
+    ],
+)
+def test_an_option_of_the_wrong_type_names_the_option_and_the_value(kind: str, name: str, option: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve(build_config({kind: {"name": name, option: value}}))
+    assert f"{kind}.{option}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "option", "value"),
+    [
+        ("backbone", "r3d_tiny", "width", 0),
+        ("objective", "vicreg", "eps", 0),
+        ("objective", "vicreg", "hidden", 0),
+        ("objective", "vicreg", "layers", 0),
+        ("augment", "vididi", "flip", 2),
+        ("augment", "vididi", "crop_scale", [0.5, 0.2]),
+        ("augment", "vididi", "blur_kernel", 2),
+        ("optimiser", "lars", "lr", -1),
+        ("optimiser", "lars", "momentum", 1.0),
+        ("optimiser", "sgd", "weight_decay", -0.1),
+    ],
+)
+def test_a_value_that_an_entry_refuses_is_refused_before_anything_runs(kind: str, name: str, option: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve(build_config({kind: {"name": name, option: value}}))
+    assert option in str(error.value)
+    assert "must" in str(error.value)
+
+
+# --- State ---------------------------------------------------------------------------------------------------------
+
+
+def first_weights(config: Config) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in build_state(config).objective.state_dict().items()}
+
+
+def test_first_weights_follow_from_the_seed_alone(make_config: MakeConfig) -> None:
+    torch.manual_seed(123)
+    one = first_weights(make_config())
+    torch.rand(7)
+    again = first_weights(make_config({"schedule.order": 0, "training.epochs": 9, "training.batch_size": 4}))
+    other = first_weights(make_config({"training.seed": 1}))
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not torch.equal(one["backbone.stem.0.weight"], other["backbone.stem.0.weight"])
+
+
+def test_a_state_begins_at_step_zero_with_every_parameter_in_the_optimiser(make_config: MakeConfig) -> None:
+    state = build_state(make_config())
+    held = {id(p) for group in state.optimiser.param_groups for p in group["params"]}
+    assert state.step == 0
+    assert held == {id(p) for p in state.objective.parameters()}
+
+
+# --- Data ----------------------------------------------------------------------------------------------------------
+
+
+def test_data_are_prepared_once(make_config: MakeConfig, tiny_shards: ShardSet) -> None:
+    before = (tiny_shards.root / "manifest.json").stat().st_mtime_ns
+    again = ensure_prepared(make_config({"training.seed": 5}))
+    assert again.root == tiny_shards.root
+    assert (again.root / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_prepared_data_may_lie_anywhere(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+    link = tmp_path / "shards"
+    link.symlink_to(tiny_shards.root)
+    assert ensure_prepared(make_config(), link).manifest == tiny_shards.manifest
+
+
+def test_a_folder_that_is_not_a_prepared_set_is_an_error(make_config: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"no manifest\.json, so it is not a \(completely\) prepared data set"):
+        ensure_prepared(make_config(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+def test_a_value_that_a_source_refuses_is_an_error_with_its_name(make_config: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match=r"data\.size: 33 is not valid"):
+        ensure_prepared(make_config({"data.size": 33}))
+
+
+# --- A whole run ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Finished:
+    config: Config
+    folder: Path
+    result: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def finished(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return Finished(make_config(), folder, run(make_config(), folder, tiny_shards))
+
+
+def test_a_run_folder_holds_what_it_should_and_nothing_else(finished: Finished) -> None:
+    names = {path.name for path in finished.folder.iterdir()}
+    events = {name for name in names if name.startswith("events.out.tfevents.")}
+    assert len(events) == 1
+    assert names - events == {
+        ".lock",
+        "config.yaml",
+        "cell.json",
+        "metrics.jsonl",
+        "checkpoint.pt",
+        "encoder.safetensors",
+        "queries.parquet",
+        "result.json",
+    }
+
+
+def test_the_written_configuration_is_the_run_s(finished: Finished) -> None:
+    assert build_config(read_yaml(finished.folder / "config.yaml")) == finished.config
+    assert json.loads((finished.folder / "cell.json").read_text()) == CELL
+
+
+def test_there_is_one_line_of_metrics_per_epoch(finished: Finished) -> None:
+    lines = metric_lines(finished.folder)
+    assert [(line["epoch"], line["step"]) for line in lines] == [(1, 3), (2, 6), (3, 9)]
+    for line in lines:
+        assert {"train/loss", "train/invariance", "train/variance", "train/covariance", "train/lr", "train/pairs"} < line.keys()
+        assert np.isfinite(line["train/loss"])
+    assert [set(line["train/pairs"].split()) <= expected for line, expected in zip(lines, PAIRS, strict=True)] == [True] * 3
+
+
+PAIRS = ({"11", "22"}, {"10", "21"}, {"01", "12"})  # Algorithm 1's first three epochs, with the random second derivative
+
+
+def test_tensorboard_has_the_same_numbers(finished: Finished) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(finished.folder))
+    board.Reload()
+    for name in ("train/loss", "train/lr"):
+        expected = [(line["step"], line[name]) for line in metric_lines(finished.folder)]
+        found = [(event.step, event.value) for event in board.Scalars(name)]
+        assert [step for step, _ in found] == [step for step, _ in expected]
+        assert [value for _, value in found] == pytest.approx([value for _, value in expected])
+    assert [event.value for event in board.Scalars("retrieval/R@1")] == pytest.approx([finished.result["retrieval/R@1"]])
+
+
+def test_the_result_says_what_was_measured_and_on_what(finished: Finished, tiny_shards: ShardSet) -> None:
+    written = json.loads((finished.folder / "result.json").read_text())
+    assert written == {"version": 1, **finished.result}
+    assert written["data_checksum"] == tiny_shards.manifest.checksum
+    assert (written["steps"], written["resumed_from_step"], written["workers"], written["device"]) == (9, None, 1, "cpu")
+    assert written["videos_dropped_per_epoch"] == 0
+    assert {"retrieval/R@1", "retrieval/R@5", "retrieval/R@10", "retrieval/scene_R@1", "silhouette/all"} <= written.keys()
+
+
+def test_recall_can_be_computed_again_from_the_queries(finished: Finished, tiny_shards: ShardSet) -> None:
+    queries = pq.read_table(finished.folder / "queries.parquet")
+    assert queries.column_names == ["video_id", "label", "first_hit"]
+    assert queries.column("video_id").to_pylist() == list(tiny_shards.column("video_id")[tiny_shards.rows("test")])
+    recall = recall_at(queries.column("first_hit").to_numpy(), (1, 5, 10))
+    assert {f"retrieval/R@{k}": value for k, value in recall.items()}.items() <= finished.result.items()
+
+
+def test_the_learning_rate_falls_with_the_cosine(finished: Finished) -> None:
+    rates = [line["train/lr"] for line in metric_lines(finished.folder)]
+    expected = [1.2 * 0.5 * (np.cos(np.pi * step / 9) + 1) for step in (2, 5, 8)]
+    assert rates == pytest.approx(expected)
+
+
+# --- The encoder ---------------------------------------------------------------------------------------------------
+
+
+def test_load_encoder_gives_the_trained_encoder_in_evaluation_mode(finished: Finished) -> None:
+    encoder = load_encoder(finished.folder)
+    assert not any(module.training for module in encoder.modules())
+    trained = build_state(finished.config).objective.backbone
+    first = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
+    trained.load_state_dict(load_file(finished.folder / "encoder.safetensors"))
+    assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in encoder.state_dict().items())
+    assert any(not torch.equal(tensor, first[name]) for name, tensor in encoder.state_dict().items() if tensor.is_floating_point())
+    clips = torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        features = encoder(clips)
+        assert features.shape == (2, 16)
+        torch.testing.assert_close(features, trained.eval()(clips))
+
+
+def test_load_encoder_takes_the_file_or_the_folder(finished: Finished) -> None:
+    one, other = load_encoder(finished.folder), load_encoder(str(finished.folder / "encoder.safetensors"))
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
+
+
+def test_load_encoder_of_a_missing_or_unfinished_folder_is_an_error(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere", tmp_path / "encoder.safetensors"):
+        with pytest.raises(TrainingError, match=r"no encoder\.safetensors"):
+            load_encoder(folder)
+
+
+# --- Twice, stopped, finished, locked ------------------------------------------------------------------------------
+
+
+def test_the_same_run_twice_is_the_same_to_the_bit(finished: Finished, tiny_shards: ShardSet, tmp_path: Path) -> None:
+    torch.manual_seed(99)
+    run(finished.config, tmp_path / "again", tiny_shards, local_stream(tiny_shards, threads=2))
+    assert_same_run(finished.folder, tmp_path / "again")
+
+
+def test_another_seed_is_another_run(finished: Finished, make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+    run(make_config({"training.seed": 1}), tmp_path, tiny_shards)
+    assert metric_lines(tmp_path)[0]["train/loss"] != metric_lines(finished.folder)[0]["train/loss"]
+
+
+class Stop(Exception):
+    """The end of a process, as far as a test can play it."""
+
+
+@dataclass
+class StopsAfter(LocalContext):
+    """Stops the run when ``epoch`` is reported."""
+
+    epoch: int = 0
+
+    def report(self, metrics: Metrics) -> None:
+        if metrics["epoch"] == self.epoch:
+            raise Stop
+
+
+def stops_at(batch: int, shards: ShardSet) -> Stream:
+    """A stream that breaks off before its ``batch``-th batch."""
+
+    def stream(plan: Plan, start: int) -> Iterator[Batch]:
+        for number, found in enumerate(local_stream(shards)(plan, start), start):
+            if number == batch:
+                raise Stop
+            yield found
+
+    return stream
+
+
+def test_a_run_stopped_after_an_epoch_goes_on_to_the_same_end(finished: Finished, tiny_shards: ShardSet, tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        run(finished.config, tmp_path, tiny_shards, context=StopsAfter(epoch=2))
+    assert not (tmp_path / "result.json").exists()
+    RunFolder(tmp_path).save_error("it was stopped")
+    assert run(finished.config, tmp_path, tiny_shards)["resumed_from_step"] == 6
+    assert_same_run(finished.folder, tmp_path)
+    assert not (tmp_path / "error.txt").exists()
+
+
+@pytest.mark.parametrize("batch", [1, 7, 9, 12])
+def test_a_run_stopped_anywhere_goes_on_to_the_same_end(finished: Finished, tiny_shards: ShardSet, tmp_path: Path, batch: int) -> None:
+    with pytest.raises(Stop):
+        run(finished.config, tmp_path, tiny_shards, stops_at(batch, tiny_shards))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "st')  # a line that was being written
+    assert run(finished.config, tmp_path, tiny_shards)["resumed_from_step"] == (min(9, batch // 3 * 3) or None)
+    assert_same_run(finished.folder, tmp_path)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_every_optimiser_goes_on_where_it_stopped(optimiser: str, make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+    config = make_config({"training.epochs": 2}).model_copy(update={"optimiser": Component(name=optimiser, lr=0.01)})
+    run(config, tmp_path / "whole", tiny_shards)
+    with pytest.raises(Stop):
+        run(config, tmp_path / "stopped", tiny_shards, stops_at(4, tiny_shards))
+    run(config, tmp_path / "stopped", tiny_shards)
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_epochs_after_the_last_checkpoint_are_done_again(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+    config = make_config({"training.epochs": 4, "training.checkpoint_epochs": 2})
+    run(config, tmp_path / "whole", tiny_shards)
+    with pytest.raises(Stop):
+        run(config, tmp_path / "stopped", tiny_shards, context=StopsAfter(epoch=3))
+    assert len(metric_lines(tmp_path / "stopped")) == 3
+    assert run(config, tmp_path / "stopped", tiny_shards)["resumed_from_step"] == 6
+    assert [line["epoch"] for line in metric_lines(tmp_path / "stopped")] == [1, 2, 3, 4]
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_the_untrained_encoder_s_measures_outlast_a_stop(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+    config = make_config({"training.epochs": 2, "evaluation.untrained": True})
+    whole = run(config, tmp_path / "whole", tiny_shards)
+    with pytest.raises(Stop):
+        run(config, tmp_path / "stopped", tiny_shards, context=StopsAfter(epoch=1))
+    stopped = run(config, tmp_path / "stopped", tiny_shards)
+    assert "untrained/retrieval/R@1" in whole
+    assert measurements(stopped) == measurements(whole)
+
+
+def test_no_epochs_measure_the_untrained_encoder(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+    untrained = run(make_config({"training.epochs": 2, "evaluation.untrained": True}), tmp_path / "two", tiny_shards)
+    none = run(make_config({"training.epochs": 0}), tmp_path / "none", tiny_shards)
+    assert none["steps"] == 0
+    assert none["retrieval/R@5"] == untrained["untrained/retrieval/R@5"]
+    assert none["silhouette/all"] == untrained["untrained/silhouette/all"]
+
+
+def test_a_finished_run_is_returned_and_not_run_again(finished: Finished, tiny_shards: ShardSet) -> None:
+    def never(plan: Plan, start: int) -> Iterator[Batch]:
+        raise AssertionError("a finished run asked for batches")
+
+    before = {path.name: path.stat().st_mtime_ns for path in finished.folder.iterdir() if path.name != ".lock"}
+    assert run(finished.config, finished.folder, tiny_shards, never) == {"version": 1, **finished.result}
+    assert {path.name: path.stat().st_mtime_ns for path in finished.folder.iterdir() if path.name != ".lock"} == before
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        run(make_config(), tmp_path, tiny_shards, context=StopsAfter(epoch=1))
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: does not fit this configuration"):
+        run(make_config({"backbone.width": 3}), tmp_path, tiny_shards)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_orders(
+    make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
+    config = make_config().model_copy(update={"optimiser": Component(name="sgd", lr=1e30)})
+    with pytest.raises(TrainingError, match=r"not finite at step [1-8] with orders \([012], [012]\): loss .*largest gradient"):
+        run(config, tmp_path, tiny_shards)
+    assert not (tmp_path / "result.json").exists()
+    assert not (tmp_path / "encoder.safetensors").exists()
+
+
+def test_without_a_test_split_there_is_no_training_in_vain(tiny_shards: ShardSet, make_config: MakeConfig, tmp_path: Path) -> None:
+    shards = ensure_prepared(make_config({"data.test": 0, "data.train": 10}))
+    trained: list[int] = []
+
+    class Notes(LocalContext):
+        def report(self, metrics: Metrics) -> None:
+            trained.append(int(metrics["epoch"]))
+
+    with pytest.raises(DataError, match="no test split to evaluate on"):
+        run(make_config({"training.epochs": 1}), tmp_path / "vain", shards, context=Notes())
+    assert trained == [], "it said so only after training"
+    result = run(make_config({"training.epochs": 1, "evaluation.protocols": []}), tmp_path / "run", shards)
+    assert measurements(result) == {}
+
+
+def test_bf16_is_refused_on_a_cpu(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+    config = make_config()
+    config = config.model_copy(update={"training": config.training.model_copy(update={"precision": "bf16"})})
+    with pytest.raises(ConfigError, match=r"training\.precision: 'bf16' is for GPUs"):
+        run(config, tmp_path, tiny_shards)
+
+
+HOLDER = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+
+
+def test_a_folder_that_another_process_holds_is_an_error_until_it_lets_go(
+    finished: Finished, tiny_shards: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vididi.training.run_folder.LOCK_WAIT_S", 0.2)
+    command = [sys.executable, "-c", HOLDER, str(finished.folder / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(TrainingError, match="another process is running this cell"):
+            run(finished.config, finished.folder, tiny_shards)
+        holder.kill()
+    assert run(finished.config, finished.folder, tiny_shards)["steps"] == 9

@@ -1,0 +1,184 @@
+"""The rooms of the house (docs/architecture.md): who may import what. Read from the sources, and tried in fresh processes."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+REPO = Path(__file__).resolve().parents[1]
+FILES = sorted((REPO / "vididi").rglob("*.py"))
+SOURCES = {".".join(path.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
+CORE = [name for name in SOURCES if not name.startswith("vididi.cluster")]
+TORCHLESS = ("vididi.config", "vididi.sweep", "vididi.pairing", "vididi.draws", "vididi.errors", "vididi.data")
+MATHS = ("vididi.views", "vididi.objectives", "vididi.backbones", "vididi.optim")
+
+
+def modules_of(*rooms: str) -> list[str]:
+    return [name for name in SOURCES if name in rooms or name.startswith(tuple(f"{room}." for room in rooms))]
+
+
+def imports_of(module: str) -> Iterator[str]:
+    """Every module that a source names in an import, wherever in the file it stands; relative ones are made absolute."""
+    path = SOURCES[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parent = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            base = ".".join(part for part in (parent, node.module) if part)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def uses(module: str, room: str) -> bool:
+    return any(name == room or name.startswith(f"{room}.") for name in imports_of(module))
+
+
+def loaded_by(modules: list[str], blocked: tuple[str, ...] = ()) -> set[str]:
+    """The top-level modules and parts of torch, ray and vididi in memory after importing ``modules`` in a fresh process."""
+    code = (
+        "import importlib, sys\n"
+        f"for name in {blocked!r}: sys.modules[name] = None\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "print(*(name for name, module in sys.modules.items() if module is not None and name.count('.') < 2))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+# --- Read from the sources -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_ray_is_imported_in_cluster_only(module: str) -> None:
+    assert not uses(module, "ray")
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_nothing_else_imports_cluster(module: str) -> None:
+    assert not uses(module, "vididi.cluster")
+
+
+@pytest.mark.parametrize("module", modules_of(*MATHS))
+@pytest.mark.parametrize("room", ["vididi.config", "vididi.sweep", "vididi.data", "vididi.training", "vididi.cluster", "vididi.experiment"])
+def test_the_maths_knows_nothing_of_the_other_rooms(module: str, room: str) -> None:
+    assert not uses(module, room)
+
+
+@pytest.mark.parametrize("module", modules_of("vididi.training"))
+@pytest.mark.parametrize("room", ["vididi.config", "vididi.sweep", "vididi.cluster", "vididi.experiment", "vididi.evaluation"])
+def test_training_does_not_know_where_things_come_from(module: str, room: str) -> None:
+    assert not uses(module, room)
+
+
+@pytest.mark.parametrize("module", modules_of("vididi.training"))
+def test_training_knows_a_batch_and_nothing_else_of_data(module: str) -> None:
+    allowed = {"vididi.data.stream", "vididi.data.stream.Batch"}
+    assert {name for name in imports_of(module) if name.startswith("vididi.data")} <= allowed
+
+
+@pytest.mark.parametrize("module", modules_of(*TORCHLESS))
+def test_no_torch_in_configuration_and_data_not_even_inside_a_function(module: str) -> None:
+    assert not uses(module, "torch")
+    assert not uses(module, "torchvision")
+
+
+def test_names_become_objects_in_experiment_only() -> None:
+    tables = ("SOURCES", "AUGMENTATIONS", "OBJECTIVES", "BACKBONES", "OPTIMISERS")
+    makers = {"vididi.experiment", "vididi.data.sources", *modules_of(*MATHS)}
+    for module in CORE:
+        used = {name.rpartition(".")[2] for name in imports_of(module)} & set(tables)
+        assert module in makers or not used, f"{module} uses {used}"
+
+
+# --- Tried ---------------------------------------------------------------------------------------------------------
+
+
+def test_configuration_and_sweep_load_neither_torch_nor_ray() -> None:
+    assert not loaded_by(["vididi", "vididi.config", "vididi.sweep"]) & {"torch", "ray", "torchvision", "pyarrow"}
+
+
+def test_data_load_neither_torch_nor_ray() -> None:
+    assert not loaded_by(modules_of("vididi.data")) & {"torch", "ray", "torchvision"}
+
+
+def test_the_core_and_the_tables_work_without_ray() -> None:
+    core = [name for name in CORE if not name.endswith("__main__")]
+    loaded = loaded_by([*core, "analysis.tables", "analysis.ablation_table"], blocked=("ray",))
+    assert "vididi.experiment" in loaded
+    assert "ray" not in loaded
+
+
+def test_the_sweep_s_door_opens_without_torch_and_ray() -> None:
+    assert "run_sweep" in loaded_by(["run_sweep"], blocked=("ray", "torch"))
+
+
+# --- Public names --------------------------------------------------------------------------------------------------
+
+
+def test_differentiate() -> None:
+    from vididi.views import differentiate
+
+    clip = torch.arange(5.0).square().view(1, 1, 5, 1, 1)
+    assert differentiate(clip, 2).flatten().tolist() == [2, 2, 2]
+
+
+def test_schedules() -> None:
+    from vididi.views import SCHEDULES
+
+    table_6 = "base random_1 random_12 reverse schedule_1 schedule_1_mix schedule_12 schedule_12_mix vididi"
+    assert set(SCHEDULES) == set(table_6.split())
+    assert SCHEDULES["vididi"].pair(epoch=3, step=0, seed=0) in ((0, 0), (1, 1))
+
+
+def test_vicreg_terms() -> None:
+    from vididi.objectives import vicreg_terms
+
+    invariance, variance, covariance = vicreg_terms(torch.eye(4), torch.eye(4), gamma=1.0, eps=1e-4)
+    assert invariance == 0
+    assert variance > 0
+    assert covariance > 0
+
+
+def test_lars_is_an_optimiser() -> None:
+    from vididi.optim import LARS
+
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    weight.grad = torch.ones(2, 2)
+    LARS([weight], lr=1.0).step()
+    assert (weight < 1).all()
+
+
+def test_r3d_18_has_512_features() -> None:
+    from vididi.backbones import BACKBONES
+
+    with torch.device("meta"):
+        module, width = BACKBONES["r3d_18"]()
+        features = module(torch.empty(2, 3, 8, 32, 32))
+    assert width == 512
+    assert features.shape == (2, 512)
+
+
+def test_retrieval_recall() -> None:
+    from vididi.evaluation import retrieval_recall
+
+    recall = retrieval_recall(np.eye(2), [0, 1], np.eye(2), [0, 0], ks=(1, 2))
+    assert recall == {1: 0.5, 2: 0.5}
+
+
+def test_load_encoder_is_reached_from_the_top() -> None:
+    import vididi
+    from vididi.experiment import load_encoder
+
+    assert vididi.load_encoder is load_encoder
+    with pytest.raises(AttributeError, match="no attribute 'load_decoder'"):
+        _ = vididi.load_decoder

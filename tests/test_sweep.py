@@ -1,0 +1,270 @@
+"""Sweep files to cells: what wins over what, what is refused, and that every file of sweeps/ can be run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vididi.config import validate
+from vididi.errors import ConfigError
+from vididi.pairing import SCHEDULES
+from vididi.sweep import Cell, Sweep, expand, load_sweep
+
+REPO = Path(__file__).resolve().parents[1]
+SWEEPS = sorted(path.relative_to(REPO) for path in (REPO / "sweeps").glob("**/*.yaml"))
+
+
+def sweep_of(**values: Any) -> Sweep:
+    return validate(Sweep, {"name": "trial", **values}, "trial.yaml")
+
+
+def cells_of(**values: Any) -> list[Cell]:
+    return expand(sweep_of(**values))
+
+
+def fault(**values: Any) -> str:
+    with pytest.raises(ConfigError) as error:
+        cells_of(**values)
+    return str(error.value)
+
+
+# --- Cells ---------------------------------------------------------------------------------------------------------
+
+
+def test_cells_are_arms_by_axes_by_seeds_in_this_order() -> None:
+    cells = cells_of(arms={"a": {"order": 0}, "b": {"order": 1}}, axes={"clip.stride": [2, 3], "training.epochs": [5, 6]}, seeds=[0, 7])
+    assert len(cells) == 2 * 4 * 2
+    assert [cell.arm for cell in cells] == ["a"] * 8 + ["b"] * 8
+    assert [cell.seed for cell in cells] == [0, 7] * 8
+    points = [(cell.config.clip.stride, cell.config.training.epochs) for cell in cells[:8:2]]
+    assert points == [(2, 5), (2, 6), (3, 5), (3, 6)]
+    assert cells[3].axes == {"clip.stride": 2, "training.epochs": 6}
+
+
+def test_a_sweep_without_arms_has_one_named_after_it() -> None:
+    (cell,) = cells_of(base={"training.epochs": 2})
+    assert (cell.arm, cell.label, cell.seed, cell.config.training.epochs) == ("trial", "trial", 0, 2)
+
+
+def test_an_arm_without_a_label_is_labelled_by_its_name() -> None:
+    assert [cell.label for cell in cells_of(arms={"a": {"order": 0}, "b": {"label": "The b", "order": 1}})] == ["a", "The b"]
+
+
+def test_base_loses_to_arm_loses_to_axis_loses_to_overrides() -> None:
+    sweep = sweep_of(
+        base={"training": {"epochs": 1, "batch_size": 10, "threads": 1, "checkpoint_epochs": 1}},
+        arms={"a": {"training.batch_size": 20, "training.threads": 2, "training.checkpoint_epochs": 2}},
+        axes={"training.threads": [3], "training.checkpoint_epochs": [3]},
+    )
+    training = expand(sweep, {"training.checkpoint_epochs": 4})[0].config.training
+    assert (training.epochs, training.batch_size, training.threads, training.checkpoint_epochs) == (1, 20, 3, 4)
+
+
+def test_overrides_win_over_seeds_and_protocols() -> None:
+    sweep = sweep_of(seeds=[3], evaluate=["retrieval"])
+    assert expand(sweep)[0].config.training.seed == 3
+    assert expand(sweep)[0].config.evaluation.protocols == ("retrieval",)
+    overridden = expand(sweep, {"training.seed": 9, "evaluation.protocols": []})[0].config
+    assert (overridden.training.seed, overridden.evaluation.protocols) == (9, ())
+
+
+def test_seeds_may_be_given_instead_of_the_file_s() -> None:
+    assert [cell.config.training.seed for cell in expand(sweep_of(seeds=[0, 1]), seeds=[5])] == [5]
+
+
+def test_short_dotted_and_nested_names_say_the_same() -> None:
+    short = {"order": 1, "mix": "one_way", "selection": "scheduled", "reverse": True, "framework": "vicreg", "backbone": "r3d_tiny"}
+    dotted = {
+        "schedule.order": 1,
+        "schedule.mix": "one_way",
+        "schedule.selection": "scheduled",
+        "schedule.reverse": True,
+        "objective.name": "vicreg",
+        "backbone.name": "r3d_tiny",
+    }
+    nested = {
+        "schedule": {"order": 1, "mix": "one_way", "selection": "scheduled", "reverse": True},
+        "objective": {"name": "vicreg"},
+        "backbone": {"name": "r3d_tiny"},
+    }
+    configs = [cell.config for cell in cells_of(arms={"short": short, "dotted": dotted, "nested": nested})]
+    assert configs[0] == configs[1] == configs[2]
+    assert configs[0].schedule.mix == "one_way"
+
+
+def test_an_arm_changes_one_option_of_a_component_and_keeps_the_others() -> None:
+    (cell,) = cells_of(base={"objective": {"name": "vicreg", "hidden": 8, "out": 8}}, arms={"a": {"objective": {"hidden": 4}}})
+    assert cell.config.objective.options == {"hidden": 4, "out": 8}
+
+
+def test_an_arm_has_its_own_resources_beside_the_sweep_s() -> None:
+    cells = cells_of(resources={"cpus_per_worker": 2}, arms={"one": {"order": 0}, "two": {"order": 0, "resources": {"workers": 2}}})
+    assert [(cell.resources.workers, cell.resources.cpus_per_worker) for cell in cells] == [(1, 2), (2, 2)]
+    assert cells[0].config == cells[1].config, "resources are no part of the configuration"
+
+
+def test_only_keeps_the_named_arms() -> None:
+    sweep = sweep_of(arms={"a": {"order": 0}, "b": {"order": 1}, "c": {"order": 2}})
+    assert [cell.arm for cell in expand(sweep, only=["c", "a"])] == ["a", "c"]
+
+
+def test_a_cell_says_where_in_the_sweep_it_is() -> None:
+    cell = cells_of(arms={"a": {"label": "A", "order": 0}}, axes={"clip.stride": [2]}, seeds=[4])[0]
+    assert cell.describe("trial") == {"sweep": "trial", "arm": "a", "label": "A", "axes": {"clip.stride": 2}, "seed": 4}
+
+
+# --- Faults --------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_key_of_a_sweep_names_the_file_and_the_nearest_key() -> None:
+    message = fault(sedes=[0])
+    assert "trial.yaml" in message
+    assert "sedes: unknown key (did you mean 'seeds'?)" in message
+
+
+def test_an_unknown_key_of_the_resources_is_an_error() -> None:
+    assert "resources.worker: unknown key (did you mean 'workers'?)" in fault(resources={"worker": 2})
+    message = fault(arms={"a": {"resources": {"worker": 2}}})
+    assert "arm 'a', resources" in message
+    assert "worker: unknown key" in message
+
+
+def test_an_unknown_value_of_an_arm_lists_short_names_and_keys() -> None:
+    message = fault(arms={"good": {"order": 0}, "bad": {"ordr": 1}})
+    assert "arm 'bad': ordr: unknown key (did you mean 'order'?)" in message
+    assert all(name in message for name in ("mix", "framework", "training.epochs", "optimiser.*", "clip.frames"))
+    assert "good" not in message
+
+
+def test_an_unknown_key_in_base_or_axes_is_an_error() -> None:
+    assert "training.epoch: unknown key" in fault(base={"training": {"epoch": 3}})
+    assert "optimizer.lr: unknown key" in fault(axes={"optimizer.lr": [0.1]})
+
+
+def test_a_section_given_a_value_is_an_error() -> None:
+    assert "training: unknown key" in fault(base={"training": 3})
+
+
+def test_an_impossible_combination_names_the_arm_and_the_point_once() -> None:
+    message = fault(arms={"odd": {"selection": "random", "mix": "same"}}, axes={"order": [1]}, seeds=[0, 1, 2])
+    assert "arm 'odd' at order=1" in message
+    assert message.count("schedule.mix: 'same' needs selection 'scheduled'") == 1
+
+
+def test_every_impossible_arm_is_named() -> None:
+    message = fault(arms={"one": {"order": 0, "mix": "same"}, "fine": {"order": 1}, "two": {"order": 7}})
+    assert "arm 'one'" in message
+    assert "arm 'two'" in message
+    assert "fine" not in message
+
+
+def test_a_batch_that_does_not_divide_over_the_workers_is_an_error() -> None:
+    assert "training.batch_size: 64 does not divide over 3 workers" in fault(arms={"a": {"resources": {"workers": 3}}})
+
+
+@pytest.mark.parametrize(("seeds", "said"), [([0, 1, 0], "names a seed twice"), ([-1], "a seed is 0 or more"), ([], "seeds")])
+def test_seeds_that_cannot_be(seeds: list[int], said: str) -> None:
+    assert said in fault(seeds=seeds)
+
+
+def test_an_axis_without_values_is_an_error() -> None:
+    assert "axes.training.epochs: an axis needs at least one value" in fault(axes={"training.epochs": []})
+
+
+def test_an_axis_that_names_a_value_twice_is_an_error() -> None:
+    assert "training.epochs" in fault(axes={"training.epochs": [3, 4, 3]})
+
+
+def test_an_axis_over_seeds_is_an_error_because_seeds_would_replace_it() -> None:
+    assert "training.seed" in fault(axes={"training.seed": [1, 2]}, seeds=[0])
+
+
+def test_only_with_an_unknown_arm_lists_the_arms() -> None:
+    with pytest.raises(ConfigError) as error:
+        expand(sweep_of(arms={"base": {"order": 0}, "vididi": {}}), only=["vidid"])
+    assert "--only vidid: unknown" in str(error.value)
+    assert "(did you mean 'vididi'?)" in str(error.value)
+    assert "base, vididi" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../a", "", ".hidden", "a b"])
+def test_a_name_that_is_no_folder_name_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError):
+        sweep_of(name=name)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../a", "", "a\nb"])
+def test_an_arm_name_that_is_no_folder_name_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError):
+        cells_of(arms={name: {"order": 0}})
+
+
+# --- Titles and run folders ----------------------------------------------------------------------------------------
+
+
+def test_titles_are_unique_and_safe_as_folder_names() -> None:
+    axes = {"optimiser.lr": [0.3, 1e-6], "augment.crop_scale": [[0.3, 1.0], [0.08, 1.0]], "augment.note": ["a/b", "c: *"]}
+    base = {"optimiser.name": "lars", "augment.name": "vididi"}
+    cells = cells_of(base=base, arms={"base": {"order": 0}, "vididi": {}}, axes=axes, seeds=[0, 1])
+    titles = [cell.title for cell in cells]
+    assert len(set(titles)) == len(titles) == 2 * 8 * 2
+    assert all(re.fullmatch(r"[A-Za-z0-9_.=-]+", title) for title in titles)
+    assert titles[0].startswith("base-lr=0.3-crop_scale=")
+
+
+def test_a_folder_is_named_by_title_and_identity() -> None:
+    cell = cells_of()[0]
+    assert cell.folder_name("checksum") == f"trial-s0-{cell.config.identity('checksum')}"
+
+
+def test_the_folder_of_the_same_cell_is_found_under_another_title(tmp_path: Path) -> None:
+    cell = cells_of(arms={"vididi": {}})[0]
+    other = cells_of(arms={"renamed": {}})[0]
+    assert cell.find_folder(tmp_path, "checksum") == tmp_path / cell.folder_name("checksum")
+    existing = tmp_path / other.folder_name("checksum")
+    existing.mkdir()
+    assert cell.find_folder(tmp_path, "checksum") == existing
+    assert cell.find_folder(tmp_path, "other data").name.startswith("vididi-s0-")
+
+
+# --- The files of sweeps/ ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=str)
+def test_every_sweep_file_expands_and_resolves(path: Path) -> None:
+    from vididi.experiment import resolve
+
+    cells = expand(load_sweep(REPO / path))
+    assert len({cell.title for cell in cells}) == len(cells)
+    checked = {cell.config.to_yaml(): resolve(cell.config) for cell in cells if cell.seed == cells[0].seed}
+    assert all(config.training.epochs > 0 for config in checked.values())
+
+
+def test_the_ablation_has_the_nine_arms_of_table_6() -> None:
+    cells = expand(load_sweep(REPO / "sweeps" / "ablation.yaml"))
+    assert {cell.arm: cell.config.schedule.schedule() for cell in cells} == SCHEDULES
+
+
+def test_the_ablation_s_arms_differ_in_their_schedules_only() -> None:
+    cells = [cell for cell in expand(load_sweep(REPO / "sweeps" / "ablation.yaml")) if cell.seed == 0]
+    rest = {yaml.safe_dump({key: value for key, value in cell.config.to_dict().items() if key != "schedule"}) for cell in cells}
+    assert len(cells) == 9
+    assert len(rest) == 1
+
+
+def test_the_ablation_s_labels_are_the_paper_s_rows_and_match_one_each() -> None:
+    from analysis.tables import load_paper_table
+    from vididi.config import flatten
+
+    sweep = load_sweep(REPO / "sweeps" / "ablation.yaml")
+    cells = [cell for cell in expand(sweep) if cell.seed == sweep.seeds[0]]
+    rows = load_paper_table("vididi_table_6").rows
+    assert [cell.label for cell in cells] == [row.label for row in rows]
+    for cell in cells:
+        flat = flatten(cell.config.to_dict())
+        matching = [row.label for row in rows if all(flat[key] == value for key, value in row.match.items())]
+        assert matching == [cell.label]

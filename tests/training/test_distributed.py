@@ -1,0 +1,226 @@
+"""Two gloo workers with half a batch each are one worker with the whole batch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from vididi.backbones.r3d_tiny import r3d_tiny
+from vididi.objectives import VICReg
+from vididi.optim import LARS
+from vididi.training.context import LocalContext
+from vididi.training.distributed import SyncBatchNorm, gather, synchronise_batch_norm
+from vididi.training.loop import distribute
+
+WORKERS = 2
+BATCH = 8
+STEPS = 3
+INPUTS = {"2d": (BATCH, 5), "5d": (BATCH, 5, 2, 3, 3)}
+
+Result = dict[str, Any]
+
+
+def make_views(step: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    base, noise_a, noise_b = torch.randn(3, BATCH, 3, 4, 16, 16, dtype=torch.float64, generator=generator)
+    return base + 0.5 * noise_a, 2 * base + 0.5 * noise_b
+
+
+def make_objective() -> VICReg:
+    torch.manual_seed(0)
+    backbone, width = r3d_tiny(width=2)
+    return VICReg(backbone, width, hidden=12, out=12).double()
+
+
+def share(x: Tensor, context: LocalContext) -> Tensor:
+    return x.chunk(context.world_size)[context.rank]
+
+
+def pretrain(context: LocalContext) -> Result:
+    """Three steps as the loop takes them: the optimiser is made before the objective is distributed."""
+    alone = make_objective()
+    optimiser = LARS(alone.parameters(), lr=0.5, trust=0.02, weight_decay=1e-3)
+    objective, model = distribute(alone, context)
+    objective.train()
+    losses, gradients = [], []
+    for step in range(STEPS):
+        terms = model(*(share(view, context) for view in make_views(step)))
+        optimiser.zero_grad(set_to_none=True)
+        terms["loss"].backward()
+        losses.append({name: term.detach() for name, term in terms.items()})
+        gradients.append({name: p.grad.clone() for name, p in objective.named_parameters() if p.grad is not None})
+        optimiser.step()
+    return {"losses": losses, "gradients": gradients, "weights": objective.state_dict()}
+
+
+def normalise_once(shape: tuple[int, ...], context: LocalContext) -> Result:
+    """One training pass of batch normalisation: output, gradients and running statistics."""
+    torch.manual_seed(1)
+    whole, cotangent = torch.randn(2, *shape, dtype=torch.float64)
+    norm: nn.Module = (nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm3d)(shape[1], dtype=torch.float64)
+    nn.init.normal_(norm.weight)  # type: ignore[arg-type]
+    nn.init.normal_(norm.bias)  # type: ignore[arg-type]
+    if context.world_size > 1:
+        norm = synchronise_batch_norm(norm)
+    x = share(3 * whole + 2, context).clone().requires_grad_()
+    y = norm(x)
+    (y * share(cotangent, context)).sum().backward()
+    # Each worker's loss is its share of the whole, so the parameters' gradients are a sum over workers.
+    return {"y": y.detach(), "x": x.grad, "weight": norm.weight.grad, "bias": norm.bias.grad, "state": norm.state_dict()}
+
+
+def gather_once(context: LocalContext) -> Result:
+    """The gradient of a sum that weighs each gathered row differently on each worker."""
+    x = (torch.arange(6, dtype=torch.float64).view(3, 2) + 10 * context.rank).requires_grad_()
+    gathered = gather(x)
+    weights = torch.arange(12, dtype=torch.float64).view(6, 2) * (1 + context.rank)
+    (gathered * weights).sum().backward()
+    return {"gathered": gathered.detach(), "gradient": x.grad}
+
+
+def work(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORKERS)
+    context = LocalContext(rank, WORKERS)
+    results = {
+        "pretrain": pretrain(context),
+        "gather": gather_once(context),
+        **{name: normalise_once(shape, context) for name, shape in INPUTS.items()},
+    }
+    torch.save(results, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
+    folder = tmp_path_factory.mktemp("workers")
+    mp.spawn(work, (folder,), nprocs=WORKERS)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORKERS)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other make such small networks many times slower on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def alone(one_thread: None) -> Result:
+    return pretrain(LocalContext())
+
+
+def assert_same(result: Any, expected: Any) -> None:
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-6)
+
+
+def test_every_worker_has_the_terms_of_the_whole_batch(workers: list[Result], alone: Result) -> None:
+    for worker in workers:
+        assert_same(worker["pretrain"]["losses"], alone["losses"])
+
+
+def test_the_first_gradients_are_those_of_the_whole_batch(workers: list[Result], alone: Result) -> None:
+    assert len(alone["gradients"][0]) == len(list(make_objective().parameters()))
+    for worker in workers:
+        assert_same(worker["pretrain"]["gradients"][0], alone["gradients"][0])
+
+
+def test_the_gradients_stay_those_of_the_whole_batch(workers: list[Result], alone: Result) -> None:
+    for worker in workers:
+        assert_same(worker["pretrain"]["gradients"], alone["gradients"])
+
+
+def test_weights_and_running_statistics_after_three_steps_are_the_same(workers: list[Result], alone: Result) -> None:
+    for worker in workers:
+        assert_same(worker["pretrain"]["weights"], alone["weights"])
+
+
+def test_the_workers_agree_to_the_bit(workers: list[Result]) -> None:
+    torch.testing.assert_close(workers[0]["pretrain"], workers[1]["pretrain"], rtol=0, atol=0)
+
+
+def test_every_parameter_is_trained(alone: Result, workers: list[Result]) -> None:
+    begin = dict(make_objective().named_parameters())
+    for weights in (alone["weights"], workers[0]["pretrain"]["weights"]):
+        assert not [name for name, p in begin.items() if torch.equal(p, weights[name])]
+
+
+def test_gather_is_in_rank_order_on_every_worker(workers: list[Result]) -> None:
+    rows = torch.arange(6, dtype=torch.float64).view(3, 2)
+    for worker in workers:
+        assert torch.equal(worker["gather"]["gathered"], torch.cat([rows, rows + 10]))
+
+
+def test_gather_gives_back_the_sum_of_all_workers_gradients(workers: list[Result]) -> None:
+    total = torch.arange(12, dtype=torch.float64).view(6, 2) * 3
+    for rank, worker in enumerate(workers):
+        assert torch.equal(worker["gather"]["gradient"], total.chunk(WORKERS)[rank])
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_synchronised_batch_norm_is_batch_norm_of_the_whole_batch(workers: list[Result], name: str) -> None:
+    expected = normalise_once(INPUTS[name], LocalContext())
+    for part in ("y", "x"):
+        assert_same(torch.cat([worker[name][part] for worker in workers]), expected[part])
+    for part in ("weight", "bias"):
+        assert_same(sum(worker[name][part] for worker in workers), expected[part])
+    for worker in workers:
+        assert_same(worker[name]["state"], expected["state"])
+
+
+def make_norms() -> nn.Sequential:
+    """Batch normalisations with statistics and weights of their own."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4), nn.Sequential(nn.BatchNorm3d(4, eps=1e-3, momentum=0.3), nn.ReLU()))
+    network(torch.randn(6, 3, 2, 4, 4))
+    for parameter in network.parameters():
+        nn.init.normal_(parameter)
+    return network
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["eval after", "eval before"])
+def test_in_evaluation_mode_it_equals_batch_norm(before: bool) -> None:
+    plain = make_norms().eval()
+    twin = synchronise_batch_norm(make_norms().eval()) if before else synchronise_batch_norm(make_norms()).eval()
+    x = torch.randn(5, 3, 2, 4, 4)
+    assert torch.equal(twin(x), plain(x))
+
+
+def test_every_batch_norm_is_replaced_and_the_state_keeps_its_names_and_values() -> None:
+    plain = make_norms()
+    twin = synchronise_batch_norm(copy.deepcopy(plain))
+    assert not [m for m in twin.modules() if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm3d))]
+    settings = [(m.eps, m.momentum, m.num_features) for m in twin.modules() if isinstance(m, SyncBatchNorm)]
+    assert settings == [(1e-5, 0.1, 4), (1e-3, 0.3, 4)]
+    assert list(twin.state_dict()) == list(plain.state_dict())
+    torch.testing.assert_close(twin.state_dict(), plain.state_dict(), rtol=0, atol=0)
+
+
+def test_the_parameters_stay_the_ones_that_an_optimiser_already_holds() -> None:
+    network = make_norms()
+    held = list(network.parameters())
+    twin = synchronise_batch_norm(network)
+    assert [id(p) for p in twin.parameters()] == [id(p) for p in held]
+
+
+def test_alone_the_objective_stays_as_it_is() -> None:
+    objective = make_objective()
+    same, model = distribute(objective, LocalContext())
+    assert same is objective
+    assert model is objective
+    assert not [m for m in objective.modules() if isinstance(m, SyncBatchNorm)]
+
+
+def test_an_input_without_channels_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\[B, C, ...\]"):
+        SyncBatchNorm(3)(torch.zeros(3))
