@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     sweep = load_sweep(arguments.spec)
     paper = load_paper_table(sweep.table) if sweep.table else None
     cells = expand(sweep, overrides(arguments.set), arguments.only, parse_seeds(arguments.seeds))
-    from vididi.experiment import ensure_prepared, resolve  # imports torch, so not before the file is known to be good
+    from vididi.experiment import ensure_prepared, make_plans, resolve  # imports torch, so not before the file is known to be good
 
     cells = [replace(cell, config=resolve(cell.config)) for cell in cells]
     if arguments.dry_run:
@@ -61,6 +61,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     shards = ensure_prepared(one_data_set(cells), arguments.shards and arguments.shards.resolve(), PrepareBar(console, "preparing videos"))
     m = shards.manifest
     console.print(f"data: {m.summary}, in {shards.root}", highlight=False)
+    for cell in cells:
+        make_plans(cell.config, shards)  # a cell that the data will not do for is refused before any has run
     runs = (arguments.runs / sweep.name).resolve()
     status = run_cells(sweep, cells, shards, runs, arguments.address, console)
     if paper:

@@ -22,7 +22,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {arguments.runs}: there is no such folder", file=sys.stderr)
         return 2
     folders = find_runs(arguments.runs)
-    print(write_tables(load_paper_table("vididi_table_6"), folders, arguments.out or arguments.runs))
+    try:
+        print(write_tables(load_paper_table("vididi_table_6"), folders, arguments.out or arguments.runs))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0 if folders else 1
 
 

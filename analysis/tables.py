@@ -99,6 +99,15 @@ def describe_protocol(run: Run) -> str:
     )
 
 
+def differences(first: str, other: str) -> str:
+    """What sets a protocol apart from the first one (both as by_protocol names them)."""
+    (ours, our_data), (theirs, their_data) = json.loads(other), json.loads(first)
+    keys = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
+    parts = [f"{key} {ours.get(key)} instead of {theirs.get(key)}" for key in sorted(keys)]
+    parts += ["other videos"] if our_data != their_data else []
+    return f"; with {', '.join(parts)}" if parts else ""
+
+
 @dataclass(frozen=True)
 class Measured:
     """One row of the finished table."""
@@ -172,9 +181,9 @@ def render(table: PaperTable, runs: list[Run]) -> tuple[str, str]:
     out = io.StringIO()
     sheet = csv.writer(out)
     groups = by_protocol(table, runs)
-    for number, group in enumerate(groups.values(), 1):
+    for number, (name, group) in enumerate(groups.items(), 1):
         header, cells = table_cells(table, measured_rows(table, group))
-        protocol = describe_protocol(group[0])
+        protocol = describe_protocol(group[0]) + differences(next(iter(groups)), name)
         markdown += ["", f"Ours{f' ({number} of {len(groups)} protocols)' if len(groups) > 1 else ''}: {protocol}.", ""]
         markdown.append(
             tabulate(cells, header, tablefmt="github", disable_numparse=True, colalign=("left", *["right"] * (len(header) - 1)))

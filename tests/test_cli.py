@@ -61,7 +61,9 @@ def test_prepare_motion_makes_a_set_with_the_given_options(motion_set: Path) -> 
 def test_prepare_says_what_it_prepared_and_again_that_it_is_there(motion_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (motion_set / "manifest.json").stat().st_mtime_ns
     assert main(["prepare", "motion", "--out", str(motion_set), *TINY_MOTION]) == 0
-    assert f"12 training and 4 test videos, 10 classes, 256 frames, in {motion_set}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "12 training and 4 test videos, 10 classes" in printed
+    assert str(motion_set) in printed
     assert (motion_set / "manifest.json").stat().st_mtime_ns == before
 
 
@@ -79,7 +81,9 @@ def test_prepare_lists_bad_files_and_fails_on_them_only_if_strict(cache: Path, t
     (target.parent / "broken.mp4").write_bytes(b"not a video")
     arguments = ["prepare", "folder", "--videos", str(tmp_path / "videos"), "--out", str(tmp_path / "out"), "--short-side", "16"]
     assert main(arguments) == 0
-    assert "1 videos rejected" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "1 rejected" in printed
+    assert "rejects.csv" in printed
     assert "broken.mp4" in (tmp_path / "out" / "rejects.csv").read_text()
     assert main([*arguments, "--strict"]) == 1
 
@@ -216,7 +220,7 @@ def test_two_processes_train_every_weight_that_one_does(alone_and_in_two: tuple[
     assert alone.keys() == two.keys()
     for name, tensor in alone.items():
         if tensor.is_floating_point():
-            assert float((tensor - two[name]).abs().max()) < 1e-2, name
+            assert float((tensor - two[name]).abs().max()) < 2e-3, name
 
 
 def test_a_run_that_two_processes_finished_is_finished_when_they_come_again(alone_and_in_two: tuple[Path, Path, Path]) -> None:

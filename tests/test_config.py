@@ -84,8 +84,9 @@ def test_a_section_that_is_no_mapping_is_an_error() -> None:
     assert "training: 3 is not valid" in fault({"training": 3})
 
 
-def test_a_component_without_a_name_is_an_error() -> None:
-    assert "backbone.name: missing" in fault({"backbone": {"width": 4}})
+def test_a_component_without_a_name_is_its_section_s_default() -> None:
+    optimiser = build_config({"optimiser": {"lr": 4.0}}).optimiser
+    assert (optimiser.name, optimiser.options) == ("lars", {"lr": 4.0})
 
 
 def test_a_configuration_cannot_be_changed() -> None:

@@ -64,12 +64,17 @@ def test_base_loses_to_arm_loses_to_axis_loses_to_overrides() -> None:
     assert (training.epochs, training.batch_size, training.threads, training.checkpoint_epochs) == (1, 20, 3, 4)
 
 
-def test_overrides_win_over_seeds_and_protocols() -> None:
-    sweep = sweep_of(seeds=[3], evaluate=["retrieval"])
-    assert expand(sweep)[0].config.training.seed == 3
-    assert expand(sweep)[0].config.evaluation.protocols == ("retrieval",)
-    overridden = expand(sweep, {"training.seed": 9, "evaluation.protocols": []})[0].config
-    assert (overridden.training.seed, overridden.evaluation.protocols) == (9, ())
+def test_seeds_and_protocols_reach_the_configuration() -> None:
+    config = expand(sweep_of(seeds=[3], evaluate=["retrieval"]))[0].config
+    assert (config.training.seed, config.evaluation.protocols) == (3, ("retrieval",))
+
+
+@pytest.mark.parametrize("key", ["training.seed", "evaluation.protocols"])
+@pytest.mark.parametrize("place", ["base", "arms", "overrides"])
+def test_what_the_sweep_has_keys_for_is_refused_anywhere_else(key: str, place: str) -> None:
+    sweep = sweep_of(**({"base": {key: 1}} if place == "base" else {"arms": {"one": {key: 1}}} if place == "arms" else {}))
+    with pytest.raises(ConfigError, match=f"{key}: is what the sweep's"):
+        expand(sweep, {key: 1} if place == "overrides" else {})
 
 
 def test_seeds_may_be_given_instead_of_the_file_s() -> None:
@@ -242,6 +247,17 @@ def test_every_sweep_file_expands_and_resolves(path: Path) -> None:
     assert len({cell.title for cell in cells}) == len(cells)
     checked = {cell.config.to_yaml(): resolve(cell.config) for cell in cells if cell.seed == cells[0].seed}
     assert all(config.training.epochs > 0 for config in checked.values())
+
+
+def test_the_readme_s_sweep_file_expands_and_resolves(tmp_path: Path) -> None:
+    from vididi.experiment import resolve
+
+    blocks = re.findall(r"```yaml\n(.*?)```", (REPO / "README.md").read_text(), re.DOTALL)
+    (text,) = (block for block in blocks if block.startswith("name:"))
+    (tmp_path / "readme.yaml").write_text(text)
+    cells = expand(load_sweep(tmp_path / "readme.yaml"))
+    assert len(cells) == 2 * 2 * 3
+    assert [resolve(cell.config).optimiser.options["lr"] for cell in cells[::3]] == [2.0, 4.0, 2.0, 4.0]
 
 
 def test_the_ablation_has_the_nine_arms_of_table_6() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from vididi.config import build_config, flatten, nest, parse_value, read_yaml
-from vididi.errors import ConfigError, VididiError
+from vididi.errors import ConfigError, DataError, VididiError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,6 +71,8 @@ def prepare(arguments: argparse.Namespace) -> int:
     config = resolve(build_config(values, "vididi prepare"))
     shards = ensure_prepared(config, arguments.out.resolve(), PrepareBar(console, "preparing videos"))
     m = shards.manifest
+    if (m.source, m.prepare) != (config.to_dict()["data"], config.to_dict()["prepare"]):
+        raise DataError(f"{shards.root}: already holds another data set, {m.source} prepared with {m.prepare}; give another folder")
     console.print(f"{m.summary}, in {shards.root}", highlight=False)
     if m.rejects:
         console.print(f"{shards.root / 'rejects.csv'} says why {m.rejects} were rejected", highlight=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -132,6 +132,18 @@ class Config(Closed):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _component_names(cls, values: Any) -> Any:
+        """A section that gives options only is about its default entry."""
+        if not isinstance(values, dict):
+            return values
+        defaults = {name: field.default.name for name, field in cls.model_fields.items() if isinstance(field.default, Component)}
+        return {
+            name: {"name": defaults[name], **value} if name in defaults and isinstance(value, dict) else value
+            for name, value in values.items()
+        }
+
     @model_validator(mode="after")
     def _fits(self) -> Config:
         if self.schedule.order > self.clip.extra_frames:
@@ -197,7 +209,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> Iterable[str]:
 def unknown_key(location: str, valid: Iterable[str]) -> str:
     """The message for a key that is not one of ``valid``, with the nearest one first."""
     valid = sorted(valid)
-    near = difflib.get_close_matches(location.rsplit(".", 1)[-1], valid, n=1)
+    near = difflib.get_close_matches(re.split(r"[. ]", location)[-1], valid, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return f"{location}: unknown key{hint}; valid keys are {', '.join(valid)}"
 
@@ -219,9 +231,13 @@ class _UniqueKeys(yaml.SafeLoader):
 def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
-        name = loader.construct_object(key_node, deep=True)
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
+        name, where = loader.construct_object(key_node, deep=True), f"{node.start_mark.name}, line {key_node.start_mark.line + 1}"
+        if not isinstance(name, Hashable):
+            raise ConfigError(f"{where}: {name!r} cannot be a key")
         if name in seen:
-            raise ConfigError(f"{node.start_mark.name}, line {key_node.start_mark.line + 1}: {name!r} is given twice")
+            raise ConfigError(f"{where}: {name!r} is given twice")
         seen.add(name)
     return loader.construct_mapping(node, deep=True)
 
@@ -242,6 +258,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
             content = yaml.load(file, Loader=_UniqueKeys)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file in UTF-8") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, dict):
@@ -258,11 +276,18 @@ def parse_value(text: str) -> Any:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings to dotted keys: {"training": {"epochs": 3}} -> {"training.epochs": 3}."""
+    """Nested mappings to dotted keys: {"training": {"epochs": 3}} -> {"training.epochs": 3}.
+
+    Raises:
+        ConfigError: a value is given twice, dotted and nested.
+    """
     flat: dict[str, Any] = {}
     for name, value in values.items():
         path = f"{prefix}{name}"
-        flat.update(flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value})
+        found = flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+        if twice := flat.keys() & found.keys():
+            raise ConfigError(f"{min(twice)}: is given twice")
+        flat.update(found)
     return flat
 
 

@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -33,7 +34,7 @@ from vididi.evaluation import first_hits, recall_at, silhouette_table
 from vididi.evaluation.features import video_features
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import OPTIMISERS
-from vididi.training.context import Context
+from vididi.training.context import Context, from_first
 from vididi.training.loop import Job, State, train
 from vididi.training.run_folder import Recorder, RunFolder
 from vididi.views import AUGMENTATIONS
@@ -153,12 +154,18 @@ class Plans:
 
 
 def make_plans(config: Config, shards: ShardSet, rank: int = 0, world_size: int = 1) -> Plans:
-    """The plans of worker ``rank``. Evaluation deals the videos out to the workers in turn."""
+    """The plans of worker ``rank``. Evaluation deals the videos out to the workers in turn.
+
+    Raises:
+        DataError: the data does not do for the configuration: too few videos for a batch, or no test split to evaluate on.
+    """
     counts = frame_counts(shards)
     e, t = config.evaluation, config.training
     pretrain = PretrainPlan(
         shards.rows("train"), counts, config.clip.length, config.clip.stride, t.batch_size, t.epochs, t.seed, rank, world_size
     )
+    if e.protocols and len(shards.rows("test")) == 0:
+        raise DataError(f"{shards.root}: there is no test split to evaluate on; set evaluation.protocols to [] to pretrain only")
     videos = np.concatenate([shards.rows("train"), shards.rows("test")]) if e.protocols else np.empty(0, np.int64)
     return Plans(pretrain, EvaluationPlan(videos[rank::world_size], counts, e.frames, e.stride, e.clips, e.batch_size))
 
@@ -192,14 +199,28 @@ def run_cell(
         the content of result.json, on every worker.
     """
     folder = RunFolder(path)
-    if context.rank > 0:
-        return folder.result or _run(config, folder, shards, open_stream, context)
-    with folder.locked():
-        done = folder.result
+    with ExitStack() as held:
+        done = _claim(folder, context, held)
         if done is not None:
             return done
-        folder.begin(config.to_yaml(), cell)
+        if context.rank == 0:
+            folder.begin(config.to_yaml(), cell)
         return _run(config, folder, shards, open_stream, context)
+
+
+def _claim(folder: RunFolder, context: Context, held: ExitStack) -> dict[str, Any] | None:
+    """Rank 0 locks the folder for as long as ``held`` is open; every worker learns whether there is a result already."""
+    found: tuple[str, Any] = ("", None)
+    if context.rank == 0:
+        try:
+            held.enter_context(folder.locked())
+            found = ("result", folder.result)
+        except TrainingError as error:
+            found = ("error", str(error))
+    kind, value = from_first(found, context)
+    if kind == "error":
+        raise TrainingError(value)
+    return value
 
 
 def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Stream, context: Context) -> dict[str, Any]:
@@ -209,12 +230,12 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
         raise ConfigError("training.precision: 'bf16' is for GPUs; on CPUs weight gradients of 3D convolutions become non-finite")
     plans = make_plans(config, shards, context.rank, context.world_size)
     state = build_state(config, context.device)
+    untrained = {}
+    if config.evaluation.untrained:
+        untrained = evaluate(config, state.objective.backbone, shards, open_stream(plans.evaluation, 0), plans, context).metrics
     _restore(state, folder, context)
     recorder = Recorder(folder, state.step) if context.rank == 0 else None
     batches = open_stream(plans.whole, state.step)
-    untrained = {}
-    if config.evaluation.untrained and state.step == 0:
-        untrained = evaluate(config, state.objective.backbone, shards, open_stream(plans.evaluation, 0), plans, context).metrics
     started = state.step
     train(state, batches, _job(config, plans.pretrain), context, _epoch_end(config, state, folder, recorder, context))
     measured = evaluate(config, state.objective.backbone, shards, batches, plans, context)
@@ -303,8 +324,6 @@ def evaluate(config: Config, encoder: nn.Module, shards: ShardSet, batches: Iter
     e = config.evaluation
     if not e.protocols:
         return Measured({}, None)
-    if len(shards.rows("test")) == 0:
-        raise DataError(f"{shards.root}: there is no test split to evaluate on; set evaluation.protocols to [] to pretrain only")
     rows, features = video_features(encoder, batches, len(plans.evaluation), config.clip.size, e.crop, e.seed, context.device)
     rows, features = _gather_features(rows, features, context)
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"

@@ -21,13 +21,14 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from vididi.config import Closed, Component, Config, build_config, flatten, nest, read_yaml, unknown_key, validate
 from vididi.errors import ConfigError
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # becomes part of a folder's name
 SHORT_NAMES = {
     "order": "schedule.order",
     "mix": "schedule.mix",
@@ -36,6 +37,10 @@ SHORT_NAMES = {
     "framework": "objective.name",
     "backbone": "backbone.name",
 }
+
+
+# Values that a sweep gives by keys of its own.
+SWEEP_KEYS = {"training.seed": "`seeds` (or --seeds)", "evaluation.protocols": "`evaluate`"}
 
 
 class Resources(Closed):
@@ -68,11 +73,11 @@ class Arm(Closed):
 class Sweep(Closed):
     """A sweep file, validated as far as that goes without its cells."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=NAME)
     table: str | None = None
     base: dict[str, Any] = {}
     axes: dict[str, list[Any]] = {}
-    arms: dict[str, Arm] = {}
+    arms: dict[Annotated[str, Field(pattern=NAME)], Arm] = {}
     seeds: list[int] = Field([0], min_length=1)
     search: Literal["grid"] = "grid"
     evaluate: list[Literal["retrieval", "silhouette"]] = ["retrieval", "silhouette"]
@@ -84,6 +89,8 @@ class Sweep(Closed):
         for name, values in axes.items():
             if not values:
                 raise ValueError(f"{name}: an axis needs at least one value")
+            if any(value in values[:i] for i, value in enumerate(values)):
+                raise ValueError(f"{name}: {values} names a value twice")
         return axes
 
     @model_validator(mode="after")
@@ -184,8 +191,9 @@ def _points(axes: Mapping[str, Iterable[Any]]) -> Iterable[dict[str, Any]]:
 def _cell(sweep: Sweep, name: str, arm: Arm, point: dict[str, Any], seed: int, overrides: Mapping[str, Any]) -> Cell:
     where = f"arm {name!r}" + (f" at {', '.join(f'{axis}={value}' for axis, value in point.items())}" if point else "")
     values: dict[str, Any] = {}
-    for source in (sweep.base, arm.values, point, {"training.seed": seed, "evaluation.protocols": sweep.evaluate}, overrides):
-        values |= {_full_name(key, where): value for key, value in flatten(source).items()}
+    for source in (sweep.base, arm.values, point, overrides):
+        values |= _full_names(source, where)
+    values |= {"training.seed": seed, "evaluation.protocols": sweep.evaluate}
     resources = validate(Resources, {**sweep.resources.model_dump(), **arm.resources}, f"{where}, resources")
     config = build_config(nest(values), where)
     if config.training.batch_size % resources.workers:
@@ -193,13 +201,19 @@ def _cell(sweep: Sweep, name: str, arm: Arm, point: dict[str, Any], seed: int, o
     return Cell(name, arm.label or name, point, seed, config, resources)
 
 
-def _full_name(name: str, where: str) -> str:
-    section = name.partition(".")[0]
-    if name in SHORT_NAMES:
-        return SHORT_NAMES[name]
-    if section not in Config.model_fields or "." not in name:
-        raise ConfigError(f"{where}: {unknown_key(name, [*SHORT_NAMES, *configuration_keys()])}")
-    return name
+def _full_names(source: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Values by dotted configuration key; an error for a key that is not one, is given twice or is the sweep's own."""
+    values: dict[str, Any] = {}
+    for name, value in flatten(source).items():
+        full = SHORT_NAMES.get(name, name)
+        if full in SWEEP_KEYS:
+            raise ConfigError(f"{where}: {name}: is what the sweep's {SWEEP_KEYS[full]} is for; set it there")
+        if full.partition(".")[0] not in Config.model_fields or "." not in full:
+            raise ConfigError(f"{where}: {unknown_key(name, ['label', 'resources', *SHORT_NAMES, *configuration_keys()])}")
+        if full in values:
+            raise ConfigError(f"{where}: {full}: is given twice")
+        values[full] = value
+    return values
 
 
 def configuration_keys() -> list[str]:

@@ -128,7 +128,7 @@ class FrameReader:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": OrderedDict(), "_cached": 0}
 
-    def frames(self, row: int, picks: NDArray) -> list[memoryview]:
+    def frames(self, row: int, picks: NDArray) -> list[pa.Buffer]:
         """The JPEG bytes of frames ``picks`` of the video at index ``row``."""
         shard, group, position = (int(value) for value in self.place[row])
         scalar = self._row_group(shard, group)[position]

@@ -5,6 +5,7 @@ A source is called with the cache folder and its own keyword options, and return
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -35,7 +36,7 @@ def folder(cache: Path, *, videos: Path, train: str = "train", test: str = "test
 def _class_folders(root: Path, split: Literal["train", "test"], base: Path) -> list[Video]:
     found = [
         Video(path=path, video_id=path.relative_to(base).as_posix(), class_name=path.parent.relative_to(root).as_posix(), split=split)
-        for path in sorted(root.rglob("*"))
+        for path in _files(root)
         if path.suffix.lower() in VIDEO_SUFFIXES and path.parent != root
     ]
     if not found:
@@ -43,6 +44,11 @@ def _class_folders(root: Path, split: Literal["train", "test"], base: Path) -> l
             f"data.videos: no video files in class folders under {root}; known suffixes are {', '.join(sorted(VIDEO_SUFFIXES))}"
         )
     return found
+
+
+def _files(root: Path) -> list[Path]:
+    """All files under ``root``, through linked folders too, in the order of their paths."""
+    return sorted(Path(parent) / name for parent, _, names in os.walk(root, followlinks=True) for name in names)
 
 
 SOURCES: dict[str, Callable[..., list[Video]]] = {"motion": motion, "folder": folder}

@@ -66,9 +66,11 @@ def _read_av(path: Path) -> tuple[NDArray[np.uint8], float]:
     import av
 
     with av.open(str(path)) as container:
-        if not container.streams.video:
+        stream = container.streams.best("video")
+        if stream is None:
             raise DataError("no video stream")
-        stream = container.streams.video[0]
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        # As decord does: the best of several streams, turned as its metadata says.
+        pictures = (frame for frame in container.decode(stream) if isinstance(frame, av.VideoFrame))
+        frames = [np.rot90(picture.to_ndarray(format="rgb24"), picture.rotation // 90) for picture in pictures]
         rate = float(stream.average_rate or 0)
     return np.stack(frames) if frames else np.empty((0, 0, 0, 3), np.uint8), rate

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -58,6 +58,18 @@ def local_context(device: str | None = None) -> Iterator[LocalContext]:
     finally:
         if world_size > 1:
             dist.destroy_process_group()
+
+
+Value = TypeVar("Value")
+
+
+def from_first(value: Value, context: Context) -> Value:
+    """Rank 0's value, on every worker."""
+    if context.world_size == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 def barrier(context: Context) -> None:
