@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vididi.errors import ConfigError
 from vididi.pairing import Mix, Schedule, Selection
 
+BF16_NEEDS_GPU = "training.precision: 'bf16' is for GPUs; on CPUs weight gradients of 3D convolutions become non-finite"
+
 
 class Closed(BaseModel):
     """Immutable, and an unknown key is an error."""

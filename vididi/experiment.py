@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -22,7 +24,7 @@ from torch import nn
 
 from vididi import __version__
 from vididi.backbones import BACKBONES
-from vididi.config import Component, Config, build_config, explain, flatten, read_yaml
+from vididi.config import BF16_NEEDS_GPU, Component, Config, build_config, explain, flatten, read_yaml
 from vididi.data.plan import Chain, EvaluationPlan, PretrainPlan, frame_counts
 from vididi.data.prepare import Settings, prepare
 from vididi.data.shards import Progress, ShardSet, check_no_overlap
@@ -63,8 +65,6 @@ def resolve(config: Config) -> Config:
     """
     sections = {kind: resolve_component(kind, getattr(config, kind)) for kind in COMPONENTS}
     config = config.model_copy(update=sections)
-    if config.training.precision == "bf16" and not torch.cuda.is_available() and os.environ.get("CUDA_VISIBLE_DEVICES") == "":
-        raise ConfigError("training.precision: 'bf16' is for GPUs; on CPUs weight gradients of 3D convolutions become non-finite")
     try:
         with torch.device("meta"):
             build_state(config)
@@ -135,10 +135,7 @@ def ensure_prepared(config: Config, shards: Path | None = None, progress: Progre
 
 
 def _digest(*parts: Any) -> str:
-    import hashlib
-    import json
-
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -227,7 +224,7 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
     began = time.perf_counter()
     torch.set_num_threads(config.training.threads)
     if config.training.precision == "bf16" and context.device.type == "cpu":
-        raise ConfigError("training.precision: 'bf16' is for GPUs; on CPUs weight gradients of 3D convolutions become non-finite")
+        raise ConfigError(BF16_NEEDS_GPU)
     plans = make_plans(config, shards, context.rank, context.world_size)
     state = build_state(config, context.device)
     untrained = {}

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from vididi.config import Closed, Component, Config, build_config, flatten, nest, read_yaml, unknown_key, validate
+from vididi.config import BF16_NEEDS_GPU, Closed, Component, Config, build_config, flatten, nest, read_yaml, unknown_key, validate
 from vididi.errors import ConfigError
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # becomes part of a folder's name
@@ -198,6 +198,8 @@ def _cell(sweep: Sweep, name: str, arm: Arm, point: dict[str, Any], seed: int, o
     config = build_config(nest(values), where)
     if config.training.batch_size % resources.workers:
         raise ConfigError(f"{where}: training.batch_size: {config.training.batch_size} does not divide over {resources.workers} workers")
+    if config.training.precision == "bf16" and not resources.gpus_per_worker:
+        raise ConfigError(f"{where}: {BF16_NEEDS_GPU}; set resources.gpus_per_worker")
     return Cell(name, arm.label or name, point, seed, config, resources)
 
 

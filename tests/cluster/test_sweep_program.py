@@ -172,3 +172,37 @@ def test_the_same_sweep_runs_on_a_cluster_that_is_already_there(place, whole):
     assert there.returncode == 0, there.stdout + there.stderr
     assert measurements(place / "elsewhere", "vididi") == measurements(place / "runs", "vididi")
     assert result(place / "elsewhere", "two_workers")["workers"] == 2
+
+
+def test_a_sweep_that_waits_for_others_says_so_and_gives_up(place, whole):
+    import ray
+    from ray.cluster_utils import Cluster
+
+    (place / "wait.yaml").write_text(SWEEP + "resources: {wait_s: 40}\n")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200 << 20})
+    try:
+        ray.init(address=cluster.address, log_to_driver=False)
+        busy = ray.remote(num_cpus=2)(Busy).remote()
+        ray.get(busy.here.remote())
+        waited = subprocess.run(
+            [sys.executable, str(ROOT / "run_sweep.py"), "wait.yaml", "--only", "base", "--runs", "waited", "--address", cluster.address],
+            cwd=place,
+            env=environment(place),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert waited.returncode == 2, waited.stdout + waited.stderr
+    assert "no cell could start for 3" in waited.stdout
+    assert "resources.wait_s" in waited.stderr
+
+
+class Busy:
+    """Holds CPUs."""
+
+    def here(self):
+        return True

@@ -188,10 +188,9 @@ def _coverage(shape: str, dx: Array, dy: Array, radius: float, angle: float, pix
     elif shape == "triangle":
         distance = np.maximum(v - 0.6 * radius, 0.866 * np.abs(u) - 0.5 * v - 0.6 * radius)
     else:
-        arms = np.minimum(
+        distance = np.minimum(
             np.maximum(np.abs(u) - radius, np.abs(v) - 0.35 * radius), np.maximum(np.abs(v) - radius, np.abs(u) - 0.35 * radius)
         )
-        distance = arms
     return np.clip(0.5 - distance / pixel, 0.0, 1.0)
 
 

@@ -11,6 +11,8 @@ from typing import Protocol, TypeVar
 import torch
 import torch.distributed as dist
 
+from vididi.errors import ConfigError
+
 Metrics = Mapping[str, float | int | str]
 
 
@@ -44,10 +46,16 @@ def _short(value: float | int | str) -> str:
 
 @contextmanager
 def local_context(device: str | None = None) -> Iterator[LocalContext]:
-    """The context of this process: torchrun's environment if it is there, else one worker alone."""
+    """The context of this process: torchrun's environment if it is there, else one worker alone.
+
+    Args:
+        device: ``cpu`` or ``cuda``; a GPU where there is one if left out.
+    """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device: 'cuda' is not there; this machine has no GPU that torch can use")
     chosen = torch.device(f"cuda:{local_rank}") if kind == "cuda" else torch.device(kind)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
