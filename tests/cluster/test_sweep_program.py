@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,17 +44,17 @@ def place(tmp_path_factory):
     return path
 
 
-def command(place, *arguments):
-    return [sys.executable, str(ROOT / "run_sweep.py"), str(place / "tiny.yaml"), *arguments]
+def command(*arguments, spec="tiny.yaml"):
+    return [sys.executable, str(ROOT / "run_sweep.py"), spec, *arguments]
 
 
 def environment(place):
     return {**os.environ, "VIDIDI_CACHE": str(place / "cache"), "COLUMNS": "200", "PYTHONWARNINGS": "ignore"}
 
 
-def run(place, *arguments, timeout=400):
+def run(place, *arguments, spec="tiny.yaml"):
     return subprocess.run(
-        command(place, *arguments), cwd=place, env=environment(place), capture_output=True, text=True, timeout=timeout, check=False
+        command(*arguments, spec=spec), cwd=place, env=environment(place), capture_output=True, text=True, timeout=400, check=False
     )
 
 
@@ -120,7 +121,7 @@ def test_what_is_finished_is_not_run_again(place, whole):
 def test_killed_in_the_middle_and_started_again_it_ends_the_same(place, whole):
     arms = ("--only", "base", "--only", "vididi", "--runs", "killed")
     with subprocess.Popen(
-        command(place, *arms), cwd=place, env=environment(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(*arms), cwd=place, env=environment(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as driver:
         try:
             wait_for_epochs(place / "killed" / "tiny", 5)
@@ -135,6 +136,27 @@ def test_killed_in_the_middle_and_started_again_it_ends_the_same(place, whole):
         assert losses(place / "killed", arm) == losses(place / "runs", arm)
 
 
+@pytest.mark.parametrize(("arm", "process"), [("base", "ray::ImplicitFunc"), ("two_workers", "ray::RayTrainWorker")])
+def test_a_cell_whose_process_dies_goes_on_from_its_checkpoint(place, whole, arm, process):
+    runs = place / f"died-{arm}"
+    with (
+        (place / "died.txt").open("w") as out,
+        subprocess.Popen(command("--only", arm, "--runs", runs.name), cwd=place, env=environment(place), stdout=out) as driver,
+    ):
+        wait_for_epochs(runs / "tiny", 5)
+        kill_one(driver.pid, process)
+    assert driver.returncode == 0, (place / "died.txt").read_text()
+    assert result(runs, arm)["resumed_from_step"]
+    assert losses(runs, arm) == pytest.approx(losses(place / "runs", arm), rel=1e-5)
+    assert measurements(runs, arm) == pytest.approx(measurements(place / "runs", arm), abs=1e-4)
+
+
+def kill_one(driver, name):
+    processes = [child for child in psutil.Process(driver).children(recursive=True) if " ".join(child.cmdline()).startswith(name)]
+    assert processes, f"no process named {name}"
+    processes[0].kill()
+
+
 def wait_for_epochs(runs, count):
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
@@ -145,17 +167,8 @@ def wait_for_epochs(runs, count):
 
 
 def test_a_sweep_that_cannot_get_its_resources_says_so(place, whole):
-    text = SWEEP + "resources: {workers: 4, cpus_per_worker: 4096}\n"
-    (place / "huge.yaml").write_text(text)
-    refused = subprocess.run(
-        [sys.executable, str(ROOT / "run_sweep.py"), "huge.yaml", "--runs", "huge"],
-        cwd=place,
-        env=environment(place),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    (place / "huge.yaml").write_text(SWEEP + "resources: {workers: 4, cpus_per_worker: 4096}\n")
+    refused = run(place, "--runs", "huge", spec="huge.yaml")
     assert refused.returncode == 2
     assert "resources.cpus_per_worker" in refused.stderr
     assert "this machine has" in refused.stderr
@@ -182,27 +195,11 @@ def test_a_sweep_that_waits_for_others_says_so_and_gives_up(place, whole):
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200 << 20})
     try:
         ray.init(address=cluster.address, log_to_driver=False)
-        busy = ray.remote(num_cpus=2)(Busy).remote()
-        ray.get(busy.here.remote())
-        waited = subprocess.run(
-            [sys.executable, str(ROOT / "run_sweep.py"), "wait.yaml", "--only", "base", "--runs", "waited", "--address", cluster.address],
-            cwd=place,
-            env=environment(place),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        ray.get(ray.util.placement_group([{"CPU": 2}]).ready())  # somebody else's
+        waited = run(place, "--only", "base", "--runs", "waited", "--address", cluster.address, spec="wait.yaml")
     finally:
         ray.shutdown()
         cluster.shutdown()
     assert waited.returncode == 2, waited.stdout + waited.stderr
     assert "no cell could start for 3" in waited.stdout
     assert "resources.wait_s" in waited.stderr
-
-
-class Busy:
-    """Holds CPUs."""
-
-    def here(self):
-        return True
