@@ -485,3 +485,17 @@ def test_a_folder_that_another_process_holds_is_an_error_until_it_lets_go(
             run(finished.config, finished.folder, tiny_shards)
         holder.kill()
     assert run(finished.config, finished.folder, tiny_shards)["steps"] == 9
+
+
+def test_a_folder_with_other_videos_in_it_is_prepared_anew(tmp_path: Path, make_config: Callable[..., Any]) -> None:
+    from vididi.data.motion import motion
+
+    for video in motion(tmp_path / "made", train=3, test=0, size=16, frames=8):
+        target = tmp_path / "videos" / video.class_name / video.path.name
+        target.parent.mkdir(parents=True)
+        target.write_bytes(video.path.read_bytes())
+    config = make_config({"data": {"name": "folder", "videos": str(tmp_path / "videos")}})
+    first = ensure_prepared(config)
+    assert ensure_prepared(config).root == first.root
+    target.unlink()
+    assert ensure_prepared(config).manifest.videos["train"] == first.manifest.videos["train"] - 1

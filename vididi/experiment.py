@@ -26,10 +26,11 @@ from vididi import __version__
 from vididi.backbones import BACKBONES
 from vididi.config import BF16_NEEDS_GPU, Component, Config, build_config, explain, flatten, read_yaml
 from vididi.data.plan import Chain, EvaluationPlan, PretrainPlan, frame_counts
-from vididi.data.prepare import Settings, prepare
-from vididi.data.shards import Progress, ShardSet, check_no_overlap
+from vididi.data.prepare import Progress, Settings, prepare
+from vididi.data.shards import ShardSet, check_no_overlap
 from vididi.data.sources import SOURCES
 from vididi.data.stream import Batch, Stream
+from vididi.data.video import Video
 from vididi.draws import Use, key
 from vididi.errors import ConfigError, DataError, TrainingError
 from vididi.evaluation import first_hits, recall_at, silhouette_table
@@ -112,30 +113,45 @@ def ensure_prepared(config: Config, shards: Path | None = None, progress: Progre
     """The prepared data of a resolved configuration, prepared now if it is not there yet.
 
     Args:
-        shards: a folder of shards; without it, one under the cache named after the data and prepare sections.
+        shards: a folder of shards; without it, one under the cache named after the data and prepare sections and the
+            videos that the source lists, so that a folder with other videos in it is prepared anew.
 
     Raises:
         DataError: the videos are not there or cannot be read, or a test video is also in the training split.
     """
-    content = config.to_dict()
-    root = shards or cache_folder() / "shards" / f"{config.data.name}-{_digest(content['data'], content['prepare'])}"
-    if not (root / "manifest.json").is_file():
-        if shards is not None and shards.exists() and any(shards.iterdir()):
+    if shards is None:
+        videos = list_videos(config)
+        shards = cache_folder() / "shards" / f"{config.data.name}-{_preparation_digest(config, videos)}"
+        if not (shards / "manifest.json").is_file():
+            _prepare(config, videos, shards, progress)
+    elif not (shards / "manifest.json").is_file():
+        if shards.exists() and any(shards.iterdir()):
             raise DataError(f"{shards}: holds no manifest.json, so it is not a (completely) prepared data set")
-        try:
-            options = options_model(SOURCES[config.data.name]).model_validate(config.data.options)
-            videos = SOURCES[config.data.name](cache_folder(), **dict(options))
-        except ValueError as error:
-            raise ConfigError(f"data.{error}") from None
-        root.parent.mkdir(parents=True, exist_ok=True)
-        prepare(videos, root, Settings(**content["prepare"]), content["data"], progress)
-    found = ShardSet.open(root)
+        _prepare(config, list_videos(config), shards, progress)
+    found = ShardSet.open(shards)
     check_no_overlap(found)
     return found
 
 
-def _digest(*parts: Any) -> str:
-    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+def list_videos(config: Config) -> list[Video]:
+    """The videos of the data section; the motion set is made by this if need be."""
+    try:
+        options = options_model(SOURCES[config.data.name]).model_validate(config.data.options)
+        return SOURCES[config.data.name](cache_folder(), **dict(options))
+    except ValueError as error:
+        raise ConfigError(f"data.{error}") from None
+
+
+def _prepare(config: Config, videos: list[Video], out: Path, progress: Progress | None) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    content = config.to_dict()
+    prepare(videos, out, Settings(**content["prepare"]), content["data"], progress)
+
+
+def _preparation_digest(config: Config, videos: list[Video]) -> str:
+    content = config.to_dict()
+    listed = [[video.video_id, video.split, video.path.stat().st_size if video.path.is_file() else None] for video in videos]
+    return sha256(json.dumps([content["data"], content["prepare"], listed]).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

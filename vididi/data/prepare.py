@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -19,9 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vididi.data.shards import INDEX_SCHEMA, SHARD_SCHEMA, SPLITS, VERSION, Manifest, Progress, ShardSet, shard_name
+from vididi.data.shards import INDEX_SCHEMA, SHARD_SCHEMA, SPLITS, VERSION, Manifest, ShardSet, shard_name
 from vididi.data.video import Video, read_video, short_side_size
 from vididi.errors import DataError
+
+Progress = Callable[[int, int, int], None]  # videos done, videos in all, rejects
 
 ROW_GROUP_BYTES = 1 << 20  # what reading one video at random costs at most, beyond the video itself
 SHARD_BYTES = 128 << 20

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -158,6 +157,3 @@ def check_no_overlap(shards: ShardSet) -> None:
         raise DataError(
             f"{shards.root}: {len(both)} test videos are also training videos, so retrieval would find them: {', '.join(both[:5])}"
         )
-
-
-Progress = Callable[[int, int, int], None]
