@@ -15,8 +15,10 @@ import yaml
 from safetensors.torch import load_file
 
 from vididi.cli import main
+from vididi.config import build_config, read_yaml
 from vididi.data.motion import motion
 from vididi.data.shards import ShardSet
+from vididi.experiment import build_state, resolve
 
 TINY_MOTION = ["--set", "train=12", "--set", "test=4", "--set", "size=32", "--set", "frames=16", "--short-side", "16"]
 
@@ -216,11 +218,15 @@ def test_two_processes_have_the_losses_of_one(alone_and_in_two: tuple[Path, Path
 
 
 def test_two_processes_train_every_weight_that_one_does(alone_and_in_two: tuple[Path, Path, Path]) -> None:
-    _, alone, two = (path if path.suffix else load_file(path / "encoder.safetensors") for path in alone_and_in_two)
+    """In float32 rounding grows with the steps, so what is small is judged by how far training moved each tensor."""
+    config_file, alone, two = (path if path.suffix else load_file(path / "encoder.safetensors") for path in alone_and_in_two)
+    untrained = build_state(resolve(build_config(read_yaml(config_file)))).objective.backbone.state_dict()
     assert alone.keys() == two.keys()
     for name, tensor in alone.items():
         if tensor.is_floating_point():
-            assert float((tensor - two[name]).abs().max()) < 2e-3, name
+            moved = float((tensor - untrained[name]).norm())
+            assert moved > 0, name
+            assert float((tensor - two[name]).norm()) < 0.05 * moved, name
 
 
 def test_a_run_that_two_processes_finished_is_finished_when_they_come_again(alone_and_in_two: tuple[Path, Path, Path]) -> None:
