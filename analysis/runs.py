@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from vididi.config import flatten
+
 RESULT_VERSION = 1
 
 
@@ -39,14 +41,6 @@ def read_run(folder: Path) -> Run:
         raise ValueError(f"{folder}: result.json has version {result.get('version')!r}, this program reads version {RESULT_VERSION}")
     config = yaml.safe_load((folder / "config.yaml").read_text())
     return Run(folder, flatten(config), json.loads((folder / "cell.json").read_text()), result)
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings to dotted keys."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat.update(flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
-    return flat
 
 
 def read_finished(folders: Iterable[Path]) -> list[Run]:

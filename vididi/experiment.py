@@ -16,7 +16,6 @@ from typing import Any, get_type_hints
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -315,9 +314,7 @@ def _finish(config: Config, state: State, folder: RunFolder, recorder: Recorder,
     recorder.close()
     folder.save_encoder(state.objective.backbone.state_dict())
     if measured.queries is not None:
-        aside = folder.path / f".queries.parquet.{os.getpid()}"
-        pq.write_table(measured.queries, aside)
-        aside.rename(folder.path / "queries.parquet")
+        folder.save_queries(measured.queries)
     folder.save_result(result)
 
 

@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -32,14 +34,20 @@ RESULT_VERSION = 1
 LOCK_WAIT_S = 60.0
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write aside on the same file system, flush to disk, rename."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to; what was written is flushed to disk and takes the place of ``path`` at the end."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
+    yield aside
+    with aside.open("rb") as file:
         os.fsync(file.fileno())
     aside.rename(path)
+
+
+def write_atomically(path: Path, content: str) -> None:
+    """Write a text file aside, then rename."""
+    with replacing(path) as aside:
+        aside.write_text(content)
 
 
 class RunFolder:
@@ -82,24 +90,23 @@ class RunFolder:
             yield
 
     def save_checkpoint(self, content: dict[str, Any]) -> None:
-        aside = self.path / f".checkpoint.pt.{os.getpid()}"
-        with aside.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(self.path / "checkpoint.pt")
+        with replacing(self.path / "checkpoint.pt") as aside:
+            torch.save(content, aside)
 
     def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
         path = self.path / "checkpoint.pt"
         return torch.load(path, map_location=device, weights_only=True) if path.is_file() else None
 
     def save_encoder(self, weights: dict[str, Tensor]) -> None:
-        aside = self.path / f".encoder.safetensors.{os.getpid()}"
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, aside)
-        aside.rename(self.path / "encoder.safetensors")
+        with replacing(self.path / "encoder.safetensors") as aside:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, aside)
 
     def load_encoder(self) -> dict[str, Tensor]:
         return load_file(self.path / "encoder.safetensors")
+
+    def save_queries(self, queries: pa.Table) -> None:
+        with replacing(self.path / "queries.parquet") as aside:
+            pq.write_table(queries, aside)
 
     def save_result(self, result: Mapping[str, Any]) -> None:
         write_atomically(self.path / "result.json", json.dumps({"version": RESULT_VERSION, **result}, indent=2) + "\n")
