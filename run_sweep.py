@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from analysis.runs import find_runs
-from analysis.tables import load_paper_table, write_tables
+from analysis.tables import load_paper_table, write_results, write_tables
 from vididi.cli import overrides
 from vididi.errors import ConfigError, VididiError
 from vididi.sweep import Cell, Sweep, expand, load_sweep
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     cells = expand(sweep, overrides(arguments.set), arguments.only, parse_seeds(arguments.seeds))
     from vididi.experiment import ensure_prepared, make_plans, resolve  # imports torch, so not before the file is known to be good
 
-    cells = [replace(cell, config=resolve(cell.config)) for cell in cells]
+    cells = [replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in cells]
     if arguments.dry_run:
         print_cells(console, cells)
         return 0
@@ -62,11 +62,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     m = shards.manifest
     console.print(f"data: {m.summary}, in {shards.root}", highlight=False)
     for cell in cells:
-        make_plans(cell.config, shards)  # a cell that the data will not do for is refused before any has run
+        plans = make_plans(cell.config, shards)  # a cell that the data will not do for is refused before any has run
+        if len(plans.too_short):
+            console.print(
+                f"{cell.title}: {len(plans.too_short)} training videos are too short, result.json will list them", highlight=False
+            )
     runs = (arguments.runs / sweep.name).resolve()
     status = run_cells(sweep, cells, shards, runs, arguments.address, console)
-    if paper:
-        console.print("\n" + write_tables(paper, find_runs(runs), runs), markup=False, highlight=False)
+    table = write_tables(paper, find_runs(runs), runs) if paper else write_results(find_runs(runs), runs)
+    console.print("\n" + table, markup=False, highlight=False)
     console.print(f"\nTensorBoard:  tensorboard --logdir {shlex.quote(str(runs))}", highlight=False)
     return status
 

@@ -84,9 +84,14 @@ def by_protocol(table: PaperTable, runs: Iterable[Run]) -> dict[str, list[Run]]:
     """Runs that may stand in one table: the same in everything but the table's axes and the seed. The most runs first."""
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        own = {key: value for key, value in run.config.items() if key not in table.axes and not key.startswith(_NOT_PROTOCOL)}
-        groups[json.dumps([own, run.result["data_checksum"]], sort_keys=True)].append(run)
+        groups[protocol(run, table.axes)].append(run)
     return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+
+
+def protocol(run: Run, axes: Iterable[str] = ()) -> str:
+    """Everything that a run's numbers depend on but its seed and the values of ``axes``, as text."""
+    own = {key: value for key, value in run.config.items() if key not in axes and not key.startswith(_NOT_PROTOCOL)}
+    return json.dumps([own, run.result["data_checksum"]], sort_keys=True)
 
 
 def describe_protocol(run: Run) -> str:
@@ -194,6 +199,42 @@ def render(table: PaperTable, runs: list[Run]) -> tuple[str, str]:
     if not groups:
         markdown += ["", "No finished runs."]
     return "\n".join(markdown), out.getvalue()
+
+
+RESULTS = [
+    Column("R@1", "retrieval/R@1", 100, 1),
+    Column("R@5", "retrieval/R@5", 100, 1),
+    Column("R@10", "retrieval/R@10", 100, 1),
+    Column("silhouette all", "silhouette/all", 1, 3),
+]
+
+
+def write_results(folders: Iterable[Path], out: Path) -> str:
+    """For a sweep that is no paper's table: what was measured, a row per arm and point, as results.md and results.csv.
+
+    Runs that differ in more than their seed never share a row.
+    """
+    arms: dict[tuple[str, str], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    for run in read_finished(folders):
+        point = " ".join(f"{axis}={value}" for axis, value in run.cell["axes"].items())
+        arms[run.cell["label"], point][protocol(run)].append(run)
+    rows = [
+        (label, point + differences(next(iter(groups)), name), Measured(label, None, runs))
+        for (label, point), groups in arms.items()
+        for name, runs in groups.items()
+    ]
+    columns = [column for column in RESULTS if any(row.values(column) for _, _, row in rows)]
+    header = ["Arm", "Point", *(column.name for column in columns), "seeds"]
+    cells = [
+        [label, point, *(column.text(row.values(column)) for column in columns), " ".join(str(run.seed) for run in row.runs)]
+        for label, point, row in rows
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "results.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *cells])
+    markdown = tabulate(cells, header, tablefmt="github", disable_numparse=True) if cells else "No finished runs."
+    (out / "results.md").write_text(markdown + "\n")
+    return markdown
 
 
 def write_tables(table: PaperTable, folders: Iterable[Path], out: Path) -> str:

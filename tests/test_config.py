@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from vididi.config import Config, build_config, flatten, nest, parse_value, read_yaml
+from vididi.config import ACCUMULATION, Config, build_config, flatten, nest, parse_value, read_yaml
 from vididi.errors import ConfigError
+from vididi.pairing import Schedule
 
 
 def fault(values: dict[str, Any]) -> str:
@@ -42,7 +43,7 @@ def test_an_unknown_key_of_a_section_is_an_error_that_lists_the_section_s_keys()
 
 def test_a_key_that_is_near_to_nothing_gets_no_hint() -> None:
     message = fault({"clip": {"zzzzzz": 1}})
-    assert "clip.zzzzzz: unknown key; valid keys are extra_frames, frames, size, stride" in message
+    assert "clip.zzzzzz: unknown key; valid keys are extra_frames, frames, per_video, size, stride, view_length" in message
 
 
 def test_every_fault_is_listed_under_the_file_s_name() -> None:
@@ -62,10 +63,15 @@ def test_every_fault_is_listed_under_the_file_s_name() -> None:
         ("training", "seed", None, "integer"),
         ("clip", "stride", 0, "greater than or equal to 1"),
         ("prepare", "quality", 101, "less than or equal to 100"),
-        ("schedule", "order", 3, "0, 1 or 2"),
+        ("schedule", "order", 10, "less than or equal to 9"),
+        ("schedule", "order", -1, "greater than or equal to 0"),
         ("schedule", "mix", "half", "'same', 'one_way' or 'both_ways'"),
-        ("schedule", "selection", "planned", "'random' or 'scheduled'"),
+        ("schedule", "selection", "planned", "'random', 'scheduled' or 'weighted'"),
         ("evaluation", "crop", 0, "greater than 0"),
+        ("clip", "view_length", "growing", "'constant' or 'shrinking'"),
+        ("clip", "per_video", 1, "greater than or equal to 2"),
+        ("clip", "per_video", 2.5, "integer"),
+        ("training", "cosine", "half", "'remaining' or 'whole'"),
     ],
 )
 def test_a_wrong_value_names_the_field_the_value_and_what_is_allowed(section: str, key: str, value: Any, allowed: str) -> None:
@@ -119,25 +125,75 @@ def test_random_selection_has_no_mix() -> None:
 @pytest.mark.parametrize(
     ("schedule", "named"),
     [
-        ({"order": 0, "mix": "same"}, "schedule.mix: 'same' needs order 1 or 2"),
-        ({"order": 0, "selection": "random"}, "schedule.selection: 'random' needs order 1 or 2"),
-        ({"order": 0, "reverse": True}, "schedule.reverse: True needs order 1 or 2"),
+        ({"order": 0, "mix": "same"}, "schedule.mix: 'same' needs order 1 or more"),
+        ({"order": 0, "selection": "random"}, "schedule.selection: 'random' needs order 1 or more"),
+        ({"order": 0, "reverse": True}, "schedule.reverse: True needs order 1 or more"),
+        ({"order": 0, "weights": {"0-0": 1}}, "schedule.weights: {'0-0': 1.0} needs order 1 or more"),
         ({"order": 1, "selection": "random", "mix": "one_way"}, "schedule.mix: 'one_way' needs selection 'scheduled'"),
         ({"order": 2, "selection": "random", "reverse": True}, "schedule.reverse: True needs selection 'scheduled'"),
+        ({"selection": "scheduled", "weights": {"1-0": 1}}, "schedule.weights: {'1-0': 1.0} needs selection 'weighted'"),
+        ({"weights": {"1-0": 1}, "mix": "same"}, "schedule.mix: 'same' needs selection 'scheduled'; with 'weighted'"),
+        ({"selection": "weighted"}, "schedule.weights: None is not valid with selection 'weighted'"),
+        ({"weights": {}}, "schedule.weights: {} is not valid with selection 'weighted'"),
+        ({"weights": {"1-3": 1}}, "schedule.weights: '1-3' is beyond order 2"),
+        ({"weights": {"velocity": 1}}, "schedule.weights: 'velocity' is not a pair"),
+        ({"weights": {"1-0": "much"}}, "schedule.weights.1-0: 'much' is not valid"),
     ],
 )
 def test_axes_that_mean_nothing_together_are_refused(schedule: dict[str, Any], named: str) -> None:
     assert named in fault({"schedule": schedule})
 
 
+def test_random_selection_takes_one_draw_for_both_views() -> None:
+    schedule = build_config({"schedule": {"order": 2, "selection": "random", "mix": "same"}}).schedule
+    assert schedule.schedule() == Schedule(2, "same", "random")
+    assert schedule.summary == "order 2, random, same"
+
+
+def test_weights_alone_make_the_selection_weighted() -> None:
+    schedule = build_config({"schedule": {"weights": {"1-0": 1, "2-2": 3}}}).schedule
+    assert schedule.schedule() == Schedule(2, selection="weighted", weights={"1-0": 1.0, "2-2": 3.0})
+    assert (schedule.mix, schedule.summary) == (None, "order 2, weighted")
+
+
+def test_weights_are_read_from_yaml_and_written_back(tmp_path: Path) -> None:
+    config = build_config(read(tmp_path, "schedule:\n  order: 1\n  weights: {1-0: 0.25, 0-0: 1e-1, 0-1: 0}\n"))
+    assert config.schedule.weights == {"1-0": 0.25, "0-0": 0.1, "0-1": 0.0}
+    again = build_config(read(tmp_path, config.to_yaml()))
+    assert again == config
+    assert nest(flatten(config.to_dict())) == config.to_dict()
+
+
+def test_the_order_of_the_weights_in_the_file_does_not_change_the_identity() -> None:
+    one, other = ({"schedule": {"weights": weights}} for weights in ({"1-0": 1, "0-1": 2}, {"0-1": 2, "1-0": 1}))
+    assert build_config(one).identity("x") == build_config(other).identity("x")
+
+
 def test_a_clip_needs_as_many_extra_frames_as_the_order() -> None:
     assert "clip.extra_frames: 1 is less than schedule.order 2" in fault({"clip": {"extra_frames": 1}})
+    assert "clip.extra_frames: 2 is less than schedule.order 3" in fault({"schedule": {"order": 3}})
+    assert build_config({"clip": {"extra_frames": 3}, "schedule": {"order": 3}}).schedule.mix == "both_ways"
     assert build_config({"clip": {"extra_frames": 1}, "schedule": {"order": 1}}).clip.length == 9
 
 
 def test_warm_up_must_end_before_the_run_does() -> None:
     assert "training.warmup_epochs: 5 must be less than the 5 epochs" in fault({"training": {"epochs": 5, "warmup_epochs": 5}})
     assert build_config({"training": {"epochs": 5, "warmup_epochs": 4}}).training.warmup_epochs == 4
+
+
+def test_a_shrinking_view_needs_more_frames_than_the_order() -> None:
+    clip = {"view_length": "shrinking", "frames": 2}
+    assert "clip.frames: 2 is too few for view_length 'shrinking' with order 2" in fault({"clip": clip})
+    assert build_config({"clip": clip, "schedule": {"order": 1}}).clip.frames == 2
+    assert build_config({"clip": {**clip, "view_length": "constant"}}).clip.frames == 2
+
+
+@pytest.mark.parametrize("name", ACCUMULATION)
+def test_gradient_accumulation_is_refused_with_the_reason(name: str) -> None:
+    message = fault({"training": {name: 4, "epochs": 3}})
+    assert f"training.{name}: 4 is not possible; gradients are not accumulated" in message
+    assert "another objective" in message
+    assert "use more workers" in message
 
 
 def test_no_epochs_at_all_is_allowed() -> None:
@@ -254,8 +310,14 @@ def test_an_identity_is_twelve_hex_digits_and_stays_the_same() -> None:
     [
         {"schedule": {"order": 1}},
         {"schedule": {"order": 2, "reverse": True}},
+        {"schedule": {"selection": "random"}},
+        {"schedule": {"weights": {"1-0": 1}}},
         {"clip": {"stride": 2}},
         {"clip": {"extra_frames": 3}},
+        {"clip": {"view_length": "shrinking"}},
+        {"clip": {"per_video": 4}},
+        {"sampling": {"name": "same"}},
+        {"sampling": {"name": "interval", "power": 2.0}},
         {"augment": {"name": "vididi", "flip": 0.0}},
         {"objective": {"name": "vicreg", "covariance": 0.04}},
         {"backbone": {"name": "r3d_tiny"}},
@@ -265,6 +327,7 @@ def test_an_identity_is_twelve_hex_digits_and_stays_the_same() -> None:
         {"training": {"batch_size": 32}},
         {"training": {"precision": "bf16"}},
         {"training": {"threads": 2}},
+        {"training": {"cosine": "whole"}},
         {"evaluation": {"clips": 2}},
         {"evaluation": {"seed": 3}},
         {"evaluation": {"protocols": ["retrieval"]}},
@@ -278,6 +341,12 @@ def test_whatever_changes_the_result_changes_the_identity(change: dict[str, Any]
 @pytest.mark.parametrize("change", [{"data": {"name": "folder", "videos": "/elsewhere"}}, {"prepare": {"short_side": 64}}], ids=str)
 def test_where_the_data_lay_does_not_change_the_identity(change: dict[str, Any]) -> None:
     assert build_config(change).identity("checksum") == Config().identity("checksum")
+
+
+@pytest.mark.parametrize("other", [{"1-0": 2}, {"1-0": 1, "0-1": 1}, {"0-1": 1}], ids=str)
+def test_other_weights_are_another_identity(other: dict[str, float]) -> None:
+    one, two = ({"schedule": {"weights": weights}} for weights in ({"1-0": 1}, other))
+    assert build_config(one).identity("x") != build_config(two).identity("x")
 
 
 def test_which_data_it_was_changes_the_identity() -> None:

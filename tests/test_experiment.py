@@ -19,13 +19,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vididi import load_encoder
-from vididi.config import Component, Config, build_config, read_yaml
+from vididi.backbones import MINIMUM
+from vididi.config import Component, Config, build_config, nest, read_yaml
 from vididi.data.plan import Plan
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, Stream, local_stream
 from vididi.errors import ConfigError, DataError, TrainingError
 from vididi.evaluation import recall_at
-from vididi.experiment import COMPONENTS, build_state, ensure_prepared, resolve, run_cell
+from vididi.experiment import COMPONENTS, build_state, ensure_prepared, make_plans, resolve, run_cell
+from vididi.objectives import OBJECTIVES
+from vididi.pairing import SCHEDULES
 from vididi.training.context import LocalContext, Metrics
 from vididi.training.run_folder import RunFolder
 
@@ -113,6 +116,11 @@ def test_an_option_of_another_entry_is_unknown() -> None:
         resolve(build_config({"backbone": {"name": "r3d_18", "width": 4}}))
 
 
+def test_an_option_of_an_entry_that_has_none_is_unknown() -> None:
+    with pytest.raises(ConfigError, match=r"sampling\.power: unknown key; valid keys are none"):
+        resolve(build_config({"sampling": {"name": "uniform", "power": 2.0}}))
+
+
 def test_an_option_without_a_default_must_be_given() -> None:
     with pytest.raises(ConfigError, match=r"data\.videos: missing"):
         resolve(build_config({"data": {"name": "folder"}}))
@@ -140,20 +148,170 @@ def test_an_option_of_the_wrong_type_names_the_option_and_the_value(kind: str, n
         ("backbone", "r3d_tiny", "width", 0),
         ("objective", "vicreg", "eps", 0),
         ("objective", "vicreg", "hidden", 0),
-        ("objective", "vicreg", "layers", 0),
+        ("objective", "vicreg", "hidden_layers", -1),
         ("augment", "vididi", "flip", 2),
         ("augment", "vididi", "crop_scale", [0.5, 0.2]),
         ("augment", "vididi", "blur_kernel", 2),
         ("optimiser", "lars", "lr", -1),
         ("optimiser", "lars", "momentum", 1.0),
         ("optimiser", "sgd", "weight_decay", -0.1),
+        ("optimiser", "adamw", "lr", float("nan")),
+        ("objective", "simclr", "temperature", 0),
+        ("objective", "byol", "momentum", 1.5),
+        ("objective", "cvrl", "temperature", float("inf")),
+        ("objective", "corp_f", "symmetric", 0),
+        ("objective", "corp_m", "antisymmetric", 0),
+        ("augment", "cvrl", "hue", 0.6),
+        ("augment", "corp", "gray", -0.1),
+        ("sampling", "interval", "power", 0),
     ],
 )
 def test_a_value_that_an_entry_refuses_is_refused_before_anything_runs(kind: str, name: str, option: str, value: Any) -> None:
     with pytest.raises(ConfigError) as error:
         resolve(build_config({kind: {"name": name, option: value}}))
-    assert option in str(error.value)
+    assert str(error.value).startswith(f"{kind}.{option}: ")
     assert "must" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "rule"),
+    [("group", 1, "pairs of videos need at least 2"), ("perceptron_layers", 3, "it is 1 or 2")],
+)
+def test_what_corp_m_refuses_names_the_section_and_the_option(option: str, value: int, rule: str) -> None:
+    with pytest.raises(ConfigError, match=f"^objective.{option}: {value} is not valid; {rule}"):
+        resolve(build_config({"objective": {"name": "corp_m", option: value}}))
+
+
+@pytest.mark.parametrize(("batch", "workers"), [(12, 1), (16, 4), (24, 2), (64, 3)])
+def test_corp_m_groups_that_a_worker_cannot_hold_whole_are_refused(batch: int, workers: int) -> None:
+    config = build_config({"objective": {"name": "corp_m"}, "training": {"batch_size": batch}})
+    with pytest.raises(ConfigError, match=f"^objective.group: 8 .* divide the {batch // workers} videos of a batch that a worker holds"):
+        resolve(config, workers)
+
+
+def test_corp_m_groups_that_fit_are_accepted_for_any_number_of_workers() -> None:
+    config = build_config({"objective": {"name": "corp_m", "group": 4}, "training": {"batch_size": 16}})
+    assert resolve(config) == resolve(config, workers=2) == resolve(config, workers=4)
+
+
+FRAMES, PIXELS = MINIMUM["s3d"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clip.frames": FRAMES - 1}, f"clip.frames: {FRAMES - 1} frames of a view are too few for backbone 's3d', which needs at least"),
+        ({"clip.view_length": "shrinking"}, f"clip.frames: {FRAMES - 2} frames of a view are too few for backbone 's3d'"),
+        ({"evaluation.frames": FRAMES - 1}, f"evaluation.frames: {FRAMES - 1} frames are too few for backbone 's3d'"),
+        ({"clip.size": PIXELS - 1}, f"clip.size: {PIXELS - 1} pixels are too few for backbone 's3d', which needs at least {PIXELS}"),
+    ],
+    ids=str,
+)
+def test_clips_too_small_for_the_backbone_are_refused(changes: dict[str, Any], message: str) -> None:
+    least = {"backbone.name": "s3d", "clip.frames": FRAMES, "evaluation.frames": FRAMES, "clip.size": PIXELS}
+    assert resolve(build_config(nest(least))).backbone.name == "s3d"
+    with pytest.raises(ConfigError) as error:
+        resolve(build_config(nest({**least, **changes})))
+    assert str(error.value).startswith(message)
+
+
+# --- Recipes -------------------------------------------------------------------------------------------------------
+
+RECIPES = {
+    "simclr": ("uniform", "vididi", 2),
+    "byol": ("uniform", "vididi", 2),
+    "vicreg": ("uniform", "vididi", 2),
+    "cvrl": ("interval", "cvrl", 2),
+    "corp_f": ("min_offset", "corp", 2),
+    "corp_m": ("min_offset", "corp", 4),
+}
+PAIRWISE = [name for name, (*_, clips) in RECIPES.items() if clips == 2]
+
+
+def recipe(config: Config) -> tuple[str, str, int | None]:
+    return config.sampling.name, config.augment.name, config.clip.per_video
+
+
+def test_every_objective_has_a_recipe_here() -> None:
+    assert set(RECIPES) == set(OBJECTIVES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_is_left_open_follows_the_objective_s_paper(name: str, default: Config) -> None:
+    config = resolve(build_config({"objective": {"name": name}}))
+    assert recipe(config) == RECIPES[name]
+    assert config.clip == default.clip.model_copy(update={"per_video": RECIPES[name][2]})
+    assert resolve(config) == config
+    said: dict[str, Any] = {"sampling": {"name": RECIPES[name][0]}, "augment": {"name": RECIPES[name][1]}, "objective": {"name": name}}
+    written_out = resolve(build_config({**said, "clip": {"per_video": RECIPES[name][2]}}))
+    assert written_out.identity("x") == config.identity("x")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"objective": {"name": "cvrl"}, "sampling": {"name": "same"}}, ("same", "cvrl", 2)),
+        ({"objective": {"name": "cvrl"}, "augment": {"name": "vididi"}}, ("interval", "vididi", 2)),
+        ({"objective": {"name": "corp_m"}, "clip": {"per_video": 2}}, ("min_offset", "corp", 2)),
+        ({"objective": {"name": "corp_m"}, "clip": {"per_video": 3}, "augment": {"name": "cvrl"}}, ("min_offset", "cvrl", 3)),
+        ({"objective": {"name": "vicreg"}, "sampling": {"name": "min_offset"}}, ("min_offset", "vididi", 2)),
+        ({"sampling": {"name": "default"}, "augment": {"name": "default"}, "clip": {"per_video": None}}, ("uniform", "vididi", 2)),
+    ],
+    ids=str,
+)
+def test_what_is_said_wins_over_the_recipe(values: dict[str, Any], expected: tuple[str, str, int]) -> None:
+    assert recipe(resolve(build_config(values))) == expected
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_options_without_a_name_are_about_the_recipe_s_entry(name: str) -> None:
+    plain, changed = (resolve(build_config({"objective": {"name": name}, **more})) for more in ({}, {"augment": {"hue": 0.0}}))
+    assert recipe(changed) == RECIPES[name]
+    assert changed.augment.options == {**plain.augment.options, "hue": 0.0}
+    assert changed.identity("x") != plain.identity("x")
+
+
+def test_options_of_the_default_sampling_are_those_of_the_recipe_s() -> None:
+    config = resolve(build_config({"objective": {"name": "cvrl"}, "sampling": {"shape": "increasing"}}))
+    assert (config.sampling.name, config.sampling.options) == ("interval", {"shape": "increasing", "power": 1.0})
+    with pytest.raises(ConfigError, match=r"sampling\.shape: unknown key"):
+        resolve(build_config({"sampling": {"shape": "increasing"}}))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        *((name, {"clip.per_video": 4}, f"clip.per_video: 4 is not valid with objective {name!r}; at most 2") for name in PAIRWISE),
+        ("corp_m", {"clip.per_video": 17}, "clip.per_video: 17 is not valid with objective 'corp_m'; at most 16"),
+        ("corp_f", {"sampling.name": "uniform"}, "sampling.name: 'uniform' is not valid with objective 'corp_f'; it is 'min_offset'"),
+        ("corp_m", {"sampling.name": "same"}, "sampling.name: 'same' is not valid with objective 'corp_m'; it is 'min_offset'"),
+        ("corp_f", {"sampling.name": "nothing"}, "sampling.name: 'nothing' is not valid"),
+    ],
+)
+def test_a_recipe_that_an_objective_cannot_use_is_refused(name: str, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve(build_config(nest({"objective.name": name, **values})))
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clip.view_length": "shrinking"},
+        {"clip.per_video": 3},
+        {"sampling.power": 2.0},
+        {"sampling.name": "same"},
+        {"schedule.selection": "random", "schedule.mix": "same"},
+        {"schedule.weights": {"1-0": 1.0}},
+        {"schedule.order": 3, "clip.extra_frames": 3},
+        {"training.cosine": "whole"},
+    ],
+    ids=str,
+)
+def test_each_new_choice_makes_another_resolved_identity(change: dict[str, Any]) -> None:
+    objective = "corp_m" if "clip.per_video" in change else "cvrl"
+    one, other = (resolve(build_config(nest({"objective.name": objective, **more}))) for more in ({}, change))
+    assert one.identity("x") != other.identity("x")
 
 
 # --- State ---------------------------------------------------------------------------------------------------------
@@ -291,6 +449,113 @@ def test_the_learning_rate_falls_with_the_cosine(finished: Finished) -> None:
     rates = [line["train/lr"] for line in metric_lines(finished.folder)]
     expected = [1.2 * 0.5 * (np.cos(np.pi * step / 9) + 1) for step in (2, 5, 8)]
     assert rates == pytest.approx(expected)
+
+
+# --- Every objective, every schedule -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_objective_goes_through_a_whole_cell(
+    name: str, finished: Finished, make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
+    config = make_config({"objective.name": name, "training.epochs": 4})
+    assert config.schedule.schedule() == SCHEDULES["vididi"]
+    result = run(config, tmp_path, tiny_shards)
+    assert result.keys() == finished.result.keys()
+    assert json.loads((tmp_path / "result.json").read_text()) == {"version": 1, **result}
+    assert (result["steps"], result["videos_too_short"]) == (12, [])
+    assert all(np.isfinite(value) for value in measurements(result).values())
+    for line, expected in zip(metric_lines(tmp_path), (*PAIRS, {"00", "11"}), strict=True):
+        assert set(line["train/pairs"].split()) <= expected
+        assert np.isfinite(line["train/loss"])
+    assert build_config(read_yaml(tmp_path / "config.yaml")) == config
+    encoder = load_encoder(tmp_path)
+    assert all(torch.equal(tensor, encoder.state_dict()[name]) for name, tensor in load_file(tmp_path / "encoder.safetensors").items())
+    with torch.inference_mode():
+        assert encoder(torch.zeros(2, 3, 4, 16, 16)).shape == (2, 16)
+
+
+@pytest.mark.parametrize("name", ["byol", "corp_m"])
+def test_objectives_with_more_to_remember_go_on_where_they_stopped(
+    name: str, make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
+    config = make_config({"objective.name": name, "training.epochs": 2})
+    run(config, tmp_path / "whole", tiny_shards)
+    with pytest.raises(Stop):
+        run(config, tmp_path / "stopped", tiny_shards, stops_at(4, tiny_shards))
+    assert run(config, tmp_path / "stopped", tiny_shards)["resumed_from_step"] == 3
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize(
+    ("changes", "pairs"),
+    [
+        ({"schedule": {"weights": {"1-0": 1, "0-1": 3, "2-2": 0}}}, {"10", "01"}),
+        ({"schedule": {"selection": "random", "mix": "same"}}, {"00", "11", "22"}),
+        ({"schedule": {"order": 4, "mix": "one_way"}, "clip.extra_frames": 4}, {"11", "22", "33", "44", "10", "21", "32", "43"}),
+    ],
+    ids=str,
+)
+def test_other_schedules_run(
+    changes: dict[str, Any], pairs: set[str], make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
+    run(make_config({"training.epochs": 2, **changes}), tmp_path, tiny_shards)
+    lines = metric_lines(tmp_path)
+    assert {pair for line in lines for pair in line["train/pairs"].split()} <= pairs
+    assert all(np.isfinite(line["train/loss"]) for line in lines)
+
+
+def test_views_may_shrink_with_their_order(finished: Finished, make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+    run(make_config({"clip.view_length": "shrinking"}), tmp_path, tiny_shards)
+    for shrinking, constant in zip(metric_lines(tmp_path), metric_lines(finished.folder), strict=True):
+        assert shrinking["train/pairs"] == constant["train/pairs"]
+        assert shrinking["train/loss"] != constant["train/loss"]
+
+
+def test_a_cosine_over_the_whole_run_is_met_by_the_warm_up(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+    changes = {"training.cosine": "whole", "training.warmup_epochs": 1, "schedule.order": 0, "evaluation.protocols": []}
+    run(make_config({**changes, "training.epochs": 2}), tmp_path, tiny_shards)
+    rates = [line["train/lr"] for line in metric_lines(tmp_path)]
+    assert rates == pytest.approx([1.2 * 0.5 * (np.cos(np.pi * step / 6) + 1) for step in (3, 5)])
+
+
+LONG = (0, 1, 2, 4, 5, 6, 8, 9)
+
+
+@pytest.fixture(scope="module")
+def uneven_shards(moving_bar: Callable[..., Any], write_video: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    """Eight training videos of 30 frames and two of 14, two test videos of 14."""
+    root = tmp_path_factory.mktemp("uneven")
+    for i in range(12):
+        write_video(root / ("train" if i < 10 else "test") / "class" / f"{i}.mp4", moving_bar(30 if i in LONG else 14, 16, 16, 20 * i))
+    return ensure_prepared(resolve(build_config({"data": {"name": "folder", "videos": str(root)}, "prepare": {"short_side": 16}})))
+
+
+def test_videos_too_short_for_the_least_offset_are_left_out_and_named(
+    uneven_shards: ShardSet, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config({"objective.name": "corp_m", "training.epochs": 1, "evaluation.protocols": ["retrieval"]})
+    result = run(config, tmp_path, uneven_shards)
+    assert json.loads((tmp_path / "result.json").read_text())["videos_too_short"] == ["train/class/3.mp4", "train/class/7.mp4"]
+    assert (result["steps"], result["videos_dropped_per_epoch"], result["videos_wrapped"]["pretrain"]) == (1, 0, 0)
+    plans = make_plans(config, uneven_shards)
+    assert sorted(uneven_shards.column("video_id")[plans.pretrain[0].rows]) == [f"train/class/{i}.mp4" for i in LONG]
+    assert len(plans.evaluation.rows) == 12, "they are still found in retrieval"
+
+
+def test_the_other_samplings_leave_no_video_out(uneven_shards: ShardSet, make_config: MakeConfig) -> None:
+    plans = make_plans(make_config(), uneven_shards)
+    assert (len(plans.too_short), plans.pretrain.dropped) == (0, 2)
+
+
+def test_too_few_videos_of_sufficient_length_are_an_error_that_counts_them(uneven_shards: ShardSet, make_config: MakeConfig) -> None:
+    values = {"objective.name": "corp_m", "objective.group": 5, "training.batch_size": 10}
+    with pytest.raises(DataError, match="8 of 10 training videos are long enough for 4 clips of 6 frames under sampling 'min_offset'"):
+        make_plans(make_config(values), uneven_shards)
+    with pytest.raises(DataError, match="0 of 10 training videos are long enough"):
+        make_plans(make_config({**values, "clip.frames": 40}), uneven_shards)
+    with pytest.raises(DataError, match=r"training\.batch_size: 12 is larger than the training split, which has 10 videos"):
+        make_plans(make_config({"training.batch_size": 12}), uneven_shards)
 
 
 # --- The encoder ---------------------------------------------------------------------------------------------------

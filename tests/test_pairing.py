@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vididi.pairing import SCHEDULES, Pair, Schedule
+from vididi.draws import Use, key, uniform
+from vididi.pairing import SCHEDULES, Pair, Schedule, parse_pair
 
 # The pair of epochs 0..11 without the random step, written out from the paper.
 SAME = [(1, 1), (0, 0), (1, 1), (0, 0), (1, 1), (0, 0), (1, 1), (0, 0), (1, 1), (0, 0), (1, 1), (0, 0)]
@@ -30,8 +31,9 @@ def further(name: str, epoch: int, step: int, seed: int) -> int:
     return a - cycle_a
 
 
-def draw(name: str, seed: int, steps: int) -> list[Pair]:
-    return [SCHEDULES[name].pair(0, step, seed) for step in range(steps)]
+def draw(schedule: str | Schedule, seed: int, steps: int) -> list[Pair]:
+    schedule = SCHEDULES[schedule] if isinstance(schedule, str) else schedule
+    return [schedule.pair(0, step, seed) for step in range(steps)]
 
 
 def test_the_nine_arms_of_table_6() -> None:
@@ -103,20 +105,26 @@ def test_same_seed_same_pairs_and_other_seed_other_pairs(name: str) -> None:
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ({"order": 3}, "order: 3 .*0 .*1 .*2"),
+        ({"order": 10}, "order: 10 .*0 .*1 .*2"),
         ({"order": -1}, "order: -1 .*0 .*1 .*2"),
-        ({"order": 0, "mix": "same"}, "mix: 'same' needs order 1 or 2"),
-        ({"order": 0, "selection": "random"}, "selection: 'random' needs order 1 or 2"),
-        ({"order": 0, "selection": "scheduled"}, "selection: 'scheduled' needs order 1 or 2"),
-        ({"order": 0, "reverse": True}, "reverse: True needs order 1 or 2"),
-        ({"order": 1}, "selection: None .*'random' or 'scheduled'"),
-        ({"order": 2, "mix": "same"}, "selection: None .*'random' or 'scheduled'"),
-        ({"order": 2, "selection": "alternating"}, "selection: 'alternating' .*'random' or 'scheduled'"),
-        ({"order": 1, "selection": "random", "mix": "same"}, "mix: 'same' needs selection 'scheduled'"),
+        ({"order": 0, "mix": "same"}, "mix: 'same' needs order 1 or more"),
+        ({"order": 0, "selection": "random"}, "selection: 'random' needs order 1 or more"),
+        ({"order": 0, "selection": "scheduled"}, "selection: 'scheduled' needs order 1 or more"),
+        ({"order": 0, "reverse": True}, "reverse: True needs order 1 or more"),
+        ({"order": 1}, "selection: None .*'random', 'scheduled' or 'weighted'"),
+        ({"order": 2, "mix": "same"}, "selection: None .*'random', 'scheduled' or 'weighted'"),
+        ({"order": 2, "selection": "alternating"}, "selection: 'alternating' .*'random', 'scheduled' or 'weighted'"),
         ({"order": 2, "selection": "random", "mix": "both_ways"}, "mix: 'both_ways' needs selection 'scheduled'"),
         ({"order": 2, "selection": "random", "reverse": True}, "reverse: True needs selection 'scheduled'"),
         ({"order": 1, "selection": "scheduled"}, "mix: None .*same, one_way, both_ways"),
         ({"order": 2, "selection": "scheduled", "mix": "sideways"}, "mix: 'sideways' .*same, one_way, both_ways"),
+        ({"order": True, "selection": "random"}, "order: True is not valid"),
+        ({"order": 1.0, "selection": "random"}, "order: 1.0 is not valid"),
+        ({"order": 0, "weights": {"0-0": 1.0}}, "weights: .* needs order 1 or more"),
+        ({"order": 2, "selection": "scheduled", "mix": "same", "weights": {"0-0": 1.0}}, "weights: .* needs selection 'weighted'"),
+        ({"order": 2, "selection": "random", "weights": {"0-0": 1.0}}, "weights: .* needs selection 'weighted'"),
+        ({"order": 2, "selection": "weighted", "weights": {"0-0": 1.0}, "mix": "same"}, "mix: 'same' needs selection 'scheduled'"),
+        ({"order": 2, "selection": "weighted", "weights": {"0-0": 1.0}, "reverse": True}, "reverse: True needs selection 'scheduled'"),
     ],
 )
 def test_impossible_axes_name_the_axis_and_what_is_valid(axes: dict[str, Any], message: str) -> None:
@@ -126,7 +134,8 @@ def test_impossible_axes_name_the_axis_and_what_is_valid(axes: dict[str, Any], m
 
 def possible_axes() -> list[tuple[Any, ...]]:
     scheduled = itertools.product((1, 2), ("same", "one_way", "both_ways"), ("scheduled",), (False, True))
-    return [(0, None, None, False), (1, None, "random", False), (2, None, "random", False), *scheduled]
+    random = itertools.product((1, 2), (None, "same"), ("random",), (False,))
+    return [(0, None, None, False), *random, *scheduled]
 
 
 def test_exactly_the_possible_combinations_of_axes_are_accepted() -> None:
@@ -139,3 +148,112 @@ def test_exactly_the_possible_combinations_of_axes_are_accepted() -> None:
             continue
         accepted.append(axes)
     assert sorted(accepted, key=str) == sorted(possible_axes(), key=str)
+
+
+# --- One draw for both views ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_random_and_same_is_one_uniform_draw_for_both_views(order: int) -> None:
+    pairs = draw(Schedule(order, mix="same", selection="random"), 0, 6000)
+    assert all(a == b for a, b in pairs)
+    assert np.bincount([a for a, _ in pairs]) / 6000 == pytest.approx(np.full(order + 1, 1 / (order + 1)), abs=0.025)
+    assert len({Schedule(order, "same", "random").pair(epoch, 5, 0) for epoch in range(8)}) == 1
+
+
+# --- Beyond the second order ---------------------------------------------------------------------------------------
+
+CYCLES = {"same": SAME, "one_way": ONE_WAY, "both_ways": ALGORITHM_1}
+
+
+@pytest.mark.parametrize("mix", CYCLES)
+@pytest.mark.parametrize("order", [3, 4, 9])
+def test_higher_orders_differentiate_both_views_further_by_a_uniform_number(order: int, mix: Any) -> None:
+    schedule = Schedule(order, mix, "scheduled")
+    extra = []
+    for step in range(6000):
+        (a, b), (cycle_a, cycle_b) = schedule.pair(step % 12, step, 0), CYCLES[mix][step % 12]
+        assert a - cycle_a == b - cycle_b
+        extra.append(a - cycle_a)
+    assert np.bincount(extra, minlength=order) / 6000 == pytest.approx(np.full(order, 1 / order), abs=0.025)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_order_2_is_algorithm_1_line_by_line(seed: int) -> None:
+    for step in range(300):
+        epoch = step // 10
+        a, b = ((1, 1), (1, 0), (0, 1), (0, 0))[epoch % 4]
+        if uniform(key(Use.PAIR, seed, step), 1)[0] < 0.5:
+            a, b = a + 1, b + 1
+        assert SCHEDULES["vididi"].pair(epoch, step, seed) == (a, b)
+
+
+def test_random_orders_above_2_reach_the_highest() -> None:
+    assert {order for pair in draw(Schedule(4, selection="random"), 0, 200) for order in pair} == {0, 1, 2, 3, 4}
+
+
+# --- Weights -------------------------------------------------------------------------------------------------------
+
+
+def weighted(weights: dict[str, float], order: int = 2) -> Schedule:
+    return Schedule(order, selection="weighted", weights=weights)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"0-0": 1.0, "1-0": 2.0, "0-1": 3.0, "2-2": 4.0},
+        {"1-1": 5e-9, "0-2": 5e-9},
+        {"0-0": 0, "2-1": 7, "1-2": 0},
+        {"1-0": 0.05, "0-0": 0.0, "0-1": 0.95},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_pairs_come_as_often_as_they_weigh_and_never_with_weight_0(weights: dict[str, float], seed: int) -> None:
+    pairs = draw(weighted(weights), seed, 6000)
+    assert set(pairs) == {parse_pair(name) for name, weight in weights.items() if weight > 0}
+    for name, weight in weights.items():
+        assert pairs.count(parse_pair(name)) / 6000 == pytest.approx(weight / sum(weights.values()), abs=0.025)
+
+
+def test_equal_weights_over_all_pairs_are_the_random_arm_s_distribution() -> None:
+    pairs = draw(weighted({f"{a}-{b}": 1.0 for a in range(3) for b in range(3)}), 0, 9000)
+    assert [pairs.count((a, b)) / 9000 for a in range(3) for b in range(3)] == pytest.approx([1 / 9] * 9, abs=0.015)
+
+
+def test_weighted_pairs_follow_from_seed_and_step_whatever_the_epoch_and_the_order_of_the_file() -> None:
+    weights = {"0-0": 1.0, "1-0": 2.0, "0-1": 3.0}
+    backwards = dict(reversed(weights.items()))
+    assert draw(weighted(weights), 0, 200) == draw(weighted(backwards), 0, 200) == draw(weighted({**weights, "2-2": 0.0}), 0, 200)
+    assert draw(weighted(weights), 0, 200) != draw(weighted(weights), 1, 200)
+    assert len({weighted(weights).pair(epoch, 5, 0) for epoch in range(8)}) == 1
+
+
+@pytest.mark.parametrize("number", [0.0, 1 - 2**-53])
+def test_no_draw_falls_beside_the_weights(number: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vididi.pairing.uniform", lambda keys, count: np.full(count, number))
+    for weights in ({"0-0": 0.0, "1-0": 0.1, "1-1": 0.2, "2-2": 0.0}, {"1-0": 1e-300, "1-1": 1e300}):
+        assert weighted(weights).pair(0, 0, 0) == ((1, 1) if number else (1, 0))
+    assert weighted({"0-0": 0.0, "1-0": 5e-324, "2-2": 0.0}).pair(0, 0, 0) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (None, "weights: None is not valid with selection 'weighted'; give pairs and weights"),
+        ({}, "weights: {} is not valid with selection 'weighted'; give pairs and weights"),
+        ({"1-0": 0.0, "0-0": 0}, "weights: all are 0; at least one must be positive"),
+        ({"1-0": 1.0, "0-0": -0.5}, "weights: -0.5 for '0-0' is not valid; a weight is a finite number, at least 0"),
+        ({"1-0": float("nan")}, "weights: nan for '1-0' is not valid"),
+        ({"1-0": float("inf")}, "weights: inf for '1-0' is not valid"),
+        ({"3-0": 1.0}, "weights: '3-0' is beyond order 2; raise the order or leave the pair out"),
+        ({"0-3": 0.0}, "weights: '0-3' is beyond order 2"),
+        *(({name: 1.0}, f"weights: {name!r} is not a pair") for name in ("1", "10", "1-", "1-0-1", "a-b", "1,0", "-1-0", " 1-0", "1-10")),
+    ],
+    ids=str,
+)
+def test_weights_that_cannot_be_are_named(weights: Any, message: str) -> None:
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        weighted(weights)
+    assert str(error.value).startswith(message)

@@ -11,7 +11,7 @@ import yaml
 
 from vididi.config import validate
 from vididi.errors import ConfigError
-from vididi.pairing import SCHEDULES
+from vididi.pairing import SCHEDULES, Schedule
 from vididi.sweep import Cell, Sweep, expand, load_sweep
 
 REPO = Path(__file__).resolve().parents[1]
@@ -106,6 +106,31 @@ def test_an_arm_changes_one_option_of_a_component_and_keeps_the_others() -> None
     assert cell.config.objective.options == {"hidden": 4, "out": 8}
 
 
+def test_free_weights_may_be_nested_dotted_or_an_axis() -> None:
+    nested = {"schedule": {"order": 1, "weights": {"1-0": 2, "0-0": 1}}}
+    dotted = {"order": 1, "schedule.weights.1-0": 2, "schedule.weights.0-0": 1}
+    cells = cells_of(arms={"nested": nested, "dotted": dotted})
+    cells += cells_of(base={"order": 1}, axes={"schedule.weights": [{"1-0": 2, "0-0": 1}]})
+    assert {cell.config.to_yaml() for cell in cells} == {cells[0].config.to_yaml()}
+    assert cells[0].config.schedule.schedule() == Schedule(1, selection="weighted", weights={"1-0": 2.0, "0-0": 1.0})
+    assert re.fullmatch(r"[A-Za-z0-9_.=-]+", cells[2].title)
+
+
+def test_the_paper_s_recipe_of_a_framework_stays_open_until_it_is_resolved() -> None:
+    from vididi.experiment import resolve
+
+    cells = cells_of(arms={name: {"framework": name} for name in ("vicreg", "cvrl", "corp_m")})
+    assert {(cell.config.sampling.name, cell.config.augment.name, cell.config.clip.per_video) for cell in cells} == {
+        ("default", "default", None)
+    }
+    found = [resolve(cell.config, cell.resources.workers) for cell in cells]
+    assert [(config.sampling.name, config.augment.name, config.clip.per_video) for config in found] == [
+        ("uniform", "vididi", 2),
+        ("interval", "cvrl", 2),
+        ("min_offset", "corp", 4),
+    ]
+
+
 def test_an_arm_has_its_own_resources_beside_the_sweep_s() -> None:
     cells = cells_of(resources={"cpus_per_worker": 2}, arms={"one": {"order": 0}, "two": {"order": 0, "resources": {"workers": 2}}})
     assert [(cell.resources.workers, cell.resources.cpus_per_worker) for cell in cells] == [(1, 2), (2, 2)]
@@ -155,13 +180,19 @@ def test_a_section_given_a_value_is_an_error() -> None:
 
 
 def test_an_impossible_combination_names_the_arm_and_the_point_once() -> None:
-    message = fault(arms={"odd": {"selection": "random", "mix": "same"}}, axes={"order": [1]}, seeds=[0, 1, 2])
+    message = fault(arms={"odd": {"selection": "random", "mix": "both_ways"}}, axes={"order": [1]}, seeds=[0, 1, 2])
     assert "arm 'odd' at order=1" in message
-    assert message.count("schedule.mix: 'same' needs selection 'scheduled'") == 1
+    assert message.count("schedule.mix: 'both_ways' needs selection 'scheduled'") == 1
+
+
+def test_gradient_accumulation_is_refused_with_the_reason_and_the_arm() -> None:
+    message = fault(arms={"large": {"training.accumulate": 4}, "fine": {"order": 1}})
+    assert "arm 'large'" in message
+    assert "training.accumulate: 4 is not possible; gradients are not accumulated" in message
 
 
 def test_every_impossible_arm_is_named() -> None:
-    message = fault(arms={"one": {"order": 0, "mix": "same"}, "fine": {"order": 1}, "two": {"order": 7}})
+    message = fault(arms={"one": {"order": 0, "mix": "same"}, "fine": {"order": 1}, "two": {"order": 10}})
     assert "arm 'one'" in message
     assert "arm 'two'" in message
     assert "fine" not in message

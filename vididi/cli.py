@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def pretrain(arguments: argparse.Namespace) -> int:
     from vididi.screen import PrepareBar
     from vididi.training.context import barrier, local_context
 
-    config = resolve(config)
+    config = resolve(config, int(os.environ.get("WORLD_SIZE", "1")))
     shards_folder = arguments.shards.resolve() if arguments.shards else None
     with local_context(arguments.device) as context:
         if context.rank == 0:

@@ -1,6 +1,6 @@
 """The whole configuration of one run: typed, closed and hashable. Imports no torch.
 
-Sections with a ``name`` (data, augment, objective, backbone, optimiser) are components: the name is a key of that kind's
+Sections with a ``name`` (data, sampling, augment, objective, backbone, optimiser) are components: the name is a key of that kind's
 dict, and every other key is a keyword option of the entry. vididi.experiment.resolve checks them against the entry's
 signature and fills in its defaults, so an option is declared in one place only, where it is used.
 """
@@ -41,6 +41,10 @@ class Component(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
+# The name of a sampling or an augmentation that follows the objective: vididi.experiment.resolve puts its paper's in.
+DEFAULT = "default"
+
+
 class PrepareConfig(Closed):
     """How videos become shards."""
 
@@ -55,6 +59,8 @@ class ClipConfig(Closed):
     stride: int = Field(3, ge=1, description="one source frame of every `stride` (ViDiDi E.3)")
     size: int = Field(112, ge=8, description="height and width of a view")
     extra_frames: int = Field(2, ge=0, description="frames sampled beyond T, the same in every arm, for differentiation")
+    view_length: Literal["constant", "shrinking"] = Field("constant", description="shrinking: a view of order k has T - k frames")
+    per_video: int | None = Field(None, ge=2, description="K, clips of a video per step; left out, the objective's: 4 for corp_m, else 2")
 
     @property
     def length(self) -> int:
@@ -62,12 +68,13 @@ class ClipConfig(Closed):
 
 
 class ScheduleConfig(Closed):
-    """The axes of ViDiDi's Table 6; see vididi.pairing.Schedule."""
+    """The axes of ViDiDi's Table 6, or free weights over pairs; see vididi.pairing.Schedule."""
 
-    order: Literal[0, 1, 2] = 2
+    order: int = Field(2, ge=0, le=9)
     mix: Mix | None = None
     selection: Selection | None = None
     reverse: bool = False
+    weights: dict[str, float] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -76,7 +83,7 @@ class ScheduleConfig(Closed):
         if isinstance(values, dict) and values.get("order", 2) != 0:
             values = dict(values)
             if values.get("selection") is None:
-                values["selection"] = "scheduled"
+                values["selection"] = "scheduled" if values.get("weights") is None else "weighted"
             if values["selection"] == "scheduled" and values.get("mix") is None:
                 values["mix"] = "both_ways"
         return values
@@ -92,7 +99,14 @@ class ScheduleConfig(Closed):
         return ", ".join(part for part in parts if part)
 
     def schedule(self) -> Schedule:
-        return Schedule(self.order, self.mix, self.selection, self.reverse)
+        return Schedule(self.order, self.mix, self.selection, self.reverse, self.weights)
+
+
+NO_ACCUMULATION = (
+    "gradients are not accumulated over smaller batches: these losses compare the videos of a batch with each other, so k batches "
+    "of B / k are another objective than one of B. For a larger batch use more workers, or training.precision: bf16"
+)
+ACCUMULATION = ("accumulate", "accumulate_grad_batches", "accumulation_steps", "gradient_accumulation", "gradient_accumulation_steps")
 
 
 class TrainingConfig(Closed):
@@ -101,10 +115,19 @@ class TrainingConfig(Closed):
     epochs: int = Field(400, ge=0, description="0 evaluates the untrained encoder")
     batch_size: int = Field(64, ge=2, description="videos per step over all workers")
     warmup_epochs: int = Field(0, ge=0, description="linear warm-up of the learning rate (10 for BYOL in ViDiDi E.3)")
+    cosine: Literal["remaining", "whole"] = Field("remaining", description="what the cosine spans: the epochs after warm-up, or all")
     seed: int = Field(0, ge=0)
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 autocast, on GPUs only; losses stay in fp32")
     threads: int = Field(1, ge=1, description="CPU threads of each worker's torch; part of the result on CPUs")
     checkpoint_epochs: int = Field(1, ge=1, description="a checkpoint after every this many epochs")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_accumulation(cls, values: Any) -> Any:
+        for name in ACCUMULATION:
+            if isinstance(values, dict) and name in values:
+                raise ValueError(f"{name}: {values[name]!r} is not possible; {NO_ACCUMULATION}")
+        return values
 
 
 class EvaluationConfig(Closed):
@@ -126,8 +149,9 @@ class Config(Closed):
     data: Component = Component(name="motion")
     prepare: PrepareConfig = PrepareConfig()
     clip: ClipConfig = ClipConfig()
+    sampling: Component = Component(name=DEFAULT)
     schedule: ScheduleConfig = ScheduleConfig()
-    augment: Component = Component(name="vididi")
+    augment: Component = Component(name=DEFAULT)
     objective: Component = Component(name="vicreg")
     backbone: Component = Component(name="r3d_18")
     optimiser: Component = Component(name="lars")
@@ -150,6 +174,8 @@ class Config(Closed):
     def _fits(self) -> Config:
         if self.schedule.order > self.clip.extra_frames:
             raise ValueError(f"clip.extra_frames: {self.clip.extra_frames} is less than schedule.order {self.schedule.order}")
+        if self.clip.view_length == "shrinking" and self.clip.frames <= self.schedule.order:
+            raise ValueError(f"clip.frames: {self.clip.frames} is too few for view_length 'shrinking' with order {self.schedule.order}")
         if self.training.warmup_epochs and self.training.warmup_epochs >= self.training.epochs:
             raise ValueError(f"training.warmup_epochs: {self.training.warmup_epochs} must be less than the {self.training.epochs} epochs")
         return self
@@ -168,6 +194,8 @@ class Config(Closed):
         manifest's checksum says.
         """
         content = {key: value for key, value in self.to_dict().items() if key not in ("data", "prepare")}
+        if content["backbone"].get("weights_sha256"):
+            del content["backbone"]["weights"]  # where the file lies does not change what is in it
         text = json.dumps({"config": content, "data": data_checksum}, sort_keys=True)
         return sha256(text.encode()).hexdigest()[:12]
 
@@ -213,7 +241,7 @@ def unknown_key(location: str, valid: Iterable[str]) -> str:
     valid = sorted(valid)
     near = difflib.get_close_matches(re.split(r"[. ]", location)[-1], valid, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"{location}: unknown key{hint}; valid keys are {', '.join(valid)}"
+    return f"{location}: unknown key{hint}; valid keys are {', '.join(valid) or 'none'}"
 
 
 def _valid_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
@@ -286,7 +314,8 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
         path = f"{prefix}{name}"
-        found = flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+        # An empty mapping is a value: it must reach whoever checks it.
+        found = flatten(value, f"{path}.") if isinstance(value, Mapping) and value else {path: value}
         if twice := flat.keys() & found.keys():
             raise ConfigError(f"{min(twice)}: is given twice")
         flat.update(found)

@@ -8,7 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,10 +22,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import nn
 
 from vididi import __version__
-from vididi.backbones import BACKBONES
-from vididi.config import BF16_NEEDS_GPU, Component, Config, build_config, explain, flatten, read_yaml
+from vididi.backbones import BACKBONES, MINIMUM
+from vididi.backbones.inflate import file_sha256
+from vididi.config import BF16_NEEDS_GPU, DEFAULT, ClipConfig, Component, Config, build_config, explain, flatten, read_yaml
 from vididi.data.plan import Chain, EvaluationPlan, PretrainPlan, frame_counts
 from vididi.data.prepare import Progress, Settings, prepare
+from vididi.data.sampling import SAMPLINGS, Sampling
 from vididi.data.shards import ShardSet, check_no_overlap
 from vididi.data.sources import SOURCES
 from vididi.data.stream import Batch, Stream
@@ -40,9 +42,11 @@ from vididi.training.context import Context, from_first
 from vididi.training.loop import Job, State, train
 from vididi.training.run_folder import Recorder, RunFolder
 from vididi.views import AUGMENTATIONS
+from vididi.views.compose import Augment
 
 COMPONENTS: dict[str, Mapping[str, Callable]] = {
     "data": SOURCES,
+    "sampling": SAMPLINGS,
     "augment": AUGMENTATIONS,
     "objective": OBJECTIVES,
     "backbone": BACKBONES,
@@ -54,24 +58,84 @@ KS = (1, 5, 10)
 # --- Configuration -------------------------------------------------------------------------------------------------
 
 
-def resolve(config: Config) -> Config:
+def resolve(config: Config, workers: int = 1) -> Config:
     """Check every component's name and options against the program's entries, and fill in their defaults.
 
-    Everything but the data is then built once on the meta device, so that a value that an entry refuses is refused
+    Where the configuration leaves sampling, augmentation or clips per video open, they become those of the objective's
+    paper. Everything but the data is then built once on the meta device, so that a value that an entry refuses is refused
     before anything runs.
+
+    Args:
+        workers: over how many the batch will be divided.
 
     Raises:
         ConfigError: an unknown name or option, or a value that is not valid; it says what is.
     """
+    objective = resolve_component("objective", config.objective)
+    config = _follow_objective(config, OBJECTIVES[objective.name])
     sections = {kind: resolve_component(kind, getattr(config, kind)) for kind in COMPONENTS}
+    sections["backbone"] = _pin_weights(sections["backbone"])
     config = config.model_copy(update=sections)
-    try:
-        with torch.device("meta"):
-            build_state(config)
-        AUGMENTATIONS[config.augment.name](config.clip.size, **config.augment.options)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    with torch.device("meta"):
+        state = build_state(config)
+    with _about("objective"):
+        state.objective.check_share(config.training.batch_size // workers)
+    make_augment(config)
+    make_sampling(config)
+    _check_views(config)
     return config
+
+
+def _follow_objective(config: Config, objective: type[Objective]) -> Config:
+    """The configuration with the recipe of the objective's paper where it said nothing."""
+    changes: dict[str, Any] = {}
+    for kind, name in (("sampling", objective.default_sampling), ("augment", objective.default_augment)):
+        section = getattr(config, kind)
+        if section.name == DEFAULT:
+            changes[kind] = Component(name=name, **section.options)
+    clips = config.clip.per_video or objective.default_clips
+    if clips > objective.most_clips:
+        raise ConfigError(f"clip.per_video: {clips} is not valid with objective {config.objective.name!r}; at most {objective.most_clips}")
+    changes["clip"] = ClipConfig(**{**dict(config.clip), "per_video": clips})
+    config = config.model_copy(update=changes)
+    if objective.samplings and config.sampling.name not in objective.samplings:
+        valid = " or ".join(map(repr, objective.samplings))
+        raise ConfigError(f"sampling.name: {config.sampling.name!r} is not valid with objective {config.objective.name!r}; it is {valid}")
+    return config
+
+
+def _pin_weights(backbone: Component) -> Component:
+    """First weights by their file's absolute path, which holds in any process, and its digest, which enters the cell's name."""
+    if backbone.options.get("weights") is None:
+        return backbone
+    path = Path(backbone.options["weights"]).expanduser().absolute()
+    try:
+        digest = backbone.options["weights_sha256"] or file_sha256(path)
+    except OSError as error:
+        raise ConfigError(f"backbone.weights: {path} cannot be read: {error.strerror}") from None
+    return Component(name=backbone.name, **{**backbone.options, "weights": str(path), "weights_sha256": digest})
+
+
+def _check_views(config: Config) -> None:
+    """Refuse clips that are too small for the backbone."""
+    frames, pixels = MINIMUM[config.backbone.name]
+    shortest = config.clip.frames - (config.schedule.order if config.clip.view_length == "shrinking" else 0)
+    for field, value, least, unit in (
+        ("clip.frames", shortest, frames, "frames of a view"),
+        ("evaluation.frames", config.evaluation.frames, frames, "frames"),
+        ("clip.size", config.clip.size, pixels, "pixels"),
+    ):
+        if value < least:
+            raise ConfigError(f"{field}: {value} {unit} are too few for backbone {config.backbone.name!r}, which needs at least {least}")
+
+
+@contextmanager
+def _about(kind: str) -> Iterator[None]:
+    """What an entry refuses becomes a ConfigError that names its section."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{kind}.{error}") from None
 
 
 def resolve_component(kind: str, component: Component) -> Component:
@@ -134,11 +198,9 @@ def ensure_prepared(config: Config, shards: Path | None = None, progress: Progre
 
 def list_videos(config: Config) -> list[Video]:
     """The videos of the data section; the motion set is made by this if need be."""
-    try:
+    with _about("data"):
         options = options_model(SOURCES[config.data.name]).model_validate(config.data.options)
         return SOURCES[config.data.name](cache_folder(), **dict(options))
-    except ValueError as error:
-        raise ConfigError(f"data.{error}") from None
 
 
 def _prepare(config: Config, videos: list[Video], out: Path, progress: Progress | None) -> None:
@@ -159,6 +221,7 @@ class Plans:
 
     pretrain: PretrainPlan
     evaluation: EvaluationPlan
+    too_short: NDArray[np.int64]  # training videos in which the sampling cannot place its clips
 
     @property
     def whole(self) -> Chain:
@@ -173,27 +236,66 @@ def make_plans(config: Config, shards: ShardSet, rank: int = 0, world_size: int 
     """
     counts = frame_counts(shards)
     e, t = config.evaluation, config.training
+    sampling = make_sampling(config)
+    assert config.clip.per_video is not None  # resolve fills it in
+    rows = shards.rows("train")
+    possible = sampling.possible(counts[rows], config.clip.per_video, config.clip.length, config.clip.stride)
+    if possible.sum() < t.batch_size <= len(rows):
+        raise DataError(
+            f"{shards.root}: {possible.sum()} of {len(rows)} training videos are long enough for {config.clip.per_video} clips of "
+            f"{config.clip.length} frames under sampling {config.sampling.name!r}, fewer than training.batch_size {t.batch_size}"
+        )
     pretrain = PretrainPlan(
-        shards.rows("train"), counts, config.clip.length, config.clip.stride, t.batch_size, t.epochs, t.seed, rank, world_size
+        rows[possible],
+        counts,
+        config.clip.length,
+        config.clip.stride,
+        t.batch_size,
+        t.epochs,
+        t.seed,
+        rank,
+        world_size,
+        config.clip.per_video,
+        sampling,
     )
     if e.protocols and len(shards.rows("test")) == 0:
         raise DataError(f"{shards.root}: there is no test split to evaluate on; set evaluation.protocols to [] to pretrain only")
-    videos = np.concatenate([shards.rows("train"), shards.rows("test")]) if e.protocols else np.empty(0, np.int64)
-    return Plans(pretrain, EvaluationPlan(videos[rank::world_size], counts, e.frames, e.stride, e.clips, e.batch_size))
+    videos = np.concatenate([rows, shards.rows("test")]) if e.protocols else np.empty(0, np.int64)
+    evaluation = EvaluationPlan(videos[rank::world_size], counts, e.frames, e.stride, e.clips, e.batch_size)
+    return Plans(pretrain, evaluation, rows[~possible])
+
+
+def make_sampling(config: Config) -> Sampling:
+    with _about("sampling"):
+        return SAMPLINGS[config.sampling.name](**config.sampling.options)
+
+
+def make_augment(config: Config) -> Augment:
+    with _about("augment"):
+        return AUGMENTATIONS[config.augment.name](config.clip.size, **config.augment.options)
 
 
 # --- Training ------------------------------------------------------------------------------------------------------
 
 
 def build_state(config: Config, device: torch.device | None = None) -> State:
-    """Backbone, objective and optimiser with weights that follow from the seed alone."""
+    """Backbone, objective and optimiser with weights that follow from the seed alone.
+
+    Raises:
+        ConfigError: an entry refuses a value; it names the section, the option and the rule.
+    """
     torch.manual_seed(int(key(Use.INITIAL_WEIGHTS, config.training.seed)) >> 1)
-    backbone, width = BACKBONES[config.backbone.name](**config.backbone.options)
-    objective: Objective = OBJECTIVES[config.objective.name](backbone, width, **config.objective.options)
+    with _about("backbone"):
+        backbone, width = BACKBONES[config.backbone.name](**config.backbone.options)
+    with _about("objective"):
+        make_objective: Callable[..., Objective] = OBJECTIVES[config.objective.name]
+        objective = make_objective(backbone, width, **config.objective.options)
     if device is not None:
         objective.to(device)
-    backbone.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    optimiser = OPTIMISERS[config.optimiser.name](objective.parameters(), **config.optimiser.options)
+    objective.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    with _about("optimiser"):
+        optimiser = OPTIMISERS[config.optimiser.name](trained, **config.optimiser.options)
     return State(objective, optimiser)
 
 
@@ -261,6 +363,7 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
         "device": str(context.device.type),
         "seconds": time.perf_counter() - began,
         "videos_dropped_per_epoch": plans.pretrain.dropped,
+        "videos_too_short": shards.column("video_id")[plans.too_short].tolist(),
         "videos_wrapped": {"pretrain": plans.pretrain.wrapped, "evaluation": plans.evaluation.wrapped},
         "versions": {"vididi": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
@@ -273,12 +376,14 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
 def _job(config: Config, plan: PretrainPlan) -> Job:
     return Job(
         schedule=config.schedule.schedule(),
-        augment=AUGMENTATIONS[config.augment.name](config.clip.size, **config.augment.options),
+        augment=make_augment(config),
         frames=config.clip.frames,
         seed=config.training.seed,
         epochs=config.training.epochs,
         steps_per_epoch=plan.steps_per_epoch,
         warmup_epochs=config.training.warmup_epochs,
+        cosine=config.training.cosine,
+        view_length=config.clip.view_length,
         precision=config.training.precision,
     )
 
@@ -375,6 +480,8 @@ def load_encoder(path: str | Path) -> nn.Module:
     if not (folder / "encoder.safetensors").is_file():
         raise TrainingError(f"{folder}: no encoder.safetensors, so there is no finished run here")
     config = build_config(read_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
-    encoder, _ = BACKBONES[config.backbone.name](**config.backbone.options)
+    # The file that pretraining began from may be gone; its weights would be overwritten anyway.
+    options = {name: value for name, value in config.backbone.options.items() if name not in ("weights", "weights_sha256")}
+    encoder, _ = BACKBONES[config.backbone.name](**options)
     encoder.load_state_dict(RunFolder(folder).load_encoder())
     return encoder.eval()

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vididi.data.plan import Chain, EvaluationPlan, PretrainPlan, Request, clip_frames, span
+from vididi.data.plan import Chain, EvaluationPlan, PretrainPlan, Request, clip_frames
+from vididi.data.sampling import SAMPLINGS, span
 from vididi.errors import ConfigError, DataError
 
 COUNTS = np.array([30, 25, 40, 31, 28, 50, 33, 29, 60, 26, 27, 45, 38, 5])  # of every index row; the last is short
@@ -86,6 +87,33 @@ def test_the_workers_shares_make_the_single_worker_s_batch(world_size: int) -> N
         assert {len(part.rows) for part in parts} == {4 // world_size}
         assert np.array_equal(np.concatenate([part.rows for part in parts]), PLAN[number].rows)
         assert np.array_equal(np.concatenate([part.frames for part in parts]), PLAN[number].frames)
+
+
+@pytest.mark.parametrize("name", SAMPLINGS)
+def test_no_sampling_lets_the_batch_or_the_worker_change_a_video_s_clips(name: str) -> None:
+    plan = replace(PLAN, rows=ROWS[:8], batch_size=8, epochs=3, sampling=SAMPLINGS[name]())
+    shares = [replace(plan, rank=rank, world_size=2) for rank in (0, 1)]
+    for epoch, whole in enumerate(requests(plan)):
+        halves = [requests(replace(plan, batch_size=4))[2 * epoch + i] for i in (0, 1)]
+        for parts in (halves, [share[epoch] for share in shares]):
+            assert np.array_equal(np.concatenate([part.rows for part in parts]), whole.rows)
+            assert np.array_equal(np.concatenate([part.frames for part in parts]), whole.frames)
+
+
+@pytest.mark.parametrize(("name", "different"), [("uniform", {1, 2, 3, 4}), ("same", {1}), ("min_offset", {4})])
+def test_a_plan_takes_as_many_clips_of_a_video_as_it_is_told(name: str, different: set[int]) -> None:
+    plan = replace(PLAN, frame_count=COUNTS + 40, clips=4, sampling=SAMPLINGS[name]())
+    for request in requests(plan):
+        assert request.frames.shape == (4, 4, 6)
+        assert request.frames.min() >= 0
+        assert (request.frames < plan.frame_count[request.rows][:, None, None]).all()
+        assert (np.diff(request.frames, axis=-1) == 3).all()
+        assert {len(set(starts)) for starts in request.frames[..., 0].tolist()} <= different
+
+
+def test_the_first_clips_of_a_video_are_the_same_however_many_follow() -> None:
+    for two, four in zip(requests(PLAN), requests(replace(PLAN, clips=4)), strict=True):
+        assert np.array_equal(four.frames[:, :2], two.frames)
 
 
 def test_what_a_video_s_clips_are_does_not_depend_on_the_batch_size() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -162,10 +163,35 @@ def test_embeddings_that_do_not_fit_are_refused(shape_a: tuple[int, ...], shape_
         vicreg_terms(torch.zeros(shape_a), torch.zeros(shape_b))
 
 
-def make_vicreg() -> VICReg:
+@pytest.mark.parametrize(("which", "name"), [(0, "z_a"), (1, "z_b")])
+def test_embeddings_that_are_not_finite_are_refused(which: int, name: str) -> None:
+    z = embeddings()
+    z[which][3, 2:4] = torch.tensor([torch.nan, torch.inf])
+    with pytest.raises(ValueError, match=rf"^{name}: 2 of 35 values are not finite"):
+        vicreg_terms(*z)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"eps": 0.0}, r"^eps: 0.0 .* above 0"),
+        ({"eps": -1e-4}, r"^eps: -0.0001 .* above 0"),
+        ({"eps": float("inf")}, r"^eps: inf .* finite"),
+        ({"gamma": -1.0}, r"^gamma: -1.0 .* at least 0"),
+        ({"gamma": float("nan")}, r"^gamma: nan .* finite"),
+    ],
+)
+def test_a_gamma_or_an_eps_that_cannot_be_is_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        vicreg_terms(*embeddings(), **options)
+    with pytest.raises(ValueError, match=message):
+        VICReg(torch.nn.Identity(), 4, **options)  # type: ignore[arg-type]
+
+
+def make_vicreg(**options: Any) -> VICReg:
     torch.manual_seed(0)
     backbone, width = r3d_tiny(width=2)
-    return VICReg(backbone, width, hidden=32, out=32)
+    return VICReg(backbone, width, hidden=32, out=32, **options)
 
 
 def make_views() -> tuple[Tensor, Tensor]:
@@ -193,10 +219,44 @@ def test_the_projector_is_three_layers_of_2048() -> None:
     assert shapes == [(2048, 512), (2048, 2048), (2048, 2048)]
 
 
-@pytest.mark.parametrize("eps", [0.0, -1e-4])
-def test_an_eps_that_is_not_positive_is_refused(eps: float) -> None:
-    with pytest.raises(ValueError, match=r"^eps: "):
-        VICReg(torch.nn.Identity(), 4, eps=eps)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("halve", [False, True])
+@pytest.mark.parametrize("gamma", [1.0, 2.0])
+def test_the_module_is_eq_6_of_its_projections(reduction: Literal["mean", "sum"], halve: bool, gamma: float) -> None:
+    """``sum`` is eq. 3 as printed, 1/B sum |z - z'|^2; ``halve_variance`` the mean of both branches' eq. 4."""
+    model, views = make_vicreg(invariance_reduction=reduction, halve_variance=halve, gamma=gamma).double(), make_views()
+    a, b = (model.projector(model.backbone(view.double())).detach().numpy() for view in views)
+    invariance = np.mean([np.sum((x - y) ** 2) for x, y in zip(a, b, strict=True)]) if reduction == "sum" else invariance_by_loop(a, b)
+    variance = (variance_by_loop(a, gamma, 1e-4) + variance_by_loop(b, gamma, 1e-4)) / (2 if halve else 1)
+    covariance = covariance_by_loop(a) + covariance_by_loop(b)
+    terms = {name: term.item() for name, term in model(*(view.double() for view in views)).items()}
+    expected = {"loss": invariance + variance + 0.05 * covariance, "invariance": invariance, "variance": variance, "covariance": covariance}
+    assert terms == pytest.approx(expected, rel=1e-10)
+
+
+def test_swapping_the_views_does_not_change_the_terms() -> None:
+    model, (view_a, view_b) = make_vicreg(), make_views()
+    torch.testing.assert_close(model(view_a, view_b), model(view_b, view_a))
+
+
+@pytest.mark.parametrize("name", ["invariance", "variance", "covariance"])
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+def test_a_coefficient_that_cannot_be_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"^{name}: {value} is not valid; it must be a finite number of at least 0"):
+        VICReg(torch.nn.Identity(), 4, **{name: value})  # type: ignore[arg-type]
+
+
+def test_an_unknown_reduction_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^invariance_reduction: 'none' is not valid; it is 'mean' or 'sum'"):
+        VICReg(torch.nn.Identity(), 4, invariance_reduction="none")  # type: ignore[arg-type]
+
+
+def test_views_that_do_not_fit_are_refused() -> None:
+    model, (view_a, view_b) = make_vicreg(), make_views()
+    with pytest.raises(ValueError, match=r"^view_a, view_b: shapes .* both must be the same"):
+        model(view_a, view_b[:4])
+    with pytest.raises(ValueError, match=r"^view_a: a batch of 1; .* at least 2"):
+        model(view_a[:1], view_b[:1])
 
 
 @pytest.mark.parametrize(("optimiser", "options"), [("lars", {"lr": 1.2, "trust": 0.01}), ("adamw", {"lr": 0.003})])

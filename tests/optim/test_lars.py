@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vididi.optim import LARS, cosine_with_warmup
+from vididi.optim import LARS, OPTIMISERS, cosine_with_warmup
 
 OPTIONS: dict[str, float] = {"lr": 0.5, "momentum": 0.9, "weight_decay": 0.01, "trust": 0.02}
 
@@ -176,9 +177,20 @@ def test_goes_on_from_its_state_to_the_bit() -> None:
     np.testing.assert_array_equal(w.detach().numpy(), through)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("lr", -0.1), ("weight_decay", -1e-6), ("trust", -0.001), ("momentum", -0.1), ("momentum", 1.0)]
-)
+BAD = [("lr", -0.1), ("weight_decay", -1e-6), ("trust", -0.001), ("momentum", -0.1), ("momentum", 1.0)]
+NOT_FINITE = [(name, float(value)) for name in OPTIONS for value in ("nan", "inf", "-inf")]
+
+
+@pytest.mark.parametrize(("name", "value"), [*BAD, *NOT_FINITE])
 def test_bad_values_name_the_field(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{name}: {value} is not valid"):
         LARS([parameter([1.0])], **{name: value})
+
+
+@pytest.mark.parametrize(("entry", "names"), [("sgd", ("lr", "momentum", "weight_decay")), ("adamw", ("lr", "weight_decay"))])
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])
+def test_the_other_optimisers_refuse_the_same(entry: str, names: tuple[str, ...], value: float) -> None:
+    make: Any = OPTIMISERS[entry]
+    for name in names:
+        with pytest.raises(ValueError, match=f"^{name}: {value} is not valid; it must"):
+            make([parameter([1.0])], **{name: value})

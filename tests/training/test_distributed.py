@@ -1,9 +1,9 @@
-"""Two gloo workers with half a batch each are one worker with the whole batch."""
+"""Two gloo workers with half a batch each are one worker with the whole batch, for every objective."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from vididi.backbones.r3d_tiny import r3d_tiny
-from vididi.objectives import VICReg
+from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import LARS
 from vididi.training.context import LocalContext
 from vididi.training.distributed import SyncBatchNorm, gather, synchronise_batch_norm
@@ -23,42 +23,81 @@ from vididi.training.loop import distribute
 WORKERS = 2
 BATCH = 8
 STEPS = 3
+TOLERANCE = 1e-9  # float64; the promise is 1e-6
 INPUTS = {"2d": (BATCH, 5), "5d": (BATCH, 5, 2, 3, 3)}
+
+# Case: objective, clips per video, options. Each worker holds one group of CORP_m whole.
+HEADS: dict[str, int] = {"hidden": 12, "out": 12}
+RELATION = {**HEADS, "symmetric": 5, "antisymmetric": 4}
+CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "simclr": ("simclr", 2, HEADS),
+    "byol": ("byol", 2, HEADS),
+    "vicreg": ("vicreg", 2, HEADS),
+    "cvrl": ("cvrl", 2, HEADS),
+    "corp_f": ("corp_f", 2, RELATION),
+    "corp_m": ("corp_m", 4, {**RELATION, "group": BATCH // WORKERS}),
+    "corp_m_3_clips": ("corp_m", 3, {**RELATION, "group": BATCH // WORKERS}),
+}
+# Nothing depends on it: BYOL's loss is of the predictor's output, whose batch normalisation takes away what is added to its input.
+WITHOUT_EFFECT = {"byol": {"projector.3.bias", "target.1.3.bias"}}
 
 Result = dict[str, Any]
 
 
-def make_views(step: int) -> tuple[Tensor, Tensor]:
+def make_views(step: int, clips: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Two unlike views and starts: clips 0, 2, ... of each video, video by video, and clips 1, 3, ..."""
     generator = torch.Generator().manual_seed(step)
-    base, noise_a, noise_b = torch.randn(3, BATCH, 3, 4, 16, 16, dtype=torch.float64, generator=generator)
-    return base + 0.5 * noise_a, 2 * base + 0.5 * noise_b
+    base = torch.randn(BATCH, 1, 3, 4, 16, 16, dtype=torch.float64, generator=generator)
+    noise = torch.randn(BATCH, clips, 3, 4, 16, 16, dtype=torch.float64, generator=generator)
+    starts = torch.rand(BATCH, clips, generator=generator).argsort(dim=1)
+    view_a, view_b = base + 0.5 * noise[:, 0::2], 2 * base + 0.5 * noise[:, 1::2]
+    return view_a.flatten(0, 1), view_b.flatten(0, 1), starts
 
 
-def make_objective() -> VICReg:
+def make_objective(case: str) -> Objective:
     torch.manual_seed(0)
-    backbone, width = r3d_tiny(width=2)
-    return VICReg(backbone, width, hidden=12, out=12).double()
+    name, _, options = CASES[case]
+    return OBJECTIVES[name](*r3d_tiny(width=2), **options).double()  # type: ignore[call-arg]
 
 
 def share(x: Tensor, context: LocalContext) -> Tensor:
     return x.chunk(context.world_size)[context.rank]
 
 
-def pretrain(context: LocalContext) -> Result:
+def pretrain(case: str, context: LocalContext, wrong_gather: Callable[[Tensor], Tensor] | None = None) -> Result:
     """Three steps as the loop takes them: the optimiser is made before the objective is distributed."""
-    alone = make_objective()
-    optimiser = LARS(alone.parameters(), lr=0.5, trust=0.02, weight_decay=1e-3)
+    alone = make_objective(case)
+    optimiser = LARS([p for p in alone.parameters() if p.requires_grad], lr=0.5, trust=0.02, weight_decay=1e-3)
     objective, model = distribute(alone, context)
     objective.train()
+    if wrong_gather is not None:
+        objective.gather = wrong_gather
     losses, gradients = [], []
     for step in range(STEPS):
-        terms = model(*(share(view, context) for view in make_views(step)))
+        terms = model(*(share(part, context) for part in make_views(step, CASES[case][1])))
         optimiser.zero_grad(set_to_none=True)
         terms["loss"].backward()
         losses.append({name: term.detach() for name, term in terms.items()})
         gradients.append({name: p.grad.clone() for name, p in objective.named_parameters() if p.grad is not None})
         optimiser.step()
+        objective.after_step(step, STEPS)
     return {"losses": losses, "gradients": gradients, "weights": objective.state_dict()}
+
+
+def averaging_gather(x: Tensor) -> Tensor:
+    """The classic bug: the same values, but the gradient divided by the number of workers once more."""
+    gathered = gather(x)
+    return gathered / WORKERS + gathered.detach() * (1 - 1 / WORKERS)
+
+
+def own_gather(x: Tensor) -> Tensor:
+    """Another: the gradient of one's own loss only, without those of the other workers' losses for one's rows."""
+    parts = list(gather(x).detach().chunk(WORKERS))
+    parts[dist.get_rank()] = x
+    return torch.cat(parts)
+
+
+WRONG_GATHERS = {"averaging": averaging_gather, "own": own_gather}
 
 
 def normalise_once(shape: tuple[int, ...], context: LocalContext) -> Result:
@@ -91,7 +130,8 @@ def work(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORKERS)
     context = LocalContext(rank, WORKERS)
     results = {
-        "pretrain": pretrain(context),
+        **{case: pretrain(case, context) for case in CASES},
+        **{f"{wrong} {case}": pretrain(case, context, gather) for wrong, gather in WRONG_GATHERS.items() for case in CASES},
         "gather": gather_once(context),
         **{name: normalise_once(shape, context) for name, shape in INPUTS.items()},
     }
@@ -115,44 +155,69 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def alone(one_thread: None) -> Result:
-    return pretrain(LocalContext())
+def alone(case: str) -> Result:
+    return pretrain(case, LocalContext())
 
 
 def assert_same(result: Any, expected: Any) -> None:
-    torch.testing.assert_close(result, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(result, expected, rtol=0, atol=TOLERANCE)
 
 
-def test_every_worker_has_the_terms_of_the_whole_batch(workers: list[Result], alone: Result) -> None:
+def test_every_objective_has_a_case() -> None:
+    assert {name for name, _, _ in CASES.values()} == set(OBJECTIVES)
+
+
+def test_every_worker_has_the_terms_of_the_whole_batch(case: str, workers: list[Result], alone: Result) -> None:
     for worker in workers:
-        assert_same(worker["pretrain"]["losses"], alone["losses"])
+        assert_same(worker[case]["losses"], alone["losses"])
 
 
-def test_the_first_gradients_are_those_of_the_whole_batch(workers: list[Result], alone: Result) -> None:
-    assert len(alone["gradients"][0]) == len(list(make_objective().parameters()))
+def test_the_first_gradients_are_those_of_the_whole_batch(case: str, workers: list[Result], alone: Result) -> None:
+    trained = [name for name, p in make_objective(case).named_parameters() if p.requires_grad]
+    assert list(alone["gradients"][0]) == trained
     for worker in workers:
-        assert_same(worker["pretrain"]["gradients"][0], alone["gradients"][0])
+        assert_same(worker[case]["gradients"][0], alone["gradients"][0])
 
 
-def test_the_gradients_stay_those_of_the_whole_batch(workers: list[Result], alone: Result) -> None:
+def test_the_gradients_stay_those_of_the_whole_batch(case: str, workers: list[Result], alone: Result) -> None:
     for worker in workers:
-        assert_same(worker["pretrain"]["gradients"], alone["gradients"])
+        assert_same(worker[case]["gradients"], alone["gradients"])
 
 
-def test_weights_and_running_statistics_after_three_steps_are_the_same(workers: list[Result], alone: Result) -> None:
+def test_weights_and_running_statistics_after_three_steps_are_the_same(case: str, workers: list[Result], alone: Result) -> None:
+    """BYOL's target network and its statistics are among them."""
+    assert list(alone["weights"]) == list(make_objective(case).state_dict())
     for worker in workers:
-        assert_same(worker["pretrain"]["weights"], alone["weights"])
+        assert_same(worker[case]["weights"], alone["weights"])
 
 
-def test_the_workers_agree_to_the_bit(workers: list[Result]) -> None:
-    torch.testing.assert_close(workers[0]["pretrain"], workers[1]["pretrain"], rtol=0, atol=0)
+def test_the_workers_agree_to_the_bit(case: str, workers: list[Result]) -> None:
+    torch.testing.assert_close(workers[0][case], workers[1][case], rtol=0, atol=0)
 
 
-def test_every_parameter_is_trained(alone: Result, workers: list[Result]) -> None:
-    begin = dict(make_objective().named_parameters())
-    for weights in (alone["weights"], workers[0]["pretrain"]["weights"]):
-        assert not [name for name, p in begin.items() if torch.equal(p, weights[name])]
+def test_everything_changes_in_three_steps(case: str, workers: list[Result], alone: Result) -> None:
+    """Weights, the target network's too, and running statistics: what stayed as it was could not be told apart."""
+    begin = make_objective(case).state_dict()
+    for weights in (alone["weights"], workers[0][case]["weights"]):
+        still = {name for name, value in begin.items() if torch.allclose(value, weights[name], rtol=0, atol=1e3 * TOLERANCE)}
+        assert still == WITHOUT_EFFECT.get(case, set())
+
+
+@pytest.mark.parametrize("wrong", WRONG_GATHERS)
+def test_a_wrong_gather_does_not_pass(case: str, wrong: str, workers: list[Result], alone: Result) -> None:
+    """Its losses are right in the first step, which is why gradients and weights are compared."""
+    for worker in workers:
+        result = worker[f"{wrong} {case}"]
+        assert_same(result["losses"][0], alone["losses"][0])
+        for part in ("gradients", "weights"):
+            with pytest.raises(AssertionError, match="not close"):
+                assert_same(result[part], alone[part])
 
 
 def test_gather_is_in_rank_order_on_every_worker(workers: list[Result]) -> None:
@@ -214,7 +279,7 @@ def test_the_parameters_stay_the_ones_that_an_optimiser_already_holds() -> None:
 
 
 def test_alone_the_objective_stays_as_it_is() -> None:
-    objective = make_objective()
+    objective = make_objective("vicreg")
     same, model = distribute(objective, LocalContext())
     assert same is objective
     assert model is objective

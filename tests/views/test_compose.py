@@ -10,7 +10,8 @@ from torch import Tensor
 
 from vididi.draws import Use, key
 from vididi.views import differentiate, evaluation_view, make_view
-from vididi.views.augment import MEAN, STD, ViDiDiAugment, normalise
+from vididi.views.augment import CVRLAugment, ViDiDiAugment
+from vididi.views.operations import MEAN, STD, normalise
 
 FRAMES = 4
 
@@ -31,14 +32,14 @@ CROP_ONLY = ViDiDiAugment(12, flip=0, blur=0, jitter=0, gray=0)
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_a_view_is_the_derivative_of_the_augmented_clip(order: int) -> None:
     pixels = make_pixels(FRAMES + order)
-    view = make_view(pixels, SIZES, make_keys(5), order, FRAMES, AUGMENT)
-    assert torch.equal(view, differentiate(AUGMENT(pixels, SIZES, make_keys(5)), order))
+    view = make_view(pixels, SIZES, make_keys(5), order, FRAMES, AUGMENT, 0)
+    assert torch.equal(view, differentiate(AUGMENT(pixels, SIZES, make_keys(5), 0), order))
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
 @pytest.mark.parametrize("extra", [2, 3, 7])
 def test_a_view_has_its_frames_whatever_its_order(order: int, extra: int) -> None:
-    view = make_view(make_pixels(FRAMES + extra), SIZES, make_keys(5), order, FRAMES, AUGMENT)
+    view = make_view(make_pixels(FRAMES + extra), SIZES, make_keys(5), order, FRAMES, AUGMENT, 0)
     assert view.shape == (5, 3, FRAMES, 12, 12)
     assert view.dtype == torch.float32
 
@@ -46,20 +47,20 @@ def test_a_view_has_its_frames_whatever_its_order(order: int, extra: int) -> Non
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_a_view_begins_at_the_first_frame_of_the_clip(order: int) -> None:
     pixels = make_pixels(FRAMES + 2)
-    longer, shorter = (make_view(pixels[:, :, :n], SIZES, make_keys(5), order, FRAMES, AUGMENT) for n in (FRAMES + 2, FRAMES + order))
+    longer, shorter = (make_view(pixels[:, :, :n], SIZES, make_keys(5), order, FRAMES, AUGMENT, 0) for n in (FRAMES + 2, FRAMES + order))
     assert torch.equal(longer, shorter)
 
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_a_still_clip_has_no_motion(order: int) -> None:
     pixels = make_pixels(1).expand(-1, -1, FRAMES + 2, -1, -1)
-    view = make_view(pixels, SIZES, make_keys(5), order, FRAMES, AUGMENT)
+    view = make_view(pixels, SIZES, make_keys(5), order, FRAMES, AUGMENT, 0)
     torch.testing.assert_close(view, torch.zeros_like(view), rtol=0, atol=5e-6)
 
 
 def test_a_steady_brightening_is_normalised_before_it_is_differentiated() -> None:
     pixels = torch.arange(0, 60, 10, dtype=torch.uint8).view(1, 1, 6, 1, 1).expand(5, 3, 6, 18, 22)
-    velocity, acceleration = (make_view(pixels, SIZES, make_keys(5), order, FRAMES, CROP_ONLY) for order in (1, 2))
+    velocity, acceleration = (make_view(pixels, SIZES, make_keys(5), order, FRAMES, CROP_ONLY, 0) for order in (1, 2))
     expected = (10 / 255 / torch.tensor(STD)).view(1, 3, 1, 1, 1).expand_as(velocity)
     torch.testing.assert_close(velocity, expected, rtol=0, atol=5e-6)
     torch.testing.assert_close(acceleration, torch.zeros_like(acceleration), rtol=0, atol=5e-6)
@@ -67,14 +68,42 @@ def test_a_steady_brightening_is_normalised_before_it_is_differentiated() -> Non
 
 def test_the_same_keys_give_the_same_crop_at_every_order() -> None:
     pixels = make_pixels(FRAMES + 2)
-    frames, velocity = (make_view(pixels, SIZES, make_keys(5), order, FRAMES, AUGMENT) for order in (0, 1))
+    frames, velocity = (make_view(pixels, SIZES, make_keys(5), order, FRAMES, AUGMENT, 0) for order in (0, 1))
     torch.testing.assert_close(velocity[:, :, : FRAMES - 1], frames[:, :, 1:] - frames[:, :, :-1], rtol=0, atol=5e-6)
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_too_short_a_clip_says_how_many_frames_are_needed(order: int) -> None:
     with pytest.raises(ValueError, match=f"{FRAMES + order - 1} frames, .* order {order} needs {FRAMES + order}"):
-        make_view(make_pixels(FRAMES + order - 1), SIZES, make_keys(5), order, FRAMES, AUGMENT)
+        make_view(make_pixels(FRAMES + order - 1), SIZES, make_keys(5), order, FRAMES, AUGMENT, 0)
+
+
+@pytest.mark.parametrize("view", [0, 1])
+def test_the_augmentation_is_told_which_view_it_makes(view: int) -> None:
+    pixels, augment = make_pixels(FRAMES), CVRLAugment(20, asymmetric=True)
+    result = make_view(pixels, SIZES, make_keys(5), 0, FRAMES, augment, view)
+    assert torch.equal(result, augment(pixels, SIZES, make_keys(5), view))
+    assert not torch.equal(result, augment(pixels, SIZES, make_keys(5), 1 - view))
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_a_shrinking_view_is_the_derivative_of_its_first_frames(order: int) -> None:
+    pixels = make_pixels(FRAMES + 2)
+    result = make_view(pixels, SIZES, make_keys(5), order, FRAMES, AUGMENT, 0, "shrinking")
+    assert result.shape == (5, 3, FRAMES - order, 12, 12)
+    assert torch.equal(result, make_view(pixels, SIZES, make_keys(5), order, FRAMES - order, AUGMENT, 0))
+    assert torch.equal(result, make_view(pixels[:, :, :FRAMES], SIZES, make_keys(5), order, FRAMES, AUGMENT, 0, "shrinking"))
+
+
+@pytest.mark.parametrize(("order", "frames"), [(1, 1), (2, 2), (2, 1)])
+def test_a_shrinking_view_with_no_frames_left_says_how_many_are_needed(order: int, frames: int) -> None:
+    with pytest.raises(ValueError, match=f"^frames: {frames} is too few; .* order {order} needs at least {order + 1}"):
+        make_view(make_pixels(8), SIZES, make_keys(5), order, frames, AUGMENT, 0, "shrinking")
+
+
+def test_too_short_a_clip_for_a_shrinking_view_says_how_many_frames_are_needed() -> None:
+    with pytest.raises(ValueError, match=rf"^clips: {FRAMES - 1} frames, .* order 1 needs {FRAMES}$"):
+        make_view(make_pixels(FRAMES - 1), SIZES, make_keys(5), 1, FRAMES, AUGMENT, 0, "shrinking")
 
 
 def test_evaluation_view_has_all_frames_in_its_size() -> None:

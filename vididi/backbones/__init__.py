@@ -1,21 +1,40 @@
-"""3D backbones. Each entry makes ``(module, feature width)``; the module maps ``[B, 3, T, H, W]`` to ``[B, width]``."""
+"""3D backbones. Each entry makes ``(module, feature width)``; the module maps ``[B, 3, T, H, W]`` to ``[B, width]``.
+
+The keyword-only parameters of an entry are its options. None of them downloads anything.
+"""
 
 from __future__ import annotations
 
-from torch import nn
-
 from vididi.backbones.r3d_tiny import r3d_tiny
+from vididi.backbones.resnet3d import c2d_50, i3d_50, r3d_50, r3d_101
+from vididi.backbones.torchvision_video import mc3_18, r2plus1d_18, r3d_18, s3d
 
+BACKBONES = {
+    "r3d_tiny": r3d_tiny,
+    "r3d_18": r3d_18,
+    "r2plus1d_18": r2plus1d_18,
+    "mc3_18": mc3_18,
+    "s3d": s3d,
+    "r3d_50": r3d_50,
+    "r3d_101": r3d_101,
+    "c2d_50": c2d_50,
+    "i3d_50": i3d_50,
+}
 
-def r3d_18() -> tuple[nn.Module, int]:
-    """torchvision's R3D-18 with the classifier cut off: 512 features (ViDiDi E.2)."""
-    from torchvision.models.video import r3d_18 as torchvision_r3d_18
+# The least (frames, pixels of the shorter side) that a backbone takes.
+# S3D: its last max pool has no padding, so that below 17 pixels or 5 frames it raises. From 5 to 7 frames its gradients
+# corrupt memory on CPUs with AVX-512 (first convolution over time, 7x1x1 with stride 2; oneDNN in torch 2.11 and 2.14).
+# The others pad everywhere and would run on a single pixel; 8 pixels is where we draw the line for them.
+MINIMUM: dict[str, tuple[int, int]] = {
+    "r3d_tiny": (1, 8),
+    "r3d_18": (1, 8),
+    "r2plus1d_18": (1, 8),
+    "mc3_18": (1, 8),
+    "s3d": (8, 17),
+    "r3d_50": (1, 8),
+    "r3d_101": (1, 8),
+    "c2d_50": (1, 8),
+    "i3d_50": (1, 8),
+}
 
-    network = torchvision_r3d_18()
-    network.fc = nn.Identity()
-    return network, 512
-
-
-BACKBONES = {"r3d_tiny": r3d_tiny, "r3d_18": r3d_18}
-
-__all__ = ["BACKBONES"]
+__all__ = ["BACKBONES", "MINIMUM"]

@@ -8,14 +8,15 @@ Shapes: B videos, K clips per video, N source frames per clip.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vididi.data.sampling import Sampling, UniformSampling, span
 from vididi.data.shards import ShardSet
-from vididi.draws import Use, key, permutation, uniform
+from vididi.draws import Use, key, permutation
 from vididi.errors import ConfigError, DataError
 
 
@@ -40,14 +41,9 @@ def clip_frames(starts: NDArray, length: int, stride: int, frame_count: NDArray)
     return (starts[..., None] + stride * np.arange(length)) % frame_count[..., None]
 
 
-def span(length: int, stride: int) -> int:
-    """How many source frames a clip covers."""
-    return (length - 1) * stride + 1
-
-
 @dataclass(frozen=True)
 class PretrainPlan:
-    """Two clips of each training video per epoch, starts uniform, videos shuffled anew each epoch.
+    """``clips`` clips of each training video per epoch, placed by ``sampling``, videos shuffled anew each epoch.
 
     ``batch_size`` is the global batch, of which worker ``rank`` of ``world_size`` gets its own equal part. A partial
     last batch of an epoch is dropped (``dropped`` videos), so that every worker takes the same number of steps.
@@ -63,6 +59,7 @@ class PretrainPlan:
     rank: int = 0
     world_size: int = 1
     clips: int = 2
+    sampling: Sampling = field(default_factory=UniformSampling)
 
     def __post_init__(self) -> None:
         if len(self.rows) < self.batch_size:
@@ -92,10 +89,10 @@ class PretrainPlan:
         share = self.batch_size // self.world_size
         first = place * self.batch_size + self.rank * share
         rows = self.rows[permutation(len(self.rows), Use.SHUFFLE, self.seed, epoch)[first : first + share]]
-        count = self.frame_count[rows][:, None]
-        draws = uniform(key(Use.CLIP, self.seed, epoch, rows[:, None], np.arange(self.clips)), 1)[..., 0]
-        starts = (draws * np.maximum(1, count - span(self.length, self.stride) + 1)).astype(np.int64)
-        return Request(rows, clip_frames(starts, self.length, self.stride, np.broadcast_to(count, starts.shape)))
+        count = self.frame_count[rows]
+        keys = key(Use.CLIP, self.seed, epoch, rows[:, None], np.arange(self.clips))
+        starts = self.sampling(keys, count, self.length, self.stride)
+        return Request(rows, clip_frames(starts, self.length, self.stride, np.broadcast_to(count[:, None], starts.shape)))
 
 
 @dataclass(frozen=True)

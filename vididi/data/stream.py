@@ -24,12 +24,13 @@ from vididi.data.shards import FrameReader, ShardSet
 class Batch:
     """Decoded clips.
 
-    rows: ``[B]`` index rows of the videos. sizes: ``[B, 2]`` true height and width.
+    rows: ``[B]`` index rows of the videos. sizes: ``[B, 2]`` true height and width. starts: ``[B, K]`` first source frames.
     clips: uint8 ``[B, K, N, H, W, 3]``, padded with zeros at the right and the bottom where videos differ in size.
     """
 
     rows: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    starts: NDArray[np.int64]
     clips: NDArray[np.uint8]
 
 
@@ -67,7 +68,7 @@ def decode(packed: Packed, request: Request, sizes: NDArray[np.int64]) -> Batch:
             simplejpeg.decode_jpeg(jpeg, buffer=out[video, frame])
         else:
             out[video, frame, :h, :w] = simplejpeg.decode_jpeg(jpeg)
-    return Batch(request.rows, own, out.reshape(batch, clips, length, height, width, 3))
+    return Batch(request.rows, own, request.frames[:, :, 0], out.reshape(batch, clips, length, height, width, 3))
 
 
 Stream = Callable[[Plan, int], Iterator[Batch]]  # (plan, first batch) -> batches in the plan's order

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from vididi.optim.lars import LARS, check_at_least_zero
+from vididi.checks import check_not_negative
+from vididi.optim.lars import LARS, check_momentum
 from vididi.optim.schedules import cosine_with_warmup
 
 
@@ -22,13 +23,14 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> lis
 
 def sgd(params: Iterable[nn.Parameter], *, lr: float = 0.1, momentum: float = 0.9, weight_decay: float = 1e-6) -> torch.optim.Optimizer:
     """SGD with momentum, not Nesterov; decay on matrices only."""
-    check_at_least_zero(lr=lr, momentum=momentum, weight_decay=weight_decay)
+    check_not_negative(lr=lr, weight_decay=weight_decay)
+    check_momentum(momentum)
     return torch.optim.SGD(decay_groups(params, weight_decay), lr=lr, momentum=momentum)
 
 
 def adamw(params: Iterable[nn.Parameter], *, lr: float = 0.001, weight_decay: float = 1e-6) -> torch.optim.Optimizer:
     """AdamW; decay on matrices only."""
-    check_at_least_zero(lr=lr, weight_decay=weight_decay)
+    check_not_negative(lr=lr, weight_decay=weight_decay)
     return torch.optim.AdamW(decay_groups(params, weight_decay), lr=lr)
 
 

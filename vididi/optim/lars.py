@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
+
+from vididi.checks import check_not_negative
 
 
 class LARS(Optimizer):
@@ -27,9 +30,8 @@ class LARS(Optimizer):
     def __init__(
         self, params: Iterable[Any], *, lr: float = 1.2, momentum: float = 0.9, weight_decay: float = 1e-6, trust: float = 0.001
     ) -> None:
-        check_at_least_zero(lr=lr, weight_decay=weight_decay, trust=trust)
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum: {momentum} is not valid; it must lie in [0, 1)")
+        check_not_negative(lr=lr, weight_decay=weight_decay, trust=trust)
+        check_momentum(momentum)
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust})
 
     @torch.no_grad()
@@ -40,28 +42,39 @@ class LARS(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group)
+            self._update([p for p in group["params"] if p.grad is not None], group)
         return loss
 
-    def _update(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
-        gradient = parameter.grad
-        assert gradient is not None
-        if parameter.ndim > 1:
-            gradient = gradient.add(parameter, alpha=group["weight_decay"])
-            norm_w, norm_g = parameter.norm(), gradient.norm()
-            ratio = torch.where((norm_w > 0) & (norm_g > 0), group["trust"] * norm_w / norm_g, 1.0)
-            gradient = gradient * ratio
-        state = self.state[parameter]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].mul_(group["momentum"]).add_(gradient)
-        parameter.add_(state["momentum"], alpha=-group["lr"])
+    def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """All parameters of a group at once: a network has hundreds, and on a GPU one by one each would cost several launches."""
+        if not parameters:
+            return
+        matrices = [p for p in parameters if p.ndim > 1]
+        gradients = dict(zip(matrices, _scaled(matrices, group), strict=True)) if matrices else {}
+        for p in parameters:
+            if "momentum" not in self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        momenta = [self.state[p]["momentum"] for p in parameters]
+        torch._foreach_mul_(momenta, group["momentum"])
+        torch._foreach_add_(momenta, [gradients[p] if p in gradients else _gradient(p) for p in parameters])
+        torch._foreach_add_(parameters, momenta, alpha=-group["lr"])
 
 
-def check_at_least_zero(**values: float) -> None:
-    """Raise ValueError naming the first negative value."""
-    for name, value in values.items():
-        if value < 0:
-            raise ValueError(f"{name}: {value} is not valid; it must be at least 0")
+def check_momentum(momentum: float) -> None:
+    """Raise ValueError unless it lies in [0, 1)."""
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum: {momentum} is not valid; it must lie in [0, 1)")
+
+
+def _scaled(matrices: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+    """Gradients with weight decay, each scaled to the norm of its matrix."""
+    gradients = torch._foreach_add([_gradient(p) for p in matrices], matrices, alpha=group["weight_decay"])
+    norm_w, norm_g = torch.stack(torch._foreach_norm(matrices)), torch.stack(torch._foreach_norm(gradients))
+    ratios = torch.where((norm_w > 0) & (norm_g > 0), group["trust"] * norm_w / norm_g, 1.0)
+    torch._foreach_mul_(gradients, list(ratios.unbind()))
+    return list(gradients)
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad

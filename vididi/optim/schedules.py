@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 
-def cosine_with_warmup(step: int, steps: int, warmup: int = 0) -> float:
-    """The factor on the base learning rate at 0-based ``step`` of ``steps`` (ViDiDi E.3).
+def cosine_with_warmup(step: int, steps: int, warmup: int = 0, cosine: Literal["remaining", "whole"] = "remaining") -> float:
+    """The factor on the base learning rate at 0-based ``step`` of ``steps``.
 
-    Without warm-up it is 0.5 * (cos(pi * step / steps) + 1). With it, the rate rises linearly over the first ``warmup``
-    steps and the cosine runs over the rest.
+    Without warm-up it is 0.5 * (cos(pi * step / steps) + 1) (ViDiDi E.3). With it, the rate rises linearly over the first
+    ``warmup`` steps to where the cosine begins. The cosine spans the ``remaining`` steps (CVRL 4.1, CORP 4.1), or the
+    ``whole`` run, as ViDiDi's formula read to the letter, which the warm-up then meets on its way down.
+
+    Raises:
+        ValueError: fewer than one step, or a warm-up that is negative or not shorter than the run.
     """
     if steps < 1:
         raise ValueError(f"steps: {steps} is not valid; it must be at least 1")
     if not 0 <= warmup < steps:
         raise ValueError(f"warmup: {warmup} steps is not valid; it must be at least 0 and less than the {steps} steps of the run")
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (math.cos(math.pi * (step - warmup) / (steps - warmup)) + 1)
+    begin = warmup if cosine == "remaining" else 0
+    place = max(step, warmup)
+    rise = (step + 1) / warmup if step < warmup else 1.0
+    return rise * 0.5 * (math.cos(math.pi * (place - begin) / (steps - begin)) + 1)

@@ -1,6 +1,6 @@
 """The training loop: it sees batches, an objective, an optimiser and a context, never where they came from.
 
-Shapes: B clips of this worker, K = 2 clips per video, N source frames, C = 3, T frames of a view.
+Shapes: B videos of this worker, K clips per video, N source frames, C = 3, T frames of a view.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -38,7 +39,9 @@ class Job:
     epochs: int
     steps_per_epoch: int
     warmup_epochs: int
+    cosine: Literal["remaining", "whole"]
     precision: str
+    view_length: Literal["constant", "shrinking"]
 
     @property
     def steps(self) -> int:
@@ -94,7 +97,7 @@ def train(state: State, batches: Iterator[Batch], job: Job, context: Context, on
     base_rates = [group.setdefault("base_lr", group["lr"]) for group in state.optimiser.param_groups]
     log = EpochLog()
     while state.step < job.steps:
-        factor = cosine_with_warmup(state.step, job.steps, job.warmup_epochs * job.steps_per_epoch)
+        factor = cosine_with_warmup(state.step, job.steps, job.warmup_epochs * job.steps_per_epoch, job.cosine)
         for group, rate in zip(state.optimiser.param_groups, base_rates, strict=True):
             group["lr"] = rate * factor
         asked = time.perf_counter()
@@ -105,9 +108,10 @@ def train(state: State, batches: Iterator[Batch], job: Job, context: Context, on
         terms = train_step(model, state.optimiser, batch, pair, epoch, job, context)
         check_finite(terms, objective, state.step, pair)
         state.optimiser.step()
+        objective.after_step(state.step, job.steps)
         state.step += 1
         log.steps += 1
-        log.clips += 2 * len(batch.rows)
+        log.clips += batch.starts.size
         log.pairs.add(pair)
         for name, value in terms.items():
             log.terms[name] += value
@@ -132,7 +136,7 @@ def train_step(
     """Forward and backward of one step; the gradients are left in the parameters."""
     views = [view_of(batch, which, order, epoch, job, context.device) for which, order in enumerate(pair)]
     with torch.autocast(context.device.type, dtype=torch.bfloat16, enabled=job.precision == "bf16"):
-        terms = model(*views)
+        terms = model(*views, torch.from_numpy(batch.starts))
     optimiser.zero_grad(set_to_none=True)
     terms["loss"].backward()
     # One transfer for all terms: reading them one by one would make a GPU wait as often.
@@ -141,18 +145,26 @@ def train_step(
 
 
 def view_of(batch: Batch, which: int, order: int, epoch: int, job: Job, device: torch.device) -> Tensor:
-    """View ``which`` (0 or 1) of a batch, float32 ``[B, C, T, S, S]`` on ``device``."""
-    clips = torch.from_numpy(batch.clips[:, which, : job.frames + order]).to(device, non_blocking=True).permute(0, 4, 1, 2, 3)
-    keys = key(Use.AUGMENT, job.seed, epoch, batch.rows, which)
-    return make_view(clips, batch.sizes, keys, order, job.frames, job.augment)
+    """View ``which`` (0 or 1) of a batch, float32 ``[B * K / 2, C, T, S, S]`` on ``device``: clips 0, 2, ... or 1, 3, ...
+
+    The clips of a video come in random order in time, so which of them are differentiated says nothing about that order.
+    """
+    clips = np.arange(which, batch.starts.shape[1], 2)
+    frames = torch.from_numpy(batch.clips[:, which::2, : job.frames + order]).to(device, non_blocking=True)
+    pixels = frames.flatten(0, 1).permute(0, 4, 1, 2, 3)
+    keys = key(Use.AUGMENT, job.seed, epoch, batch.rows[:, None], clips).reshape(-1)
+    return make_view(pixels, np.repeat(batch.sizes, len(clips), axis=0), keys, order, job.frames, job.augment, which, job.view_length)
 
 
 def check_finite(terms: dict[str, float], objective: nn.Module, step: int, pair: tuple[int, int]) -> None:
     """Raise TrainingError, naming the step, the pair and the largest gradient, unless the loss is finite."""
     if np.isfinite(terms["loss"]):
         return
-    largest, name = max((float(p.grad.abs().max()), n) for n, p in objective.named_parameters() if p.grad is not None)
+    # A gradient that is not a number counts as larger than any that is.
+    largest = {n: float(p.grad.abs().max().nan_to_num(nan=torch.inf)) for n, p in objective.named_parameters() if p.grad is not None}
+    name = max(largest, key=largest.__getitem__)
     values = ", ".join(f"{term} {value:g}" for term, value in terms.items())
     raise TrainingError(
-        f"the loss is not finite at step {step} with orders {pair}: {values}; the largest gradient is {largest:g}, of {name}"
+        f"the loss is not finite at step {step} with orders {pair}: {values}; the largest gradient is {largest[name]:g}, of {name}; "
+        "nothing was updated by this step"
     )

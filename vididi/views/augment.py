@@ -1,8 +1,8 @@
-"""Spatial augmentation of batches of clips on the training device: one draw per clip, held over all of its frames.
+"""Spatial augmentation of batches of clips on the training device: the papers' lists, as operations with probabilities.
 
-Every operation agrees with torchvision.transforms.v2.functional applied clip by clip. Crop, resize and flip are one pair
-of matrix products: an antialiased bilinear resize is linear and separable, so each clip gets a [size, W] and a [size, H]
-matrix, whatever its own crop and frame size are, and the whole batch goes through in two batched products.
+A list is a crop and then operations, in the order in which they are applied, then normalisation. One draw per clip is held
+over all of its frames, or with ``consistent=False`` every frame draws anew (CVRL Table 9). The arithmetic is in
+operations.py, the pool of RandAugment in randaugment.py.
 
 Shapes: B clips, C = 3 channels, T frames, H W the padded frame size of the batch, S the output size.
 """
@@ -10,136 +10,257 @@ Shapes: B clips, C = 3 channels, T frames, H W the padded frame size of the batc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
 
-from vididi.draws import uniform
+from vididi.draws import Use, key, uniform
+from vididi.views.operations import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    centre_boxes,
+    crop_resize,
+    gaussian_blur,
+    normalise,
+    random_sized_boxes,
+    solarise,
+    to_gray,
+)
+from vididi.views.randaugment import LEVELS, POOL
 
-MEAN = (0.485, 0.456, 0.406)  # ViDiDi appendix E.1, the ImageNet statistics
-STD = (0.229, 0.224, 0.225)
-_GRAY = (0.2989, 0.587, 0.114)  # torchvision's luma weights
+Keys = NDArray[np.uint64]
+Crop = Callable[[Tensor, NDArray, Keys], Tensor]  # uint8 [B, 3, T, H, W], sizes [B, 2], keys [B] -> [0, 1] [B, 3, T, S, S]
+Operation = Callable[[Tensor, Keys, int], Tensor]  # [0, 1] [B, 3, T, S, S], keys [B], view -> the same; may write into its input
 
-
-def normalise(clips: Tensor) -> Tensor:
-    """``[B, 3, T, H, W]`` in [0, 1] to zero mean and unit deviation per channel (ViDiDi E.1)."""
-    mean = torch.tensor(MEAN, dtype=clips.dtype, device=clips.device).view(1, 3, 1, 1, 1)
-    std = torch.tensor(STD, dtype=clips.dtype, device=clips.device).view(1, 3, 1, 1, 1)
-    return (clips - mean).div_(std)
-
-
-def resize_matrix(start: NDArray, length: NDArray, size: int, width: int, flip: NDArray | None = None) -> NDArray[np.float64]:
-    """Weights ``[B, size, width]`` that crop ``[start, start + length)`` of an axis and resize it to ``size``.
-
-    The triangle filter of Pillow and of torchvision's antialiased bilinear resize: support grows with the scale when
-    shrinking, weights are cut at the crop's borders and normalised. ``flip`` [B] mirrors the output.
-    """
-    scale = np.asarray(length, dtype=np.float64)[:, None, None] / size
-    support = np.maximum(scale, 1.0)
-    centre = (np.arange(size)[None, :, None] + 0.5) * scale
-    position = np.arange(width)[None, None, :] - np.asarray(start)[:, None, None]
-    weights = np.maximum(0.0, 1.0 - np.abs((position + 0.5 - centre) / support))
-    weights *= (position >= 0) & (position < np.asarray(length)[:, None, None])
-    weights /= weights.sum(axis=2, keepdims=True)
-    if flip is not None:
-        weights[flip] = weights[flip][:, ::-1]
-    return weights
+# Which of a clip's random numbers is for what: the same in every list, so that lists differ in their operations only.
+_FLIP, _BLUR, _SIGMA, _JITTER, _GRAY, _SOLARISE = 0, 1, 2, 3, 12, 13
+_ORDER, _FACTORS, _BOX = slice(4, 8), slice(8, 12), slice(16, 38)
+_POOL = 38  # and on: two for each operator
 
 
-def crop_resize(clips: Tensor, boxes: NDArray, size: int, flip: NDArray | None = None) -> Tensor:
-    """Crop each clip to its box and resize it to ``size`` x ``size``.
+# --- Checks --------------------------------------------------------------------------------------------------------
+# Each comparison is written so that nan fails it.
+
+
+def _check_probabilities(**options: float) -> None:
+    for name, value in options.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}: {value} is not a probability; it must lie in [0, 1]")
+
+
+def _check_range(name: str, value: tuple[float, float], highest: float = math.inf) -> None:
+    low, high = value
+    if not (0 < low <= high <= highest and high < math.inf):
+        rule = "0 < low <= high" + (f" <= {highest:g}" if highest < math.inf else " and be finite")
+        raise ValueError(f"{name}: {value} is not valid; it must hold {rule}")
+
+
+def _check_integer(name: str, value: int, lowest: int, highest: float) -> None:
+    if not isinstance(value, int) or not lowest <= value <= highest:
+        rule = f"in [{lowest}, {highest}]" if highest < math.inf else f"of at least {lowest}"
+        raise ValueError(f"{name}: {value} is not valid; it must be an integer {rule}")
+
+
+# --- Operations ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """Random sized crop, then mirrored left and right with probability ``flip`` (the two commute: the crop is uniform)."""
+
+    size: int
+    scale: tuple[float, float]  # share of the frame's area
+    ratio: tuple[float, float]  # width / height
+    flip: float
+
+    def __post_init__(self) -> None:
+        _check_range("crop_scale", self.scale, highest=1)
+        _check_range("crop_ratio", self.ratio)
+        _check_probabilities(flip=self.flip)
+
+    def __call__(self, clips: Tensor, sizes: NDArray, keys: Keys) -> Tensor:
+        draws = uniform(keys, _BOX.stop)
+        boxes = random_sized_boxes(sizes, draws[:, _BOX], self.scale, self.ratio)
+        return crop_resize(clips, boxes, self.size, draws[:, _FLIP] < self.flip).clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class CentreCrop:
+    """The centred square of the short side; nothing random."""
+
+    size: int
+
+    def __call__(self, clips: Tensor, sizes: NDArray, keys: Keys) -> Tensor:
+        return crop_resize(clips, centre_boxes(sizes), self.size).clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Gaussian blur; ``probabilities`` of the first and of the second view."""
+
+    probabilities: tuple[float, float]
+    kernel: int
+    sigma: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        _check_probabilities(blur=self.probabilities[0])
+        _check_range("blur_sigma", self.sigma)
+
+    def __call__(self, x: Tensor, keys: Keys, view: int) -> Tensor:
+        draws, (low, high) = uniform(keys, _SIGMA + 1), self.sigma
+        chosen = draws[:, _BLUR] < self.probabilities[view]
+        return _where(x, chosen, low + (high - low) * draws[:, _SIGMA], lambda c, s: gaussian_blur(c, s, self.kernel))
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Brightness, contrast, saturation and hue in an order of its own for each clip, as torchvision's ColorJitter."""
+
+    probability: float
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+
+    def __post_init__(self) -> None:
+        _check_probabilities(jitter=self.probability)
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise ValueError(f"{name}: {value} is not valid; factors are drawn from [1 - {name}, 1 + {name}], so it must lie in [0, 1]")
+        if not 0 <= self.hue <= 0.5:
+            raise ValueError(f"hue: {self.hue} is not valid; it is in turns of the colour circle and must lie in [0, 0.5]")
+
+    def __call__(self, x: Tensor, keys: Keys, view: int) -> Tensor:
+        draws = uniform(keys, _FACTORS.stop)
+        chosen, order = draws[:, _JITTER] < self.probability, np.argsort(draws[:, _ORDER], axis=1)
+        adjustments = (
+            (adjust_brightness, 1.0, self.brightness),
+            (adjust_contrast, 1.0, self.contrast),
+            (adjust_saturation, 1.0, self.saturation),
+            (adjust_hue, 0.0, self.hue),
+        )
+        for place in range(4):
+            for which, (adjust, centre, strength) in enumerate(adjustments):
+                if strength > 0:
+                    factor = centre + strength * (2 * draws[:, _FACTORS][:, which] - 1)
+                    x = _where(x, chosen & (order[:, place] == which), factor, adjust)
+        return x
+
+
+@dataclass(frozen=True)
+class Gray:
+    """All three channels become the luma."""
+
+    probability: float
+
+    def __post_init__(self) -> None:
+        _check_probabilities(gray=self.probability)
+
+    def __call__(self, x: Tensor, keys: Keys, view: int) -> Tensor:
+        draws = uniform(keys, _GRAY + 1)[:, _GRAY]
+        return _where(x, draws < self.probability, draws, lambda c, _: to_gray(c))
+
+
+@dataclass(frozen=True)
+class Solarise:
+    """Values from 0.5 up are inverted; ``probabilities`` of the first and of the second view."""
+
+    probabilities: tuple[float, float]
+
+    def __call__(self, x: Tensor, keys: Keys, view: int) -> Tensor:
+        draws = uniform(keys, _SOLARISE + 1)[:, _SOLARISE]
+        return _where(x, draws < self.probabilities[view], draws, lambda c, _: solarise(c))
+
+
+@dataclass(frozen=True)
+class RandomOperators:
+    """``count`` operators of RandAugment's pool one after another, each drawn with equal chance and its own sign."""
+
+    count: int
+    magnitude: int
+
+    def __post_init__(self) -> None:
+        _check_integer("operations", self.count, 1, math.inf)
+        _check_integer("magnitude", self.magnitude, 0, LEVELS - 1)
+
+    def __call__(self, x: Tensor, keys: Keys, view: int) -> Tensor:
+        draws = uniform(keys, _POOL + 2 * self.count)[:, _POOL:]
+        images = x.mul_(255).round_().to(torch.uint8).transpose(1, 2)  # torchvision's [..., C, H, W]
+        for which, negative in zip((draws[:, 0::2] * len(POOL)).astype(np.int64).T, draws[:, 1::2].T < 0.5, strict=True):
+            images = self._apply_drawn(images, which, negative)
+        return images.transpose(1, 2).float().div_(255)
+
+    def _apply_drawn(self, images: Tensor, which: NDArray[np.int64], negative: NDArray[np.bool_]) -> Tensor:
+        """Clips that drew the same operator and sign go through it together."""
+        results = torch.empty_like(images)
+        for number, operator in enumerate(POOL.values()):
+            for sign in (False, True):
+                picked = np.flatnonzero((which == number) & (negative == sign))
+                if len(picked) > 0:
+                    index = torch.as_tensor(picked, device=images.device)
+                    results.index_copy_(0, index, operator(images.index_select(0, index), self.magnitude, sign))
+        return results
+
+
+def _where(x: Tensor, chosen: NDArray, values: NDArray, operation: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Apply ``operation(clips, values)`` to the chosen clips only, in place: what is not drawn costs nothing."""
+    picked = np.flatnonzero(chosen)
+    if len(picked) == 0:
+        return x
+    factor = torch.as_tensor(values[picked], dtype=x.dtype, device=x.device)
+    if len(picked) == len(x):
+        return operation(x, factor).contiguous()
+    index = torch.as_tensor(picked, device=x.device)
+    return x.index_copy_(0, index, operation(x.index_select(0, index), factor))
+
+
+# --- Lists ---------------------------------------------------------------------------------------------------------
+
+
+class Augmentation:
+    """A crop, then operations in their order, then normalisation. All draws of a clip come from its key alone.
 
     Args:
-        clips: ``[B, C, T, H, W]`` floating point.
-        boxes: ``[B, 4]`` top, left, height, width in pixels.
-        size: output height and width.
-        flip: ``[B]`` bool, mirror left and right.
-
-    Returns:
-        ``[B, C, T, size, size]``.
+        consistent: one draw per clip, held over its frames; else each frame draws anew, from the clip's key and its number.
     """
-    batch, channels, frames, height, width = clips.shape
-    top, left, box_height, box_width = boxes.T
-    columns = torch.as_tensor(resize_matrix(left, box_width, size, width, flip), dtype=clips.dtype, device=clips.device)
-    rows = torch.as_tensor(resize_matrix(top, box_height, size, height), dtype=clips.dtype, device=clips.device)
-    narrowed = torch.bmm(clips.reshape(batch, -1, width), columns.transpose(1, 2))
-    narrowed = narrowed.view(batch, channels * frames, height, size)
-    return torch.matmul(rows[:, None], narrowed).view(batch, channels, frames, size, size)
+
+    def __init__(self, crop: Crop, operations: Sequence[Operation] = (), consistent: bool = True) -> None:
+        self.crop, self.operations, self.consistent = crop, operations, consistent
+
+    def __call__(self, clips: Tensor, sizes: NDArray, keys: Keys, view: int) -> Tensor:
+        """Augment and normalise.
+
+        Args:
+            clips: uint8 ``[B, 3, T, H, W]``, padded at the right and the bottom.
+            sizes: ``[B, 2]`` the true height and width of each clip.
+            keys: ``[B]`` one key per clip (vididi.draws).
+            view: 0 or 1, which of the pair this is; lists may treat the two differently.
+
+        Returns:
+            float32 ``[B, 3, T, size, size]``, normalised.
+        """
+        if self.consistent:
+            return self._augment(clips, sizes, keys, view)
+        frames = [self._augment(frame, sizes, key(Use.AUGMENT, keys, t), view) for t, frame in enumerate(clips.split(1, dim=2))]
+        return torch.cat(frames, dim=2)
+
+    def _augment(self, clips: Tensor, sizes: NDArray, keys: Keys, view: int) -> Tensor:
+        x = self.crop(clips, sizes, keys)
+        for operation in self.operations:
+            x = operation(x, keys, view)
+        return normalise(x)
 
 
-def gaussian_blur(clips: Tensor, sigma: Tensor, kernel: int) -> Tensor:
-    """Blur with one ``sigma`` [B] per clip, a kernel x kernel window and reflected borders."""
-    half = kernel // 2
-    taps = torch.arange(-half, half + 1, dtype=clips.dtype, device=clips.device)
-    weights = torch.exp(-0.5 * (taps[None] / sigma[:, None]) ** 2)
-    weights = (weights / weights.sum(dim=1, keepdim=True)).view(len(sigma), kernel, 1, 1, 1, 1)
-    for dim in (-1, -2):
-        padding = (half, half, 0, 0) if dim == -1 else (0, 0, half, half)
-        padded = pad(clips.flatten(0, 1), padding, mode="reflect").unflatten(0, clips.shape[:2])
-        length = clips.shape[dim]
-        clips = weights[:, 0] * padded.narrow(dim, 0, length)
-        for i in range(1, kernel):
-            clips.addcmul_(padded.narrow(dim, i, length), weights[:, i])
-    return clips
+class ViDiDiAugment(Augmentation):
+    """ViDiDi's list (appendix E.1): flip, random sized crop, blur, colour jitter, random grey.
 
-
-def to_gray(clips: Tensor) -> Tensor:
-    """The luma of ``[B, 3, T, H, W]``, repeated over the three channels."""
-    return _luma(clips).expand_as(clips)
-
-
-def _luma(clips: Tensor) -> Tensor:
-    red, green, blue = clips.split(1, dim=1)
-    return (red * _GRAY[0]).add_(green, alpha=_GRAY[1]).add_(blue, alpha=_GRAY[2])
-
-
-def _blend(clips: Tensor, other: Tensor, factor: Tensor) -> Tensor:
-    return torch.lerp(other, clips, factor.view(-1, 1, 1, 1, 1)).clamp_(0.0, 1.0)
-
-
-def adjust_brightness(clips: Tensor, factor: Tensor) -> Tensor:
-    """Scale intensities by ``factor`` [B]."""
-    return (clips * factor.view(-1, 1, 1, 1, 1)).clamp_(0.0, 1.0)
-
-
-def adjust_contrast(clips: Tensor, factor: Tensor) -> Tensor:
-    """Blend each frame with its mean luma by ``factor`` [B]."""
-    return _blend(clips, _luma(clips).mean(dim=(-1, -2), keepdim=True), factor)
-
-
-def adjust_saturation(clips: Tensor, factor: Tensor) -> Tensor:
-    """Blend each pixel with its luma by ``factor`` [B]."""
-    return _blend(clips, _luma(clips), factor)
-
-
-def adjust_hue(clips: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue by ``shift`` [B], in turns of the colour circle (-0.5 to 0.5)."""
-    red, green, blue = clips.unbind(dim=1)
-    high, low = clips.amax(dim=1), clips.amin(dim=1)
-    chroma = high - low
-    safe = torch.where(chroma == 0, 1.0, chroma)
-    hue = torch.where(high == red, (green - blue) / safe, torch.where(high == green, 2 + (blue - red) / safe, 4 + (red - green) / safe))
-    hue = torch.where(chroma == 0, 0.0, hue / 6)
-    hue = torch.remainder(hue + shift.view(-1, 1, 1, 1), 1.0)
-    # A channel n of HSV -> RGB: value - chroma * clip(min(k, 4 - k), 0, 1) with k = (n + 6 hue) mod 6.
-    channels = []
-    for n in (5, 3, 1):
-        k = torch.remainder(n + 6 * hue, 6.0)
-        channels.append(high - chroma * torch.minimum(k, 4 - k).clamp_(0, 1))
-    return torch.stack(channels, dim=1)
-
-
-_JITTER: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
-
-
-class ViDiDiAugment:
-    """ViDiDi's list (appendix E.1): flip, random sized crop, blur, colour jitter, random grey; then normalise.
-
-    Each probability and range is an option. All draws of a clip come from its key alone.
+    Each probability and range is an option.
     """
 
     def __init__(
@@ -158,95 +279,92 @@ class ViDiDiAugment:
         saturation: float = 0.2,
         hue: float = 0.05,
         gray: float = 0.5,
+        consistent: bool = True,
     ) -> None:
-        for name, value in (("flip", flip), ("blur", blur), ("jitter", jitter), ("gray", gray)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name}: {value} is not a probability; it must lie in [0, 1]")
-        for name, value in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name}: {value} is not valid; factors are drawn from [1 - {name}, 1 + {name}], so it must lie in [0, 1]")
-        if not 0 <= hue <= 0.5:
-            raise ValueError(f"hue: {hue} is not valid; it must lie in [0, 0.5]")
-        if not 0 < crop_scale[0] <= crop_scale[1] <= 1:
-            raise ValueError(f"crop_scale: {crop_scale} is not valid; it must hold 0 < low <= high <= 1")
-        if not 0 < crop_ratio[0] <= crop_ratio[1]:
-            raise ValueError(f"crop_ratio: {crop_ratio} is not valid; it must hold 0 < low <= high")
-        if not 0 < blur_sigma[0] <= blur_sigma[1]:
-            raise ValueError(f"blur_sigma: {blur_sigma} is not valid; it must hold 0 < low <= high")
-        if blur_kernel < 1 or blur_kernel % 2 == 0:
-            raise ValueError(f"blur_kernel: {blur_kernel} is not valid; it must be odd and positive")
-        self.size = size
-        self.flip, self.blur, self.jitter, self.gray = flip, blur, jitter, gray
-        self.crop_scale, self.crop_ratio = crop_scale, crop_ratio
-        self.blur_kernel, self.blur_sigma = blur_kernel, blur_sigma
-        self.strengths = (brightness, contrast, saturation, hue)
-
-    def __call__(self, clips: Tensor, sizes: NDArray, keys: NDArray[np.uint64]) -> Tensor:
-        """Augment and normalise.
-
-        Args:
-            clips: uint8 ``[B, 3, T, H, W]``, padded at the right and the bottom.
-            sizes: ``[B, 2]`` the true height and width of each clip.
-            keys: ``[B]`` one key per clip (vididi.draws).
-
-        Returns:
-            float32 ``[B, 3, T, size, size]``, normalised.
-        """
-        draws = uniform(keys, 38)
-        boxes = random_sized_boxes(sizes, draws[:, 16:38], self.crop_scale, self.crop_ratio)
-        x = crop_resize(clips.float().div_(255), boxes, self.size, draws[:, 0] < self.flip).clamp_(0, 1)
-        low, high = self.blur_sigma
-        x = _where(x, draws[:, 1] < self.blur, low + (high - low) * draws[:, 2], lambda c, s: gaussian_blur(c, s, self.blur_kernel))
-        x = self._colour(x, draws[:, 3] < self.jitter, draws[:, 4:12])
-        x = _where(x, draws[:, 12] < self.gray, draws[:, 12], lambda c, _: to_gray(c))
-        return normalise(x)
-
-    def _colour(self, x: Tensor, chosen: NDArray, draws: NDArray) -> Tensor:
-        """Brightness, contrast, saturation and hue in an order of its own for each clip, as torchvision's ColorJitter."""
-        order = np.argsort(draws[:, :4], axis=1)
-        for place in range(4):
-            for which, (adjust, strength) in enumerate(zip(_JITTER, self.strengths, strict=True)):
-                if strength > 0:
-                    centre = 0.0 if adjust is adjust_hue else 1.0
-                    factor = centre + strength * (2 * draws[:, 4 + which] - 1)
-                    x = _where(x, chosen & (order[:, place] == which), factor, adjust)
-        return x
+        _check_integer("blur_kernel", blur_kernel, 1, 2 * size - 1)  # a wider one would reflect more than there is
+        if blur_kernel % 2 == 0:
+            raise ValueError(f"blur_kernel: {blur_kernel} is not valid; it must be odd")
+        operations = (
+            Blur((blur, blur), blur_kernel, blur_sigma),
+            Jitter(jitter, brightness, contrast, saturation, hue),
+            Gray(gray),
+        )
+        super().__init__(RandomCrop(size, crop_scale, crop_ratio, flip), operations, consistent)
 
 
-def _where(x: Tensor, chosen: NDArray, values: NDArray, operation: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Apply ``operation(clips, values)`` to the chosen clips only, in place: what is not drawn costs nothing."""
-    picked = np.flatnonzero(chosen)
-    if len(picked) == 0:
-        return x
-    index = torch.as_tensor(picked, device=x.device)
-    factor = torch.as_tensor(values[picked], dtype=x.dtype, device=x.device)
-    return x.index_copy_(0, index, operation(x.index_select(0, index), factor))
+class CVRLAugment(Augmentation):
+    """CVRL's list (Algorithm 1): random sized crop, flip, colour jitter, random grey, blur.
 
-
-def random_sized_boxes(sizes: NDArray, draws: NDArray, scale: tuple[float, float], ratio: tuple[float, float]) -> NDArray[np.int64]:
-    """Inception crops: area and log-uniform aspect ratio, ten tries, else the largest centred crop (as torchvision's).
-
-    Args:
-        sizes: ``[B, 2]`` height and width.
-        draws: ``[B, 22]`` uniform numbers.
-
-    Returns:
-        ``[B, 4]`` top, left, height, width.
+    The paper prints neither the jitter's strengths nor the blur's; they are those of its TensorFlow code, which are
+    SimCLR's at strength 1: brightness, contrast and saturation 0.8, hue 0.2, a kernel of a tenth of the size, made odd.
+    As printed, every clip is blurred. ``asymmetric`` is what that code does instead: the first view is blurred as before
+    and the second with probability 0.1, then solarised with probability 0.2.
     """
-    tries = 10  # two draws each; the last two draws place the crop
-    height, width = sizes[:, :1].astype(np.float64), sizes[:, 1:].astype(np.float64)
-    area = height * width * (scale[0] + (scale[1] - scale[0]) * draws[:, 0 : 2 * tries : 2])
-    aspect = np.exp(math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * draws[:, 1 : 2 * tries : 2])
-    h, w = np.rint(np.sqrt(area / aspect)), np.rint(np.sqrt(area * aspect))
-    fits = (h > 0) & (w > 0) & (h <= height) & (w <= width)
-    first = fits.argmax(axis=1)[:, None]
-    h, w = np.take_along_axis(h, first, 1), np.take_along_axis(w, first, 1)
-    none = ~fits.any(axis=1, keepdims=True)
-    h = np.where(none, np.minimum(height, np.rint(width / ratio[0])), h)
-    w = np.where(none, np.minimum(width, np.rint(height * ratio[1])), w)
-    top, left = np.floor((height - h + 1) * draws[:, 20:21]), np.floor((width - w + 1) * draws[:, 21:22])
-    top, left = np.where(none, (height - h) // 2, top), np.where(none, (width - w) // 2, left)
-    return np.concatenate([top, left, h, w], axis=1).astype(np.int64)
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        flip: float = 0.5,
+        crop_scale: tuple[float, float] = (0.3, 1.0),
+        crop_ratio: tuple[float, float] = (0.5, 2.0),
+        jitter: float = 0.8,
+        brightness: float = 0.8,
+        contrast: float = 0.8,
+        saturation: float = 0.8,
+        hue: float = 0.2,
+        gray: float = 0.2,
+        blur: float = 1.0,
+        blur_sigma: tuple[float, float] = (0.1, 2.0),
+        asymmetric: bool = False,
+        consistent: bool = True,
+    ) -> None:
+        kernel = 2 * (size // 10 // 2) + 1
+        operations = (
+            Jitter(jitter, brightness, contrast, saturation, hue),
+            Gray(gray),
+            Blur((blur, 0.1 if asymmetric else blur), kernel, blur_sigma),
+            Solarise((0.0, 0.2 if asymmetric else 0.0)),
+        )
+        super().__init__(RandomCrop(size, crop_scale, crop_ratio, flip), operations, consistent)
 
 
-AUGMENTATIONS = {"vididi": ViDiDiAugment}
+class PlainAugment(Augmentation):
+    """No spatial augmentation (CVRL Table 9, "temporal only"): the centred square of the short side, resized.
+
+    Nothing is drawn, so there is no ``consistent`` to choose.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(CentreCrop(size))
+
+
+class RandAugment(Augmentation):
+    """RandAugment held over time (CVRL Table 12, appendix B.3): operators of the pool of 14 after a random crop and flip.
+
+    The paper says how many operators, not how strong, nor what they follow: the magnitude is torchvision's default of 31
+    levels, and crop and flip are those of Algorithm 1, as the operators alone leave every pixel of a clip in view.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        flip: float = 0.5,
+        crop_scale: tuple[float, float] = (0.3, 1.0),
+        crop_ratio: tuple[float, float] = (0.5, 2.0),
+        operations: int = 2,
+        magnitude: int = 9,
+        consistent: bool = True,
+    ) -> None:
+        crop = RandomCrop(size, crop_scale, crop_ratio, flip)
+        super().__init__(crop, (RandomOperators(operations, magnitude),), consistent)
+
+
+AUGMENTATIONS: dict[str, Callable[..., Augmentation]] = {
+    "vididi": ViDiDiAugment,
+    "cvrl": CVRLAugment,
+    "corp": CVRLAugment,  # "we follow [37]" (CORP section 3.2), which is CVRL
+    "plain": PlainAugment,
+    "randaugment": RandAugment,
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,26 +11,46 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vididi.draws import uniform
-from vididi.views.augment import crop_resize, normalise
 from vididi.views.derivatives import differentiate
+from vididi.views.operations import crop_resize, normalise
 
-Augment = Callable[[Tensor, NDArray, NDArray[np.uint64]], Tensor]
+Augment = Callable[[Tensor, NDArray, NDArray[np.uint64], int], Tensor]
+Length = Literal["constant", "shrinking"]
 
 
-def make_view(clips: Tensor, sizes: NDArray, keys: NDArray[np.uint64], order: int, frames: int, augment: Augment) -> Tensor:
-    """One view: ``frames`` frames of order ``order`` from clips that are at least ``order`` frames longer.
+def make_view(
+    clips: Tensor,
+    sizes: NDArray,
+    keys: NDArray[np.uint64],
+    order: int,
+    frames: int,
+    augment: Augment,
+    view: int,
+    length: Length = "constant",
+) -> Tensor:
+    """One view of order ``order`` from the first frames of each clip.
 
     Args:
-        clips: uint8 ``[B, 3, N, H, W]`` with N >= frames + order.
-        sizes: ``[B, 2]`` true height and width; keys: ``[B]``, see ViDiDiAugment.
+        clips: uint8 ``[B, 3, N, H, W]``.
+        sizes: ``[B, 2]`` true height and width.
+        keys: ``[B]``, see Augmentation.
+        view: 0 or 1, which of the pair this is.
+        length: ``constant`` differentiates frames + order source frames, so that every view has ``frames``; ``shrinking``
+            differentiates ``frames`` of them, so that a view has frames - order (ViDiDi does not say which).
 
     Returns:
-        float32 ``[B, 3, frames, S, S]``.
+        float32 ``[B, 3, frames, S, S]``, or frames - order of them.
+
+    Raises:
+        ValueError: the clips or ``frames`` are too few for the order.
     """
-    if clips.shape[2] < frames + order:
-        raise ValueError(f"clips: {clips.shape[2]} frames, but a view of {frames} frames and order {order} needs {frames + order}")
-    view = differentiate(augment(clips[:, :, : frames + order], sizes, keys), order)
-    return view.contiguous(memory_format=torch.channels_last_3d)
+    if length == "shrinking" and frames <= order:
+        raise ValueError(f"frames: {frames} is too few; a shrinking view of order {order} needs at least {order + 1}")
+    needed = frames + order if length == "constant" else frames
+    if clips.shape[2] < needed:
+        raise ValueError(f"clips: {clips.shape[2]} frames, but a {length} view of {frames} frames and order {order} needs {needed}")
+    differences = differentiate(augment(clips[:, :, :needed], sizes, keys, view), order)
+    return differences.contiguous(memory_format=torch.channels_last_3d)
 
 
 def evaluation_view(clips: Tensor, sizes: NDArray, keys: NDArray[np.uint64], size: int, crop: float) -> Tensor:
@@ -42,5 +63,5 @@ def evaluation_view(clips: Tensor, sizes: NDArray, keys: NDArray[np.uint64], siz
     draws = uniform(keys, 2)
     top, left = (np.floor((sizes[:, i] - side + 1) * draws[:, i]).astype(np.int64) for i in (0, 1))
     boxes = np.stack([top, left, side, side], axis=1)
-    view = normalise(crop_resize(clips.float().div_(255), boxes, size).clamp_(0, 1))
+    view = normalise(crop_resize(clips, boxes, size).clamp_(0, 1))
     return view.contiguous(memory_format=torch.channels_last_3d)

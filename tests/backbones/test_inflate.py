@@ -1,0 +1,275 @@
+"""2D weights in 3D networks: the same activations on repeated frames, and files that do not fit are refused by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision.models import resnet50
+
+from vididi.backbones import BACKBONES
+from vididi.backbones.inflate import file_sha256, inflate
+from vididi.backbones.resnet3d import ResNet3D
+
+Weights = dict[str, Tensor]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other make such small inputs many times slower on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def flat() -> nn.Module:
+    """A 2D ResNet-50 with random weights, batch normalisation's too, that keep activations near 1."""
+    generator = torch.Generator().manual_seed(0)
+    network = resnet50().eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.uniform_(0.4, 0.6, generator=generator)
+            module.bias.data.uniform_(-0.1, 0.1, generator=generator)
+            module.running_mean.uniform_(-0.1, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+    return network
+
+
+@pytest.fixture(scope="module")
+def weights(flat: nn.Module) -> Weights:
+    return flat.state_dict()
+
+
+@pytest.fixture(scope="module")
+def file(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "resnet50.safetensors"
+    save_file(weights, path)
+    return path
+
+
+def map_2d(flat: nn.Module, frames: Tensor) -> Tensor:
+    """The 2D network's last feature map: ``[N, 3, H, W]`` -> ``[N, 2048, H / 32, W / 32]``."""
+    return nn.Sequential(*list(flat.children())[:-2])(frames)
+
+
+def on_meta(name: str, **options: Any) -> nn.Module:
+    with torch.device("meta"):
+        return BACKBONES[name](**options)[0]
+
+
+def tiny(stem: int = 5) -> ResNet3D:
+    """The smallest network with a shortcut that is not one."""
+    torch.manual_seed(1)
+    return ResNet3D(stem, [[3], [1], [3], [1]])
+
+
+@pytest.fixture(scope="module")
+def tiny_weights() -> Weights:
+    """Weights of a 2D network that fits ``tiny``, all different from those that it begins with."""
+    shapes = {name: tensor.shape[:2] + tensor.shape[3:] for name, tensor in tiny().state_dict().items()}
+    generator = torch.Generator().manual_seed(4)
+    return {name: torch.rand(shape, generator=generator) for name, shape in shapes.items()}
+
+
+# --- The same activations ------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_c2d_is_the_2d_network_on_every_second_frame(flat: nn.Module, file: Path) -> None:
+    network, _ = BACKBONES["c2d_50"](weights=str(file))
+    video = torch.randn(2, 3, 7, 40, 40, generator=torch.Generator().manual_seed(2))
+    seen = video[:, :, ::2]
+    expected = map_2d(flat, seen.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, 4)).transpose(1, 2)
+    assert expected.std() > 0.01
+    torch.testing.assert_close(network.eval().feature_map(video), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network(video), expected.mean(dim=(2, 3, 4)), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["r3d_50", "i3d_50"])
+def test_the_inside_of_a_still_video_is_the_2d_network_s(name: str, flat: nn.Module, file: Path) -> None:
+    """The zeros beyond the ends reach 1 step in conv1 and 1 more in each 3x1x1: 10 in all, in both networks."""
+    network, _ = BACKBONES[name](weights=str(file))
+    frame = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    found = network.eval().feature_map(frame.unsqueeze(2).expand(-1, -1, 44, -1, -1))
+    expected = map_2d(flat, frame).unsqueeze(2)
+    assert expected.std() > 0.01
+    torch.testing.assert_close(found[:, :, 10:-10], expected.expand(-1, -1, 2, -1, -1), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found[:, :, :1], expected, rtol=1e-2, atol=1e-3)
+
+
+def test_each_kernel_s_sum_over_time_is_the_2d_kernel(weights: Weights, file: Path) -> None:
+    network, _ = BACKBONES["r3d_50"](weights=str(file))
+    for name, tensor in network.state_dict().items():
+        if tensor.dim() == 5:
+            torch.testing.assert_close(tensor.sum(2), weights[name])
+            assert torch.equal(tensor, tensor[:, :, :1].expand_as(tensor))
+        elif tensor.dim() == 1:
+            assert torch.equal(tensor, weights[name]), name
+
+
+def test_initial_weights_of_what_comes_after_do_not_depend_on_the_file(file: Path) -> None:
+    after = []
+    for options in ({}, {"weights": str(file)}):
+        torch.manual_seed(0)
+        BACKBONES["c2d_50"](**options)
+        after.append(torch.rand(3))
+    assert torch.equal(*after)
+
+
+# --- Checkpoints as others save them -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda w: w,
+        lambda w: {"state_dict": w, "epoch": 3},
+        lambda w: {"model": {"state_dict": w}},
+        lambda w: {"state_dict": {f"module.encoder.{name}": tensor for name, tensor in w.items()}},
+        lambda w: {**{f"backbone.{name}": tensor for name, tensor in w.items()}, "head.conv1.weight": torch.ones(1)},
+        lambda w: {**w, "fc.weight": torch.ones(1000, 2048), "fc.bias": torch.ones(1000)},
+        lambda w: {name: tensor for name, tensor in w.items() if not name.endswith("num_batches_tracked")},
+        lambda w: {name: tensor.double() for name, tensor in w.items()},
+    ],
+)
+def test_checkpoints_as_others_save_them(wrap: Callable[[Weights], dict[str, Any]], tiny_weights: Weights) -> None:
+    network = tiny()
+    inflate(network, wrap(tiny_weights))
+    for name, tensor in network.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(tensor.sum(2) if tensor.dim() == 5 else tensor, tiny_weights[name], msg=name)
+
+
+def test_half_precision_is_divided_in_the_network_s(tiny_weights: Weights) -> None:
+    network = tiny(stem=3)
+    inflate(network, {**tiny_weights, "conv1.weight": torch.ones(64, 3, 7, 7, dtype=torch.float16)})
+    assert torch.equal(network.conv1.weight, torch.full((64, 3, 3, 7, 7), 1 / 3))
+
+
+def test_a_torch_file(weights: Weights, tmp_path: Path) -> None:
+    path = tmp_path / "resnet50.pth"
+    torch.save({"state_dict": weights}, path)
+    network, _ = BACKBONES["c2d_50"](weights=str(path), weights_sha256=file_sha256(path).upper())
+    assert torch.equal(network.get_parameter("conv1.weight")[:, :, 0], weights["conv1.weight"])
+
+
+def test_a_wider_2d_network_fits_the_width_it_has(tmp_path: Path) -> None:
+    """Names stay the same in SimCLR's 2x ResNet-50; files of one repeated number are small, as torch saves no copies of it."""
+    wide = {name: torch.tensor(0.5).expand(t.shape[:2] + t.shape[3:]) for name, t in on_meta("r3d_50", width=2).state_dict().items()}
+    path = tmp_path / "resnet50_2x.pth"
+    torch.save(wide, path)
+    assert path.stat().st_size < 1e6
+    on_meta("r3d_50", width=2, weights=str(path))
+    with pytest.raises(ValueError, match=r"its conv1\.weight is \[128, 3, 7, 7\] and must be \[64, 3, 7, 7\]"):
+        on_meta("r3d_50", width=1, weights=str(path))
+
+
+# --- Refused -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["r3d_50", "c2d_50", "i3d_50"])
+def test_on_the_meta_device_the_file_is_checked_and_nothing_written(name: str, file: Path) -> None:
+    assert on_meta(name, weights=str(file), weights_sha256=file_sha256(file)).get_parameter("conv1.weight").is_meta
+    with pytest.raises(ValueError, match=r"^weights_sha256: "):
+        on_meta(name, weights=str(file), weights_sha256="0" * 64)
+
+
+def test_a_file_that_is_not_the_one_meant(file: Path) -> None:
+    expected = f"weights_sha256: {'0' * 64} is not valid; the file given as weights, {file}, has {file_sha256(file)}"
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        on_meta("r3d_50", weights=str(file), weights_sha256="0" * 64)
+
+
+def test_a_digest_without_a_file() -> None:
+    with pytest.raises(ValueError, match=r"^weights_sha256: 00 is not valid; it must come with weights"):
+        on_meta("r3d_50", weights_sha256="00")
+
+
+def test_the_digest_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("name", ["missing.pth", "missing.safetensors", "", "broken.pth", "broken.safetensors", "empty.pth"])
+def test_a_file_that_cannot_be_read(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if name.startswith(("broken", "empty")):
+        path.write_bytes(b"nothing of the sort" if name.startswith("broken") else b"")
+    with pytest.raises(ValueError, match=rf"^weights: {re.escape(str(path))} is not valid; it must be a readable file"):
+        on_meta("r3d_50", weights=str(path))
+
+
+class Executed:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("executed"),)
+
+
+def test_nothing_in_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Executed()}, "bad.pth")
+    with pytest.raises(ValueError, match=r"^weights: bad\.pth is not valid; it must be a readable file.*UnpicklingError"):
+        on_meta("r3d_50", weights="bad.pth")
+    assert not Path("executed").exists()
+
+
+def test_a_file_of_something_else(tmp_path: Path) -> None:
+    torch.save([torch.ones(1)], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match=r"^weights: .*list\.pth is not valid; it must hold weights by name, and holds a list$"):
+        on_meta("r3d_50", weights=str(tmp_path / "list.pth"))
+
+
+def test_the_message_names_the_file_the_key_and_both_shapes(weights: Weights, tmp_path: Path) -> None:
+    path = tmp_path / "narrow.safetensors"
+    save_file({**weights, "layer3.0.conv1.weight": torch.zeros(128, 512, 1, 1)}, path)
+    expected = (
+        f"weights: {path} is not valid; its layer3.0.conv1.weight is [128, 512, 1, 1] and must be [256, 512, 1, 1], "
+        "to be inflated to [256, 512, 3, 1, 1]"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        on_meta("r3d_50", weights=str(path))
+
+
+def test_a_shallower_network(file: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^weights: .*resnet50\.safetensors is not valid; it lacks layer3\.6\.conv1\.weight \(255 missing"
+    ):
+        on_meta("r3d_101", weights=str(file))
+
+
+def test_a_deeper_network_is_not_cut_to_fit(weights: Weights) -> None:
+    with pytest.raises(ValueError, match=r"^its layer3\.6\.conv1\.weight has no place in this network \(1 left over in all\)$"):
+        inflate(on_meta("r3d_50"), {**weights, "layer3.6.conv1.weight": torch.zeros(256, 1024, 1, 1)})
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({"features.0.weight": torch.ones(1)}, "holds none"),
+        ({"conv1.weight": torch.ones(1)}, "holds none"),
+        ({}, "holds none"),
+        (
+            {f"{p}.{n}": torch.ones(1) for p in ("online", "target") for n in ("conv1.weight", "layer1.0.conv1.weight")},
+            "holds 2, under 'online.', 'target.'",
+        ),
+    ],
+)
+def test_not_exactly_one_network(content: dict[str, Any], found: str) -> None:
+    with pytest.raises(ValueError, match=rf"^it must hold exactly one ResNet, .* and {re.escape(found)}$"):
+        inflate(tiny(), content)
+
+
+def test_weights_that_do_not_fit_leave_the_network_as_it_was(tiny_weights: Weights) -> None:
+    network = tiny()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(ValueError, match=r"^its layer4\.0\.bn3\.bias is \[7\] and must be \[2048\], to be inflated to \[2048\]$"):
+        inflate(network, {**tiny_weights, "layer4.0.bn3.bias": torch.zeros(7)})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

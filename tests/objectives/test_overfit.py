@@ -1,0 +1,89 @@
+"""Every objective learns one batch of videos by heart: the loss falls to a stated share, the tasks are solved, nothing collapses."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vididi.backbones.r3d_tiny import r3d_tiny
+from vididi.data.motion import LAWS, SCENES, render
+from vididi.data.stream import Batch
+from vididi.objectives import OBJECTIVES
+from vididi.optim import OPTIMISERS
+from vididi.pairing import SCHEDULES
+from vididi.training.context import LocalContext
+from vididi.training.loop import Job, State, train
+from vididi.views import AUGMENTATIONS
+
+VIDEOS, FRAMES, SIZE, STEPS = 8, 4, 16, 60
+HEADS = {"hidden": 32, "out": 16}
+RELATION = {**HEADS, "hidden_layers": 1, "symmetric": 16, "antisymmetric": 16}
+
+# Case: objective, clips per video, options, the share of its first loss that the last one stays below, and where its other
+# terms end. With more dimensions than videos VICReg's covariance cannot go to 0.
+CASES: dict[str, tuple[str, int, dict[str, Any], float, dict[str, tuple[float, float]]]] = {
+    "simclr": ("simclr", 2, HEADS, 0.01, {"accuracy": (1, 1)}),
+    "byol": ("byol", 2, HEADS, 0.2, {"target_std": (0.5, 1.1)}),
+    "vicreg": ("vicreg", 2, HEADS, 0.3, {"invariance": (0, 0.01), "variance": (0, 0.05)}),
+    "cvrl": ("cvrl", 2, HEADS, 0.01, {"accuracy": (1, 1)}),
+    "corp_f": ("corp_f", 2, RELATION, 0.02, {"order_accuracy": (1, 1)}),
+    "corp_m": ("corp_m", 4, {**RELATION, "group": 4}, 0.02, {"pair_accuracy": (1, 1), "total_accuracy": (1, 1)}),
+    "corp_m_3_clips": ("corp_m", 3, {**RELATION, "group": 4}, 0.02, {"pair_accuracy": (1, 1), "total_accuracy": (1, 1)}),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other make such small networks many times slower on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def motion_batch(clips: int) -> Batch:
+    """Videos of different laws of motion, clips at different times in an order that differs from video to video."""
+    length, laws, scenes = 24, list(LAWS), list(SCENES)
+    videos = [render(laws[i % len(laws)], scenes[i % len(scenes)], SIZE, length, seed=i) for i in range(VIDEOS)]
+    rng = np.random.default_rng(0)
+    starts = np.stack([rng.permutation(clips) for _ in videos]) * ((length - FRAMES) // (clips - 1))
+    pixels = np.stack([[video[s : s + FRAMES] for s in row] for video, row in zip(videos, starts, strict=True)])
+    return Batch(np.arange(VIDEOS), np.full((VIDEOS, 2), SIZE), starts, pixels)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_batch_is_learned_by_heart(case: str) -> None:
+    name, clips, options, share, ends = CASES[case]
+    torch.manual_seed(0)
+    objective = OBJECTIVES[name](*r3d_tiny(width=4), **options)  # type: ignore[call-arg]
+    optimiser = OPTIMISERS["adamw"]([p for p in objective.parameters() if p.requires_grad], lr=0.005)
+    # An epoch per step, so that there are metrics of every step.
+    job = Job(
+        schedule=SCHEDULES["base"],
+        augment=AUGMENTATIONS["plain"](SIZE),
+        frames=FRAMES,
+        seed=0,
+        epochs=STEPS,
+        steps_per_epoch=1,
+        warmup_epochs=5,
+        cosine="remaining",
+        precision="fp32",
+        view_length="constant",
+    )
+    history: list[dict[str, float]] = []
+    batches = itertools.repeat(motion_batch(clips))
+    train(State(objective, optimiser), batches, job, LocalContext(), lambda metrics, epoch: history.append(metrics))
+    assert len(history) == STEPS
+    first, last = history[0], history[-1]
+    assert last["train/loss"] < share * first["train/loss"]
+    for term, (low, high) in ends.items():
+        assert low <= last[f"train/{term}"] <= high, term
+
+
+def test_every_objective_has_a_case() -> None:
+    assert {name for name, *_ in CASES.values()} == set(OBJECTIVES)

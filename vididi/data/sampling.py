@@ -1,0 +1,150 @@
+"""Where the clips of a video begin, in pretraining. Each entry of SAMPLINGS makes a Sampling from keyword options.
+
+Shapes: B videos, K clips per video. L frames of a video; a clip has n frames, one of every ``stride``, and so covers
+(n - 1) stride + 1; S = L - (n - 1) stride starts are possible. In a video that is too short S counts as 1, and the clip
+starts over at the first frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vididi.checks import check_positive
+from vididi.draws import uniform
+
+
+class Sampling(Protocol):
+    """A way to draw starts."""
+
+    def __call__(self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int) -> NDArray[np.int64]:
+        """Starts ``[B, K]`` from one key per clip ``[B, K]`` and the videos' L ``[B]``."""
+
+    def possible(self, frame_count: NDArray, clips: int, length: int, stride: int) -> NDArray[np.bool_]:
+        """Whether each video ``[B]`` is long enough."""
+
+
+def span(length: int, stride: int) -> int:
+    """How many source frames a clip covers."""
+    return (length - 1) * stride + 1
+
+
+def start_count(frame_count: NDArray, length: int, stride: int) -> NDArray[np.int64]:
+    """S for each video, at least 1."""
+    return np.maximum(1, np.asarray(frame_count, dtype=np.int64) - span(length, stride) + 1)
+
+
+class _AnyLength:
+    def possible(self, frame_count: NDArray, clips: int, length: int, stride: int) -> NDArray[np.bool_]:
+        return np.ones(len(frame_count), dtype=bool)
+
+
+@dataclass(frozen=True)
+class UniformSampling(_AnyLength):
+    """Independent starts, each uniform over the video (ViDiDi: "randomly cropping two clips")."""
+
+    def __call__(self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int) -> NDArray[np.int64]:
+        return (uniform(keys, 1)[..., 0] * start_count(frame_count, length, stride)[:, None]).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class SameSampling(_AnyLength):
+    """One uniform start for all clips of a video: spatial augmentation only (CVRL Table 9)."""
+
+    def __call__(self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int) -> NDArray[np.int64]:
+        start = (uniform(keys[:, :1], 1)[..., 0] * start_count(frame_count, length, stride)[:, None]).astype(np.int64)
+        return np.repeat(start, keys.shape[1], axis=1)
+
+
+@dataclass(frozen=True)
+class IntervalSampling(_AnyLength):
+    """CVRL's temporal augmentation (section 3.3, appendix A): first how far apart two clips are, then where they lie.
+
+    The interval k has density proportional to 1 - (k/S)^power (``decreasing``), to (k/S)^power (``increasing``) or is
+    ``uniform``, on 0..S - 1; the first start is uniform on what is left, the second k later; which of them is clip 0 is a
+    coin flip.
+    """
+
+    shape: Literal["decreasing", "uniform", "increasing"]
+    power: float
+
+    def __call__(self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int) -> NDArray[np.int64]:
+        if keys.shape[1] != 2:
+            raise ValueError(f"clip.per_video: {keys.shape[1]} is not valid with sampling 'interval', which places two clips")
+        starts = start_count(frame_count, length, stride)
+        draws = uniform(keys[:, 0], 3)
+        interval = np.minimum((starts * self.quantile(draws[:, 0])).astype(np.int64), starts - 1)
+        first = (draws[:, 1] * (starts - interval)).astype(np.int64)
+        both = np.stack([first, first + interval], axis=1)
+        return np.where(draws[:, 2:] < 0.5, both, both[:, ::-1])
+
+    def quantile(self, draws: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The inverse of the cumulative distribution of k/S at ``draws``."""
+        p = self.power
+        if self.shape == "uniform":
+            return draws
+        if self.shape == "increasing":
+            return draws ** (1 / (p + 1))
+        if p == 1:
+            return 1 - np.sqrt(1 - draws)
+        # F(x) = ((p + 1) x - x^(p + 1)) / p has no closed inverse. Halving the interval 53 times gives all bits.
+        low, high = np.zeros_like(draws), np.ones_like(draws)
+        for _ in range(53):
+            middle = (low + high) / 2
+            above = ((p + 1) * middle - middle ** (p + 1)) / p > draws
+            low, high = np.where(above, low, middle), np.where(above, middle, high)
+        return low
+
+
+@dataclass(frozen=True)
+class MinOffsetSampling:
+    """CORP's rule (section 3.2, eq. 3): independent uniform starts, any two of which differ by more than Delta.
+
+    Delta = min(max((L - D T) / K, 1), D T), with T frames a clip and D the stride. The paper draws again until it holds (with
+    K = 4, about 250 times); here the same distribution is drawn at once: K starts g or more apart are, less i (g - 1) for the
+    i-th in time, any K different numbers below S - (K - 1)(g - 1).
+    """
+
+    def __call__(self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int) -> NDArray[np.int64]:
+        clips = keys.shape[1]
+        gap, room = self._gap_and_room(frame_count, clips, length, stride)
+        draws = uniform(keys[:, 0], 2 * clips)
+        chosen = np.full(keys.shape, -1, dtype=np.int64)
+        for i in range(clips):  # Floyd's sampling of K different numbers below `room`
+            top = room - clips + i
+            pick = (draws[:, i] * (top + 1)).astype(np.int64)
+            taken = (chosen[:, :i] == pick[:, None]).any(axis=1)
+            chosen[:, i] = np.where(taken, top, pick)
+        in_time = np.sort(chosen, axis=1) + np.arange(clips) * (gap - 1)[:, None]
+        # Which clip comes first is a draw of its own: clip k gets the k-th view's order of derivative.
+        return np.take_along_axis(in_time, np.argsort(draws[:, clips:], axis=1), axis=1)
+
+    def possible(self, frame_count: NDArray, clips: int, length: int, stride: int) -> NDArray[np.bool_]:
+        """False where no starts hold the rule."""
+        return self._gap_and_room(frame_count, clips, length, stride)[1] >= clips
+
+    @staticmethod
+    def _gap_and_room(frame_count: NDArray, clips: int, length: int, stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        frames = np.asarray(frame_count, dtype=np.int64)
+        covered = length * stride
+        delta = np.minimum(np.maximum((frames - covered) / clips, 1), covered)
+        gap = np.floor(delta).astype(np.int64) + 1  # the least whole number greater than Delta
+        return gap, start_count(frames, length, stride) - (clips - 1) * (gap - 1)
+
+
+def _interval(*, shape: Literal["decreasing", "uniform", "increasing"] = "decreasing", power: float = 1.0) -> IntervalSampling:
+    """CVRL's default is a density that falls linearly to 0 (its Figure 3)."""
+    check_positive(power=power)
+    return IntervalSampling(shape, power)
+
+
+SAMPLINGS: dict[str, Callable[..., Sampling]] = {
+    "uniform": UniformSampling,
+    "same": SameSampling,
+    "interval": _interval,
+    "min_offset": MinOffsetSampling,
+}

@@ -1,0 +1,73 @@
+"""CVRL (Qian et al. 2021, section 3.1): every other clip of the batch is a negative, of either view."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+from vididi.checks import check_positive
+from vididi.objectives.heads import mlp
+from vididi.objectives.objective import Objective, check_embeddings, full_precision, widen
+
+
+def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
+    """Eq. 1 over embeddings ``[N, D]`` of two views, as the mean over all 2N anchors (the paper averages N of them).
+
+    Each embedding picks its partner out of the 2N - 1 others by cosine similarity over ``temperature``.
+
+    Raises:
+        ValueError: the temperature is not positive, the shapes differ, N < 2, or a value is not finite.
+    """
+    return cross_entropy(*anchors(z_a, z_b, temperature))
+
+
+def anchors(z_a: Tensor, z_b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Logits ``[2N, 2N]`` of every embedding against every other (minus infinity for itself), and each one's partner ``[2N]``."""
+    check_positive(temperature=temperature)
+    check_embeddings(z_a, z_b)
+    with full_precision(z_a.device.type):
+        z = normalize(widen(torch.cat([z_a, z_b])), dim=1)
+        logits = z @ z.T / temperature
+        itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+        partner = torch.arange(len(z), device=z.device).roll(len(z_a))
+        return logits.masked_fill(itself, -torch.inf), partner
+
+
+class CVRL(Objective):
+    """Eq. 1 with its projector: three hidden layers of 2048 (its Table 6), 128 out; temperature 0.1.
+
+    ``sum_over_workers`` multiplies the loss by the number of workers. The authors' code does not divide the loss by the
+    number of replicas, so that its gradient, and with SGD its learning rate, is that much larger; with it, the result
+    depends on the number of workers.
+    """
+
+    default_augment = "cvrl"
+    default_sampling = "interval"
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        feature_width: int,
+        *,
+        hidden: int = 2048,
+        out: int = 128,
+        hidden_layers: int = 3,
+        temperature: float = 0.1,
+        sum_over_workers: bool = False,
+    ) -> None:
+        super().__init__(backbone)
+        check_positive(temperature=temperature)
+        self.projector = mlp(feature_width, hidden, out, hidden_layers)
+        self.temperature = temperature
+        self.sum_over_workers = sum_over_workers
+
+    def forward(self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None) -> dict[str, Tensor]:
+        self.check_batch(view_a, view_b)
+        z_a = self.gather(self.projector(self.backbone(view_a)))
+        z_b = self.gather(self.projector(self.backbone(view_b)))
+        logits, partner = anchors(z_a, z_b, self.temperature)
+        loss = cross_entropy(logits, partner)
+        if self.sum_over_workers:
+            loss = loss * (len(z_a) // len(view_a))
+        return {"loss": loss, "accuracy": (logits.detach().argmax(dim=1) == partner).float().mean()}

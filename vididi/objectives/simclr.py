@@ -1,0 +1,65 @@
+"""SimCLR as ViDiDi uses it (appendix D.2, eq. 1): an embedding is contrasted with those of the other view only."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+from vididi.checks import check_positive
+from vididi.objectives.heads import mlp
+from vididi.objectives.objective import Objective, check_embeddings, full_precision, widen
+
+
+def info_nce(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
+    """Eq. 1 with the minus sign that the print lost, over embeddings ``[B, D]`` of two views.
+
+    Each embedding picks its partner out of the other view's B by cosine similarity over ``temperature``, in both
+    directions; the mean of the 2B cross entropies.
+
+    Raises:
+        ValueError: the temperature is not positive, the shapes differ, B < 2, or a value is not finite.
+    """
+    logits = cross_view_logits(z_a, z_b, temperature)
+    targets = torch.arange(len(logits), device=logits.device)
+    return (cross_entropy(logits, targets) + cross_entropy(logits.T, targets)) / 2
+
+
+def cross_view_logits(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
+    """``[B, B]`` cosine similarities s_ij of ``z_a`` (rows) and ``z_b``, over the temperature, in full precision."""
+    check_positive(temperature=temperature)
+    check_embeddings(z_a, z_b)
+    with full_precision(z_a.device.type):
+        return normalize(widen(z_a), dim=1) @ normalize(widen(z_b), dim=1).T / temperature
+
+
+class SimCLR(Objective):
+    """Eq. 1 with its projector: three layers, 2048 wide, 128 out (E.2), temperature 0.1 (E.3)."""
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        feature_width: int,
+        *,
+        hidden: int = 2048,
+        out: int = 128,
+        hidden_layers: int = 2,
+        temperature: float = 0.1,
+    ) -> None:
+        super().__init__(backbone)
+        check_positive(temperature=temperature)
+        self.projector = mlp(feature_width, hidden, out, hidden_layers)
+        self.temperature = temperature
+
+    def forward(self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None) -> dict[str, Tensor]:
+        self.check_batch(view_a, view_b)
+        z_a = self.gather(self.projector(self.backbone(view_a)))
+        z_b = self.gather(self.projector(self.backbone(view_b)))
+        return {"loss": info_nce(z_a, z_b, self.temperature), "accuracy": self._accuracy(z_a.detach(), z_b.detach())}
+
+    @torch.no_grad()
+    def _accuracy(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        """The share of first views whose nearest second view is their own."""
+        with full_precision(z_a.device.type):
+            nearest = (normalize(widen(z_a), dim=1) @ normalize(widen(z_b), dim=1).T).argmax(dim=1)
+        return (nearest == torch.arange(len(nearest), device=nearest.device)).float().mean()
