@@ -206,6 +206,7 @@ RESULTS = [
     Column("R@5", "retrieval/R@5", 100, 1),
     Column("R@10", "retrieval/R@10", 100, 1),
     Column("silhouette all", "silhouette/all", 1, 3),
+    Column("spread", "features/spread", 1, 3),
 ]
 
 

@@ -35,7 +35,7 @@ from vididi.data.video import Video
 from vididi.draws import Use, key
 from vididi.errors import ConfigError, DataError, TrainingError
 from vididi.evaluation import first_hits, recall_at, silhouette_table
-from vididi.evaluation.features import video_features
+from vididi.evaluation.features import spread, video_features
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import OPTIMISERS
 from vididi.training.context import Context, from_first
@@ -443,7 +443,7 @@ def evaluate(config: Config, encoder: nn.Module, shards: ShardSet, batches: Iter
     rows, features = _gather_features(rows, features, context)
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
     hits = first_hits(features[test], labels[test], features[~test], labels[~test])
-    metrics: dict[str, float] = {}
+    metrics = {"features/spread": spread(features[test])}
     if "retrieval" in e.protocols:
         metrics |= {f"retrieval/R@{k}": value for k, value in recall_at(hits, KS).items()}
     if "silhouette" in e.protocols:

@@ -272,6 +272,14 @@ def test_a_shrinking_view_loses_a_frame_with_every_order(order: int) -> None:
     assert view[0, 0, :, 0, 0].tolist() == [[0, 1, 4], [1, 3], [2]][order]
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_takes_shrinking_views_of_unequal_length(name: str) -> None:
+    state, job = make_state(name), make_job(view_length="shrinking", augment=AUGMENTATIONS["vididi"](SIZE))
+    history = run(state, job, real_batches(name))
+    assert {pair[0] != pair[1] for pair in history[1]["train/pairs"].split()} == {True}
+    assert np.isfinite([metrics["train/loss"] for metrics in history]).all()
+
+
 @pytest.mark.parametrize("clips", [2, 3, 4])
 def test_a_clip_s_key_follows_from_seed_epoch_video_and_its_number_in_the_video(clips: int) -> None:
     seen: list[tuple[list[int], list[list[int]], int]] = []

@@ -38,3 +38,14 @@ def video_features(
         features.append(encoder(view).view(videos, clips, -1).mean(dim=1).float().cpu().numpy())
         rows.append(batch.rows)
     return np.concatenate(rows), np.concatenate(features)
+
+
+def spread(features: NDArray) -> float:
+    """How far features ``[V, D]`` point in different directions: 1 - |mean of their unit vectors|^2, from 0 to 1.
+
+    0 is a collapsed encoder, which gives every video the same feature; its retrieval then says only which video comes first.
+    """
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    mean = (features / np.where(length == 0, 1, length)).mean(axis=0, dtype=np.float64)
+    # Features that are all zero point nowhere; they are collapsed too.
+    return float(max(0.0, (length > 0).mean() - mean @ mean))
