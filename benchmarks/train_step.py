@@ -6,8 +6,8 @@
 The plain step is what a direct port does: torchvision's transforms clip by clip, float32, the default memory format. Ours
 augments the batch at once, keeps channels last and, with ``--precision bf16``, runs under autocast. Both have the same
 objective, backbone, optimiser and pair (1, 0), and are measured by turns in one process. Utilisation is the arithmetic of
-the networks (counted by torch's FlopCounterMode, forward and backward) over time and over the speed of a large matrix
-product of the same precision, measured in the same run.
+the networks (counted by torch's FlopCounterMode, forward and backward) over time and over the speed of the faster of a large
+matrix product and a large 3D convolution of the same precision, measured in the same run.
 """
 
 from __future__ import annotations
@@ -84,11 +84,12 @@ class Step:
         return counter.get_total_flops()
 
 
-def make_objective(name: str, backbone: str, device: torch.device) -> Objective:
+def make_objective(name: str, backbone: str, videos: int, device: torch.device) -> Objective:
     torch.manual_seed(0)
     network, width = BACKBONES[backbone]()
     make: Callable[..., Objective] = OBJECTIVES[name]
-    return make(network, width).to(device).train()
+    options = {"group": min(8, videos)} if name == "corp_m" else {}
+    return make(network, width, **options).to(device).train()
 
 
 def plain_views(clips: list[Tensor], size: int, frames: int) -> Callable[[Clock], list[Tensor]]:
@@ -142,10 +143,12 @@ def measure(name: str, backbone: str, device: torch.device, arguments: argparse.
     shape = (arguments.batch, 3, arguments.frames + max(PAIR), 150, 200)
     clips = [torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(device) for _ in PAIR]
     starts = torch.arange(per_video).repeat(videos, 1)
-    ours = make_objective(name, backbone, device)
+    ours = make_objective(name, backbone, videos, device)
     ours.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     steps = {
-        "plain": Step(make_objective(name, backbone, device), plain_views(clips, arguments.size, arguments.frames), starts, "fp32", device),
+        "plain": Step(
+            make_objective(name, backbone, videos, device), plain_views(clips, arguments.size, arguments.frames), starts, "fp32", device
+        ),
         "ours": Step(ours, our_views(clips, arguments.size, arguments.frames), starts, arguments.precision, device),
     }
     flops = steps["plain"].flops()
@@ -163,8 +166,8 @@ def measure(name: str, backbone: str, device: torch.device, arguments: argparse.
         "parts_over_plain_step": {part: {which: parts[which][part] / totals["plain"] for which in steps} for part in PARTS},
         "tflop_per_step": flops / 1e12,
         "utilisation": {
-            "plain": flops / totals["plain"] / matmul_speed(device, "fp32"),
-            "ours": flops / totals["ours"] / matmul_speed(device, arguments.precision),
+            "plain": flops / totals["plain"] / top_speed(device, "fp32"),
+            "ours": flops / totals["ours"] / top_speed(device, arguments.precision),
         },
     }
 
@@ -183,20 +186,29 @@ def run_by_turns(steps: dict[str, Step], device: torch.device, count: int) -> di
 _SPEEDS: dict[tuple[str, str], float] = {}
 
 
-def matmul_speed(device: torch.device, precision: str) -> float:
-    """FLOP/s of a large square matrix product."""
+def top_speed(device: torch.device, precision: str) -> float:
+    """FLOP/s of the faster of a large square matrix product and a large 3D convolution."""
     if (device.type, precision) not in _SPEEDS:
-        size = 8192 if device.type == "cuda" else 1024
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        a = torch.randn(size, size, device=device, dtype=dtype)
-        seconds = []
-        for _ in range(8):
-            clock = Clock(device)
-            with clock.part("forward"):
-                a @ a
-            seconds.append(clock.seconds["forward"])
-        _SPEEDS[device.type, precision] = 2 * size**3 / min(seconds)
+        size, width = (8192, 256) if device.type == "cuda" else (1024, 64)
+        kind = {"device": device, "dtype": torch.bfloat16 if precision == "bf16" else torch.float32}
+        a = torch.randn(size, size, **kind)
+        clips = torch.randn(8, width, 8, 28, 28, **kind).contiguous(memory_format=torch.channels_last_3d)
+        kernel = torch.randn(width, width, 3, 3, 3, **kind).contiguous(memory_format=torch.channels_last_3d)
+        candidates: list[Callable[[], Tensor]] = [lambda: a @ a, lambda: torch.nn.functional.conv3d(clips, kernel, padding=1)]
+        _SPEEDS[device.type, precision] = max(speed(candidate, device) for candidate in candidates)
     return _SPEEDS[device.type, precision]
+
+
+def speed(operation: Callable[[], Tensor], device: torch.device) -> float:
+    with FlopCounterMode(display=False) as counter:
+        operation()
+    seconds = []
+    for _ in range(8):
+        clock = Clock(device)
+        with clock.part("forward"):
+            operation()
+        seconds.append(clock.seconds["forward"])
+    return counter.get_total_flops() / min(seconds)
 
 
 def main() -> None:

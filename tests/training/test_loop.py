@@ -170,6 +170,33 @@ def test_a_gradient_that_is_not_a_number_is_the_largest() -> None:
         run(State(objective, sgd(objective)), make_job())
 
 
+class _Broken(torch.autograd.Function):
+    """The identity, whose gradient is infinite."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return grad * torch.inf
+
+
+def test_a_finite_loss_whose_gradient_is_not_finite_stops_before_the_optimiser_too() -> None:
+    objective = Line()
+    objective.disturb = lambda call, loss: loss + _Broken.apply(objective.small).sum() if call == 2 else loss
+    with pytest.raises(TrainingError, match=r"^the gradient is not finite at step 2 with orders .* gradient is inf, of small"):
+        run(State(objective, sgd(objective)), make_job())
+    assert objective.big.item() == objective.after[-1][2]
+    assert [step for step, _, _ in objective.after] == [0, 1]
+
+
+def test_the_gradients_norm_is_among_the_metrics() -> None:
+    objective = Line()
+    (metrics,) = run(State(objective, sgd(objective)), make_job(epochs=1, warmup_epochs=0))
+    assert metrics["train/gradient_norm"] == pytest.approx(50**0.5)  # of (-1, 7)
+
+
 def make_state(name: str, seed: int = 0) -> State:
     torch.manual_seed(seed)
     options = {"group": 2} if name == "corp_m" else {}

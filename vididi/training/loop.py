@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from vididi.data.stream import Batch
@@ -90,7 +91,7 @@ def train(state: State, batches: Iterator[Batch], job: Job, context: Context, on
         on_epoch: called on every worker after each whole epoch with its metrics and the number of epochs done.
 
     Raises:
-        TrainingError: the loss is not finite; nothing was updated by that step.
+        TrainingError: the loss or its gradient is not finite; nothing was updated by that step.
     """
     objective, model = distribute(state.objective, context)
     objective.train()
@@ -133,12 +134,13 @@ def distribute(objective: Objective, context: Context) -> tuple[Objective, nn.Mo
 def train_step(
     model: nn.Module, optimiser: Optimizer, batch: Batch, pair: tuple[int, int], epoch: int, job: Job, context: Context
 ) -> dict[str, float]:
-    """Forward and backward of one step; the gradients are left in the parameters."""
+    """Forward and backward of one step: the terms of the loss and the gradient's norm. The gradients are left in the parameters."""
     views = [view_of(batch, which, order, epoch, job, context.device) for which, order in enumerate(pair)]
     with torch.autocast(context.device.type, dtype=torch.bfloat16, enabled=job.precision == "bf16"):
         terms = model(*views, torch.from_numpy(batch.starts))
     optimiser.zero_grad(set_to_none=True)
     terms["loss"].backward()
+    terms["gradient_norm"] = get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     # One transfer for all terms: reading them one by one would make a GPU wait as often.
     values = torch.stack([term.detach().float() for term in terms.values()]).tolist()
     return dict(zip(terms, values, strict=True))
@@ -157,14 +159,15 @@ def view_of(batch: Batch, which: int, order: int, epoch: int, job: Job, device: 
 
 
 def check_finite(terms: dict[str, float], objective: nn.Module, step: int, pair: tuple[int, int]) -> None:
-    """Raise TrainingError, naming the step, the pair and the largest gradient, unless the loss is finite."""
-    if np.isfinite(terms["loss"]):
+    """Raise TrainingError, naming the step, the pair and the largest gradient, unless the loss and the gradient are finite."""
+    if np.isfinite(terms["loss"]) and np.isfinite(terms["gradient_norm"]):
         return
+    which = "gradient" if np.isfinite(terms["loss"]) else "loss"
     # A gradient that is not a number counts as larger than any that is.
     largest = {n: float(p.grad.abs().max().nan_to_num(nan=torch.inf)) for n, p in objective.named_parameters() if p.grad is not None}
     name = max(largest, key=largest.__getitem__)
     values = ", ".join(f"{term} {value:g}" for term, value in terms.items())
     raise TrainingError(
-        f"the loss is not finite at step {step} with orders {pair}: {values}; the largest gradient is {largest[name]:g}, of {name}; "
+        f"the {which} is not finite at step {step} with orders {pair}: {values}; the largest gradient is {largest[name]:g}, of {name}; "
         "nothing was updated by this step"
     )
