@@ -164,7 +164,11 @@ def check_finite(terms: dict[str, float], objective: nn.Module, step: int, pair:
         return
     which = "gradient" if np.isfinite(terms["loss"]) else "loss"
     # A gradient that is not a number counts as larger than any that is.
-    largest = {n: float(p.grad.abs().max().nan_to_num(nan=torch.inf)) for n, p in objective.named_parameters() if p.grad is not None}
+    largest = {
+        n: float(p.grad.abs().max().nan_to_num(nan=torch.inf, posinf=torch.inf))
+        for n, p in objective.named_parameters()
+        if p.grad is not None
+    }
     name = max(largest, key=largest.__getitem__)
     values = ", ".join(f"{term} {value:g}" for term, value in terms.items())
     raise TrainingError(
