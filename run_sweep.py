@@ -134,14 +134,20 @@ def run_cells(sweep: Sweep, cells: list[Cell], shards: Any, runs: Path, address:
     checksum = shards.manifest.checksum
     screen = SweepScreen(console)
     jobs: dict[Path, Job] = {}
+    titles: dict[str, str] = {}
     for cell in cells:
+        identity = cell.config.identity(checksum)
+        if identity in titles:
+            console.print(f"{cell.title}: the same cell as {titles[identity]}, which runs once", highlight=False)
+            continue
+        titles[identity] = cell.title
         folder = cell.find_folder(runs, checksum)
         result = read_result(folder)
         screen.add(cell.title, "finished" if result else "waiting", cell.config.training.epochs, result)
-        if not result and folder not in jobs:  # two arms may be the same cell; it runs once
+        if not result:
             jobs[folder] = Job(cell, folder, cell.describe(sweep.name))
-    done = len(cells) - len(jobs)
-    console.print(f"sweep {sweep.name}: {len(cells)} cells, {done} finished before, {len(jobs)} to run, in {runs}", highlight=False)
+    done = len(titles) - len(jobs)
+    console.print(f"sweep {sweep.name}: {len(titles)} cells, {done} finished before, {len(jobs)} to run, in {runs}", highlight=False)
     if jobs:
         with screen:
             run_jobs(list(jobs.values()), shards, runs, ScreenWatcher(screen), address)  # type: ignore[arg-type]

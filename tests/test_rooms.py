@@ -16,7 +16,7 @@ REPO = Path(__file__).resolve().parents[1]
 FILES = sorted((REPO / "vididi").rglob("*.py"))
 SOURCES = {".".join(path.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
 CORE = [name for name in SOURCES if not name.startswith("vididi.cluster")]
-TORCHLESS = ("vididi.config", "vididi.sweep", "vididi.pairing", "vididi.draws", "vididi.errors", "vididi.data")
+TORCHLESS = ("vididi.checks", "vididi.config", "vididi.sweep", "vididi.pairing", "vididi.draws", "vididi.errors", "vididi.data")
 MATHS = ("vididi.views", "vididi.objectives", "vididi.backbones", "vididi.optim")
 
 
