@@ -273,7 +273,7 @@ def test_options_without_a_name_are_about_the_recipe_s_entry(name: str) -> None:
 
 def test_options_of_the_default_sampling_are_those_of_the_recipe_s() -> None:
     config = resolve(build_config({"objective": {"name": "cvrl"}, "sampling": {"shape": "increasing"}}))
-    assert (config.sampling.name, config.sampling.options) == ("interval", {"shape": "increasing", "power": 1.0})
+    assert (config.sampling.name, config.sampling.options) == ("interval", {"shape": "increasing", "power": 1.0, "floor": 0.0})
     with pytest.raises(ConfigError, match=r"sampling\.shape: unknown key"):
         resolve(build_config({"sampling": {"shape": "increasing"}}))
 

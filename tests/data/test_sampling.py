@@ -55,7 +55,9 @@ def test_no_draw_leaves_the_video(name: str, number: float, monkeypatch: pytest.
     monkeypatch.setattr("vididi.data.sampling.uniform", lambda keys, count: np.full((*np.shape(keys), count), number))
     counts = np.arange(1, 3000)
     counts = counts[ALL[name].possible(counts, 2, 6, 3)]
-    for sampling in (ALL[name],) if name != "interval" else (interval(shape, power) for shape in DENSITIES for power in (0.5, 1.0, 20.0)):
+    for sampling in (
+        (ALL[name],) if name != "interval" else (interval(shape, power, 0.25) for shape in DENSITIES for power in (0.5, 1.0, 20.0))
+    ):
         starts = sampling(keys_of(len(counts)), counts, 6, 3)
         assert starts.min() >= 0
         assert (starts.max(axis=1) <= np.maximum(0, counts - span(6, 3))).all()
@@ -101,36 +103,46 @@ def test_same_is_one_uniform_start_for_all_clips() -> None:
 # --- CVRL's interval -----------------------------------------------------------------------------------------------
 
 DENSITIES = {
-    "decreasing": lambda x, power: 1 - x**power,
-    "uniform": lambda x, power: np.ones_like(x),
-    "increasing": lambda x, power: x**power,
+    "decreasing": lambda x, power, floor: 1 - (1 - floor) * x**power,
+    "uniform": lambda x, power, floor: np.ones_like(x),
+    "increasing": lambda x, power, floor: floor + (1 - floor) * x**power,
 }
-LAWS = [("decreasing", 1.0), ("decreasing", 0.5), ("decreasing", 2.0), ("uniform", 1.0), ("increasing", 1.0), ("increasing", 2.0)]
+LAWS = [
+    ("decreasing", 1.0, 0.0),
+    ("decreasing", 0.5, 0.0),
+    ("decreasing", 2.0, 0.0),
+    ("decreasing", 1.0, 0.3),
+    ("decreasing", 3.0, 0.9),
+    ("uniform", 1.0, 0.0),
+    ("increasing", 1.0, 0.0),
+    ("increasing", 2.0, 0.0),
+    ("increasing", 1.0, 0.5),
+]
 
 
-def interval(shape: str = "decreasing", power: float = 1.0) -> Sampling:
+def interval(shape: str = "decreasing", power: float = 1.0, floor: float = 0.0) -> Sampling:
     make: Any = SAMPLINGS["interval"]
-    return make(shape=shape, power=power)
+    return make(shape=shape, power=power, floor=floor)
 
 
-def interval_law(shape: str, power: float, starts: int) -> NDArray:
+def interval_law(shape: str, power: float, floor: float, starts: int) -> NDArray:
     """The probability of every whole interval, by integrating the density numerically."""
     x = (np.arange(starts * 2000) + 0.5) / (starts * 2000)
-    mass = DENSITIES[shape](x, power).reshape(starts, 2000).sum(axis=1)
+    mass = DENSITIES[shape](x, power, floor).reshape(starts, 2000).sum(axis=1)
     return mass / mass.sum()
 
 
-@pytest.mark.parametrize(("shape", "power"), LAWS)
-def test_intervals_follow_their_density(shape: str, power: float) -> None:
-    first, second = draw(interval(shape, power), 60000, 35, 6, 3).T  # 20 starts
-    assert_follows(np.bincount(np.abs(second - first), minlength=20), interval_law(shape, power, 20))
+@pytest.mark.parametrize(("shape", "power", "floor"), LAWS)
+def test_intervals_follow_their_density(shape: str, power: float, floor: float) -> None:
+    first, second = draw(interval(shape, power, floor), 60000, 35, 6, 3).T  # 20 starts
+    assert_follows(np.bincount(np.abs(second - first), minlength=20), interval_law(shape, power, floor, 20))
 
 
-@pytest.mark.parametrize(("shape", "power"), LAWS)
-def test_given_the_interval_the_first_start_is_uniform_and_the_order_a_coin(shape: str, power: float) -> None:
+@pytest.mark.parametrize(("shape", "power", "floor"), LAWS)
+def test_given_the_interval_the_first_start_is_uniform_and_the_order_a_coin(shape: str, power: float, floor: float) -> None:
     starts = 5
-    first, second = draw(interval(shape, power), 40000, starts + 15, 6, 3).T
-    law, a, b = interval_law(shape, power, starts), *np.indices((starts, starts))
+    first, second = draw(interval(shape, power, floor), 40000, starts + 15, 6, 3).T
+    law, a, b = interval_law(shape, power, floor, starts), *np.indices((starts, starts))
     apart = np.abs(a - b)
     joint = law[apart] / (starts - apart) / np.where(apart == 0, 1, 2)
     assert joint.sum() == pytest.approx(1)
@@ -156,6 +168,14 @@ def test_the_interval_is_that_of_cvrl_s_binary_search(power: float, starts: int)
     first, second = draw(interval("decreasing", power), 500, starts + 15, 6, 3).T
     drawn = uniform(keys_of(500)[:, 0], 1)[:, 0]
     assert np.abs(second - first).tolist() == [algorithm_2(v, power, starts) for v in drawn]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("power", 0.0), ("power", float("nan")), ("floor", -0.1), ("floor", 1.1), ("floor", float("nan"))]
+)
+def test_intervals_that_cannot_be_are_refused(option: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"^{option}: {value} is not valid; it must"):
+        interval(**{option: value})
 
 
 def test_the_interval_places_two_clips() -> None:

@@ -64,13 +64,14 @@ class SameSampling(_AnyLength):
 class IntervalSampling(_AnyLength):
     """CVRL's temporal augmentation (section 3.3, appendix A): first how far apart two clips are, then where they lie.
 
-    The interval k has density proportional to 1 - (k/S)^power (``decreasing``), to (k/S)^power (``increasing``) or is
-    ``uniform``, on 0..S - 1; the first start is uniform on what is left, the second k later; which of them is clip 0 is a
-    coin flip.
+    The interval k, on 0..S - 1, has a density that falls from 1 at 0 to ``floor`` at S (``decreasing``: 1 - (1 - floor) (k/S)^power)
+    or rises from ``floor`` to 1 (``increasing``), or is ``uniform``: up to scale every a t^b + c of appendix A. The first
+    start is uniform on what is left, the second k later; which of them is clip 0 is a coin flip.
     """
 
     shape: Literal["decreasing", "uniform", "increasing"]
     power: float
+    floor: float
 
     def __call__(self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int) -> NDArray[np.int64]:
         if keys.shape[1] != 2:
@@ -84,20 +85,25 @@ class IntervalSampling(_AnyLength):
 
     def quantile(self, draws: NDArray[np.float64]) -> NDArray[np.float64]:
         """The inverse of the cumulative distribution of k/S at ``draws``."""
-        p = self.power
         if self.shape == "uniform":
             return draws
-        if self.shape == "increasing":
-            return draws ** (1 / (p + 1))
-        if p == 1:
+        if self.floor == 0 and self.shape == "increasing":
+            return draws ** (1 / (self.power + 1))
+        if self.floor == 0 and self.power == 1:
             return 1 - np.sqrt(1 - draws)
-        # F(x) = ((p + 1) x - x^(p + 1)) / p has no closed inverse. Halving the interval 53 times gives all bits.
+        # No closed inverse. Halving the interval 53 times gives all bits.
         low, high = np.zeros_like(draws), np.ones_like(draws)
+        whole = self._mass(np.ones(1))
         for _ in range(53):
             middle = (low + high) / 2
-            above = ((p + 1) * middle - middle ** (p + 1)) / p > draws
+            above = self._mass(middle) > draws * whole
             low, high = np.where(above, low, middle), np.where(above, middle, high)
         return low
+
+    def _mass(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The density's integral from 0 to x, not normalised."""
+        curve = (1 - self.floor) * x ** (self.power + 1) / (self.power + 1)
+        return x - curve if self.shape == "decreasing" else self.floor * x + curve
 
 
 @dataclass(frozen=True)
@@ -136,10 +142,14 @@ class MinOffsetSampling:
         return gap, start_count(frames, length, stride) - (clips - 1) * (gap - 1)
 
 
-def _interval(*, shape: Literal["decreasing", "uniform", "increasing"] = "decreasing", power: float = 1.0) -> IntervalSampling:
+def _interval(
+    *, shape: Literal["decreasing", "uniform", "increasing"] = "decreasing", power: float = 1.0, floor: float = 0.0
+) -> IntervalSampling:
     """CVRL's default is a density that falls linearly to 0 (its Figure 3)."""
     check_positive(power=power)
-    return IntervalSampling(shape, power)
+    if not 0 <= floor <= 1:
+        raise ValueError(f"floor: {floor} is not valid; it must lie in [0, 1]")
+    return IntervalSampling(shape, power, floor)
 
 
 SAMPLINGS: dict[str, Callable[..., Sampling]] = {
