@@ -648,6 +648,24 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_end(finished: Finished, tiny
     assert_same_run(finished.folder, tmp_path)
 
 
+@pytest.mark.parametrize(("batch", "resumed"), [(1, None), (2, 2), (4, 4), (7, 6), (8, 8)])
+def test_a_run_goes_on_in_the_middle_of_an_epoch_from_a_checkpoint_there(
+    finished: Finished, tiny_shards: ShardSet, tmp_path: Path, batch: int, resumed: int | None
+) -> None:
+    """Epochs of three steps, a checkpoint after every two; the epoch's metrics cover its steps before the stop too."""
+    training = finished.config.training.model_copy(update={"checkpoint_steps": 2})
+    config = finished.config.model_copy(update={"training": training})
+    with pytest.raises(Stop):
+        run(config, tmp_path, tiny_shards, stops_at(batch, tiny_shards))
+    assert run(config, tmp_path, tiny_shards)["resumed_from_step"] == resumed
+    assert_same_run(finished.folder, tmp_path)
+
+
+def test_how_often_checkpoints_are_written_does_not_change_a_cells_name(make_config: MakeConfig) -> None:
+    names = {make_config({"training.checkpoint_steps": steps, "training.checkpoint_epochs": 2}).identity("x") for steps in (None, 1, 5)}
+    assert names == {make_config().identity("x")}
+
+
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 def test_every_optimiser_goes_on_where_it_stopped(optimiser: str, make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
     config = make_config({"training.epochs": 2}).model_copy(update={"optimiser": Component(name=optimiser, lr=0.01)})

@@ -120,6 +120,7 @@ class TrainingConfig(Closed):
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 autocast, on GPUs only; losses stay in fp32")
     threads: int = Field(1, ge=1, description="CPU threads of each worker's torch; part of the result on CPUs")
     checkpoint_epochs: int = Field(1, ge=1, description="a checkpoint after every this many epochs")
+    checkpoint_steps: int | None = Field(None, ge=1, description="and after every this many steps, for epochs of hours")
 
     @model_validator(mode="before")
     @classmethod
@@ -191,9 +192,11 @@ class Config(Closed):
         """Twelve hex digits over everything that changes the result.
 
         The data sections are left out: which videos, wherever they lie and however they were prepared, is what the
-        manifest's checksum says.
+        manifest's checksum says. How often a checkpoint is written changes nothing.
         """
         content = {key: value for key, value in self.to_dict().items() if key not in ("data", "prepare")}
+        for key in ("checkpoint_epochs", "checkpoint_steps"):
+            del content["training"][key]
         if content["backbone"].get("weights_sha256"):
             del content["backbone"]["weights"]  # where the file lies does not change what is in it
         text = json.dumps({"config": content, "data": data_checksum}, sort_keys=True)

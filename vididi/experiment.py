@@ -9,7 +9,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -39,7 +39,7 @@ from vididi.evaluation.features import spread, video_features
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import OPTIMISERS
 from vididi.training.context import Context, from_first
-from vididi.training.loop import Job, State, train
+from vididi.training.loop import EpochLog, Job, State, train
 from vididi.training.run_folder import Recorder, RunFolder
 from vididi.views import AUGMENTATIONS
 from vididi.views.compose import Augment
@@ -351,7 +351,8 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
     recorder = Recorder(folder, state.step) if context.rank == 0 else None
     batches = open_stream(plans.whole, state.step)
     started = state.step
-    train(state, batches, _job(config, plans.pretrain), context, _epoch_end(config, state, folder, recorder, context))
+    on_epoch, on_step = _epoch_end(config, state, folder, recorder, context), _step_end(config, state, folder, context)
+    train(state, batches, _job(config, plans.pretrain), context, on_epoch, on_step)
     measured = evaluate(config, state.objective.backbone, shards, batches, plans, context)
     result = {
         **measured.metrics,
@@ -395,9 +396,14 @@ def _restore(state: State, folder: RunFolder, context: Context) -> None:
     try:
         state.objective.load_state_dict(checkpoint["objective"])
         state.optimiser.load_state_dict(checkpoint["optimiser"])
-    except (KeyError, RuntimeError, ValueError) as error:
+        state.step, state.log = checkpoint["step"], EpochLog(**checkpoint["log"])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise TrainingError(f"{folder.path / 'checkpoint.pt'}: does not fit this configuration: {error}") from None
-    state.step = checkpoint["step"]
+
+
+def _save(state: State, folder: RunFolder) -> None:
+    weights, optimiser = state.objective.state_dict(), state.optimiser.state_dict()
+    folder.save_checkpoint({"objective": weights, "optimiser": optimiser, "step": state.step, "log": asdict(state.log)})
 
 
 def _epoch_end(config: Config, state: State, folder: RunFolder, recorder: Recorder | None, context: Context) -> Callable[[dict, int], None]:
@@ -405,11 +411,20 @@ def _epoch_end(config: Config, state: State, folder: RunFolder, recorder: Record
         if recorder is not None:
             recorder.epoch(metrics)
             if epoch % config.training.checkpoint_epochs == 0 or epoch == config.training.epochs:
-                weights, optimiser = state.objective.state_dict(), state.optimiser.state_dict()
-                folder.save_checkpoint({"objective": weights, "optimiser": optimiser, "step": state.step})
+                _save(state, folder)
         context.report(metrics)
 
     return on_epoch
+
+
+def _step_end(config: Config, state: State, folder: RunFolder, context: Context) -> Callable[[], None]:
+    every = config.training.checkpoint_steps
+
+    def on_step() -> None:
+        if every is not None and state.step % every == 0 and context.rank == 0:
+            _save(state, folder)
+
+    return on_step
 
 
 def _finish(config: Config, state: State, folder: RunFolder, recorder: Recorder, measured: Measured, result: dict[str, Any]) -> None:

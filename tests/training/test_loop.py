@@ -143,7 +143,7 @@ def test_clips_per_second_counts_every_clip_of_a_video(clips: int) -> None:
     objective = Line()
     (metrics,) = run(State(objective, sgd(objective)), make_job(epochs=1, warmup_epochs=0), (make_batch(i, clips) for i in count()))
     assert metrics["time/clips_per_second"] * metrics["time/seconds_per_step"] == pytest.approx(VIDEOS * clips)
-    log = EpochLog(clips=10, steps=2)
+    log = EpochLog(clips=10, steps=2, seconds=1.0)
     metrics = log.metrics(epoch=1, step=2, lr=0.1, world_size=3)
     assert metrics["time/clips_per_second"] * metrics["time/seconds_per_step"] == pytest.approx(3 * 10 / 2)
 

@@ -6,7 +6,6 @@ Shapes: B videos of this worker, K clips per video, N source frames, C = 3, T fr
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -50,45 +49,62 @@ class Job:
 
 
 @dataclass
-class State:
-    """What changes while training: the weights, the optimiser's state, and how many steps were taken."""
-
-    objective: Objective
-    optimiser: Optimizer
-    step: int = 0
-
-
-@dataclass
 class EpochLog:
-    """Sums over one epoch, for its metrics."""
+    """Sums over one epoch, for its metrics; plain values, so that a checkpoint in the middle of an epoch can hold them."""
 
-    began: float = field(default_factory=time.perf_counter)
+    seconds: float = 0.0
     waited: float = 0.0
     clips: int = 0
     steps: int = 0
-    terms: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    pairs: set[tuple[int, int]] = field(default_factory=set)
+    terms: dict[str, float] = field(default_factory=dict)
+    pairs: list[str] = field(default_factory=list)
+
+    def add(self, terms: dict[str, float], pair: tuple[int, int], clips: int, waited: float, seconds: float) -> None:
+        self.steps += 1
+        self.clips += clips
+        self.waited += waited
+        self.seconds += seconds
+        self.pairs = sorted({*self.pairs, "{}{}".format(*pair)})
+        for name, value in terms.items():
+            self.terms[name] = self.terms.get(name, 0.0) + value
 
     def metrics(self, epoch: int, step: int, lr: float, world_size: int) -> dict[str, float | int | str]:
-        seconds = time.perf_counter() - self.began
         means = {f"train/{name}": total / self.steps for name, total in self.terms.items()}
         return {
             "epoch": epoch,
             "step": step,
             **means,
             "train/lr": lr,
-            "train/pairs": " ".join(f"{a}{b}" for a, b in sorted(self.pairs)),
-            "time/seconds_per_step": seconds / self.steps,
-            "time/data_share": self.waited / seconds,
-            "time/clips_per_second": self.clips * world_size / seconds,
+            "train/pairs": " ".join(self.pairs),
+            "time/seconds_per_step": self.seconds / self.steps,
+            "time/data_share": self.waited / self.seconds,
+            "time/clips_per_second": self.clips * world_size / self.seconds,
         }
 
 
-def train(state: State, batches: Iterator[Batch], job: Job, context: Context, on_epoch: Callable[[dict, int], None]) -> None:
+@dataclass
+class State:
+    """What changes while training: the weights, the optimiser's state, how many steps were taken, and the epoch's sums so far."""
+
+    objective: Objective
+    optimiser: Optimizer
+    step: int = 0
+    log: EpochLog = field(default_factory=EpochLog)
+
+
+def train(
+    state: State,
+    batches: Iterator[Batch],
+    job: Job,
+    context: Context,
+    on_epoch: Callable[[dict, int], None],
+    on_step: Callable[[], None] = lambda: None,
+) -> None:
     """Train from ``state.step`` to the last step, on ``batches`` that begin at that step.
 
     Args:
         on_epoch: called on every worker after each whole epoch with its metrics and the number of epochs done.
+        on_step: called on every worker after every other step.
 
     Raises:
         TrainingError: the loss or its gradient is not finite; nothing was updated by that step.
@@ -96,14 +112,14 @@ def train(state: State, batches: Iterator[Batch], job: Job, context: Context, on
     objective, model = distribute(state.objective, context)
     objective.train()
     base_rates = [group.setdefault("base_lr", group["lr"]) for group in state.optimiser.param_groups]
-    log = EpochLog()
+    began = time.perf_counter()
     while state.step < job.steps:
         factor = cosine_with_warmup(state.step, job.steps, job.warmup_epochs * job.steps_per_epoch, job.cosine)
         for group, rate in zip(state.optimiser.param_groups, base_rates, strict=True):
             group["lr"] = rate * factor
         asked = time.perf_counter()
         batch = next(batches)
-        log.waited += time.perf_counter() - asked
+        waited = time.perf_counter() - asked
         epoch = state.step // job.steps_per_epoch
         pair = job.schedule.pair(epoch, state.step, job.seed)
         terms = train_step(model, state.optimiser, batch, pair, epoch, job, context)
@@ -111,14 +127,13 @@ def train(state: State, batches: Iterator[Batch], job: Job, context: Context, on
         state.optimiser.step()
         objective.after_step(state.step, job.steps)
         state.step += 1
-        log.steps += 1
-        log.clips += batch.starts.size
-        log.pairs.add(pair)
-        for name, value in terms.items():
-            log.terms[name] += value
+        state.log.add(terms, pair, batch.starts.size, waited, time.perf_counter() - began)
         if state.step % job.steps_per_epoch == 0:
+            log, state.log = state.log, EpochLog()
             on_epoch(log.metrics(epoch + 1, state.step, base_rates[0] * factor, context.world_size), epoch + 1)
-            log = EpochLog()
+        else:
+            on_step()
+        began = time.perf_counter()  # writing checkpoints is not part of a step
 
 
 def distribute(objective: Objective, context: Context) -> tuple[Objective, nn.Module]:
