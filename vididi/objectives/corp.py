@@ -199,7 +199,9 @@ class CORPm(_CORP):
 
     Video pairs are formed within fixed groups of ``group`` neighbours in the batch, which one worker holds whole, so that
     the loss does not depend on the number of workers (the paper forms them within each GPU). ``task``, ``attention`` and
-    ``perceptron_layers`` are the ablations of the paper's Table 6; ``reduction`` is that of corp_m_loss.
+    ``perceptron_layers`` are the ablations of the paper's Table 6. ``reduction`` is that of corp_m_loss; the paper sums over
+    the 4K^2 - 2K clip pairs, which to a LARS that scales every parameter is the same as their mean, but not to one that
+    exempts biases and normalisations.
     """
 
     default_clips = 4
@@ -220,7 +222,7 @@ class CORPm(_CORP):
         perceptron_layers: int = 2,
         task: Task = "both",
         group: int = 8,
-        reduction: Literal["sum", "mean"] = "sum",
+        reduction: Literal["sum", "mean"] = "mean",
     ) -> None:
         super().__init__(backbone, feature_width, hidden, out, hidden_layers, task)
         if group < 2:
