@@ -30,7 +30,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs); storage that all nodes share"
     )
-    parser.add_argument("--shards", type=Path, metavar="DIR", help="prepared data (default: prepared once into the cache)")
+    parser.add_argument("--shards", metavar="URI", help="prepared data, a folder or s3://... (default: prepared once into the cache)")
     parser.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster, or 'auto'; default: this machine alone")
     return parser.parse_args(argv)
 
@@ -56,9 +56,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.dry_run:
         print_cells(console, cells)
         return 0
+    from vididi.data.storage import as_folder
     from vididi.screen import PrepareBar
 
-    shards = ensure_prepared(one_data_set(cells), arguments.shards and arguments.shards.resolve(), PrepareBar(console, "preparing videos"))
+    folder = as_folder(arguments.shards) if arguments.shards else None
+    shards = ensure_prepared(one_data_set(cells), folder, PrepareBar(console, "preparing videos"))
     m = shards.manifest
     console.print(f"data: {m.summary}, in {shards.root}", highlight=False)
     for cell in cells:

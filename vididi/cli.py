@@ -19,6 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="vididi", description="Self-supervised video pretraining with temporal derivatives.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_prepare(commands.add_parser("prepare", help="decode videos once, into Parquet shards"))
+    _add_show(commands.add_parser("show", help="draw what the network sees of one video"))
     _add_pretrain(commands.add_parser("pretrain", help="one run of a configuration, without a sweep and without Ray"))
     arguments = parser.parse_args(argv)
     try:
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
 def _add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="motion, or folder (a folder of class folders)")
     parser.add_argument("--videos", type=Path, metavar="DIR", help="where the videos are, for sources that read files")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the shards go")
+    parser.add_argument("--out", required=True, metavar="URI", help="where the shards go, a folder or s3://...")
     parser.add_argument("--short-side", type=int, default=150, help="pixels (default: 150)")
     parser.add_argument("--quality", type=int, default=95, help="JPEG quality (default: 95)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an option of the source, such as seed=1")
@@ -39,10 +40,27 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=prepare)
 
 
+SHOW_OPTIONS = {"frames": "clip.frames", "stride": "clip.stride", "size": "clip.size", "augment": "augment.name", "seed": "training.seed"}
+
+
+def _add_show(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shards", metavar="SHARDS", help="a prepared data set, a folder or s3://...")
+    parser.add_argument("--video", required=True, metavar="ID", help="video_id of one of its videos")
+    parser.add_argument("--out", type=Path, required=True, metavar="CLIP.png", help="the sheet")
+    parser.add_argument("--epoch", type=int, default=0, help="whose clips and augmentation, from 0 (default: 0)")
+    parser.add_argument("--config", type=Path, metavar="CONFIG.yaml", help="show what this run sees, instead of the options below")
+    parser.add_argument("--frames", type=int, help="T, frames of a view (default: 8)")
+    parser.add_argument("--stride", type=int, help="one source frame of every STRIDE (default: 3)")
+    parser.add_argument("--size", type=int, help="height and width of a view (default: 112)")
+    parser.add_argument("--augment", metavar="NAME", help="augmentation (default: vididi)")
+    parser.add_argument("--seed", type=int, help="seed of the run (default: 0)")
+    parser.set_defaults(run=show)
+
+
 def _add_pretrain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run folder; a half-done run there goes on")
-    parser.add_argument("--shards", type=Path, metavar="DIR", help="prepared data (default: prepared once into the cache)")
+    parser.add_argument("--shards", metavar="URI", help="prepared data, a folder or s3://... (default: prepared once into the cache)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a configuration value")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     parser.set_defaults(run=pretrain)
@@ -60,6 +78,7 @@ def overrides(texts: list[str]) -> dict[str, Any]:
 
 
 def prepare(arguments: argparse.Namespace) -> int:
+    from vididi.data.storage import as_folder
     from vididi.experiment import ensure_prepared, resolve
     from vididi.screen import PrepareBar
 
@@ -70,7 +89,7 @@ def prepare(arguments: argparse.Namespace) -> int:
         "prepare": {"short_side": arguments.short_side, "quality": arguments.quality},
     }
     config = resolve(build_config(values, "vididi prepare"))
-    shards = ensure_prepared(config, arguments.out.resolve(), PrepareBar(console, "preparing videos"))
+    shards = ensure_prepared(config, as_folder(arguments.out), PrepareBar(console, "preparing videos"))
     m = shards.manifest
     if (m.source, m.prepare) != (config.to_dict()["data"], config.to_dict()["prepare"]):
         raise DataError(f"{shards.root}: already holds another data set, {m.source} prepared with {m.prepare}; give another folder")
@@ -80,16 +99,38 @@ def prepare(arguments: argparse.Namespace) -> int:
     return int(arguments.strict and m.rejects > 0)
 
 
+def show(arguments: argparse.Namespace) -> int:
+    given = {key: value for name, key in SHOW_OPTIONS.items() if (value := getattr(arguments, name)) is not None}
+    if arguments.config and given:
+        raise ConfigError(f"--config: says {', '.join(given)} already; leave out the options for them, or --config")
+    if arguments.epoch < 0:
+        raise ConfigError(f"--epoch: {arguments.epoch} is not valid; epochs count from 0")
+    if arguments.out.suffix.lower() != ".png":
+        raise ConfigError(f"--out: {arguments.out} must end in .png, which keeps the pixels as they are")
+    from vididi.data.shards import ShardSet
+    from vididi.data.storage import as_folder
+    from vididi.viewer import contact_sheet, view_config
+
+    values = read_yaml(arguments.config) if arguments.config else nest(given)
+    config = view_config(values, str(arguments.config or "vididi show"))
+    sheet = contact_sheet(config, ShardSet.open(as_folder(arguments.shards)), arguments.video, arguments.epoch)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(arguments.out)
+    print(f"{arguments.out}: {sheet.width} x {sheet.height} pixels")
+    return 0
+
+
 def pretrain(arguments: argparse.Namespace) -> int:
     values = flatten(read_yaml(arguments.config)) | flatten(overrides(arguments.set))
     config = build_config(nest(values), str(arguments.config))
+    from vididi.data.storage import as_folder
     from vididi.data.stream import local_stream
     from vididi.experiment import ensure_prepared, resolve, run_cell
     from vididi.screen import PrepareBar
     from vididi.training.context import barrier, local_context
 
     config = resolve(config, int(os.environ.get("WORLD_SIZE", "1")))
-    shards_folder = arguments.shards.resolve() if arguments.shards else None
+    shards_folder = as_folder(arguments.shards) if arguments.shards else None
     with local_context(arguments.device) as context:
         if context.rank == 0:
             shards = ensure_prepared(config, shards_folder, PrepareBar(Console(stderr=True), "preparing videos"))

@@ -28,6 +28,7 @@ class Use(IntEnum):
     EVALUATION_CROP = 5
     MOTION = 6
     INITIAL_WEIGHTS = 7
+    SUBSET = 8
 
 
 def _finalise(z: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -30,6 +30,7 @@ from vididi.data.prepare import Progress, Settings, prepare
 from vididi.data.sampling import SAMPLINGS, Sampling
 from vididi.data.shards import ShardSet, check_no_overlap
 from vididi.data.sources import SOURCES
+from vididi.data.storage import Folder, RemotePath, upload
 from vididi.data.stream import Batch, Stream
 from vididi.data.video import Video
 from vididi.draws import Use, key
@@ -172,28 +173,37 @@ def cache_folder() -> Path:
     return Path(os.environ.get("VIDIDI_CACHE", "~/.cache/vididi")).expanduser().resolve()
 
 
-def ensure_prepared(config: Config, shards: Path | None = None, progress: Progress | None = None) -> ShardSet:
+def ensure_prepared(config: Config, shards: Folder | None = None, progress: Progress | None = None) -> ShardSet:
     """The prepared data of a resolved configuration, prepared now if it is not there yet.
 
     Args:
-        shards: a folder of shards; without it, one under the cache named after the data and prepare sections and the
-            videos that the source lists, so that a folder with other videos in it is prepared anew.
+        shards: a folder of shards, or a place in an object store, which is filled from the cache; without it, a folder
+            under the cache named after the data and prepare sections and the videos that the source lists, so that a
+            folder with other videos in it is prepared anew.
 
     Raises:
         DataError: the videos are not there or cannot be read, or a test video is also in the training split.
     """
     if shards is None:
-        videos = list_videos(config)
-        shards = cache_folder() / "shards" / f"{config.data.name}-{_preparation_digest(config, videos)}"
-        if not (shards / "manifest.json").is_file():
-            _prepare(config, videos, shards, progress)
+        shards = _prepare_in_cache(config, progress)
     elif not (shards / "manifest.json").is_file():
-        if shards.exists() and any(shards.iterdir()):
+        if isinstance(shards, RemotePath):
+            upload(_prepare_in_cache(config, progress), shards, last="manifest.json")
+        elif shards.exists() and any(shards.iterdir()):
             raise DataError(f"{shards}: holds no manifest.json, so it is not a (completely) prepared data set")
-        _prepare(config, list_videos(config), shards, progress)
+        else:
+            _prepare(config, list_videos(config), shards, progress)
     found = ShardSet.open(shards)
     check_no_overlap(found)
     return found
+
+
+def _prepare_in_cache(config: Config, progress: Progress | None) -> Path:
+    videos = list_videos(config)
+    shards = cache_folder() / "shards" / f"{config.data.name}-{_preparation_digest(config, videos)}"
+    if not (shards / "manifest.json").is_file():
+        _prepare(config, videos, shards, progress)
+    return shards
 
 
 def list_videos(config: Config) -> list[Video]:

@@ -108,6 +108,11 @@ class SweepScreen:
             self.say(text)
 
 
+def _rate(per_second: float) -> str:
+    """Long videos take more than a second each, so a small rate needs its decimals."""
+    return f"{per_second:.0f}" if per_second >= 10 else f"{per_second:.2g}"
+
+
 class PrepareBar:
     """Progress of a preparation: videos, rejects, time left. Call it as prepare's ``progress``."""
 
@@ -122,12 +127,13 @@ class PrepareBar:
         self.progress = Progress(*columns, console=console, transient=True)
         self.task = self.progress.add_task(title, total=None, rejects=0, rate="-")
         self.began: float | None = None
+        self.first = 0  # what was done when this began: more than one video where an earlier run's work goes on
 
     def __call__(self, done: int, total: int, rejects: int) -> None:
         if self.began is None:
-            self.began = time.monotonic()
+            self.began, self.first = time.monotonic(), done
             self.progress.start()
-        rate = done / max(time.monotonic() - self.began, 1e-3)
-        self.progress.update(self.task, completed=done, total=total, rejects=rejects, rate=f"{rate:.0f}" if done > 1 else "-")
+        rate = (done - self.first) / max(time.monotonic() - self.began, 1e-3)
+        self.progress.update(self.task, completed=done, total=total, rejects=rejects, rate=_rate(rate) if done > self.first else "-")
         if done == total:
             self.progress.stop()

@@ -12,11 +12,8 @@ import pytest
 from vididi.data.plan import PretrainPlan, frame_counts, span
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
-from vididi.data.video import read_video
-from vididi.errors import DataError
 
 REALDATA = Path(__file__).resolve().parents[2].parent / "shared" / "realdata"
-ODD = sorted(path for path in (REALDATA / "odd_videos").rglob("*") if path.is_file())
 
 pytestmark = pytest.mark.skipif(not REALDATA.is_dir(), reason=f"no real videos: {REALDATA} is not there")
 
@@ -80,48 +77,3 @@ def test_a_run_trains_on_real_clips(config: Any, shards: ShardSet, tmp_path: Pat
     assert result["steps"] == 2
     assert result["data_checksum"] == shards.manifest.checksum
     assert all(np.isfinite(tensor.numpy()).all() for tensor in load_encoder(tmp_path / "run").state_dict().values())
-
-
-@pytest.mark.parametrize("path", ODD, ids=lambda path: path.relative_to(REALDATA / "odd_videos").as_posix())
-def test_an_odd_file_is_read_or_refused_with_a_reason(path: Path) -> None:
-    try:
-        frames, rate = read_video(path)
-    except DataError as error:
-        assert len(str(error)) > 20  # noqa: PT017  (either outcome is right)
-        return
-    assert frames.dtype == np.uint8
-    assert frames.ndim == 4
-    assert frames.shape[-1] == 3
-    assert rate > 0
-
-
-def test_files_without_a_picture_are_refused() -> None:
-    for name in ("corrupted.mp4", "sine-3s-xhe-aac-44khz-mono.mp4", "short-cenc.mp4"):
-        (path,) = (path for path in ODD if path.name == name)
-        with pytest.raises(DataError, match=r"decord: .+; PyAV: .+"):
-            read_video(path)
-
-
-def test_what_decord_cannot_read_pyav_does() -> None:
-    frames, _ = read_video(REALDATA / "odd_videos" / "torchcodec" / "av1_video.mkv")
-    assert frames.shape == (125, 360, 640, 3)
-
-
-@pytest.mark.parametrize("name", ["video_0.mov", "video_90.mov", "video_180.mov", "video_270.mov"])
-def test_both_decoders_turn_a_rotated_video_alike(name: str) -> None:
-    from vididi.data.video import _read_av, _read_decord
-
-    pytest.importorskip("decord")
-    path = REALDATA / "odd_videos" / "decord" / name
-    one, other = _read_decord(path)[0], _read_av(path)[0]
-    assert one.shape == other.shape
-    difference = float(np.abs(one.astype(int) - other).mean())
-    assert difference < 2
-
-
-def test_both_decoders_take_the_same_one_of_several_streams() -> None:
-    from vididi.data.video import _read_av, _read_decord
-
-    pytest.importorskip("decord")
-    path = REALDATA / "odd_videos" / "torchcodec" / "nasa_13013.mp4"
-    assert _read_decord(path)[0].shape == _read_av(path)[0].shape

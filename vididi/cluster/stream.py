@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -25,16 +27,29 @@ BATCHES_PER_TASK = 8
 _READERS: dict[str, FrameReader] = {}
 
 
-def ray_stream(shards: ShardSet, cpus: float = 1.0, depth: int = 4) -> Stream:
-    """A stream whose reading runs in Ray Data tasks on up to ``cpus`` CPUs, decoded ``depth`` batches ahead."""
+def ray_stream(shards: ShardSet, cpus: float = 1.0, depth: int = 4, threads: int = 2) -> Stream:
+    """A stream whose reading runs in Ray Data tasks on up to ``cpus`` CPUs, decoded ``depth`` batches ahead.
+
+    Args:
+        threads: of this process that decode; they sleep while training is the slower one.
+    """
 
     def stream(plan: Plan, start: int) -> Iterator[Batch]:
-        return background(_batches(shards, plan, start, cpus), depth)
+        def unpack(row: dict[str, Any]) -> Batch:
+            return decode(Packed(row["payload"], row["lengths"]), plan[int(row["number"])], shards.sizes)
+
+        with ThreadPoolExecutor(threads) as pool:
+            # One thread waits for Ray and hands out the decoding, so what is decoded never waits for what is not yet read.
+            futures = background((pool.submit(unpack, row) for row in _rows(shards, plan, start, cpus)), depth)
+            with closing(futures):
+                for future in futures:
+                    yield future.result()
 
     return stream
 
 
-def _batches(shards: ShardSet, plan: Plan, start: int, cpus: float) -> Iterator[Batch]:
+def _rows(shards: ShardSet, plan: Plan, start: int, cpus: float) -> Iterator[dict[str, Any]]:
+    """The encoded batches in the plan's order."""
     count = len(plan) - start
     if count <= 0:
         return
@@ -47,8 +62,7 @@ def _batches(shards: ShardSet, plan: Plan, start: int, cpus: float) -> Iterator[
     for expected, row in enumerate(dataset.iter_rows(), start):
         number = int(row["number"])
         assert number == expected, f"batch {number} came where {expected} was due"
-        packed = Packed(row["payload"], row["lengths"])
-        yield decode(packed, plan[number], shards.sizes)
+        yield row
 
 
 class Pace(ExecutionCallback):

@@ -15,6 +15,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from vididi.cluster.stream import ray_stream
 from vididi.config import Config
 from vididi.data.shards import ShardSet
+from vididi.data.storage import as_folder
 from vididi.errors import VididiError
 from vididi.experiment import run_cell
 from vididi.sweep import Resources
@@ -37,7 +38,7 @@ class TrainContext:
 def _worker(job: Mapping[str, Any]) -> None:
     context = TrainContext()
     try:
-        shards = ShardSet.open(Path(job["shards"]))
+        shards = ShardSet.open(as_folder(job["shards"]))
         run_cell(Config.model_validate(job["config"]), job["cell"], Path(job["folder"]), shards, ray_stream(shards), context)
     except VididiError as error:
         # All workers raise it alike and would again, so it must not count as a failure that is worth a restart.

@@ -33,6 +33,7 @@ from vididi.cluster.stream import ray_stream
 from vididi.cluster.train import train_distributed
 from vididi.config import Config
 from vididi.data.shards import ShardSet
+from vididi.data.storage import Folder, as_folder
 from vididi.errors import ResourceError, VididiError
 from vididi.experiment import run_cell
 from vididi.sweep import Cell, Resources
@@ -51,7 +52,7 @@ class Job:
     folder: Path
     record: dict[str, Any]
 
-    def values(self, shards: Path) -> dict[str, Any]:
+    def values(self, shards: Folder) -> dict[str, Any]:
         """Plain values for another process."""
         return {"config": self.cell.config.to_dict(), "cell": self.record, "folder": str(self.folder), "shards": str(shards)}
 
@@ -185,7 +186,7 @@ def _single(values: list[dict[str, Any]], resources: Resources) -> Callable[[dic
         job = values[parameters["cell"]]
         folder = RunFolder(Path(job["folder"]))
         try:
-            shards = ShardSet.open(Path(job["shards"]))
+            shards = ShardSet.open(as_folder(job["shards"]))
             context = TuneContext(gpu=resources.gpus_per_worker > 0)
             run_cell(Config.model_validate(job["config"]), job["cell"], folder.path, shards, ray_stream(shards), context)
         except Exception as error:

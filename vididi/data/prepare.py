@@ -1,18 +1,33 @@
-"""Prepare a source once: decode, resize the short side, encode each frame as JPEG, write Parquet shards."""
+"""Prepare a source once: decode, resize the short side, encode each frame as JPEG, write Parquet shards.
+
+The work is done in a folder ``OUT.partial`` beside the result, which is renamed when it is complete:
+
+    lock             held by the process that prepares; another one waits for it
+    plan.json        what is prepared (videos, settings, versions): a run with another plan starts anew
+    done-00000.json  written after shard 0 was: its index rows, the rejects up to its end, and how many videos that were
+    set/             the shards, and at the end the other files of the result
+
+A run that is killed loses the shard it was writing. Where a shard ends follows from the videos alone, so the next run goes on
+after the last ``done`` file and ends with the bytes of an uninterrupted one.
+"""
 
 from __future__ import annotations
 
 import csv
+import fcntl
+import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from hashlib import sha256
-from multiprocessing import get_context
+from hashlib import file_digest, sha256
+from importlib.metadata import version
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,13 +35,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vididi.data.shards import INDEX_SCHEMA, SHARD_SCHEMA, SPLITS, VERSION, Manifest, ShardSet, shard_name
-from vididi.data.video import Video, read_video, short_side_size
+from vididi.data.video import Video, check_file, open_video, short_side_size
+from vididi.data.workers import Failed, run_apart
 from vididi.errors import DataError
 
 Progress = Callable[[int, int, int], None]  # videos done, videos in all, rejects
 
 ROW_GROUP_BYTES = 1 << 20  # what reading one video at random costs at most, beyond the video itself
 SHARD_BYTES = 128 << 20
+TIMEOUT_S = 600.0
+WRITERS = ("av", "pillow", "simplejpeg", "pyarrow")  # whose versions may change the bytes
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,12 +84,16 @@ class Reject:
 
 
 def encode_video(video: Video, settings: Settings) -> Encoded | Reject:
-    """Decode, resize and encode one video."""
+    """Decode, resize and encode one video, a frame at a time: a long video is never held in memory as pictures."""
+    jpegs: list[bytes] = []
     try:
-        frames, fps = read_video(video.path)
-        height, width = short_side_size(frames.shape[1], frames.shape[2], settings.short_side)
-        jpegs = [_encode_frame(frame, height, width, settings.quality) for frame in frames]
-        checksum = sha256(video.path.read_bytes()).hexdigest()
+        check_file(video.path)
+        with video.path.open("rb") as file:
+            checksum = file_digest(file, "sha256").hexdigest()
+        with open_video(video.path) as (frames, fps):
+            for frame in frames:
+                height, width = short_side_size(frame.shape[0], frame.shape[1], settings.short_side)
+                jpegs.append(_encode_frame(frame, height, width, settings.quality))
     except (DataError, OSError) as error:
         return Reject(video.video_id, str(video.path), str(error))
     return Encoded(jpegs, fps, height, width, checksum)
@@ -85,64 +109,245 @@ def _encode_frame(frame: NDArray[np.uint8], height: int, width: int, quality: in
 
 
 def prepare(
-    videos: list[Video], out: Path, settings: Settings, source: dict[str, Any], progress: Progress | None = None, workers: int | None = None
+    videos: list[Video],
+    out: Path,
+    settings: Settings,
+    source: dict[str, Any],
+    progress: Progress | None = None,
+    workers: int | None = None,
+    timeout: float = TIMEOUT_S,
 ) -> ShardSet:
     """Write ``videos`` as shards under ``out``.
 
-    The result depends on the videos and the settings alone, not on ``workers``. It is written aside and renamed, so that
-    ``out`` either holds a complete set or nothing.
+    The result depends on the videos and the settings alone, not on ``workers``, nor on how often the preparation was killed and
+    started again. ``out`` either holds a complete set or nothing; a complete set that is there already is returned as it is.
 
     Args:
-        progress: called with (videos done, videos in all, rejects) after each video.
+        progress: called with (videos done, videos in all, rejects) after each video, and before the first where an earlier run's
+            work goes on.
+        workers: processes that decode; by default one per core.
+        timeout: seconds that one video may take before it is rejected.
 
     Raises:
         DataError: no video could be prepared, or ``out`` exists and is not a prepared set.
     """
     if not videos:
         raise DataError("data: the source lists no videos")
-    aside = out.with_name(f"{out.name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    classes = sorted({video.class_name for video in videos})
-    writer = _ShardWriter(aside, {name: label for label, name in enumerate(classes)})
-    rejects: list[Reject] = []
-    for done, (video, result) in enumerate(_encode_all(videos, settings, workers), 1):
-        if isinstance(result, Reject):
-            rejects.append(result)
-        else:
-            writer.add(video, result)
-        if progress is not None:
-            progress(done, len(videos), len(rejects))
-    if len(rejects) == len(videos):
-        shutil.rmtree(aside)
-        raise DataError(f"none of {len(videos)} videos could be prepared; the first: {rejects[0].path}: {rejects[0].reason}")
-    _write_rejects(aside / "rejects.csv", rejects)
-    manifest = writer.close(classes, len(rejects), source, asdict(settings))
-    (aside / "manifest.json").write_text(manifest.to_json())
-    _publish(aside, out)
+    if timeout <= 0:
+        raise ValueError(f"timeout: {timeout} is not valid; it must be more than 0 seconds")
+    if _is_free(out):
+        aside = out.with_name(f"{out.name}.partial")
+        with _locked(aside):
+            if _is_free(out):  # it need not be: this process may have waited for another that prepared it
+                journal = _Journal.open(aside, _plan(videos, settings))
+                workers = min(workers or os.cpu_count() or 1, len(videos))
+                _write_set(journal, videos, settings, progress, partial(run_apart, workers=workers, timeout=timeout))
+                journal.finish(source, asdict(settings))
+                _publish(journal.set, out)
+            shutil.rmtree(aside, ignore_errors=True)
     return ShardSet.open(out)
 
 
-def _publish(aside: Path, out: Path) -> None:
-    if out.is_dir() and not any(out.iterdir()):
-        out.rmdir()
+def _is_free(out: Path) -> bool:
+    """Whether ``out`` can be written; False if it is complete.
+
+    Raises:
+        DataError: something else is there.
+    """
+    if (out / "manifest.json").is_file():
+        return False
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise DataError(f"{out}: exists and is not a prepared data set; give an empty or a new folder")
+    return True
+
+
+def _publish(complete: Path, out: Path) -> None:
+    """Rename; what somebody else may have put there meanwhile stays, and the complete set beside it."""
+    _is_free(out)
+    complete.rename(out)  # replaces an empty folder
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Make ``folder`` and hold it, after any other process that does; the system releases it however this process ends."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            file = (folder / "lock").open("a")
+        except FileNotFoundError:
+            continue  # the process that held the folder just removed it
+        with file:
+            _wait_for(file, folder)
+            if _is_at(file, folder / "lock"):
+                yield
+                return
+
+
+def _wait_for(file: IO[str], folder: Path) -> None:
     try:
-        aside.rename(out)
-    except OSError:
-        shutil.rmtree(aside)
-        if not (out / "manifest.json").is_file():  # else another process prepared the same set first
-            raise DataError(f"{out}: exists and is not a prepared data set; give an empty or a new folder") from None
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.warning("%s: another process is preparing this data set; waiting for it", folder)
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def _encode_all(videos: list[Video], settings: Settings, workers: int | None) -> Iterator[tuple[Video, Encoded | Reject]]:
-    """Results in the order of the videos, at most a few dozen videos ahead of the writer."""
-    workers = workers or min(os.cpu_count() or 1, len(videos))
-    encode = partial(encode_video, settings=settings)
-    # spawn: decoders start threads, and a fork would copy their locks.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for start in range(0, len(videos), 16 * workers):
-            batch = videos[start : start + 16 * workers]
-            yield from zip(batch, pool.map(encode, batch, chunksize=2), strict=True)
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether ``path`` is still this open file, not removed or made anew by the process that held it before."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _plan(videos: list[Video], settings: Settings) -> dict[str, Any]:
+    """All that decides the bytes of the result."""
+    digest = sha256()
+    for video in videos:
+        try:
+            status = video.path.stat()
+            state = [status.st_size, status.st_mtime_ns]
+        except OSError:
+            state = []
+        digest.update(json.dumps([video.video_id, str(video.path), video.class_name, video.split, video.scene, *state]).encode() + b"\n")
+    return {
+        "version": VERSION,
+        "videos": len(videos),
+        "videos_sha256": digest.hexdigest(),
+        "settings": asdict(settings),
+        "bytes": [ROW_GROUP_BYTES, SHARD_BYTES],
+        "made_with": {name: version(name) for name in WRITERS},
+    }
+
+
+def _write_set(
+    journal: _Journal, videos: list[Video], settings: Settings, progress: Progress | None, run: Callable[..., Iterator[Any]]
+) -> None:
+    """Write the shards of all videos that the journal does not have yet."""
+    labels = {name: label for label, name in enumerate(journal.name_classes(videos))}
+    writer = _ShardWriter(journal, labels)
+    first = {(row["split"], row["source_sha256"]): row for row in journal.index}
+    left = videos[journal.videos :]
+    if progress is not None and journal.videos:
+        progress(journal.videos, len(videos), len(journal.rejects))
+    for video, result in zip(left, run(partial(encode_video, settings=settings), left), strict=True):
+        journal.videos += 1
+        if isinstance(result, Failed):
+            result = Reject(video.video_id, str(video.path), result.reason)
+        elif isinstance(result, Encoded) and (same := first.get((video.split, result.source_sha256))):
+            result = Reject(video.video_id, str(video.path), _duplicate_of(same, video))
+        if isinstance(result, Reject):
+            journal.rejects.append(result)
+        else:
+            row = writer.add(video, result)
+            first[video.split, result.source_sha256] = row
+        if progress is not None:
+            progress(journal.videos, len(videos), len(journal.rejects))
+    if not journal.index:
+        reject = journal.rejects[0]
+        shutil.rmtree(journal.root)
+        raise DataError(f"none of {len(videos)} videos could be prepared; the first: {reject.path}: {reject.reason}")
+    writer.close()
+
+
+def _duplicate_of(row: dict[str, Any], video: Video) -> str:
+    other = f", which is of class {row['class_name']}" if row["class_name"] != video.class_name else ""
+    return f"duplicate: the same bytes as {row['video_id']}{other}"
+
+
+@dataclass
+class _Journal:
+    """What is done of a set, in memory and on disk. ``root`` is the folder that holds it and the set."""
+
+    root: Path
+    index: list[dict[str, Any]] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    videos: int = 0  # how many of the plan's videos are in the index or rejected
+    shards: int = 0
+    classes: list[str] = field(default_factory=list)
+    recorded: tuple[int, int] = (0, 0)  # lengths of index and rejects up to the last finished shard
+
+    @property
+    def set(self) -> Path:
+        return self.root / "set"
+
+    @classmethod
+    def open(cls, root: Path, plan: dict[str, Any]) -> _Journal:
+        """The journal of an earlier run of the same plan, or a new one."""
+        journal, path = cls(root), root / "plan.json"
+        if not path.is_file() or json.loads(path.read_text()) != plan:
+            journal._start(path, plan)
+        journal.set.mkdir(exist_ok=True)
+        journal._read()
+        return journal
+
+    def _start(self, path: Path, plan: dict[str, Any]) -> None:
+        if path.is_file():
+            log.warning("%s: was of other videos, settings or versions; starting anew", self.root)
+        path.unlink(missing_ok=True)  # first, so that what is half removed is not taken for this plan's
+        shutil.rmtree(self.set, ignore_errors=True)
+        for done in self.root.glob("done-*"):
+            done.unlink()
+        _write_durably(path, json.dumps(plan))
+
+    def _read(self) -> None:
+        for number in count():
+            path = self._done(number)
+            if not path.is_file():
+                break
+            part = json.loads(path.read_text())
+            shard = self.set / shard_name(number)
+            if not shard.is_file() or shard.stat().st_size != part["bytes"]:
+                break  # somebody removed or cut it
+            self.index += part["index"]
+            self.rejects += [Reject(**reject) for reject in part["rejects"]]
+            self.videos, self.shards = part["videos"], number + 1
+        self.recorded = len(self.index), len(self.rejects)
+
+    def _done(self, number: int) -> Path:
+        return self.root / f"done-{number:05d}.json"
+
+    def name_classes(self, videos: list[Video]) -> list[str]:
+        self.classes = sorted({video.class_name for video in videos})
+        return self.classes
+
+    def record(self) -> None:
+        """Shard ``shards`` is complete and holds all of the index that was not recorded before."""
+        shard = self.set / shard_name(self.shards)
+        _sync(shard)
+        rows, rejects = self.recorded
+        part = {
+            "videos": self.videos,
+            "bytes": shard.stat().st_size,
+            "index": self.index[rows:],
+            "rejects": [asdict(reject) for reject in self.rejects[rejects:]],
+        }
+        _write_durably(self._done(self.shards), json.dumps(part))
+        self.recorded = len(self.index), len(self.rejects)
+        self.shards += 1
+
+    def finish(self, source: dict[str, Any], settings: dict[str, Any]) -> None:
+        """Write the files beside the shards, the manifest last."""
+        pq.write_table(pa.Table.from_pylist(self.index, INDEX_SCHEMA), self.set / "index.parquet")
+        _write_rejects(self.set / "rejects.csv", self.rejects)
+        for name in ("index.parquet", "rejects.csv"):
+            _sync(self.set / name)
+        _write_durably(self.set / "manifest.json", self._manifest(source, settings).to_json())
+
+    def _manifest(self, source: dict[str, Any], settings: dict[str, Any]) -> Manifest:
+        digest = sha256()
+        for row in self.index:
+            digest.update("\0".join([row["video_id"], str(row["label"]), row["split"], row["frames_sha256"]]).encode() + b"\n")
+        return Manifest(
+            version=VERSION,
+            videos={split: sum(row["split"] == split for row in self.index) for split in SPLITS},
+            frames=sum(row["frame_count"] for row in self.index),
+            rejects=len(self.rejects),
+            shards=self.shards,
+            classes=self.classes,
+            checksum=digest.hexdigest(),
+            source=source,
+            prepare=settings,
+        )
 
 
 def _write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
@@ -152,19 +357,34 @@ def _write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
         table.writerows([reject.video_id, reject.path, reject.reason] for reject in rejects)
 
 
-@dataclass
-class _ShardWriter:
-    root: Path
-    labels: dict[str, int]
-    pending: list[dict[str, Any]] = field(default_factory=list)
-    pending_bytes: int = 0
-    shard: int = 0
-    shard_bytes: int = 0
-    row_group: int = 0
-    file: pq.ParquetWriter | None = None
-    index: list[dict[str, Any]] = field(default_factory=list)
+def _write_durably(path: Path, text: str) -> None:
+    """Write aside, then rename: the file is whole or not there, after a power failure too."""
+    aside = path.with_name(f"{path.name}.new")
+    aside.write_text(text)
+    _sync(aside)
+    aside.rename(path)
+    _sync(path.parent)
 
-    def add(self, video: Video, encoded: Encoded) -> None:
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _ShardWriter:
+    """Writes encoded videos into shards, and tells the journal of each that is complete."""
+
+    def __init__(self, journal: _Journal, labels: dict[str, int]) -> None:
+        self.journal, self.labels = journal, labels
+        self.pending: list[dict[str, Any]] = []  # rows of the row group to come
+        self.pending_bytes = self.shard_bytes = self.row_group = 0
+        self.file: pq.ParquetWriter | None = None
+
+    def add(self, video: Video, encoded: Encoded) -> dict[str, Any]:
+        """Add a row; what the index says of it."""
         row = {
             "video_id": video.video_id,
             "label": self.labels[video.class_name],
@@ -178,44 +398,33 @@ class _ShardWriter:
             "source_sha256": encoded.source_sha256,
             "frames_sha256": sha256(b"".join(sha256(frame).digest() for frame in encoded.frames)).hexdigest(),
         }
-        self.index.append({**row, "shard": self.shard, "row_group": self.row_group, "row": len(self.pending)})
+        place = {"shard": self.journal.shards, "row_group": self.row_group, "row": len(self.pending)}
+        self.journal.index.append({**row, **place})
         self.pending.append({**row, "frames": encoded.frames})
         self.pending_bytes += sum(map(len, encoded.frames))
         if self.pending_bytes >= ROW_GROUP_BYTES:
             self._write_row_group()
+        if self.shard_bytes >= SHARD_BYTES:
+            self._close_shard()
+        return row
 
     def _write_row_group(self) -> None:
         if self.pending:
             if self.file is None:
+                path = self.journal.set / shard_name(self.journal.shards)
                 # JPEG does not compress further, so neither codec nor dictionary for the frames.
-                self.file = pq.ParquetWriter(self.root / shard_name(self.shard), SHARD_SCHEMA, compression="none", use_dictionary=False)
+                self.file = pq.ParquetWriter(path, SHARD_SCHEMA, compression="none", use_dictionary=False)
             self.file.write_table(pa.Table.from_pylist(self.pending, SHARD_SCHEMA))
             self.row_group += 1
         self.shard_bytes += self.pending_bytes
         self.pending, self.pending_bytes = [], 0
-        if self.shard_bytes >= SHARD_BYTES:
-            self._close_shard()
 
     def _close_shard(self) -> None:
         if self.file is not None:
             self.file.close()
-            self.file, self.shard, self.shard_bytes, self.row_group = None, self.shard + 1, 0, 0
+            self.journal.record()
+            self.file, self.shard_bytes, self.row_group = None, 0, 0
 
-    def close(self, classes: list[str], rejects: int, source: dict[str, Any], settings: dict[str, Any]) -> Manifest:
+    def close(self) -> None:
         self._write_row_group()
         self._close_shard()
-        pq.write_table(pa.Table.from_pylist(self.index, INDEX_SCHEMA), self.root / "index.parquet")
-        digest = sha256()
-        for row in self.index:
-            digest.update("\0".join([row["video_id"], str(row["label"]), row["split"], row["frames_sha256"]]).encode() + b"\n")
-        return Manifest(
-            version=VERSION,
-            videos={split: sum(row["split"] == split for row in self.index) for split in SPLITS},
-            frames=sum(row["frame_count"] for row in self.index),
-            rejects=rejects,
-            shards=self.shard,
-            classes=classes,
-            checksum=digest.hexdigest(),
-            source=source,
-            prepare=settings,
-        )

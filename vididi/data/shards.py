@@ -14,7 +14,6 @@ import json
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from vididi.data.storage import Folder, RemotePath, parquet_source
 from vididi.errors import DataError
 
 VERSION = 1
@@ -75,11 +75,11 @@ class Manifest:
 class ShardSet:
     """A prepared data set: its manifest, and its index as columns."""
 
-    root: Path
+    root: Folder
     manifest: Manifest
 
     @classmethod
-    def open(cls, root: Path) -> ShardSet:
+    def open(cls, root: Folder) -> ShardSet:
         """Open a prepared folder.
 
         Raises:
@@ -96,7 +96,7 @@ class ShardSet:
     @cached_property
     def index(self) -> pa.Table:
         """INDEX_SCHEMA, one row per video."""
-        return pq.read_table(self.root / "index.parquet", schema=INDEX_SCHEMA)
+        return pq.read_table(parquet_source(self.root / "index.parquet"), schema=INDEX_SCHEMA)
 
     def column(self, name: str) -> NDArray:
         return self.index.column(name).to_numpy(zero_copy_only=False)
@@ -139,7 +139,7 @@ class FrameReader:
             self._cache.move_to_end((shard, group))
             return found
         # Footers are small; opening the file again costs less than holding thousands of handles would.
-        with pq.ParquetFile(self.root / shard_name(shard)) as file:
+        with pq.ParquetFile(parquet_source(self.root / shard_name(shard)), pre_buffer=isinstance(self.root, RemotePath)) as file:
             column = file.read_row_group(group, columns=["frames"]).column("frames")
         self._cache[(shard, group)] = column
         self._cached += column.nbytes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -107,7 +107,7 @@ def _ahead(load: Callable[[int], Batch], numbers: Iterable[int], threads: int, d
                 waiting.get().cancel()
 
 
-def background(items: Iterable[Any], depth: int) -> Iterator[Any]:
+def background(items: Iterable[Any], depth: int) -> Generator[Any, None, None]:
     """Iterate ``items`` in a thread, ``depth`` ahead. Errors are raised where the consumer is."""
     out: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
     stop = threading.Event()

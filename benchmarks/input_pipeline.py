@@ -1,0 +1,372 @@
+"""How fast clips reach a training process, as ratios between ways to read the same videos on the same cores, in one run.
+
+    python benchmarks/input_pipeline.py --out benchmarks/results/input_pipeline.json
+    python benchmarks/input_pipeline.py --videos DIR          real files instead of synthetic ones
+    python benchmarks/input_pipeline.py --quick               a look, in less than a minute
+
+The contenders give two uint8 clips of 10 frames (8 and 2 to differentiate) per video, one frame of every 3:
+
+    ray       vididi.cluster.stream.ray_stream, as a sweep uses it
+    local     vididi.data.stream.local_stream: threads, no Ray
+    bare      the same fetch and decode in a loop in one process per core, and the clips thrown away: the upper limit
+    loader    a torch DataLoader over the same shards, a worker process per core
+    decord    a torch DataLoader that opens the source file and seeks for each clip, the usual way
+
+All are pinned to the same cores, take turns, start anew each turn, and are timed once warm. A pause is how much longer the first
+batch of an epoch took than batches in between. Memory is the proportional set size of this process and all below it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import numpy as np
+import psutil
+import ray
+import torch
+from sweep_cost import tree_memory
+from synthetic_videos import make_videos
+from torch.utils.data import DataLoader, Dataset
+
+from vididi.cluster.stream import ray_stream
+from vididi.config import build_config
+from vididi.data.plan import PretrainPlan, frame_counts
+from vididi.data.shards import FrameReader, ShardSet
+from vididi.data.stream import Stream, decode, fetch, local_stream
+from vididi.experiment import ensure_prepared, resolve
+
+LENGTH, STRIDE, CLIPS, BATCH = 10, 3, 2, 32
+ENDLESS = 100_000  # epochs
+ROOT = Path(__file__).resolve().parents[1]
+TARGETS = {"ray/decord": 6.0, "ray/bare": 0.7, "ray/loader": 1.0}
+
+
+def make_plan(shards: ShardSet, batch: int = BATCH, epochs: int = ENDLESS) -> PretrainPlan:
+    return PretrainPlan(shards.rows("train"), frame_counts(shards), LENGTH, STRIDE, batch, epochs, seed=0)
+
+
+# --- The contenders: each yields the number of clips of each batch -------------------------------------------------
+
+Contender = Callable[[], Generator[int, None, None]]
+
+
+def stream_clips(open_stream: Stream, plan: PretrainPlan) -> Generator[int, None, None]:
+    with closing(open_stream(plan, 0)) as batches:  # type: ignore[type-var]
+        for batch in batches:
+            yield batch.starts.size
+
+
+def bare_worker(shards: ShardSet, plan: PretrainPlan, rank: int, cores: int, done: Any) -> None:
+    reader = FrameReader(shards)
+    for number in range(rank, len(plan), cores):
+        request = plan[number]
+        done.put(decode(fetch(reader, request), request, shards.sizes).starts.size)
+
+
+def bare_clips(shards: ShardSet, plan: PretrainPlan, cores: int) -> Generator[int, None, None]:
+    spawn = multiprocessing.get_context("spawn")
+    done = spawn.SimpleQueue()
+    workers = [spawn.Process(target=bare_worker, args=(shards, plan, rank, cores, done), daemon=True) for rank in range(cores)]
+    for worker in workers:
+        worker.start()
+    try:
+        while True:
+            yield done.get()
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.join()
+
+
+class Shards(Dataset):
+    """A video of the shards: two random clips, ``[2, N, H, W, 3]``."""
+
+    def __init__(self, shards: ShardSet) -> None:
+        self.reader, self.rows, self.counts, self.sizes = FrameReader(shards), shards.rows("train"), frame_counts(shards), shards.sizes
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> torch.Tensor:
+        import simplejpeg
+
+        row = int(self.rows[i])
+        picks = random_picks(int(self.counts[row]))
+        out = np.empty((picks.size, *self.sizes[row], 3), np.uint8)
+        for place, jpeg in zip(out, self.reader.frames(row, picks.ravel()), strict=True):
+            simplejpeg.decode_jpeg(bytes(jpeg), buffer=place)
+        return torch.from_numpy(out.reshape(CLIPS, LENGTH, *out.shape[1:]))
+
+
+class Files(Dataset):
+    """A video file: two random clips, decoded at the size of the shards' frames."""
+
+    def __init__(self, shards: ShardSet, videos: Path) -> None:
+        self.rows, self.sizes = shards.rows("train"), shards.sizes
+        self.paths = [str(videos / name) for name in shards.column("video_id")]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> torch.Tensor:
+        import decord
+
+        row, clips = int(self.rows[i]), []
+        height, width = (int(side) for side in self.sizes[row])
+        for clip in range(CLIPS):
+            reader = decord.VideoReader(self.paths[row], ctx=decord.cpu(0), width=width, height=height, num_threads=1)
+            clips.append(reader.get_batch(random_picks(len(reader))[clip]).asnumpy())
+        return torch.from_numpy(np.stack(clips))
+
+
+def random_picks(count: int) -> np.ndarray:
+    starts = torch.randint(max(1, count - (LENGTH - 1) * STRIDE), (CLIPS, 1)).numpy()
+    return (starts + STRIDE * np.arange(LENGTH)) % count
+
+
+def keep_list(videos: list[torch.Tensor]) -> list[torch.Tensor] | torch.Tensor:
+    """Stacked where sizes agree, as in a set of one size; real sets differ, and are handed over as they are."""
+    return torch.stack(videos) if len({video.shape for video in videos}) == 1 else videos
+
+
+def loader_clips(dataset: Dataset, cores: int) -> Generator[int, None, None]:
+    loader = DataLoader(
+        dataset,
+        BATCH,
+        shuffle=True,
+        num_workers=cores,
+        drop_last=True,
+        persistent_workers=True,
+        collate_fn=keep_list,
+        multiprocessing_context="spawn",
+    )
+    for _ in range(ENDLESS):
+        for batch in loader:
+            yield len(batch) * CLIPS
+
+
+# --- Speed ---------------------------------------------------------------------------------------------------------
+
+
+def time_contender(contender: Contender, warm: int, seconds: float) -> list[tuple[float, int]]:
+    """(time, clips) of each batch of a warm contender: from batch ``warm`` on for ``seconds``, at least two epochs."""
+    marks: list[tuple[float, int]] = []
+    with closing(contender()) as batches:
+        for number, clips in enumerate(batches):
+            if number < warm:
+                continue
+            marks.append((time.perf_counter(), clips))
+            if marks[-1][0] - marks[0][0] > seconds and len(marks) > 4:
+                return marks
+    raise AssertionError("a contender ended")
+
+
+def clips_per_second(marks: list[tuple[float, int]]) -> float:
+    return sum(clips for _, clips in marks[1:]) / (marks[-1][0] - marks[0][0])
+
+
+def epoch_pause(marks: list[tuple[float, int]], warm: int, steps: int) -> float:
+    """Median seconds by which the wait for the first batch of an epoch exceeds the mean wait."""
+    gaps = np.diff([moment for moment, _ in marks])
+    first = [gap for number, gap in enumerate(gaps, warm + 1) if number % steps == 0]
+    return float(median(first) - gaps.mean()) if first else float("nan")
+
+
+def measure_speed(contenders: dict[str, Contender], steps: int, turns: int, seconds: float) -> dict[str, dict[str, Any]]:
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    pauses: dict[str, list[float]] = {name: [] for name in contenders}
+    warm = 2 * steps
+    for _ in range(turns):
+        for name, contender in contenders.items():
+            marks = time_contender(contender, warm, seconds)
+            rates[name].append(clips_per_second(marks))
+            pauses[name].append(epoch_pause(marks, warm, steps))
+    return {
+        name: {"clips_per_second": median(rates[name]), "turns": rates[name], "epoch_pause_seconds": median(pauses[name])}
+        for name in contenders
+    }
+
+
+# --- Memory --------------------------------------------------------------------------------------------------------
+
+
+class MemoryWatch:
+    """Samples the memory of this process and all below it; ``epoch`` says what a sample belongs to."""
+
+    def __init__(self) -> None:
+        self.epoch, self.samples, self._stop = 0, [], threading.Event()  # type: ignore[var-annotated]
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        process = psutil.Process()
+        while not self._stop.wait(0.1):
+            epoch = self.epoch
+            self.samples.append((epoch, tree_memory(process)[0]))
+
+    def __enter__(self) -> MemoryWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def measure_memory(shards: ShardSet, epochs: int, epoch_seconds: float) -> dict[str, Any]:
+    """Peak memory of the first and the last five epochs after the first, of a consumer that takes its time."""
+    plan = make_plan(shards, epochs=epochs + 1)
+    with MemoryWatch() as watch, closing(ray_stream(shards)(plan, 0)) as batches:  # type: ignore[type-var]
+        for number, _ in enumerate(batches):
+            watch.epoch = number // plan.steps_per_epoch  # epoch 0 starts Ray's workers and fills caches
+            time.sleep(epoch_seconds / plan.steps_per_epoch)
+    first = max(memory for epoch, memory in watch.samples if 1 <= epoch <= 5)
+    last = max(memory for epoch, memory in watch.samples if epoch > epochs - 5)
+    return {"epochs": epochs, "first_mib": first / 2**20, "last_mib": last / 2**20, "growth_percent": 100 * (last / first - 1)}
+
+
+# --- Training ------------------------------------------------------------------------------------------------------
+
+
+def measure_wait(quick: bool) -> dict[str, Any]:
+    """Share of its time that an arm of the ablation waits for data, two cells at a time as on any machine of two cores."""
+    epochs = 2 if quick else 4
+    changes = {"data.train": 200, "data.test": 10, "training.epochs": epochs, "evaluation.protocols": "[]"}
+    with tempfile.TemporaryDirectory() as runs:
+        command = [sys.executable, "run_sweep.py", "sweeps/ablation.yaml", "--only", "vididi", "--only", "base", "--runs", runs]
+        command += [text for name, value in changes.items() for text in ("--set", f"{name}={value}")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}")
+        lines = [json.loads(line) for path in sorted(Path(runs).rglob("metrics.jsonl")) for line in path.read_text().splitlines()]
+    warm = [line["time/data_share"] for line in lines if line["epoch"] > 1]
+    return {"mean": mean(warm), "largest": max(warm), "first_epoch": max(x["time/data_share"] for x in lines if x["epoch"] == 1)}
+
+
+# --- The run -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def ray_session(cores: int) -> Iterator[None]:
+    ray.init(
+        address="local",
+        num_cpus=cores + 1,  # as a sweep declares it: trainers, and one for a stream
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=1 << 30,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def prepare_videos(arguments: argparse.Namespace, work: Path) -> tuple[Path, ShardSet]:
+    """The folder of the source files, and its shards; both are kept in ``--work`` if given."""
+    videos = arguments.videos
+    if videos is None:
+        videos = work / f"videos-{arguments.count}"
+        if not videos.is_dir():
+            make_videos(videos / "all", arguments.count, arguments.frames, arguments.height, arguments.width, arguments.cores)
+    config = resolve(build_config({"data": {"name": "folder", "videos": str(videos.resolve())}}))
+    return videos.resolve(), ensure_prepared(config, work.resolve() / f"shards-{videos.name}")
+
+
+def run(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
+    videos, shards = prepare_videos(arguments, work)
+    source = sum(path.stat().st_size for path in videos.rglob("*") if path.is_file())
+    plan, cores = make_plan(shards), arguments.cores
+    print(f"{shards.manifest.summary}, {shards.manifest.frames} frames, source {source / 2**20:.1f} MiB; {cores} cores", flush=True)
+    contenders: dict[str, Contender] = {
+        "ray": lambda: stream_clips(ray_stream(shards, threads=cores), plan),
+        "local": lambda: stream_clips(local_stream(shards, threads=cores), plan),
+        "bare": lambda: bare_clips(shards, plan, cores),
+        "loader": lambda: loader_clips(Shards(shards), cores),
+        "decord": lambda: loader_clips(Files(shards, videos), cores),
+    }
+    with ray_session(cores):
+        speed = measure_speed(contenders, plan.steps_per_epoch, arguments.turns, arguments.seconds)
+    with ray_session(cores):
+        memory = measure_memory(shards, arguments.memory_epochs, arguments.epoch_seconds)
+    rate = {name: found["clips_per_second"] for name, found in speed.items()}
+    ratios = {f"ray/{name}": rate["ray"] / rate[name] for name in rate if name != "ray"}
+    wait = measure_wait(arguments.quick)
+    return {"ratios": ratios, "speed": speed, "memory": memory, "data_share_of_a_step": wait, "frames": shards.manifest.frames}
+
+
+def print_table(result: dict[str, Any]) -> None:
+    print(f"\n{'':12} {'clips/s':>8} {'ray over it':>12} {'target':>7} {'pause between epochs':>21}")
+    for name, found in result["speed"].items():
+        ratio = result["ratios"].get(f"ray/{name}")
+        shown = "" if ratio is None else f"{ratio:.2f}"
+        target = TARGETS.get(f"ray/{name}", "")
+        print(f"{name:12} {found['clips_per_second']:8.0f} {shown:>12} {target!s:>7} {found['epoch_pause_seconds'] * 1000:18.0f} ms")
+    memory, wait = result["memory"], result["data_share_of_a_step"]
+    print(
+        f"\nmemory over {memory['epochs']} epochs: {memory['first_mib']:.0f} to {memory['last_mib']:.0f} MiB, "
+        f"{memory['growth_percent']:+.1f}% (target < 5%)"
+    )
+    print(f"share of a step that waits for data: {wait['mean']:.2%}, at most {wait['largest']:.2%} (target < 5%)")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", type=Path, metavar="DIR", help="a folder of class folders of real videos")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="keep the synthetic videos and the shards here")
+    parser.add_argument("--cores", type=int, default=min(2, len(os.sched_getaffinity(0))), help="cores to use (default: 2)")
+    parser.add_argument("--count", type=int, default=128, help="synthetic videos")
+    parser.add_argument("--frames", type=int, default=120)
+    parser.add_argument("--height", type=int, default=240)
+    parser.add_argument("--width", type=int, default=320)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="timed in each turn")
+    parser.add_argument("--memory-epochs", type=int, default=50)
+    parser.add_argument("--epoch-seconds", type=float, default=0.5, help="least length of an epoch while memory is measured")
+    parser.add_argument("--quick", action="store_true", help="fewer videos, one turn, 20 epochs of memory: rough numbers")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.count, arguments.frames, arguments.turns, arguments.seconds = 64, 60, 1, 1.0
+        arguments.memory_epochs, arguments.epoch_seconds = 12, 0.2
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])  # every process started from here inherits it
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    work = arguments.work or Path(tempfile.mkdtemp(prefix="vididi-input-"))
+    try:
+        result = run(arguments, work)
+    finally:
+        if arguments.work is None:
+            shutil.rmtree(work)
+    print_table(result)
+    print(f"{time.perf_counter() - began:.0f} s")
+    if arguments.out:
+        settings = {name: getattr(arguments, name) for name in ("cores", "count", "frames", "height", "width", "turns", "seconds")}
+        machine = {"machine": platform.machine(), "torch": torch.__version__, "ray": ray.__version__, "date": time.strftime("%Y-%m-%d")}
+        content = {**machine, "settings": {**settings, "videos": "real" if arguments.videos else "synthetic"}, **result}
+        arguments.out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

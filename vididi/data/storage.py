@@ -1,0 +1,109 @@
+"""Folders of prepared data on a disk or in an object store, by pyarrow's filesystems.
+
+A folder on a disk is a pathlib.Path; one in a store is a RemotePath, which has the few methods of Path that readers need.
+Credentials, region and endpoint come from the environment (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ...) or stand in the URI
+(``s3://bucket/folder?endpoint_override=localhost:9000&scheme=http``), as pyarrow.fs reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.fs as pafs
+
+from vididi.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCHEMES = ("s3", "gs")  # gs goes the same way as s3 and is untested
+
+
+@dataclass(frozen=True)
+class RemotePath:
+    """A file or folder in an object store. Picklable; the connection is made anew in each process."""
+
+    uri: str
+
+    def __truediv__(self, name: str) -> RemotePath:
+        base, mark, query = self.uri.partition("?")
+        return RemotePath(f"{base.rstrip('/')}/{name}{mark}{query}")
+
+    def __str__(self) -> str:
+        return self.uri
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"uri": self.uri}
+
+    @property
+    def name(self) -> str:
+        return self.uri.partition("?")[0].rstrip("/").rpartition("/")[2]
+
+    @cached_property
+    def place(self) -> tuple[pafs.FileSystem, str]:
+        """The filesystem and the path in it.
+
+        Raises:
+            DataError: the URI is not one that pyarrow can read.
+        """
+        try:
+            return pafs.FileSystem.from_uri(self.uri)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.uri}: cannot be opened: {error}") from None
+
+    def is_file(self) -> bool:
+        return self._info().type == pafs.FileType.File
+
+    def exists(self) -> bool:
+        return self._info().type != pafs.FileType.NotFound
+
+    def _info(self) -> pafs.FileInfo:
+        filesystem, path = self.place
+        try:
+            return filesystem.get_file_info(path)
+        except OSError as error:
+            raise DataError(f"{self.uri}: cannot be reached: {error}") from None
+
+    def read_text(self) -> str:
+        with self.open() as file:
+            return file.read().decode()
+
+    def open(self) -> pa.NativeFile:
+        filesystem, path = self.place
+        return filesystem.open_input_file(path)
+
+
+Folder = Path | RemotePath
+
+
+def as_folder(text: str) -> Folder:
+    """A path or a URI as a user writes it; paths become absolute.
+
+    Raises:
+        DataError: a URI of a scheme that is not known.
+    """
+    scheme, mark, _ = text.partition("://")
+    if not mark:
+        return Path(text).expanduser().resolve()
+    if scheme not in SCHEMES:
+        raise DataError(f"{text}: {scheme!r} is not a known scheme; it is a path, or one of {', '.join(f'{s}://' for s in SCHEMES)}")
+    return RemotePath(text)
+
+
+def parquet_source(path: Folder) -> Any:
+    """What pyarrow.parquet opens to read ``path``."""
+    return path if isinstance(path, Path) else path.open()
+
+
+def upload(local: Path, remote: RemotePath, last: str) -> None:
+    """Copy the files of a folder to a store, the one named ``last`` after all others; what is there in full is not sent again."""
+    names = sorted(path.name for path in local.iterdir() if path.is_file() and path.name != last)
+    filesystem, root = remote.place
+    filesystem.create_dir(root, recursive=True)
+    sizes = {info.base_name: info.size for info in filesystem.get_file_info(pafs.FileSelector(root))}
+    for name in [*names, last]:
+        if name == last or sizes.get(name) != (local / name).stat().st_size:
+            pafs.copy_files(str(local / name), f"{root}/{name}", pafs.LocalFileSystem(), filesystem)
