@@ -173,7 +173,7 @@ def measure_rows(videos: list[Frames], stored: list[list[bytes]], clips: int, wo
         kept = [frames[::step] for frames in stored]
         for name, length in (("video", max(map(len, videos))), (f"segment of {SEGMENT}", SEGMENT)):
             label = f"row per {name}, frame stride {step}"
-            found[label] = measure_layout(work / "rows.parquet", kept, length, max(1, STRIDE // step), clips)
+            found[label] = measure_layout(work / "rows.parquet", kept, length, -(-STRIDE // step), clips)
     return found
 
 
@@ -194,7 +194,6 @@ def measure_layout(path: Path, videos: list[list[bytes]], length: int, stride: i
         "kib_read_per_clip": read / clips / 1024,
         "ms_read_per_clip": (time.perf_counter() - began) * 1000 / clips,
         "kib_per_video": mean(sum(map(len, video)) for video in videos) / 1024,
-        "source_frames_between_frames_of_a_clip": stride if len(videos[0]) == 0 else float(stride),
     }
 
 

@@ -57,7 +57,7 @@ def test_prepare_motion_makes_a_set_with_the_given_options(motion_set: Path) -> 
     manifest = ShardSet.open(motion_set).manifest
     assert (manifest.videos, manifest.frames, manifest.rejects) == ({"train": 12, "test": 4}, 16 * 16, 0)
     assert manifest.source == {"name": "motion", "train": 12, "test": 4, "size": 32, "frames": 16, "seed": 0}
-    assert manifest.prepare == {"short_side": 16, "quality": 95}
+    assert manifest.prepare == {"short_side": 16, "quality": 95, "decoder": "pyav"}
 
 
 def test_prepare_says_what_it_prepared_and_again_that_it_is_there(motion_set: Path, capsys: pytest.CaptureFixture[str]) -> None:

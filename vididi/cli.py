@@ -29,13 +29,19 @@ def main(argv: list[str] | None = None) -> int:
         return 2 if isinstance(error, ConfigError) else 1
 
 
+SOURCE_PATHS = ("videos", "splits", "list")
+
+
 def _add_prepare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", help="motion, or folder (a folder of class folders)")
+    parser.add_argument("source", help="motion, folder (of class folders), csv, or a data set by name, such as ucf101 (docs/data.md)")
     parser.add_argument("--videos", type=Path, metavar="DIR", help="where the videos are, for sources that read files")
+    parser.add_argument("--splits", type=Path, metavar="DIR", help="where the data set's official lists are, for sources that have them")
+    parser.add_argument("--list", type=Path, metavar="FILE", help="the list of source csv: path,label or path,label,split")
     parser.add_argument("--out", required=True, metavar="URI", help="where the shards go, a folder or s3://...")
     parser.add_argument("--short-side", type=int, default=150, help="pixels (default: 150)")
     parser.add_argument("--quality", type=int, default=95, help="JPEG quality (default: 95)")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an option of the source, such as seed=1")
+    parser.add_argument("--decoder", choices=("pyav", "decord"), default="pyav", help="decord: PyAV where it fails (default: pyav)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an option of the source: seed=1 or data.seed=1")
     parser.add_argument("--strict", action="store_true", help="exit with an error if any video was rejected")
     parser.set_defaults(run=prepare)
 
@@ -77,16 +83,22 @@ def overrides(texts: list[str]) -> dict[str, Any]:
     return values
 
 
+def _source_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The source's options; paths absolute, so that what the manifest says of them holds in any folder."""
+    options = {name.removeprefix("data."): value for name, value in overrides(arguments.set).items()}
+    options |= {name: value for name in SOURCE_PATHS if (value := getattr(arguments, name)) is not None}
+    return options | {name: str(Path(str(options[name])).expanduser().absolute()) for name in SOURCE_PATHS if name in options}
+
+
 def prepare(arguments: argparse.Namespace) -> int:
     from vididi.data.storage import as_folder
     from vididi.experiment import ensure_prepared, resolve
     from vididi.screen import PrepareBar
 
     console = Console(soft_wrap=True)
-    options = overrides(arguments.set) | ({"videos": str(arguments.videos)} if arguments.videos else {})
     values = {
-        "data": {"name": arguments.source, **options},
-        "prepare": {"short_side": arguments.short_side, "quality": arguments.quality},
+        "data": {"name": arguments.source, **_source_options(arguments)},
+        "prepare": {"short_side": arguments.short_side, "quality": arguments.quality, "decoder": arguments.decoder},
     }
     config = resolve(build_config(values, "vididi prepare"))
     shards = ensure_prepared(config, as_folder(arguments.out), PrepareBar(console, "preparing videos"))

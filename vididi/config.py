@@ -50,6 +50,7 @@ class PrepareConfig(Closed):
 
     short_side: int = Field(150, ge=8, description="pixels (ViDiDi E.1)")
     quality: int = Field(95, ge=1, le=100, description="JPEG quality of the frames")
+    decoder: Literal["pyav", "decord"] = Field("pyav", description="decord: PyAV where it fails; see docs/data.md, Decoding")
 
 
 class ClipConfig(Closed):

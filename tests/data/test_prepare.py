@@ -141,7 +141,7 @@ def test_the_manifest_counts_what_is_there(prepared: ShardSet) -> None:
     assert m["videos"] == {"train": 12, "test": 4}
     assert (m["frames"], m["rejects"], m["shards"], m["version"]) == (16 * 16, 3, 1, 1)
     assert m["source"] == {"name": "test"}
-    assert m["prepare"] == {"short_side": 20, "quality": 95}
+    assert m["prepare"] == {"short_side": 20, "quality": 95, "decoder": "pyav"}
 
 
 def test_the_checksum_does_not_depend_on_how_many_workers_there_were(listed: list[Video], prepared: ShardSet, tmp_path: Path) -> None:

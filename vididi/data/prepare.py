@@ -20,14 +20,15 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import file_digest, sha256
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +36,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vididi.data.shards import INDEX_SCHEMA, SHARD_SCHEMA, SPLITS, VERSION, Manifest, ShardSet, shard_name
-from vididi.data.video import Video, check_file, open_video, short_side_size
+from vididi.data.video import Video, check_file, open_video, open_with_decord, short_side_size
 from vididi.data.workers import Failed, run_apart
 from vididi.errors import DataError
 
@@ -51,12 +52,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settings:
-    """short_side: pixels (ViDiDi E.1: 150). quality: JPEG quality, 1 to 100."""
+    """short_side: pixels (ViDiDi E.1: 150). quality: JPEG quality, 1 to 100. decoder: ``pyav``; or ``decord``, and PyAV where it fails."""
 
     short_side: int = 150
     quality: int = 95
+    decoder: Literal["pyav", "decord"] = "pyav"
 
     def __post_init__(self) -> None:
+        if self.decoder not in ("pyav", "decord"):
+            raise ValueError(f"decoder: {self.decoder!r} is not valid; it is 'pyav' or 'decord'")
+        if self.decoder == "decord" and find_spec("decord") is None:
+            raise ValueError("decoder: 'decord' is not installed (its wheels are for Linux on x86-64 only); it must be 'pyav' here")
         if self.short_side < 8:
             raise ValueError(f"short_side: {self.short_side} is not valid; it must be at least 8 pixels")
         if not 1 <= self.quality <= 100:
@@ -85,17 +91,24 @@ class Reject:
 
 def encode_video(video: Video, settings: Settings) -> Encoded | Reject:
     """Decode, resize and encode one video, a frame at a time: a long video is never held in memory as pictures."""
-    jpegs: list[bytes] = []
     try:
         check_file(video.path)
         with video.path.open("rb") as file:
             checksum = file_digest(file, "sha256").hexdigest()
-        with open_video(video.path) as (frames, fps):
-            for frame in frames:
-                height, width = short_side_size(frame.shape[0], frame.shape[1], settings.short_side)
-                jpegs.append(_encode_frame(frame, height, width, settings.quality))
+        if settings.decoder == "decord":
+            with suppress(Exception):  # of any kind; PyAV then reads the file or says what is wrong with it
+                return _encode_frames(open_with_decord, video.path, settings, checksum)
+        return _encode_frames(open_video, video.path, settings, checksum)
     except (DataError, OSError) as error:
         return Reject(video.video_id, str(video.path), str(error))
+
+
+def _encode_frames(opener: Callable[[Path], Any], path: Path, settings: Settings, checksum: str) -> Encoded:
+    jpegs: list[bytes] = []
+    with opener(path) as (frames, fps):
+        for frame in frames:
+            height, width = short_side_size(frame.shape[0], frame.shape[1], settings.short_side)
+            jpegs.append(_encode_frame(frame, height, width, settings.quality))
     return Encoded(jpegs, fps, height, width, checksum)
 
 

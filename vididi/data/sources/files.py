@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 from collections import defaultdict
@@ -79,6 +81,18 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line.strip()
 
 
+def csv_lines(path: Path, option: str = "splits") -> list[tuple[str, list[str]]]:
+    """The lines of a CSV file that are not blank: "line N" and its cells, stripped. There is at least one."""
+    reader = csv.reader(io.StringIO(read_list(path, option), newline=""))
+    try:
+        lines = [(f"line {reader.line_num}", values) for cells in reader if any(values := [cell.strip() for cell in cells])]
+    except csv.Error as error:
+        raise malformed(path, f"line {reader.line_num}", f"not CSV: {error}", option) from None
+    if not lines:
+        raise malformed(path, "line 1", "no values", option)
+    return lines
+
+
 def malformed(path: Path, place: str, what: str, option: str = "splits") -> DataError:
     return DataError(f"data.{option}: {path}, {place}: {what}")
 
@@ -88,12 +102,12 @@ def malformed(path: Path, place: str, what: str, option: str = "splits") -> Data
 
 def video_paths(root: Path) -> Iterator[str]:
     """Video files under ``root``, through linked folders too, as paths below it. One walk: nothing is asked of each file."""
-    start = len(str(root).rstrip(os.sep)) + 1
+    start = len(str(root).rstrip("/")) + 1
     for parent, folders, names in os.walk(root, followlinks=True):
         folders.sort()
         for name in sorted(names):
             if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES:  # noqa: PTH122  (a Path for each of 240,000 files is slow)
-                yield f"{parent}{os.sep}{name}"[start:]
+                yield f"{parent}/{name}"[start:]
 
 
 class VideoFolder:
@@ -109,7 +123,7 @@ class VideoFolder:
         self._classes = {_plain(name) for name in classes}
         self._paths: dict[str, list[str]] = defaultdict(list)
         for path in video_paths(self.root):
-            name = path.rpartition(os.sep)[2]
+            name = path.rpartition("/")[2]
             self._paths[name if suffixes else name.rpartition(".")[0]].append(path)
 
     def find(self, name: str, class_name: str, split_folders: tuple[str, ...] = ()) -> Path | None:
@@ -120,7 +134,7 @@ class VideoFolder:
         wanted = {_plain(class_name), *split_folders}
         best, most = None, -1
         for path in known:
-            parents = [_plain(part) for part in path.split(os.sep)[:-1]]  # noqa: PTH206 (a Path for each of 300,000 files is slow)
+            parents = [_plain(part) for part in path.split("/")[:-1]]
             if parents and parents[-1] in self._classes and parents[-1] != _plain(class_name):
                 continue
             agreeing = len(wanted.intersection(parents))

@@ -10,14 +10,12 @@ A clip's file is ``<id>_<start>_<end>`` with times of six digits and any video s
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from vididi.data.sources.files import Listed, VideoFolder, as_videos, existing_folder, list_file, malformed, read_list
+from vididi.data.sources.files import Listed, VideoFolder, as_videos, csv_lines, existing_folder, list_file, malformed
 from vididi.data.video import Video
 from vididi.draws import Use, permutation
 from vididi.errors import DataError
@@ -105,15 +103,17 @@ def _list_names(use: str, edition: int) -> list[str]:
 
 
 def _clips(path: Path, use: str) -> Iterator[Listed]:
-    rows = csv.DictReader(io.StringIO(read_list(path)))
-    absent = [name for name in COLUMNS if name not in (rows.fieldnames or [])]
+    (place, header), *lines = csv_lines(path)
+    absent = [name for name in COLUMNS if name not in header]
     if absent:
-        raise malformed(path, "line 1", f"no column {' and no '.join(absent)}; the columns are {', '.join(rows.fieldnames or [])}")
-    for row in rows:
-        place = f"line {rows.line_num}"
-        label, clip, start, end = (row[name] or "" for name in COLUMNS)
+        raise malformed(path, place, f"no column {' and no '.join(absent)}; the columns are {', '.join(header)}")
+    for place, values in lines:
+        if len(values) != len(header):
+            raise malformed(path, place, f"{','.join(values)!r} has {len(values)} columns, not the {len(header)} of {','.join(header)}")
+        row = dict(zip(header, values, strict=True))
+        label, clip, start, end = (row[name] for name in COLUMNS)
         if not label or not clip or "/" in clip:
-            raise malformed(path, place, f"no label or no youtube_id in {','.join(filter(None, row.values()))!r}")
+            raise malformed(path, place, f"no label or no youtube_id in {','.join(values)!r}")
         if row.get("split") and row["split"] not in ALIASES[use]:
             raise malformed(path, place, f"split {row['split']!r} in a list of split {use}; it is {' or '.join(ALIASES[use])}")
         try:
@@ -121,7 +121,7 @@ def _clips(path: Path, use: str) -> Iterator[Listed]:
         except (ValueError, OverflowError):
             raise malformed(path, place, f"time_start {start!r} or time_end {end!r} is not a number of seconds") from None
         # Some releases write labels with underscores; one name for both.
-        yield Listed(video_id, label.strip().replace("_", " "), "train" if use == "train" else "test", path, place)
+        yield Listed(video_id, label.replace("_", " "), "train" if use == "train" else "test", path, place)
 
 
 def _located(videos: Path, listed: list[Listed]) -> list[Video]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from vididi.data.shards import SPLITS
-from vididi.data.sources.files import Listed, as_videos, existing_folder, malformed, read_list
+from vididi.data.sources.files import Listed, as_videos, csv_lines, existing_folder, malformed
 from vididi.data.video import Video
 
 COLUMNS = ("path", "label", "split")
@@ -37,25 +35,20 @@ def table(cache: Path, *, videos: Path, list: Path) -> list[Video]:
 
 
 def _rows(path: Path) -> Iterator[Listed]:
-    reader = csv.reader(io.StringIO(read_list(path, "list")))
-    columns: dict[str, int] = {}
-    for cells in reader:
-        place, values = f"line {reader.line_num}", [cell.strip() for cell in cells]
-        if not any(values):
-            continue
-        if not columns:
-            header = [value.lower() for value in values]
-            if {"path", "label"} <= {*header}:
-                columns = {name: header.index(name) for name in COLUMNS if name in header}
-                continue
-            columns = dict(zip(COLUMNS, range(len(values)), strict=False))
-        yield _row(path, place, values, columns)
+    lines = csv_lines(path, "list")
+    header = [value.lower() for value in lines[0][1]]
+    if {"path", "label"} <= {*header}:
+        del lines[0]
+    else:
+        header = [*COLUMNS[: max(2, len(header))]]
+    for place, values in lines:
+        yield _row(path, place, values, header)
 
 
-def _row(path: Path, place: str, values: list[str], columns: dict[str, int]) -> Listed:
-    if len(columns) < 2 or len(values) <= max(columns.values()):
-        raise malformed(path, place, f"{','.join(values)!r} is not path,label or path,label,split", "list")
-    found = {name: values[column] for name, column in columns.items()}
+def _row(path: Path, place: str, values: list[str], header: list[str]) -> Listed:
+    if len(values) != len(header):  # a comma in a name that is not quoted would move the columns
+        raise malformed(path, place, f"{','.join(values)!r} has {len(values)} columns, not the {len(header)} of {','.join(header)}", "list")
+    found = dict(zip(header, values, strict=True))
     split = found.get("split", "train")
     if not found["path"] or not found["label"]:
         raise malformed(path, place, f"no path or no label in {','.join(values)!r}", "list")
