@@ -362,7 +362,7 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
     batches = open_stream(plans.whole, state.step)
     started = state.step
     on_epoch, on_step = _epoch_end(config, state, folder, recorder, context), _step_end(config, state, folder, context)
-    train(state, batches, _job(config, plans.pretrain), context, on_epoch, on_step)
+    train(state, batches, make_job(config, plans.pretrain), context, on_epoch, on_step)
     measured = evaluate(config, state.objective.backbone, shards, batches, plans, context)
     result = {
         **measured.metrics,
@@ -384,7 +384,7 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
     return result
 
 
-def _job(config: Config, plan: PretrainPlan) -> Job:
+def make_job(config: Config, plan: PretrainPlan) -> Job:
     return Job(
         schedule=config.schedule.schedule(),
         augment=make_augment(config),

@@ -20,17 +20,21 @@ def info_nce(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
     Raises:
         ValueError: the temperature is not positive, the shapes differ, B < 2, or a value is not finite.
     """
-    logits = cross_view_logits(z_a, z_b, temperature)
-    targets = torch.arange(len(logits), device=logits.device)
-    return (cross_entropy(logits, targets) + cross_entropy(logits.T, targets)) / 2
+    return pick_partners(*cross_view_logits(z_a, z_b, temperature))
 
 
-def cross_view_logits(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
-    """``[B, B]`` cosine similarities s_ij of ``z_a`` (rows) and ``z_b``, over the temperature, in full precision."""
+def pick_partners(logits: Tensor, partner: Tensor) -> Tensor:
+    """The mean cross entropy of rows picking their column and columns picking their row."""
+    return (cross_entropy(logits, partner) + cross_entropy(logits.T, partner)) / 2
+
+
+def cross_view_logits(z_a: Tensor, z_b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """``[B, B]`` cosine similarities s_ij of ``z_a`` (rows) and ``z_b`` over the temperature, in full precision; partners ``[B]``."""
     check_positive(temperature=temperature)
     check_embeddings(z_a, z_b)
     with full_precision(z_a.device.type):
-        return normalize(widen(z_a), dim=1) @ normalize(widen(z_b), dim=1).T / temperature
+        logits = normalize(widen(z_a), dim=1) @ normalize(widen(z_b), dim=1).T / temperature
+    return logits, torch.arange(len(logits), device=logits.device)
 
 
 class SimCLR(Objective):
@@ -55,11 +59,7 @@ class SimCLR(Objective):
         self.check_batch(view_a, view_b)
         z_a = self.gather(self.projector(self.backbone(view_a)))
         z_b = self.gather(self.projector(self.backbone(view_b)))
-        return {"loss": info_nce(z_a, z_b, self.temperature), "accuracy": self._accuracy(z_a.detach(), z_b.detach())}
-
-    @torch.no_grad()
-    def _accuracy(self, z_a: Tensor, z_b: Tensor) -> Tensor:
-        """The share of first views whose nearest second view is their own."""
-        with full_precision(z_a.device.type):
-            nearest = (normalize(widen(z_a), dim=1) @ normalize(widen(z_b), dim=1).T).argmax(dim=1)
-        return (nearest == torch.arange(len(nearest), device=nearest.device)).float().mean()
+        logits, partner = cross_view_logits(z_a, z_b, self.temperature)
+        # The share of first views whose nearest second view is their own.
+        accuracy = (logits.detach().argmax(dim=1) == partner).float().mean()
+        return {"loss": pick_partners(logits, partner), "accuracy": accuracy}
