@@ -13,7 +13,7 @@ from rich.console import Console
 
 from analysis.runs import find_runs
 from analysis.tables import load_paper_table, write_results, write_tables
-from vididi.cli import overrides
+from vididi.cli import overrides, run_at
 from vididi.errors import ConfigError, VididiError
 from vididi.sweep import Cell, Sweep, expand, load_sweep
 
@@ -60,7 +60,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from vididi.screen import PrepareBar
 
     folder = as_folder(arguments.shards) if arguments.shards else None
-    shards = ensure_prepared(one_data_set(cells), folder, PrepareBar(console, "preparing videos"))
+    bar = PrepareBar(console, "preparing videos")
+    shards = ensure_prepared(one_data_set(cells), folder, bar, run=run_at(arguments.address))
     m = shards.manifest
     console.print(f"data: {m.summary}, in {shards.root}", highlight=False)
     for cell in cells:

@@ -38,6 +38,8 @@ from statistics import mean, median
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Trainers are workers of Ray too, so in a sweep they and the stream have the same priority; here this process is the trainer.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import numpy as np
 import psutil
@@ -51,7 +53,7 @@ from vididi.cluster.stream import ray_stream
 from vididi.config import build_config
 from vididi.data.plan import PretrainPlan, frame_counts
 from vididi.data.shards import FrameReader, ShardSet
-from vididi.data.stream import Stream, decode, fetch, local_stream
+from vididi.data.stream import Buffers, Stream, decode, fetch, local_stream
 from vididi.experiment import ensure_prepared, resolve
 
 LENGTH, STRIDE, CLIPS, BATCH = 10, 3, 2, 32
@@ -76,10 +78,10 @@ def stream_clips(open_stream: Stream, plan: PretrainPlan) -> Generator[int, None
 
 
 def bare_worker(shards: ShardSet, plan: PretrainPlan, rank: int, cores: int, done: Any) -> None:
-    reader = FrameReader(shards)
+    reader, buffers = FrameReader(shards), Buffers()
     for number in range(rank, len(plan), cores):
         request = plan[number]
-        done.put(decode(fetch(reader, request), request, shards.sizes).starts.size)
+        done.put(decode(fetch(reader, request), request, shards.sizes, buffers).starts.size)
 
 
 def bare_clips(shards: ShardSet, plan: PretrainPlan, cores: int) -> Generator[int, None, None]:

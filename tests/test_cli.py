@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from safetensors.torch import load_file
 from vididi.cli import main
 from vididi.config import build_config, read_yaml
 from vididi.data.motion import motion
+from vididi.data.prepare import Settings, encode_video
 from vididi.data.shards import ShardSet
+from vididi.data.video import Video
 from vididi.experiment import build_state, resolve
 
 TINY_MOTION = ["--set", "train=12", "--set", "test=4", "--set", "size=32", "--set", "frames=16", "--short-side", "16"]
@@ -75,6 +78,21 @@ def test_prepare_does_not_pass_another_set_off_as_the_one_asked_for(motion_set: 
     assert str(motion_set) in error
 
 
+def test_prepare_gives_up_a_video_after_the_timeout_that_was_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vididi.data.prepare.encode_video", hang_on_the_first)
+    assert main(["prepare", "motion", "--out", str(tmp_path / "set"), *TINY_MOTION, "--timeout", "3.5"]) == 0
+    assert "11 training and 4 test videos, 10 classes, 1 rejected" in capsys.readouterr().out
+    assert "no result after 3.5 s" in (tmp_path / "set" / "rejects.csv").read_text()
+
+
+def hang_on_the_first(video: Video, settings: Settings) -> Any:
+    if video.video_id.startswith("train") and video.video_id.endswith("000000"):
+        time.sleep(600)
+    return encode_video(video, settings)
+
+
 def test_prepare_lists_bad_files_and_fails_on_them_only_if_strict(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for video in motion(cache, train=12, test=4, size=32, frames=16)[:3]:
         target = tmp_path / "videos" / video.class_name / video.path.name
@@ -100,6 +118,8 @@ def test_prepare_lists_bad_files_and_fails_on_them_only_if_strict(cache: Path, t
         (["prepare", "motion", "--out", "OUT", "--set", "size=33"], 2, "data.size: 33 is not valid"),
         (["prepare", "motion", "--out", "OUT", "--set", "train"], 2, "--set train: must be KEY=VALUE"),
         (["prepare", "motion", "--out", "OUT", "--short-side", "4"], 2, "prepare.short_side: 4 is not valid"),
+        (["prepare", "motion", "--out", "OUT", "--timeout", "0"], 2, "--timeout: 0.0 is not valid; it must be a finite number above 0"),
+        (["prepare", "motion", "--out", "OUT", "--timeout=-5"], 2, "--timeout: -5.0 is not valid"),
     ],
     ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else None,
 )

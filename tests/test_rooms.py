@@ -63,9 +63,13 @@ def test_ray_is_imported_in_cluster_only(module: str) -> None:
     assert not uses(module, "ray")
 
 
-@pytest.mark.parametrize("module", CORE)
+@pytest.mark.parametrize("module", [module for module in CORE if module != "vididi.cli"])
 def test_nothing_else_imports_cluster(module: str) -> None:
     assert not uses(module, "vididi.cluster")
+
+
+def test_the_command_line_reaches_cluster_only_where_it_is_asked_to() -> None:
+    assert "vididi.cluster" not in loaded_by(["vididi.cli"])
 
 
 @pytest.mark.parametrize("module", modules_of(*MATHS))

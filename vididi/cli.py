@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from vididi.checks import check_positive
 from vididi.config import build_config, flatten, nest, parse_value, read_yaml
 from vididi.errors import ConfigError, DataError, VididiError
 
@@ -42,6 +43,12 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quality", type=int, default=95, help="JPEG quality (default: 95)")
     parser.add_argument("--decoder", choices=("pyav", "decord"), default="pyav", help="decord: PyAV where it fails (default: pyav)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an option of the source: seed=1 or data.seed=1")
+    parser.add_argument("--timeout", type=float, default=600.0, metavar="SECONDS", help="that one video may take (default: 600)")
+    parser.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="decode on the Ray cluster at ADDRESS, or 'auto'; default: on all cores of this machine, or 'auto' where RAY_ADDRESS is set",
+    )
     parser.add_argument("--strict", action="store_true", help="exit with an error if any video was rejected")
     parser.set_defaults(run=prepare)
 
@@ -91,6 +98,10 @@ def _source_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def prepare(arguments: argparse.Namespace) -> int:
+    try:
+        check_positive(timeout=arguments.timeout)
+    except ValueError as error:
+        raise ConfigError(f"--{error}") from None
     from vididi.data.storage import as_folder
     from vididi.experiment import ensure_prepared, resolve
     from vididi.screen import PrepareBar
@@ -101,7 +112,9 @@ def prepare(arguments: argparse.Namespace) -> int:
         "prepare": {"short_side": arguments.short_side, "quality": arguments.quality, "decoder": arguments.decoder},
     }
     config = resolve(build_config(values, "vididi prepare"))
-    shards = ensure_prepared(config, as_folder(arguments.out), PrepareBar(console, "preparing videos"))
+    address = arguments.address or ("auto" if os.environ.get("RAY_ADDRESS") else None)
+    bar = PrepareBar(console, "preparing videos")
+    shards = ensure_prepared(config, as_folder(arguments.out), bar, arguments.timeout, run_at(address))
     m = shards.manifest
     if (m.source, m.prepare) != (config.to_dict()["data"], config.to_dict()["prepare"]):
         raise DataError(f"{shards.root}: already holds another data set, {m.source} prepared with {m.prepare}; give another folder")
@@ -109,6 +122,15 @@ def prepare(arguments: argparse.Namespace) -> int:
     if m.rejects:
         console.print(f"{shards.root / 'rejects.csv'} says why {m.rejects} were rejected", highlight=False)
     return int(arguments.strict and m.rejects > 0)
+
+
+def run_at(address: str | None) -> Any:
+    """Where to decode, for ensure_prepared: a Ray cluster, or without an address this machine, which needs no Ray."""
+    if address is None:
+        return None
+    from vididi.cluster.prepare import over_cluster
+
+    return over_cluster(address)
 
 
 def show(arguments: argparse.Namespace) -> int:

@@ -26,11 +26,11 @@ from vididi.backbones import BACKBONES, MINIMUM
 from vididi.backbones.inflate import file_sha256
 from vididi.config import BF16_NEEDS_GPU, DEFAULT, ClipConfig, Component, Config, build_config, explain, flatten, read_yaml
 from vididi.data.plan import Chain, EvaluationPlan, PretrainPlan, frame_counts
-from vididi.data.prepare import Progress, Settings, prepare
+from vididi.data.prepare import TIMEOUT_S, Progress, Run, Settings, prepare
 from vididi.data.sampling import SAMPLINGS, Sampling
 from vididi.data.shards import ShardSet, check_no_overlap
 from vididi.data.sources import SOURCES
-from vididi.data.storage import Folder, RemotePath, upload
+from vididi.data.storage import Folder
 from vididi.data.stream import Batch, Stream
 from vididi.data.video import Video
 from vididi.draws import Use, key
@@ -173,37 +173,41 @@ def cache_folder() -> Path:
     return Path(os.environ.get("VIDIDI_CACHE", "~/.cache/vididi")).expanduser().resolve()
 
 
-def ensure_prepared(config: Config, shards: Folder | None = None, progress: Progress | None = None) -> ShardSet:
+def ensure_prepared(
+    config: Config, shards: Folder | None = None, progress: Progress | None = None, timeout: float = TIMEOUT_S, run: Run | None = None
+) -> ShardSet:
     """The prepared data of a resolved configuration, prepared now if it is not there yet.
 
     Args:
-        shards: a folder of shards, or a place in an object store, which is filled from the cache; without it, a folder
-            under the cache named after the data and prepare sections and the videos that the source lists, so that a
-            folder with other videos in it is prepared anew.
+        shards: a folder of shards, or a place in an object store; without it, a folder under the cache named after the data
+            and prepare sections and the videos that the source lists, so that a folder with other videos in it is prepared anew.
+        timeout: seconds that one video may take.
+        run: decodes the videos elsewhere than in processes of this machine.
 
     Raises:
         DataError: the videos are not there or cannot be read, or a test video is also in the training split.
+        ResourceError: ``run`` cannot do its work.
     """
+    videos = None
     if shards is None:
-        shards = _prepare_in_cache(config, progress)
-    elif not (shards / "manifest.json").is_file():
-        if isinstance(shards, RemotePath):
-            upload(_prepare_in_cache(config, progress), shards, last="manifest.json")
-        elif shards.exists() and any(shards.iterdir()):
+        videos = list_videos(config)
+        shards = cache_folder() / "shards" / f"{config.data.name}-{_preparation_digest(config, videos)}"
+    if not (shards / "manifest.json").is_file():
+        if isinstance(shards, Path) and shards.exists() and any(shards.iterdir()):
             raise DataError(f"{shards}: holds no manifest.json, so it is not a (completely) prepared data set")
-        else:
-            _prepare(config, list_videos(config), shards, progress)
+        videos, content = videos or list_videos(config), config.to_dict()
+        settings = Settings(**content["prepare"])
+        prepare(videos, shards, settings, content["data"], progress, timeout=timeout, run=run, aside=_aside(shards))
     found = ShardSet.open(shards)
     check_no_overlap(found)
     return found
 
 
-def _prepare_in_cache(config: Config, progress: Progress | None) -> Path:
-    videos = list_videos(config)
-    shards = cache_folder() / "shards" / f"{config.data.name}-{_preparation_digest(config, videos)}"
-    if not (shards / "manifest.json").is_file():
-        _prepare(config, videos, shards, progress)
-    return shards
+def _aside(shards: Folder) -> Path:
+    """Where a set is worked on: beside it, or for one in a store under the cache, in a folder named after the place."""
+    if isinstance(shards, Path):
+        return shards.with_name(f"{shards.name}.partial")
+    return cache_folder() / "shards" / f"{sha256(str(shards).encode()).hexdigest()[:12]}.partial"
 
 
 def list_videos(config: Config) -> list[Video]:
@@ -213,15 +217,11 @@ def list_videos(config: Config) -> list[Video]:
         return SOURCES[config.data.name](cache_folder(), **dict(options))
 
 
-def _prepare(config: Config, videos: list[Video], out: Path, progress: Progress | None) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    content = config.to_dict()
-    prepare(videos, out, Settings(**content["prepare"]), content["data"], progress)
-
-
 def _preparation_digest(config: Config, videos: list[Video]) -> str:
     content = config.to_dict()
-    listed = [[video.video_id, video.split, video.path.stat().st_size if video.path.is_file() else None] for video in videos]
+    listed = [
+        [video.video_id, video.split, video.path.stat().st_size if video.path.is_file() else None, *video.details] for video in videos
+    ]
     return sha256(json.dumps([content["data"], content["prepare"], listed]).encode()).hexdigest()[:12]
 
 
@@ -242,7 +242,7 @@ def make_plans(config: Config, shards: ShardSet, rank: int = 0, world_size: int 
     """The plans of worker ``rank``. Evaluation deals the videos out to the workers in turn.
 
     Raises:
-        DataError: the data does not do for the configuration: too few videos for a batch, or no test split to evaluate on.
+        DataError: the data does not do for the configuration: too few videos for a batch, or no test split or no classes to evaluate on.
     """
     counts = frame_counts(shards)
     e, t = config.evaluation, config.training
@@ -270,6 +270,8 @@ def make_plans(config: Config, shards: ShardSet, rank: int = 0, world_size: int 
     )
     if e.protocols and len(shards.rows("test")) == 0:
         raise DataError(f"{shards.root}: there is no test split to evaluate on; set evaluation.protocols to [] to pretrain only")
+    if e.protocols and not shards.manifest.classes:
+        raise DataError(f"{shards.root}: has no classes for {' and '.join(e.protocols)}; set evaluation.protocols to [] to pretrain only")
     videos = np.concatenate([rows, shards.rows("test")]) if e.protocols else np.empty(0, np.int64)
     evaluation = EvaluationPlan(videos[rank::world_size], counts, e.frames, e.stride, e.clips, e.batch_size)
     return Plans(pretrain, evaluation, rows[~possible])

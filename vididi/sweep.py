@@ -50,6 +50,7 @@ class Resources(Closed):
     cpus_per_worker: int = Field(1, ge=1)
     gpus_per_worker: float = Field(0, ge=0, description="may be a fraction, so that cells share a GPU")
     concurrency: int | None = Field(None, ge=1, description="cells at a time; as many as fit if left out")
+    hold_data: bool = Field(False, description="hold all frames once in each node's object store, instead of streaming them to each cell")
     max_failures: int = Field(2, ge=0, description="restarts of a cell whose process or node died")
     wait_s: float = Field(600, gt=0, description="give up when no cell could start for this long")
 

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vididi.config import Config, build_config
 from vididi.data.plan import PretrainPlan, frame_counts
 from vididi.data.shards import FrameReader, ShardSet
-from vididi.data.stream import Batch, decode, fetch
+from vididi.data.stream import Batch, Buffers, decode, fetch
 from vididi.errors import ConfigError, DataError
 from vididi.experiment import make_job, make_sampling, resolve
 from vididi.training.loop import view_of
@@ -78,7 +78,7 @@ def clips_of(config: Config, shards: ShardSet, row: int, epoch: int) -> tuple[Pr
         np.array([row]), counts, clip.length, clip.stride, 1, epoch + 1, config.training.seed, clips=clip.per_video, sampling=sampling
     )
     request = plan[epoch]
-    return plan, decode(fetch(FrameReader(shards), request), request, shards.sizes)
+    return plan, decode(fetch(FrameReader(shards), request), request, shards.sizes, Buffers())
 
 
 def views_of(config: Config, plan: PretrainPlan, batch: Batch, epoch: int) -> list[list[NDArray[np.float32]]]:

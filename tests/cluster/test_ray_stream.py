@@ -45,12 +45,33 @@ def test_ray_data_gives_the_batches_that_threads_give(ray_session, shards, plan,
     assert count == len(plan) - start
 
 
-def test_a_stream_that_is_left_early_stops(ray_session, shards, plan):
+@pytest.mark.parametrize("lead", [0.25, 1.0])
+def test_one_execution_after_another_gives_the_same_batches(ray_session, shards, plan, monkeypatch, lead):
+    from vididi.cluster import stream
+
+    for name, value in {"TASKS": 2, "TASK_BATCHES": 3, "LEAD": lead}.items():
+        monkeypatch.setattr(stream, name, value)
+    for ours, expected in zip(stream.ray_stream(shards)(plan, 1), local_stream(shards)(plan, 1), strict=True):
+        np.testing.assert_array_equal(ours.rows, expected.rows)
+        np.testing.assert_array_equal(ours.clips, expected.clips)
+
+
+def test_large_batches_make_small_tasks(ray_session, shards, plan, monkeypatch):
+    from vididi.cluster import stream
+
+    monkeypatch.setattr(stream, "TASK_FRAMES", 1)
+    assert [batch.rows.tolist() for batch in stream.ray_stream(shards)(plan, 20)] == [plan[n].rows.tolist() for n in range(20, len(plan))]
+
+
+def test_a_stream_that_is_left_early_stops(ray_session, shards, plan, monkeypatch):
     import threading
 
-    from vididi.cluster.stream import ray_stream
+    from vididi.cluster import stream
 
-    batches = ray_stream(shards)(plan, 0)
+    for name, value in {"TASKS": 2, "TASK_BATCHES": 3, "LEAD": 1.0}.items():  # the next execution is begun already
+        monkeypatch.setattr(stream, name, value)
+    batches = stream.ray_stream(shards)(plan, 0)
     next(batches)
     batches.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "vididi-stream"]
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith(("vididi-stream", "StreamingExecutor"))]

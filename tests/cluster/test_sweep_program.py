@@ -48,13 +48,13 @@ def command(*arguments, spec="tiny.yaml"):
     return [sys.executable, str(ROOT / "run_sweep.py"), spec, *arguments]
 
 
-def environment(place):
-    return {**os.environ, "VIDIDI_CACHE": str(place / "cache"), "COLUMNS": "200", "PYTHONWARNINGS": "ignore"}
+def environment(place, cache="cache"):
+    return {**os.environ, "VIDIDI_CACHE": str(place / cache), "COLUMNS": "200", "PYTHONWARNINGS": "ignore"}
 
 
-def run(place, *arguments, spec="tiny.yaml"):
+def run(place, *arguments, spec="tiny.yaml", cache="cache"):
     return subprocess.run(
-        command(*arguments, spec=spec), cwd=place, env=environment(place), capture_output=True, text=True, timeout=400, check=False
+        command(*arguments, spec=spec), cwd=place, env=environment(place, cache), capture_output=True, text=True, timeout=400, check=False
     )
 
 
@@ -174,17 +174,26 @@ def test_a_sweep_that_cannot_get_its_resources_says_so(place, whole):
     assert "this machine has" in refused.stderr
 
 
-def test_the_same_sweep_runs_on_a_cluster_that_is_already_there(place, whole):
+def test_the_same_sweep_prepares_and_runs_on_a_cluster_that_is_already_there(place, whole):
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False, "object_store_memory": 200 << 20})
     try:
-        there = run(place, "--only", "vididi", "--only", "two_workers", "--runs", "elsewhere", "--address", cluster.address)
+        there = run(place, "--only", "vididi", "--only", "two_workers", "--runs", "elsewhere", "--address", cluster.address, cache="empty")
     finally:
         cluster.shutdown()
     assert there.returncode == 0, there.stdout + there.stderr
     assert measurements(place / "elsewhere", "vididi") == measurements(place / "runs", "vididi")
     assert result(place / "elsewhere", "two_workers")["workers"] == 2
+
+
+def test_cells_whose_data_are_held_give_the_same_results(place, whole):
+    (place / "held.yaml").write_text(SWEEP + "resources: {hold_data: true}\n")
+    done = run(place, "--only", "base", "--only", "two_workers", "--runs", "held", spec="held.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for arm in ("base", "two_workers"):
+        assert losses(place / "held", arm) == losses(place / "runs", arm)
+        assert measurements(place / "held", arm) == measurements(place / "runs", arm)
 
 
 def test_a_sweep_that_waits_for_others_says_so_and_gives_up(place, whole):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,12 @@ import numpy as np
 import pytest
 
 from vididi.cli import main
+from vididi.data import prepare as preparing
+from vididi.data.motion import motion
 from vididi.data.plan import PretrainPlan, frame_counts
+from vididi.data.prepare import Settings
 from vididi.data.shards import ShardSet
-from vididi.data.storage import RemotePath, as_folder, upload
+from vididi.data.storage import RemotePath, as_folder, sizes, write_durably
 from vididi.data.stream import local_stream
 from vididi.errors import DataError
 from vididi.experiment import ensure_prepared
@@ -67,20 +73,111 @@ def test_it_travels_to_other_processes_by_name_only(remote: ShardSet) -> None:
 
 
 def test_what_is_there_is_not_prepared_again(remote: ShardSet, make_config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vididi.experiment.upload", lambda *_, **__: pytest.fail("uploaded again"))
+    monkeypatch.setattr("vididi.experiment.prepare", lambda *_, **__: pytest.fail("prepared again"))
     assert ensure_prepared(make_config(), as_folder(str(remote.root))).manifest == remote.manifest
 
 
-def test_an_upload_that_was_cut_short_goes_on_and_ends_with_the_manifest(bucket: str, tiny_shards: ShardSet) -> None:
-    place = RemotePath(f"{bucket}/sets/cut")
-    filesystem, root = place.place
-    filesystem.create_dir(root, recursive=True)
-    with filesystem.open_output_stream(f"{root}/index.parquet") as file:
-        file.write(b"half of it")
+def test_a_place_with_other_things_in_it_is_refused_and_left_alone(bucket: str, make_config: Callable[..., Any]) -> None:
+    place = RemotePath(f"{bucket}/sets/thesis")
+    write_durably(place / "thesis.txt", "long work")
+    with pytest.raises(DataError, match=r"sets/thesis: exists and is not a prepared data set"):
+        ensure_prepared(make_config(), place)
     with pytest.raises(DataError, match=r"no manifest\.json"):
         ShardSet.open(place)
-    upload(Path(str(tiny_shards.root)), place, last="manifest.json")
-    assert ShardSet.open(place).index.equals(tiny_shards.index)
+    assert sizes(place) == {"thesis.txt": 9}
+
+
+# --- Shard by shard ------------------------------------------------------------------------------------------------
+
+SHARD, GROUP = 60_000, 20_000  # bytes: three or four videos to a shard
+
+PROGRAM = f"""
+import os, signal, sys
+from pathlib import Path
+from vididi.data import prepare as preparing
+from vididi.data.motion import motion
+from vididi.data.storage import RemotePath
+
+preparing.SHARD_BYTES, preparing.ROW_GROUP_BYTES = {SHARD}, {GROUP}
+if __name__ == "__main__":
+    machine, out, limit = Path(sys.argv[1]), RemotePath(sys.argv[2]), int(sys.argv[3])
+    videos = motion(machine, train=24, test=12, size=32, frames=16)
+    first = None
+    def progress(done, *_):
+        global first
+        if first is None:
+            first = done
+            print(done, len(list((machine / "aside" / "set").glob("shard-*"))), flush=True)
+        if done >= limit:
+            os.kill(os.getpid(), signal.SIGKILL)
+    preparing.prepare(
+        videos, out, preparing.Settings(short_side=40), {{"name": "test"}}, progress, workers=1, aside=machine / "aside"
+    )
+"""
+
+
+def keys(bucket: str, folder: str) -> dict[str, bytes]:
+    """The objects below a folder, without the empty ones that stand for folders."""
+    import boto3
+
+    store = boto3.client("s3")
+    listed = store.list_objects_v2(Bucket=bucket.removeprefix("s3://"), Prefix=f"{folder}/").get("Contents", [])
+    names = [entry["Key"] for entry in listed if not entry["Key"].endswith("/")]
+    return {name.removeprefix(f"{folder}/"): store.get_object(Bucket="clips", Key=name)["Body"].read() for name in names}
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing, "SHARD_BYTES", SHARD)
+    monkeypatch.setattr(preparing, "ROW_GROUP_BYTES", GROUP)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_killed_and_started_on_another_machine_it_goes_on_to_the_same_bytes(
+    bucket: str, repo_root: Path, tmp_path: Path, cache: Path
+) -> None:
+    (tmp_path / "prepare_there.py").write_text(PROGRAM)
+    whole = preparing.prepare(
+        motion(cache, train=24, test=12, size=32, frames=16), tmp_path / "whole", Settings(short_side=40), {"name": "test"}, workers=2
+    )
+    starts = []
+    for machine, limit in (("one", 17), ("two", 30), ("three", 99)):
+        command = [sys.executable, str(tmp_path / "prepare_there.py"), str(tmp_path / machine), f"{bucket}/sets/moved", str(limit)]
+        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(repo_root)}, capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) == (machine == "three"), done.stderr
+        starts.append(int(done.stdout.split()[0]))
+        if machine != "three":
+            there = keys(bucket, "sets/moved")
+            assert "manifest.json" not in there
+            assert {"partial/plan.json", "partial/done-00000.json", "shard-00000.parquet"} <= set(there)
+            assert len(list((tmp_path / machine / "aside" / "set").iterdir())) <= 1, "finished shards are not kept here"
+    assert starts[0] == 1
+    assert 12 < starts[1] <= 17
+    assert 24 < starts[2] <= 30
+    assert keys(bucket, "sets/moved") == {path.name: path.read_bytes() for path in Path(str(whole.root)).iterdir()}
+    assert not (tmp_path / "three" / "aside").exists()
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("change", ["settings", "torn"])
+def test_a_store_with_other_or_torn_work_ends_with_the_right_bytes(
+    change: str, bucket: str, tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    videos, place = motion(cache, train=24, test=12, size=32, frames=16), RemotePath(f"{bucket}/sets/{change}")
+
+    def stop(done: int, total: int, rejects: int) -> None:
+        if done == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        preparing.prepare(videos, place, Settings(short_side=40), {}, stop, workers=2, aside=tmp_path / "aside")
+    settings = Settings(short_side=20) if change == "settings" else Settings(short_side=40)
+    if change == "torn":
+        write_durably(place / "shard-00001.parquet", "half of it")
+    preparing.prepare(videos, place, settings, {}, workers=2, aside=tmp_path / "aside")
+    whole = preparing.prepare(videos, tmp_path / "whole", settings, {}, workers=2)
+    assert keys(bucket, f"sets/{change}") == {path.name: path.read_bytes() for path in Path(str(whole.root)).iterdir()}
+    assert ("starting anew" in caplog.text) == (change == "settings")
 
 
 def test_the_commands_take_a_uri(bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

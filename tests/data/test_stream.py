@@ -15,7 +15,7 @@ import simplejpeg
 from vididi.data.plan import Chain, EvaluationPlan, Plan, PretrainPlan, Request, frame_counts
 from vididi.data.prepare import Settings, prepare
 from vididi.data.shards import FrameReader, ShardSet
-from vididi.data.stream import Batch, background, local_stream
+from vididi.data.stream import Batch, Buffers, background, local_stream
 from vididi.data.video import Video
 
 
@@ -133,6 +133,20 @@ def test_an_abandoned_stream_leaves_no_thread(tiny_shards: ShardSet) -> None:
     next(batches)
     batches.close()  # type: ignore[attr-defined]
     assert set(threading.enumerate()) <= before
+
+
+def test_memory_is_used_again_once_nobody_holds_any_of_it() -> None:
+    buffers = Buffers()
+    whole = buffers.empty((4, 8))
+    part, place = whole[1:].reshape(-1)[::2], whole.ctypes.data
+    del whole
+    other = buffers.empty((4, 8))
+    assert other.ctypes.data != place
+    del part
+    again = buffers.empty((3, 8))
+    assert again.ctypes.data == place
+    del again
+    assert buffers.empty((5, 8)).size == 40  # too large for what is free
 
 
 # --- background ----------------------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ def trainer_cpus(resources: Resources) -> int:
 
 def declared_cpus(resources: Resources) -> int:
     """CPUs that one cell takes of Ray's count: trainers and streams."""
-    return trainer_cpus(resources) + resources.workers * STREAM_CPUS
+    streams = 0 if resources.hold_data else resources.workers
+    return trainer_cpus(resources) + streams * STREAM_CPUS
 
 
 def local_concurrency(resources: Resources, cores: int, gpus: float) -> int:

@@ -9,21 +9,26 @@ of the training process: moving pixels through the object store costs several ti
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from itertools import chain, pairwise, zip_longest
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray
 import ray.data
+from numpy.typing import NDArray
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from vididi.data.plan import Plan
-from vididi.data.shards import FrameReader, ShardSet
-from vididi.data.stream import Batch, Packed, Stream, background, decode, fetch
+from vididi.data.shards import FrameReader, ShardSet, binary_parts, take
+from vididi.data.stream import Batch, Buffers, Stream, background, decode, fetch
 
-BATCHES_PER_TASK = 8
+TASK_BATCHES, TASK_FRAMES = 8, 8192  # what a task reads at most: a few batches, some 64 MiB at 200 x 150 pixels
+TASKS = 256  # of one execution: Ray Data sets them all up before the first runs, 1.3 ms each
+LEAD = 1 / 4  # of an execution's batches that are still to come when the next one is set up
 _READERS: dict[str, FrameReader] = {}
 
 
@@ -35,12 +40,14 @@ def ray_stream(shards: ShardSet, cpus: float = 1.0, depth: int = 4, threads: int
     """
 
     def stream(plan: Plan, start: int) -> Iterator[Batch]:
-        def unpack(row: dict[str, Any]) -> Batch:
-            return decode(Packed(row["payload"], row["lengths"]), plan[int(row["number"])], shards.sizes)
+        buffers = Buffers()
 
-        with ThreadPoolExecutor(threads) as pool:
+        def unpack(number: int, jpegs: list[memoryview]) -> Batch:
+            return decode(jpegs, plan[number], shards.sizes, buffers)
+
+        with ThreadPoolExecutor(threads) as pool, closing(_encoded(shards, plan, start, cpus)) as encoded:
             # One thread waits for Ray and hands out the decoding, so what is decoded never waits for what is not yet read.
-            futures = background((pool.submit(unpack, row) for row in _rows(shards, plan, start, cpus)), depth)
+            futures = background((pool.submit(unpack, number, jpegs) for number, jpegs in enumerate(encoded, start)), depth)
             with closing(futures):
                 for future in futures:
                     yield future.result()
@@ -48,21 +55,53 @@ def ray_stream(shards: ShardSet, cpus: float = 1.0, depth: int = 4, threads: int
     return stream
 
 
-def _rows(shards: ShardSet, plan: Plan, start: int, cpus: float) -> Iterator[dict[str, Any]]:
-    """The encoded batches in the plan's order."""
-    count = len(plan) - start
-    if count <= 0:
+def _encoded(shards: ShardSet, plan: Plan, start: int, cpus: float) -> Generator[list[memoryview], None, None]:
+    """The encoded batches in the plan's order, from one execution after another, of which the next is begun before it is needed."""
+    if start >= len(plan):
         return
     _set_up(ray.data.DataContext.get_current(), cpus)
-    reader, frozen = ray.put(FrameReader(shards)), ray.put(plan)
-    dataset = ray.data.range(count, override_num_blocks=max(1, count // BATCHES_PER_TASK)).map(
-        _fetch,  # type: ignore[arg-type]
-        fn_kwargs={"reader": reader, "plan": frozen, "start": start, "token": str(shards.root)},
-    )
-    for expected, row in enumerate(dataset.iter_rows(), start):
-        number = int(row["number"])
-        assert number == expected, f"batch {number} came where {expected} was due"
-        yield row
+    arguments = {"reader": ray.put(FrameReader(shards)), "plan": ray.put(plan), "token": str(shards.root)}
+    most = max(plan[number].frames.size for number in (start, len(plan) - 1))
+    per_task = max(1, min(TASK_BATCHES, TASK_FRAMES // most))
+    segments = [range(first, min(first + TASKS * per_task, len(plan))) for first in range(start, len(plan), TASKS * per_task)]
+    with ThreadPoolExecutor(1) as pool:
+        coming: Future[_Execution] | None = pool.submit(_Execution, segments[0], per_task, arguments)
+        try:
+            for segment, following in zip_longest(segments, segments[1:]):
+                assert coming
+                execution, coming = coming.result(), None
+                with closing(execution):
+                    for number, jpegs in zip(segment, execution, strict=True):
+                        if coming is None and following and segment.stop - number <= LEAD * len(segment):
+                            coming = pool.submit(_Execution, following, per_task, arguments)
+                        yield jpegs
+        finally:
+            if coming:
+                coming.result().close()
+
+
+class _Execution:
+    """One execution of Ray Data over the batches of a segment; its first tasks run when it is made."""
+
+    def __init__(self, segment: range, per_task: int, arguments: dict[str, Any]) -> None:
+        numbers = ray.data.range(len(segment), override_num_blocks=-(-len(segment) // per_task))
+        arguments = {**arguments, "start": segment.start}
+        dataset = numbers.map_batches(_fetch, batch_size=None, batch_format="numpy", fn_kwargs=arguments)  # type: ignore[arg-type]
+        self.expected = segment.start
+        self.blocks: Any = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1))
+        self.first = next(self.blocks)
+
+    def __iter__(self) -> Iterator[list[memoryview]]:
+        for block in chain([self.first], self.blocks):
+            batches, (jpegs,) = block.column("batch").to_numpy(), block.column("jpeg").chunks
+            data, ends = binary_parts(jpegs)
+            for first, end in pairwise([0, *np.flatnonzero(np.diff(batches)) + 1, len(batches)]):
+                assert batches[first] == self.expected, f"batch {batches[first]} came where {self.expected} was due"
+                self.expected += 1
+                yield take(data, ends, np.arange(first, end))  # parts of the object store, nothing is copied
+
+    def close(self) -> None:
+        self.blocks.close()
 
 
 class Pace(ExecutionCallback):
@@ -79,15 +118,29 @@ class Pace(ExecutionCallback):
 def _set_up(context: ray.data.DataContext, cpus: float) -> None:
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
+    context.target_max_block_size = None  # a task gives one block and ends: one that waits to give another would hold its CPU
     context.execution_options.resource_limits = context.execution_options.resource_limits.copy(cpu=cpus)
     if Pace not in context.custom_execution_callback_classes:
         context.custom_execution_callback_classes.append(Pace)
 
 
-def _fetch(row: dict[str, Any], reader: Any, plan: Any, start: int, token: str) -> dict[str, Any]:
+def _fetch(rows: dict[str, NDArray[np.int64]], reader: Any, plan: Any, start: int, token: str) -> pa.Table:
+    """A row for each frame of the batches, in their order."""
     # The reader's cache must outlive the task, so each worker process keeps one reader per data set.
     if token not in _READERS:
         _READERS[token] = ray.get(reader)
-    number = int(row["id"]) + start
-    packed = fetch(_READERS[token], ray.get(plan)[number])
-    return {"number": number, "payload": packed.payload, "lengths": np.asarray(packed.lengths)}
+    numbers, requests = rows["id"] + start, ray.get(plan)
+    batches = [fetch(_READERS[token], requests[int(number)]) for number in numbers]
+    data, ends = _joined([jpeg for batch in batches for jpeg in batch])
+    frames = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends) - 1, [None, pa.py_buffer(ends), data])
+    return pa.table({"batch": np.repeat(numbers, [len(batch) for batch in batches]), "jpeg": frames})
+
+
+def _joined(parts: list[memoryview]) -> tuple[pa.Buffer, NDArray[np.int64]]:
+    """The parts end to end, and where each begins and the last one ends. Arrow reuses its memory, which bytes.join does not."""
+    ends = np.cumsum([0, *map(len, parts)])
+    joined = pa.allocate_buffer(int(ends[-1]))
+    view = memoryview(joined).cast("B")
+    for part, start, end in zip(parts, ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+        view[start:end] = part
+    return joined, ends

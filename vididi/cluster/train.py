@@ -12,7 +12,7 @@ import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from vididi.cluster.stream import ray_stream
+from vididi.cluster.held import open_stream
 from vididi.config import Config
 from vididi.data.shards import ShardSet
 from vididi.data.storage import as_folder
@@ -39,7 +39,7 @@ def _worker(job: Mapping[str, Any]) -> None:
     context = TrainContext()
     try:
         shards = ShardSet.open(as_folder(job["shards"]))
-        run_cell(Config.model_validate(job["config"]), job["cell"], Path(job["folder"]), shards, ray_stream(shards), context)
+        run_cell(Config.model_validate(job["config"]), job["cell"], Path(job["folder"]), shards, open_stream(shards, job["held"]), context)
     except VididiError as error:
         # All workers raise it alike and would again, so it must not count as a failure that is worth a restart.
         if context.rank == 0:
@@ -50,7 +50,7 @@ def train_distributed(job: Mapping[str, Any], resources: Resources, callbacks: l
     """Run one cell over ``resources.workers`` workers and wait for it.
 
     Args:
-        job: config, cell, folder, shards; plain values with absolute paths.
+        job: config, cell, folder, shards as plain values with absolute paths; and held, where the data are held.
 
     Raises:
         ray.train.TrainingFailedError: a worker raised, or died more often than allowed.

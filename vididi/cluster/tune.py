@@ -28,8 +28,8 @@ import torch
 from ray import tune
 from ray.tune.experiment import Trial
 
+from vididi.cluster.held import SHARE, Held, hold, open_stream
 from vididi.cluster.resources import cluster_concurrency, cpus_to_declare, local_concurrency
-from vididi.cluster.stream import ray_stream
 from vididi.cluster.train import train_distributed
 from vididi.config import Config
 from vididi.data.shards import ShardSet
@@ -52,9 +52,10 @@ class Job:
     folder: Path
     record: dict[str, Any]
 
-    def values(self, shards: Folder) -> dict[str, Any]:
+    def values(self, shards: Folder, held: Held | None) -> dict[str, Any]:
         """Plain values for another process."""
-        return {"config": self.cell.config.to_dict(), "cell": self.record, "folder": str(self.folder), "shards": str(shards)}
+        where = {"folder": str(self.folder), "shards": str(shards), "held": held}
+        return {"config": self.cell.config.to_dict(), "cell": self.record, **where}
 
 
 class Watcher:
@@ -92,9 +93,12 @@ def run_jobs(jobs: Sequence[Job], shards: ShardSet, runs: Path, watcher: Watcher
         ResourceError: a cell needs more than there is, or no cell could start for ``resources.wait_s``.
     """
     groups = [list(group) for _, group in groupby(sorted(jobs, key=_group_key), key=_group_key)]
-    with _ray(groups, address) as concurrency:
-        for group in groups:
-            _run_group(group, concurrency(group[0].cell.resources), shards, runs, watcher)
+    asked = [group[0].cell.resources for group in groups]
+    holding = any(resources.hold_data for resources in asked)
+    with _ray(asked, address, shards.nbytes if holding else 0) as concurrency:
+        held = hold(shards) if holding else None
+        for group, resources in zip(groups, asked, strict=True):
+            _run_group(group, concurrency(resources), shards, held if resources.hold_data else None, runs, watcher)
             if any(_untouched(job) for job in group):
                 return  # interrupted: Tune returns normally then, and the next group must not start
 
@@ -109,9 +113,8 @@ def _group_key(job: Job) -> str:
 
 
 @contextmanager
-def _ray(groups: list[list[Job]], address: str | None) -> Iterator[Callable[[Resources], int]]:
+def _ray(asked: list[Resources], address: str | None, held_bytes: int) -> Iterator[Callable[[Resources], int]]:
     """A connection to Ray, and how many cells of some resources run at a time there."""
-    asked = [group[0].cell.resources for group in groups]
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address:
         ray.init(address=address, **quiet)
@@ -130,7 +133,7 @@ def _ray(groups: list[list[Job]], address: str | None) -> Iterator[Callable[[Res
             num_cpus=declared,
             resources={"trial_slot": 1000},
             include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
+            object_store_memory=OBJECT_STORE_BYTES + int(held_bytes / SHARE),
             **quiet,
         )
     try:
@@ -141,11 +144,11 @@ def _ray(groups: list[list[Job]], address: str | None) -> Iterator[Callable[[Res
         ray.shutdown()
 
 
-def _run_group(jobs: list[Job], concurrency: int, shards: ShardSet, runs: Path, watcher: Watcher) -> None:
+def _run_group(jobs: list[Job], concurrency: int, shards: ShardSet, held: Held | None, runs: Path, watcher: Watcher) -> None:
     resources = jobs[0].cell.resources
     single = resources.workers == 1
     storage = runs / ".tune" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    values = [job.values(shards.root) for job in jobs]
+    values = [job.values(shards.root, held) for job in jobs]
     events = _Events(jobs, watcher, resources)
     trainable = _single(values, resources) if single else _distributed(values, resources)
     tuner = tune.Tuner(
@@ -188,7 +191,7 @@ def _single(values: list[dict[str, Any]], resources: Resources) -> Callable[[dic
         try:
             shards = ShardSet.open(as_folder(job["shards"]))
             context = TuneContext(gpu=resources.gpus_per_worker > 0)
-            run_cell(Config.model_validate(job["config"]), job["cell"], folder.path, shards, ray_stream(shards), context)
+            run_cell(Config.model_validate(job["config"]), job["cell"], folder.path, shards, open_stream(shards, job["held"]), context)
         except Exception as error:
             # What raises here would raise again: record it and end. Only the death of the process is tried again.
             folder.save_error(_reason(error))

@@ -7,6 +7,9 @@ The work is done in a folder ``OUT.partial`` beside the result, which is renamed
     done-00000.json  written after shard 0 was: its index rows, the rejects up to its end, and how many videos that were
     set/             the shards, and at the end the other files of the result
 
+Where the result goes to an object store, each file of it is moved there as soon as it is finished. The journal (``plan.json`` and
+``done-*``) is kept there too, in ``OUT/partial``, so that another machine can go on; the folder with the lock is a local one.
+
 A run that is killed loses the shard it was writing. Where a shard ends follows from the videos alone, so the next run goes on
 after the last ``done`` file and ends with the bytes of an uninterrupted one.
 """
@@ -18,13 +21,12 @@ import fcntl
 import json
 import logging
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import file_digest, sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -35,12 +37,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vididi.data.shards import INDEX_SCHEMA, SHARD_SCHEMA, SPLITS, VERSION, Manifest, ShardSet, shard_name
-from vididi.data.video import Video, check_file, open_video, open_with_decord, short_side_size
+from vididi.checks import check_positive
+from vididi.data.shards import BOX_SCHEMA, INDEX_SCHEMA, SHARD_SCHEMA, SPLITS, VERSION, Manifest, ShardSet, shard_name
+from vididi.data.storage import Folder, RemotePath, keep, remove, sizes, write_durably
+from vididi.data.video import Boxes, Video, check_file, open_moment, open_video, open_with_decord, short_side_size
 from vididi.data.workers import Failed, run_apart
 from vididi.errors import DataError
 
 Progress = Callable[[int, int, int], None]  # videos done, videos in all, rejects
+# run_apart somewhere else than here: (function, items, timeout, versions that the libraries must have there) -> results in order.
+Run = Callable[[Callable[[Any], Any], Sequence[Any], float, dict[str, str]], Generator[Any]]
 
 ROW_GROUP_BYTES = 1 << 20  # what reading one video at random costs at most, beyond the video itself
 SHARD_BYTES = 128 << 20
@@ -71,13 +77,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A video ready for a shard."""
+    """A video ready for a shard. ``key_frame``: its place among the frames, where the video is a moment."""
 
     frames: list[bytes]
     fps: float
     height: int
     width: int
     source_sha256: str
+    key_frame: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,23 +100,40 @@ def encode_video(video: Video, settings: Settings) -> Encoded | Reject:
     """Decode, resize and encode one video, a frame at a time: a long video is never held in memory as pictures."""
     try:
         check_file(video.path)
-        with video.path.open("rb") as file:
-            checksum = file_digest(file, "sha256").hexdigest()
+        checksum = _file_sha256(video.path)
+        if video.moment is not None:
+            with open_moment(video.path, video.moment) as (frames, fps, key_frame):
+                return _encode_frames(frames, fps, settings, checksum, key_frame)
         if settings.decoder == "decord":
-            with suppress(Exception):  # of any kind; PyAV then reads the file or says what is wrong with it
-                return _encode_frames(open_with_decord, video.path, settings, checksum)
-        return _encode_frames(open_video, video.path, settings, checksum)
+            with suppress(Exception), open_with_decord(video.path) as (frames, fps):
+                return _encode_frames(frames, fps, settings, checksum)
+            # whatever that raised, PyAV now reads the file or says what is wrong with it
+        with open_video(video.path) as (frames, fps):
+            return _encode_frames(frames, fps, settings, checksum)
     except (DataError, OSError) as error:
         return Reject(video.video_id, str(video.path), str(error))
 
 
-def _encode_frames(opener: Callable[[Path], Any], path: Path, settings: Settings, checksum: str) -> Encoded:
+def _file_sha256(path: Path) -> str:
+    status = path.stat()
+    return _content_sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache  # many moments are of one film
+def _content_sha256(path: Path, size: int, mtime_ns: int) -> str:
+    """Of the file as it is with this size and time."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _encode_frames(
+    frames: Iterable[NDArray[np.uint8]], fps: float, settings: Settings, checksum: str, key_frame: int | None = None
+) -> Encoded:
     jpegs: list[bytes] = []
-    with opener(path) as (frames, fps):
-        for frame in frames:
-            height, width = short_side_size(frame.shape[0], frame.shape[1], settings.short_side)
-            jpegs.append(_encode_frame(frame, height, width, settings.quality))
-    return Encoded(jpegs, fps, height, width, checksum)
+    for frame in frames:
+        height, width = short_side_size(frame.shape[0], frame.shape[1], settings.short_side)
+        jpegs.append(_encode_frame(frame, height, width, settings.quality))
+    return Encoded(jpegs, fps, height, width, checksum, key_frame)
 
 
 def _encode_frame(frame: NDArray[np.uint8], height: int, width: int, quality: int) -> bytes:
@@ -123,45 +147,63 @@ def _encode_frame(frame: NDArray[np.uint8], height: int, width: int, quality: in
 
 def prepare(
     videos: list[Video],
-    out: Path,
+    out: Folder,
     settings: Settings,
     source: dict[str, Any],
     progress: Progress | None = None,
     workers: int | None = None,
     timeout: float = TIMEOUT_S,
+    run: Run | None = None,
+    aside: Path | None = None,
 ) -> ShardSet:
     """Write ``videos`` as shards under ``out``.
 
     The result depends on the videos and the settings alone, not on ``workers``, nor on how often the preparation was killed and
-    started again. ``out`` either holds a complete set or nothing; a complete set that is there already is returned as it is.
+    started again. ``out`` either holds a complete set or nothing (in an object store, a complete set or no manifest); a complete set
+    that is there already is returned as it is.
 
     Args:
         progress: called with (videos done, videos in all, rejects) after each video, and before the first where an earlier run's
             work goes on.
         workers: processes that decode; by default one per core.
         timeout: seconds that one video may take before it is rejected.
+        run: decodes elsewhere, instead of ``workers`` processes here (vididi.cluster.prepare).
+        aside: the local folder to work in, by default ``OUT.partial``; an ``out`` in an object store needs one.
 
     Raises:
         DataError: no video could be prepared, or ``out`` exists and is not a prepared set.
+        ResourceError: processes cannot start, or ``run`` cannot do its work.
     """
     if not videos:
         raise DataError("data: the source lists no videos")
-    if timeout <= 0:
-        raise ValueError(f"timeout: {timeout} is not valid; it must be more than 0 seconds")
+    check_positive(timeout=timeout)
+    run = run or (lambda function, items, timeout, _: run_apart(function, items, workers or os.cpu_count() or 1, timeout))
     if _is_free(out):
-        aside = out.with_name(f"{out.name}.partial")
+        aside = aside or _beside(out)
         with _locked(aside):
             if _is_free(out):  # it need not be: this process may have waited for another that prepared it
-                journal = _Journal.open(aside, _plan(videos, settings))
-                workers = min(workers or os.cpu_count() or 1, len(videos))
-                _write_set(journal, videos, settings, progress, partial(run_apart, workers=workers, timeout=timeout))
+                plan = _plan(videos, settings, out)
+                journal = _Journal.open(out, aside, plan)
+                function, left = partial(encode_video, settings=settings), videos[journal.videos :]
+                results = run(function, left, timeout, plan["made_with"])
+                with closing(results):  # whatever happens here, its processes end
+                    _write_set(journal, videos, progress, results)
                 journal.finish(source, asdict(settings))
-                _publish(journal.set, out)
-            shutil.rmtree(aside, ignore_errors=True)
+                if isinstance(out, Path):
+                    _publish(aside / "set", out)
+                else:
+                    remove(journal.root)
+            remove(aside)
     return ShardSet.open(out)
 
 
-def _is_free(out: Path) -> bool:
+def _beside(out: Folder) -> Path:
+    if isinstance(out, RemotePath):
+        raise ValueError("aside: None is not valid; preparing into an object store needs a local folder to work in")
+    return out.with_name(f"{out.name}.partial")
+
+
+def _is_free(out: Folder) -> bool:
     """Whether ``out`` can be written; False if it is complete.
 
     Raises:
@@ -169,7 +211,11 @@ def _is_free(out: Path) -> bool:
     """
     if (out / "manifest.json").is_file():
         return False
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if isinstance(out, RemotePath):
+        occupied = bool(sizes(out)) and not (out / "partial" / "plan.json").is_file()
+    else:
+        occupied = out.exists() and not (out.is_dir() and not any(out.iterdir()))
+    if occupied:
         raise DataError(f"{out}: exists and is not a prepared data set; give an empty or a new folder")
     return True
 
@@ -212,52 +258,70 @@ def _is_at(file: IO[str], path: Path) -> bool:
         return False
 
 
-def _plan(videos: list[Video], settings: Settings) -> dict[str, Any]:
-    """All that decides the bytes of the result."""
+def _plan(videos: list[Video], settings: Settings, out: Folder) -> dict[str, Any]:
+    """All that decides the bytes of the result.
+
+    In a store, where another machine may go on, paths and times of files do not count: they are of one machine.
+    """
+    anywhere = isinstance(out, RemotePath)
     digest = sha256()
     for video in videos:
         try:
             status = video.path.stat()
-            state = [status.st_size, status.st_mtime_ns]
+            state = [status.st_size] if anywhere else [status.st_size, status.st_mtime_ns]
         except OSError:
             state = []
-        digest.update(json.dumps([video.video_id, str(video.path), video.class_name, video.split, video.scene, *state]).encode() + b"\n")
+        path = None if anywhere else str(video.path)
+        listed = [video.video_id, path, video.class_name, video.split, video.scene, *state, *video.details]
+        digest.update(json.dumps(listed).encode() + b"\n")
     return {
         "version": VERSION,
         "videos": len(videos),
         "videos_sha256": digest.hexdigest(),
         "settings": asdict(settings),
         "bytes": [ROW_GROUP_BYTES, SHARD_BYTES],
-        "made_with": {name: version(name) for name in WRITERS},
+        "made_with": versions([*WRITERS, "decord"] if settings.decoder == "decord" else WRITERS),
     }
 
 
-def _write_set(
-    journal: _Journal, videos: list[Video], settings: Settings, progress: Progress | None, run: Callable[..., Iterator[Any]]
-) -> None:
-    """Write the shards of all videos that the journal does not have yet."""
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    """The versions of libraries here, "none" where one is not installed."""
+    found = {}
+    for name in libraries:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def _write_set(journal: _Journal, videos: list[Video], progress: Progress | None, results: Iterator[Any]) -> None:
+    """Write the shards of all videos that the journal does not have yet; ``results`` is what became of these."""
     labels = {name: label for label, name in enumerate(journal.name_classes(videos))}
     writer = _ShardWriter(journal, labels)
-    first = {(row["split"], row["source_sha256"]): row for row in journal.index}
+    journal.boxes = {video.video_id: video.boxes for video in videos if video.boxes is not None}
+    moments = {video.video_id: video.moment for video in videos}
+    first = {(row["split"], row["source_sha256"], moments[row["video_id"]]): row for row in journal.index}
     left = videos[journal.videos :]
     if progress is not None and journal.videos:
         progress(journal.videos, len(videos), len(journal.rejects))
-    for video, result in zip(left, run(partial(encode_video, settings=settings), left), strict=True):
+    for video, result in zip(left, results, strict=True):
         journal.videos += 1
         if isinstance(result, Failed):
             result = Reject(video.video_id, str(video.path), result.reason)
-        elif isinstance(result, Encoded) and (same := first.get((video.split, result.source_sha256))):
+        elif isinstance(result, Encoded) and (same := first.get((video.split, result.source_sha256, video.moment))):
             result = Reject(video.video_id, str(video.path), _duplicate_of(same, video))
         if isinstance(result, Reject):
             journal.rejects.append(result)
         else:
             row = writer.add(video, result)
-            first[video.split, result.source_sha256] = row
+            first[video.split, result.source_sha256, video.moment] = row
         if progress is not None:
             progress(journal.videos, len(videos), len(journal.rejects))
     if not journal.index:
         reject = journal.rejects[0]
-        shutil.rmtree(journal.root)
+        for folder in (journal.root, journal.work.parent):
+            remove(folder)
         raise DataError(f"none of {len(videos)} videos could be prepared; the first: {reject.path}: {reject.reason}")
     writer.close()
 
@@ -269,87 +333,109 @@ def _duplicate_of(row: dict[str, Any], video: Video) -> str:
 
 @dataclass
 class _Journal:
-    """What is done of a set, in memory and on disk. ``root`` is the folder that holds it and the set."""
+    """What is done of a set, in memory and where the set is."""
 
-    root: Path
+    root: Folder  # of the journal itself
+    set: Folder  # of the finished files
+    work: Path  # where files are written; ``set``, unless that is in a store
     index: list[dict[str, Any]] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     videos: int = 0  # how many of the plan's videos are in the index or rejected
     shards: int = 0
     classes: list[str] = field(default_factory=list)
+    boxes: dict[str, Boxes] = field(default_factory=dict)  # of the plan's videos, by id
     recorded: tuple[int, int] = (0, 0)  # lengths of index and rejects up to the last finished shard
 
-    @property
-    def set(self) -> Path:
-        return self.root / "set"
-
     @classmethod
-    def open(cls, root: Path, plan: dict[str, Any]) -> _Journal:
+    def open(cls, out: Folder, aside: Path, plan: dict[str, Any]) -> _Journal:
         """The journal of an earlier run of the same plan, or a new one."""
-        journal, path = cls(root), root / "plan.json"
+        work = aside / "set"
+        journal = cls(out / "partial", out, work) if isinstance(out, RemotePath) else cls(aside, work, work)
+        path = journal.root / "plan.json"
         if not path.is_file() or json.loads(path.read_text()) != plan:
             journal._start(path, plan)
-        journal.set.mkdir(exist_ok=True)
+        work.mkdir(exist_ok=True)
         journal._read()
         return journal
 
-    def _start(self, path: Path, plan: dict[str, Any]) -> None:
+    def _start(self, path: Folder, plan: dict[str, Any]) -> None:
         if path.is_file():
             log.warning("%s: was of other videos, settings or versions; starting anew", self.root)
-        path.unlink(missing_ok=True)  # first, so that what is half removed is not taken for this plan's
-        shutil.rmtree(self.set, ignore_errors=True)
-        for done in self.root.glob("done-*"):
-            done.unlink()
-        _write_durably(path, json.dumps(plan))
+        for name in [name for name in sizes(self.root) if name.startswith("done-")]:
+            remove(self.root / name)  # before the plan, so that what is half removed is still known to be a preparation's
+        for name in sizes(self.set):
+            remove(self.set / name)
+        write_durably(path, json.dumps(plan))
 
     def _read(self) -> None:
+        done, shards = sizes(self.root), sizes(self.set)
         for number in count():
             path = self._done(number)
-            if not path.is_file():
+            if path.name not in done:
                 break
             part = json.loads(path.read_text())
-            shard = self.set / shard_name(number)
-            if not shard.is_file() or shard.stat().st_size != part["bytes"]:
+            if shards.get(shard_name(number)) != part["bytes"]:
                 break  # somebody removed or cut it
             self.index += part["index"]
             self.rejects += [Reject(**reject) for reject in part["rejects"]]
             self.videos, self.shards = part["videos"], number + 1
         self.recorded = len(self.index), len(self.rejects)
 
-    def _done(self, number: int) -> Path:
+    def _done(self, number: int) -> Folder:
         return self.root / f"done-{number:05d}.json"
 
     def name_classes(self, videos: list[Video]) -> list[str]:
-        self.classes = sorted({video.class_name for video in videos})
+        self.classes = sorted({video.class_name for video in videos if video.class_name})
         return self.classes
 
     def record(self) -> None:
         """Shard ``shards`` is complete and holds all of the index that was not recorded before."""
-        shard = self.set / shard_name(self.shards)
-        _sync(shard)
+        shard = self.work / shard_name(self.shards)
+        size = shard.stat().st_size
+        keep(shard, self.set)
         rows, rejects = self.recorded
         part = {
             "videos": self.videos,
-            "bytes": shard.stat().st_size,
+            "bytes": size,
             "index": self.index[rows:],
             "rejects": [asdict(reject) for reject in self.rejects[rejects:]],
         }
-        _write_durably(self._done(self.shards), json.dumps(part))
+        write_durably(self._done(self.shards), json.dumps(part))
         self.recorded = len(self.index), len(self.rejects)
         self.shards += 1
 
     def finish(self, source: dict[str, Any], settings: dict[str, Any]) -> None:
         """Write the files beside the shards, the manifest last."""
-        pq.write_table(pa.Table.from_pylist(self.index, INDEX_SCHEMA), self.set / "index.parquet")
-        _write_rejects(self.set / "rejects.csv", self.rejects)
-        for name in ("index.parquet", "rejects.csv"):
-            _sync(self.set / name)
-        _write_durably(self.set / "manifest.json", self._manifest(source, settings).to_json())
+        pq.write_table(pa.Table.from_pylist(self.index, INDEX_SCHEMA), self.work / "index.parquet")
+        _write_rejects(self.work / "rejects.csv", self.rejects)
+        if self.boxes:
+            pq.write_table(self._boxes_table(), self.work / "boxes.parquet")
+        for name in ("index.parquet", "rejects.csv", *(["boxes.parquet"] if self.boxes else [])):
+            keep(self.work / name, self.set)
+        write_durably(self.set / "manifest.json", self._manifest(source, settings).to_json())
+
+    def _boxes_table(self) -> pa.Table:
+        """The boxes of the videos that were not rejected."""
+        rows = [
+            {"video_id": row["video_id"], "key_frame": row["key_frame"], "second": boxes.second, **person._asdict()}
+            for row in self.index
+            if (boxes := self.boxes.get(row["video_id"]))
+            for person in boxes.people
+        ]
+        actions = next(iter(self.boxes.values())).actions
+        metadata = {"actions": json.dumps(dict(actions.names)), "evaluated": json.dumps(actions.evaluated)}
+        return pa.Table.from_pylist(rows, BOX_SCHEMA.with_metadata(metadata))
 
     def _manifest(self, source: dict[str, Any], settings: dict[str, Any]) -> Manifest:
         digest = sha256()
         for row in self.index:
             digest.update("\0".join([row["video_id"], str(row["label"]), row["split"], row["frames_sha256"]]).encode() + b"\n")
+        if self.boxes:
+            table = self._boxes_table()
+            for value in table.schema.metadata.values():
+                digest.update(value + b"\n")
+            for batch in table.to_batches(max_chunksize=1 << 16):
+                digest.update(json.dumps(batch.to_pydict()).encode() + b"\n")
         return Manifest(
             version=VERSION,
             videos={split: sum(row["split"] == split for row in self.index) for split in SPLITS},
@@ -370,23 +456,6 @@ def _write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
         table.writerows([reject.video_id, reject.path, reject.reason] for reject in rejects)
 
 
-def _write_durably(path: Path, text: str) -> None:
-    """Write aside, then rename: the file is whole or not there, after a power failure too."""
-    aside = path.with_name(f"{path.name}.new")
-    aside.write_text(text)
-    _sync(aside)
-    aside.rename(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class _ShardWriter:
     """Writes encoded videos into shards, and tells the journal of each that is complete."""
 
@@ -400,7 +469,7 @@ class _ShardWriter:
         """Add a row; what the index says of it."""
         row = {
             "video_id": video.video_id,
-            "label": self.labels[video.class_name],
+            "label": self.labels[video.class_name] if video.class_name else -1,
             "class_name": video.class_name,
             "scene": video.scene,
             "split": video.split,
@@ -412,7 +481,7 @@ class _ShardWriter:
             "frames_sha256": sha256(b"".join(sha256(frame).digest() for frame in encoded.frames)).hexdigest(),
         }
         place = {"shard": self.journal.shards, "row_group": self.row_group, "row": len(self.pending)}
-        self.journal.index.append({**row, **place})
+        self.journal.index.append({**row, **place, **({} if encoded.key_frame is None else {"key_frame": encoded.key_frame})})
         self.pending.append({**row, "frames": encoded.frames})
         self.pending_bytes += sum(map(len, encoded.frames))
         if self.pending_bytes >= ROW_GROUP_BYTES:
@@ -424,7 +493,7 @@ class _ShardWriter:
     def _write_row_group(self) -> None:
         if self.pending:
             if self.file is None:
-                path = self.journal.set / shard_name(self.journal.shards)
+                path = self.journal.work / shard_name(self.journal.shards)
                 # JPEG does not compress further, so neither codec nor dictionary for the frames.
                 self.file = pq.ParquetWriter(path, SHARD_SCHEMA, compression="none", use_dictionary=False)
             self.file.write_table(pa.Table.from_pylist(self.pending, SHARD_SCHEMA))

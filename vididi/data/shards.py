@@ -4,6 +4,7 @@
     index.parquet       one row per video, in plan order, without frames: where each video lies
     shard-00000.parquet the same rows with their frames: one JPEG per frame
     rejects.csv         videos that could not be prepared, and why
+    boxes.parquet       one row per person box of a key frame, in data sets that have them
 
 Nothing here imports torch: the processes that read shards for a stream stay small.
 """
@@ -21,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vididi.data.storage import Folder, RemotePath, parquet_source
+from vididi.data.storage import Folder, RemotePath, parquet_source, sizes
 from vididi.errors import DataError
 
 VERSION = 1
@@ -43,6 +44,17 @@ VIDEO_FIELDS = [
 SHARD_SCHEMA = pa.schema([*VIDEO_FIELDS, pa.field("frames", pa.list_(pa.binary()))])
 INDEX_SCHEMA = pa.schema([*VIDEO_FIELDS, pa.field("shard", pa.int32()), pa.field("row_group", pa.int32()), pa.field("row", pa.int32())])
 
+BOX_SCHEMA = pa.schema(
+    [
+        pa.field("video_id", pa.string()),
+        pa.field("key_frame", pa.int32()),
+        pa.field("second", pa.int32()),
+        *(pa.field(name, pa.float32()) for name in ("x1", "y1", "x2", "y2")),
+        pa.field("person", pa.int32()),
+        pa.field("actions", pa.list_(pa.int32())),
+    ]
+)
+
 
 def shard_name(number: int) -> str:
     return f"shard-{number:05d}.parquet"
@@ -50,7 +62,7 @@ def shard_name(number: int) -> str:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What manifest.json says. ``checksum`` is over every video's id, label, split and frames, in index order."""
+    """What manifest.json says. ``checksum`` is over every video's id, label, split and frames, in index order, and the boxes."""
 
     version: int
     videos: dict[str, int]  # split -> count
@@ -98,12 +110,30 @@ class ShardSet:
         """INDEX_SCHEMA, one row per video."""
         return pq.read_table(parquet_source(self.root / "index.parquet"), schema=INDEX_SCHEMA)
 
+    @cached_property
+    def boxes(self) -> pa.Table:
+        """BOX_SCHEMA, one row per person box, in index order; the schema's metadata holds ``actions`` and ``evaluated`` (docs/data.md).
+
+        Raises:
+            DataError: the data set has no boxes.
+        """
+        path = self.root / "boxes.parquet"
+        if not path.is_file():
+            raise DataError(f"{self.root}: has no boxes.parquet; its source, {self.manifest.source.get('name')}, has no boxes of persons")
+        return pq.read_table(parquet_source(path))
+
     def column(self, name: str) -> NDArray:
         return self.index.column(name).to_numpy(zero_copy_only=False)
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Index rows of one split."""
         return np.flatnonzero(self.column("split") == split)
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of the shard files, nearly all of them frames."""
+        found = sizes(self.root)
+        return sum(found[shard_name(number)] for number in range(self.manifest.shards))
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
@@ -121,31 +151,67 @@ class FrameReader:
         self.root = shards.root
         self.place = np.stack([shards.column(name) for name in ("shard", "row_group", "row")], axis=1)
         self.cache_bytes = cache_bytes
-        self._cache: OrderedDict[tuple[int, int], pa.ChunkedArray] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int], RowGroup] = OrderedDict()
         self._cached = 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": OrderedDict(), "_cached": 0}
 
-    def frames(self, row: int, picks: NDArray) -> list[pa.Buffer]:
+    def frames(self, row: int, picks: NDArray) -> list[memoryview]:
         """The JPEG bytes of frames ``picks`` of the video at index ``row``."""
         shard, group, position = (int(value) for value in self.place[row])
-        scalar = self._row_group(shard, group)[position]
-        return [scalar[int(pick)].as_buffer() for pick in picks]
+        return self._row_group(shard, group).frames(position, picks)
 
-    def _row_group(self, shard: int, group: int) -> pa.ChunkedArray:
+    def _row_group(self, shard: int, group: int) -> RowGroup:
         found = self._cache.get((shard, group))
         if found is not None:
             self._cache.move_to_end((shard, group))
             return found
-        # Footers are small; opening the file again costs less than holding thousands of handles would.
-        with pq.ParquetFile(parquet_source(self.root / shard_name(shard)), pre_buffer=isinstance(self.root, RemotePath)) as file:
-            column = file.read_row_group(group, columns=["frames"]).column("frames")
-        self._cache[(shard, group)] = column
-        self._cached += column.nbytes
+        found = self._cache[(shard, group)] = self._read(shard, group)
+        self._cached += len(found.data)
         while self._cached > self.cache_bytes and len(self._cache) > 1:
-            self._cached -= self._cache.popitem(last=False)[1].nbytes
-        return column
+            self._cached -= len(self._cache.popitem(last=False)[1].data)
+        return found
+
+    def _read(self, shard: int, group: int) -> RowGroup:
+        return read_row_group(self.root, shard, group)
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """The encoded frames of some videos, end to end.
+
+    ends: ``[F + 1]`` where each frame begins in ``data``, and the last one ends. first: ``[R + 1]`` number of each video's first frame.
+    """
+
+    data: NDArray[np.uint8]
+    ends: NDArray[np.int32]
+    first: NDArray[np.int32]
+
+    def frames(self, position: int, picks: NDArray) -> list[memoryview]:
+        return take(self.data, self.ends, self.first[position] + picks)
+
+
+def take(data: NDArray[np.uint8], ends: NDArray, numbers: NDArray) -> list[memoryview]:
+    """Parts of ``data``: part n lies from ``ends[n]`` to ``ends[n + 1]``. An Arrow scalar for each part would cost more than copying it."""
+    view = data.data
+    return [view[start:end] for start, end in zip(ends[numbers].tolist(), ends[numbers + 1].tolist(), strict=True)]
+
+
+def read_row_group(root: Folder, shard: int, group: int) -> RowGroup:
+    # Footers are small; opening the file again costs less than holding thousands of handles would.
+    with pq.ParquetFile(parquet_source(root / shard_name(shard)), pre_buffer=isinstance(root, RemotePath)) as file:
+        videos = file.read_row_group(group, columns=["frames"]).column("frames").combine_chunks()
+    if isinstance(videos, pa.ChunkedArray):
+        (videos,) = videos.chunks
+    return RowGroup(*binary_parts(videos.values), videos.offsets.to_numpy())
+
+
+def binary_parts(array: pa.BinaryArray | pa.LargeBinaryArray) -> tuple[NDArray[np.uint8], NDArray]:
+    """The bytes of all values of an Arrow array, and where each begins and the last one ends; nothing is copied."""
+    _, offsets, data = array.buffers()
+    ends = np.frombuffer(offsets, np.int64 if pa.types.is_large_binary(array.type) else np.int32)
+    return np.frombuffer(data, np.uint8), ends[array.offset : array.offset + len(array) + 1]
 
 
 def check_no_overlap(shards: ShardSet) -> None:

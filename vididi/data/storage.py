@@ -1,12 +1,15 @@
 """Folders of prepared data on a disk or in an object store, by pyarrow's filesystems.
 
-A folder on a disk is a pathlib.Path; one in a store is a RemotePath, which has the few methods of Path that readers need.
+A folder on a disk is a pathlib.Path; one in a store is a RemotePath, which has the few methods of Path that readers need; what
+writers need are functions below that take either.
 Credentials, region and endpoint come from the environment (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ...) or stand in the URI
 (``s3://bucket/folder?endpoint_override=localhost:9000&scheme=http``), as pyarrow.fs reads them.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -98,12 +101,60 @@ def parquet_source(path: Folder) -> Any:
     return path if isinstance(path, Path) else path.open()
 
 
-def upload(local: Path, remote: RemotePath, last: str) -> None:
-    """Copy the files of a folder to a store, the one named ``last`` after all others; what is there in full is not sent again."""
-    names = sorted(path.name for path in local.iterdir() if path.is_file() and path.name != last)
-    filesystem, root = remote.place
-    filesystem.create_dir(root, recursive=True)
-    sizes = {info.base_name: info.size for info in filesystem.get_file_info(pafs.FileSelector(root))}
-    for name in [*names, last]:
-        if name == last or sizes.get(name) != (local / name).stat().st_size:
-            pafs.copy_files(str(local / name), f"{root}/{name}", pafs.LocalFileSystem(), filesystem)
+def sizes(folder: Folder) -> dict[str, int]:
+    """Bytes of each file right inside ``folder``; none where there is no such folder."""
+    if isinstance(folder, Path):
+        return {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()} if folder.is_dir() else {}
+    filesystem, root = folder.place
+    try:
+        files = filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be reached: {error}") from None
+    return {file.base_name: file.size for file in files if file.type == pafs.FileType.File}
+
+
+def write_durably(path: Folder, text: str) -> None:
+    """Write a small file that is whole or not there, after a power failure too."""
+    if isinstance(path, RemotePath):
+        filesystem, place = path.place
+        with filesystem.open_output_stream(place) as file:  # an object appears when it is closed
+            file.write(text.encode())
+        return
+    aside = path.with_name(f"{path.name}.new")
+    aside.write_text(text)
+    _sync(aside)
+    aside.rename(path)
+    _sync(path.parent)
+
+
+def keep(file: Path, folder: Folder) -> None:
+    """Make sure that a written file survives: on the disk, where it lies in ``folder`` already, or moved to the store."""
+    if isinstance(folder, RemotePath):
+        filesystem, root = folder.place
+        pafs.copy_files(str(file), f"{root}/{file.name}", pafs.LocalFileSystem(), filesystem)
+        file.unlink()
+    else:
+        _sync(file)
+
+
+def remove(path: Folder) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there."""
+    if isinstance(path, RemotePath):
+        filesystem, place = path.place
+        kind = filesystem.get_file_info(place).type
+        if kind == pafs.FileType.File:
+            filesystem.delete_file(place)
+        elif kind == pafs.FileType.Directory:
+            filesystem.delete_dir(place)
+    elif path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

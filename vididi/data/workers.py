@@ -11,9 +11,9 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -29,9 +29,10 @@ class Failed:
     """An item without a result, and why."""
 
     reason: str
+    crashed: bool = field(default=False, compare=False)  # its process died each time that it was run
 
 
-def run_apart(function: Callable[[Any], Any], items: Sequence[Any], workers: int, timeout: float) -> Iterator[Any]:
+def run_apart(function: Callable[[Any], Any], items: Sequence[Any], workers: int, timeout: float) -> Generator[Any]:
     """``function(item)`` of each item, in the order of the items, or ``Failed``.
 
     An item whose process died is run once more, in a fresh process while no other item runs: memory that ran out may have been its
@@ -160,7 +161,7 @@ class _Pool:
         elif worker.item is not None and worker.item != self.alone:
             self.again.append(worker.item)
         elif worker.item is not None:
-            self._finish(worker, Failed(f"decoder crashed twice ({_cause(code)})"))
+            self._finish(worker, Failed(f"decoder crashed twice ({_cause(code)})", crashed=True))
 
 
 def _cause(code: int | None) -> str:

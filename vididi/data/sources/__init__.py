@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vididi.data.motion import motion
+from vididi.data.sources.ava import ava
 from vididi.data.sources.folder import folder
 from vididi.data.sources.kinetics import k200_40k, kinetics400, kinetics600, kinetics700
 from vididi.data.sources.something import something_something_v2
@@ -29,4 +30,5 @@ SOURCES: dict[str, Callable[..., list[Video]]] = {
     "kinetics700": kinetics700,
     "k200_40k": k200_40k,
     "something_something_v2": something_something_v2,
+    "ava": ava,
 }

@@ -1,0 +1,62 @@
+"""Data that fits, held once in the object store of a node and shared by all cells that run there.
+
+A cell then reads frames where they lie, without Ray Data tasks and without a cache of its own: Ray copies each shard to a node
+when a first cell there asks for it, and every process of the node maps the same memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import ray
+
+from vididi.cluster.stream import ray_stream
+from vididi.data.shards import FrameReader, RowGroup, ShardSet, read_row_group
+from vididi.data.stream import Stream, local_stream
+from vididi.errors import ResourceError
+
+SHARE = 0.7  # of a node's object store that held data may take; the rest is for frames in flight and results
+
+Held = list[ray.ObjectRef]  # a list of RowGroups for each shard
+
+
+def hold(shards: ShardSet) -> Held:
+    """Put the frames of all videos into the object store. They stay for as long as the result does.
+
+    Raises:
+        ResourceError: the object store of a node is too small.
+    """
+    for node in ray.nodes():
+        store = node["Resources"].get("object_store_memory", 0)
+        if node["Alive"] and shards.nbytes > SHARE * store:
+            raise ResourceError(
+                f"resources.hold_data: {shards.root} has {shards.nbytes / 2**30:.1f} GiB of frames, more than {SHARE:.0%} of the "
+                f"{store / 2**30:.1f} GiB object store of node {node['NodeManagerAddress']}; leave it out to stream them"
+            )
+    return [ray.put([read_row_group(shards.root, shard, group) for group in range(count)]) for shard, count in enumerate(_groups(shards))]
+
+
+def _groups(shards: ShardSet) -> list[int]:
+    """How many row groups each shard has."""
+    shard, group = shards.column("shard"), shards.column("row_group")
+    return [int(group[shard == number].max()) + 1 for number in range(shards.manifest.shards)]
+
+
+def open_stream(shards: ShardSet, held: Held | None, threads: int = 2) -> Stream:
+    """The stream of a cell: from the object store where the data are held there, else through Ray Data.
+
+    Args:
+        threads: of this process that decode.
+    """
+    return ray_stream(shards, threads=threads) if held is None else local_stream(shards, threads, reader=_HeldReader(shards, held))
+
+
+class _HeldReader(FrameReader):
+    def __init__(self, shards: ShardSet, held: Held) -> None:
+        super().__init__(shards, cache_bytes=np.iinfo(np.int64).max)  # what it keeps is not its own memory
+        self.held = held
+
+    def _read(self, shard: int, group: int) -> RowGroup:
+        groups: list[Any] = ray.get(self.held[shard])
+        return groups[group]
