@@ -202,7 +202,7 @@ FRAMES, PIXELS = MINIMUM["s3d"]
     [
         ({"clip.frames": FRAMES - 1}, f"clip.frames: {FRAMES - 1} frames of a view are too few for backbone 's3d', which needs at least"),
         ({"clip.view_length": "shrinking"}, f"clip.frames: {FRAMES - 2} frames of a view are too few for backbone 's3d'"),
-        ({"evaluation.frames": FRAMES - 1}, f"evaluation.frames: {FRAMES - 1} frames are too few for backbone 's3d'"),
+        ({"evaluation.frames": FRAMES - 1}, f"evaluation.frames: {FRAMES - 1} frames of a view are too few for backbone 's3d'"),
         ({"clip.size": PIXELS - 1}, f"clip.size: {PIXELS - 1} pixels are too few for backbone 's3d', which needs at least {PIXELS}"),
     ],
     ids=str,

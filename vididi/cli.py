@@ -13,6 +13,7 @@ from rich.console import Console
 from vididi.checks import check_positive
 from vididi.config import build_config, flatten, nest, parse_value, read_yaml
 from vididi.errors import ConfigError, DataError, VididiError
+from vididi.protocols import RECIPES, protocol_settings
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     _add_prepare(commands.add_parser("prepare", help="decode videos once, into Parquet shards"))
     _add_show(commands.add_parser("show", help="draw what the network sees of one video"))
     _add_pretrain(commands.add_parser("pretrain", help="one run of a configuration, without a sweep and without Ray"))
+    _add_evaluate(commands.add_parser("evaluate", help="measure finished encoders by a protocol of the papers"))
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments)
@@ -77,6 +79,34 @@ def _add_pretrain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a configuration value")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     parser.set_defaults(run=pretrain)
+
+
+PROTOCOL_HELP = {
+    "retrieval": "nearest neighbours of test videos among training videos: R@1, R@5, R@10 (ViDiDi E.4)",
+    "silhouette": "how well classes are separated: ViDiDi's Table 7",
+    "dynamics": "how much of the representation is motion: retrieval of frozen, reversed and shuffled clips",
+    "linear": "a linear classifier on the frozen encoder",
+    "semi": "fine-tuning with a small share of the labels",
+    "finetune": "fine-tuning with all labels",
+}
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    protocols = parser.add_subparsers(required=True, metavar="PROTOCOL", dest="protocol")
+    for name, text in PROTOCOL_HELP.items():
+        _add_protocol(protocols.add_parser(name, help=text), name)
+
+
+def _add_protocol(parser: argparse.ArgumentParser, protocol: str) -> None:
+    recipes = list(RECIPES.get(protocol, {}))
+    parser.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="run folders, or folders that hold some; results go into them")
+    parser.add_argument("--shards", metavar="URI", help="another prepared data set, a folder or s3://... (default: the run's own)")
+    if recipes:
+        parser.add_argument("--recipe", choices=recipes, default=recipes[0], help=f"which paper's (default: {recipes[0]})")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, such as epochs=20")
+    parser.add_argument("--no-untrained", action="store_true", help="do not measure the encoder before its first step too")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.set_defaults(run=evaluate, recipe=None)
 
 
 def overrides(texts: list[str]) -> dict[str, Any]:
@@ -175,6 +205,29 @@ def pretrain(arguments: argparse.Namespace) -> int:
         result = run_cell(config, cell, arguments.out.resolve(), shards, local_stream(shards), context)
         if context.rank == 0:
             print(f"finished: {arguments.out} in {result['seconds']:.0f} s")
+    return 0
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    settings = protocol_settings(arguments.protocol, arguments.recipe, overrides(arguments.set))
+    from vididi.data.shards import ShardSet
+    from vididi.data.storage import as_folder
+    from vididi.data.stream import local_stream
+    from vididi.evaluate import Task, complete_settings, evaluate_run, find_encoders, read_run_config
+    from vididi.experiment import ensure_prepared
+    from vididi.screen import EvaluationScreen
+    from vididi.training.context import local_context
+
+    runs = [run for folder in arguments.folders for run in find_encoders(folder)]
+    given = ShardSet.open(as_folder(arguments.shards)) if arguments.shards else None
+    with local_context(arguments.device) as context, EvaluationScreen(Console(soft_wrap=True)) as screen:
+        for run in runs:
+            config = read_run_config(run)
+            shards = given or ensure_prepared(config)
+            complete = complete_settings(settings, config)
+            task = Task(arguments.protocol, complete, shards, local_stream(shards), context.device, screen.report)
+            screen.begin(f"{run.name} {task.name}", getattr(complete, "epochs", None))
+            screen.end(evaluate_run(run, task, arguments.recipe, not arguments.no_untrained))
     return 0
 
 

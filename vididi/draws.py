@@ -29,6 +29,9 @@ class Use(IntEnum):
     MOTION = 6
     INITIAL_WEIGHTS = 7
     SUBSET = 8
+    LABELS = 9
+    CLASSIFIER = 10
+    FRAME_ORDER = 11
 
 
 def _finalise(z: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -36,7 +36,7 @@ from vididi.data.video import Video
 from vididi.draws import Use, key
 from vididi.errors import ConfigError, DataError, TrainingError
 from vididi.evaluation import first_hits, recall_at, silhouette_table
-from vididi.evaluation.features import spread, video_features
+from vididi.evaluation.features import FeatureView, spread, video_features
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import OPTIMISERS
 from vididi.training.context import Context, from_first
@@ -81,7 +81,7 @@ def resolve(config: Config, workers: int = 1) -> Config:
         state = build_state(config)
     with _about("objective"):
         state.objective.check_share(config.training.batch_size // workers)
-    make_augment(config)
+    make_augment(config.augment, config.clip.size)
     make_sampling(config)
     _check_views(config)
     return config
@@ -119,15 +119,17 @@ def _pin_weights(backbone: Component) -> Component:
 
 def _check_views(config: Config) -> None:
     """Refuse clips that are too small for the backbone."""
-    frames, pixels = MINIMUM[config.backbone.name]
     shortest = config.clip.frames - (config.schedule.order if config.clip.view_length == "shrinking" else 0)
-    for field, value, least, unit in (
-        ("clip.frames", shortest, frames, "frames of a view"),
-        ("evaluation.frames", config.evaluation.frames, frames, "frames"),
-        ("clip.size", config.clip.size, pixels, "pixels"),
-    ):
+    for field, frames in (("clip.frames", shortest), ("evaluation.frames", config.evaluation.frames)):
+        check_clip(config.backbone, frames, config.clip.size, field, "clip.size")
+
+
+def check_clip(backbone: Component, frames: int, size: int, frames_field: str, size_field: str) -> None:
+    """Raise ConfigError, which names one of the fields, if clips are too small for the backbone."""
+    least_frames, least_size = MINIMUM[backbone.name]
+    for field, value, least, unit in ((frames_field, frames, least_frames, "frames of a view"), (size_field, size, least_size, "pixels")):
         if value < least:
-            raise ConfigError(f"{field}: {value} {unit} are too few for backbone {config.backbone.name!r}, which needs at least {least}")
+            raise ConfigError(f"{field}: {value} {unit} are too few for backbone {backbone.name!r}, which needs at least {least}")
 
 
 @contextmanager
@@ -282,9 +284,9 @@ def make_sampling(config: Config) -> Sampling:
         return SAMPLINGS[config.sampling.name](**config.sampling.options)
 
 
-def make_augment(config: Config) -> Augment:
+def make_augment(component: Component, size: int) -> Augment:
     with _about("augment"):
-        return AUGMENTATIONS[config.augment.name](config.clip.size, **config.augment.options)
+        return AUGMENTATIONS[component.name](size, **component.options)
 
 
 # --- Training ------------------------------------------------------------------------------------------------------
@@ -305,10 +307,14 @@ def build_state(config: Config, device: torch.device | None = None) -> State:
     if device is not None:
         objective.to(device)
     objective.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    return State(objective, make_optimiser(config.optimiser, objective))
+
+
+def make_optimiser(component: Component, module: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of all of ``module`` that may be trained."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     with _about("optimiser"):
-        optimiser = OPTIMISERS[config.optimiser.name](trained, **config.optimiser.options)
-    return State(objective, optimiser)
+        return OPTIMISERS[component.name](trained, **component.options)
 
 
 def run_cell(
@@ -389,7 +395,7 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
 def make_job(config: Config, plan: PretrainPlan) -> Job:
     return Job(
         schedule=config.schedule.schedule(),
-        augment=make_augment(config),
+        augment=make_augment(config.augment, config.clip.size),
         frames=config.clip.frames,
         seed=config.training.seed,
         epochs=config.training.epochs,
@@ -466,7 +472,8 @@ def evaluate(config: Config, encoder: nn.Module, shards: ShardSet, batches: Iter
     e = config.evaluation
     if not e.protocols:
         return Measured({}, None)
-    rows, features = video_features(encoder, batches, len(plans.evaluation), config.clip.size, e.crop, e.seed, context.device)
+    view = FeatureView(config.clip.size, e.crop, e.seed, context.device)
+    rows, features = video_features(encoder, batches, len(plans.evaluation), view)
     rows, features = _gather_features(rows, features, context)
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
     hits = first_hits(features[test], labels[test], features[~test], labels[~test])
@@ -507,8 +514,13 @@ def load_encoder(path: str | Path) -> nn.Module:
     if not (folder / "encoder.safetensors").is_file():
         raise TrainingError(f"{folder}: no encoder.safetensors, so there is no finished run here")
     config = build_config(read_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
-    # The file that pretraining began from may be gone; its weights would be overwritten anyway.
-    options = {name: value for name, value in config.backbone.options.items() if name not in ("weights", "weights_sha256")}
-    encoder, _ = BACKBONES[config.backbone.name](**options)
+    encoder, _ = make_encoder(config.backbone)
     encoder.load_state_dict(RunFolder(folder).load_encoder())
     return encoder.eval()
+
+
+def make_encoder(backbone: Component) -> tuple[nn.Module, int]:
+    """A backbone for weights to come, and its feature width."""
+    # The file that pretraining began from may be gone; its weights would be overwritten anyway.
+    options = {name: value for name, value in backbone.options.items() if name not in ("weights", "weights_sha256")}
+    return BACKBONES[backbone.name](**options)

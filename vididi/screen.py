@@ -137,3 +137,37 @@ class PrepareBar:
         self.progress.update(self.task, completed=done, total=total, rejects=rejects, rate=_rate(rate) if done > self.first else "-")
         if done == total:
             self.progress.stop()
+
+
+class EvaluationScreen:
+    """One line for each evaluation that ended, and on a terminal a bar for the one that runs. Use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+        self.bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
+        self.title = ""
+
+    def __enter__(self) -> EvaluationScreen:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.bar.stop()
+
+    def begin(self, title: str, epochs: int | None) -> None:
+        self.title = title
+        for task in self.bar.task_ids:
+            self.bar.remove_task(task)
+        self.bar.add_task(title, total=epochs, note="")
+
+    def report(self, metrics: dict[str, Any]) -> None:
+        self.bar.update(self.bar.task_ids[0], completed=metrics["epoch"], note=f"loss {metrics['loss']:.3f}")
+
+    def end(self, result: dict[str, Any]) -> None:
+        before = result["untrained"] or {}
+        parts = [
+            f"{name} {value:.3f}" + (f" (untrained {before[name]:.3f})" if name in before else "")
+            for name, value in result["metrics"].items()
+        ]
+        self.console.print(f"{self.title}: {', '.join(parts)}", markup=False, highlight=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,15 +15,32 @@ from vididi.draws import Use, key
 from vididi.views import evaluation_view
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class FeatureView:
+    """How an encoder sees a clip: the random crop of evaluation_view, and on which device."""
+
+    size: int
+    crop: float
+    seed: int
+    device: torch.device
+
+    @torch.inference_mode()
+    def features(self, encoder: nn.Module, batch: Batch, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """``[B, D]``, the mean over a video's clips ``[B, K, N, H, W, 3]``, which have the crops of the batch's own clips."""
+        videos, each = clips.shape[:2]
+        pixels = torch.from_numpy(clips).to(self.device, non_blocking=True).flatten(0, 1).permute(0, 4, 1, 2, 3)
+        keys = key(Use.EVALUATION_CROP, self.seed, batch.rows[:, None], np.arange(each)).reshape(-1)
+        view = evaluation_view(pixels, np.repeat(batch.sizes, each, axis=0), keys, self.size, self.crop)
+        return encoder(view).view(videos, each, -1).mean(dim=1).float().cpu().numpy()
+
+
 def video_features(
-    encoder: nn.Module, batches: Iterator[Batch], count: int, size: int, crop: float, seed: int, device: torch.device
+    encoder: nn.Module, batches: Iterator[Batch], count: int, view: FeatureView
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Features of the videos in the next ``count`` batches.
 
     Args:
         encoder: ``[B, 3, T, H, W]`` -> ``[B, D]``; put into evaluation mode.
-        size, crop, seed: of the random crop, see evaluation_view.
 
     Returns:
         index rows ``[V]`` and features ``[V, D]``, in the batches' order.
@@ -31,11 +49,7 @@ def video_features(
     rows, features = [], []
     for _ in range(count):
         batch = next(batches)
-        videos, clips = batch.clips.shape[:2]
-        pixels = torch.from_numpy(batch.clips).to(device, non_blocking=True).flatten(0, 1).permute(0, 4, 1, 2, 3)
-        keys = key(Use.EVALUATION_CROP, seed, batch.rows[:, None], np.arange(clips)).reshape(-1)
-        view = evaluation_view(pixels, np.repeat(batch.sizes, clips, axis=0), keys, size, crop)
-        features.append(encoder(view).view(videos, clips, -1).mean(dim=1).float().cpu().numpy())
+        features.append(view.features(encoder, batch, batch.clips))
         rows.append(batch.rows)
     return np.concatenate(rows), np.concatenate(features)
 

@@ -65,3 +65,14 @@ def evaluation_view(clips: Tensor, sizes: NDArray, keys: NDArray[np.uint64], siz
     boxes = np.stack([top, left, side, side], axis=1)
     view = normalise(crop_resize(clips, boxes, size).clamp_(0, 1))
     return view.contiguous(memory_format=torch.channels_last_3d)
+
+
+def square_view(clips: Tensor, sizes: NDArray, size: int, place: float) -> Tensor:
+    """The square of the short side at ``place`` along the longer side (0 top or left, 0.5 centre, 1 bottom or right), normalised.
+
+    Three of them, at 0, 0.5 and 1, are the "3-crop evaluation" of CVRL 4.1 and CORP 4.1.
+    """
+    side = sizes.min(axis=1)
+    corner = np.floor((sizes - side[:, None]) * place).astype(np.int64)
+    boxes = np.concatenate([corner, np.stack([side, side], axis=1)], axis=1)
+    return normalise(crop_resize(clips, boxes, size).clamp_(0, 1)).contiguous(memory_format=torch.channels_last_3d)

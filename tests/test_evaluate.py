@@ -1,0 +1,164 @@
+"""Evaluating finished runs: every protocol from the command line, what is written, and going on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import vididi.evaluate as module
+from vididi.cli import main
+from vididi.config import Component
+from vididi.data.stream import local_stream
+from vididi.errors import ConfigError, DataError
+from vididi.evaluate import Task, complete_settings, evaluate_run, find_encoders, read_run_config
+from vididi.experiment import ensure_prepared, run_cell
+from vididi.protocols import PROTOCOLS, RECIPES, protocol_settings
+from vididi.training.context import LocalContext
+
+QUICK = ["epochs=2", "batch_size=8", "clips=2", "optimiser.lr=0.1"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., Any]) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "base-s0"
+    config = make_config({"training.epochs": 1})
+    shards = ensure_prepared(config)
+    run_cell(config, {"arm": "base"}, folder, shards, local_stream(shards), LocalContext())
+    return folder
+
+
+def evaluate(protocol: str, run: Path, *texts: str, options: tuple[str, ...] = ()) -> dict[str, Any]:
+    before = set(run.glob("evaluations/*/result.json"))
+    settings = [part for text in texts for part in ("--set", text)]
+    assert main(["evaluate", protocol, str(run), *settings, *options]) == 0
+    (path,) = set(run.glob("evaluations/*/result.json")) - before
+    return {**json.loads(path.read_text()), "folder": path.parent}
+
+
+def quick(protocol: str) -> list[str]:
+    if protocol not in RECIPES:
+        return []
+    return [*QUICK, *(["warmup_epochs=1"] if protocol == "linear" else []), *(["steps=[1]"] if protocol == "finetune" else [])] + (
+        ["labels=0.5"] if protocol == "semi" else []
+    )
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_measures_the_encoder_and_the_untrained_one(protocol: str, trained: Path) -> None:
+    result = evaluate(protocol, trained, *quick(protocol))
+    assert (result["version"], result["protocol"]) == (1, protocol)
+    assert result["data"]["name"] == "motion"
+    assert len(result["data"]["checksum"]) == 64
+    assert result["metrics"]
+    assert result["metrics"].keys() == result["untrained"].keys()
+    if protocol not in RECIPES:  # of a classifier the few test videos may say the same
+        assert result["metrics"] != result["untrained"]
+    queries = pq.read_table(result["folder"] / "queries.parquet")
+    assert queries.column_names == ["video_id", "label", "first_hit"]
+    assert queries.num_rows == 12
+    assert not list(result["folder"].rglob("checkpoint.pt"))
+    if protocol in RECIPES:
+        top1 = next(value for name, value in result["metrics"].items() if name.endswith("/top1"))
+        hits = queries.column("first_hit").to_numpy()
+        assert top1 == pytest.approx((hits == 0).mean())
+        assert set(result["per_class"]) == set(ensure_prepared(read_run_config(trained)).manifest.classes)
+
+
+def test_names_of_metrics(trained: Path) -> None:
+    names = {
+        path.parent.name.split("-")[0]: set(json.loads(path.read_text())["metrics"]) for path in trained.glob("evaluations/*/result.json")
+    }
+    assert names["linear"] == {"linear/top1", "linear/top5"}
+    assert names["semi"] == {"semi_50/top1", "semi_50/top5"}
+    assert names["retrieval"] >= {"retrieval/R@1", "retrieval/R@5", "retrieval/R@10"}
+    assert names["dynamics"] >= {
+        f"dynamics/{name}" for name in ("motion", "frozen_R@1", "reversed_R@1", "shuffled_R@1", "class_over_scene")
+    }
+
+
+def test_retrieval_of_a_run_s_own_data_is_what_the_run_measured(trained: Path) -> None:
+    (path,) = trained.glob("evaluations/retrieval-*/result.json")
+    measured, own = json.loads(path.read_text())["metrics"], json.loads((trained / "result.json").read_text())
+    assert {name: own[name] for name in measured} == measured
+
+
+def test_what_was_measured_is_not_measured_again(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Task, "measure", lambda *_: pytest.fail("measured again"))
+    assert main(["evaluate", "dynamics", str(trained.parent)]) == 0
+
+
+def task_of(run: Path, protocol: str, changes: dict[str, Any]) -> Task:
+    config = read_run_config(run)
+    shards = ensure_prepared(config)
+    settings = complete_settings(protocol_settings(protocol, None, changes), config)
+    return Task(protocol, settings, shards, local_stream(shards), torch.device("cpu"), lambda metrics: None)
+
+
+def test_a_classifier_that_was_interrupted_ends_the_same(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = {"epochs": 3, "batch_size": 8, "clips": 1, "steps": [1, 2], "optimiser.lr": 0.05}
+    whole = task_of(trained, "finetune", changes)
+    expected = evaluate_run(trained, whole, "vididi", untrained=False)["metrics"]
+    (trained / "evaluations" / whole.name / "result.json").unlink()
+
+    class Stop(Exception):
+        pass
+
+    def stop(metrics: dict[str, Any]) -> None:
+        if metrics["epoch"] == 2:
+            raise Stop
+
+    steps = []
+    with pytest.raises(Stop):
+        evaluate_run(trained, replace(whole, report=stop), "vididi", untrained=False)
+    original = module.train_classifier
+    monkeypatch.setattr(module, "train_classifier", lambda *given: (steps.append(given[5]), original(*given)))
+    assert evaluate_run(trained, whole, "vididi", untrained=False)["metrics"] == expected
+    assert steps == [6]
+
+
+def test_a_sweep_s_folder_is_all_of_its_runs(trained: Path, tmp_path: Path) -> None:
+    assert find_encoders(trained.parent) == [trained]
+    with pytest.raises(Exception, match=r"no encoder\.safetensors"):
+        find_encoders(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["linear", "--set", "epoch=3"], "epoch: unknown key (did you mean 'epochs'?)"),
+        (["linear", "--set", "epochs=5"], "warmup_epochs: 5 must be less than the 5 epochs"),
+        (["linear", "--set", "optimiser.rate=3"], "optimiser.rate: unknown key"),
+        (["finetune", "--set", "steps=[60, 120]"], "steps: [60, 120] is not valid"),
+        (["semi", "--set", "labels=2"], "labels: 2 is not valid"),
+        (["retrieval", "--set", "epochs=2"], "epochs: unknown key"),
+    ],
+)
+def test_bad_settings_are_named(arguments: list[str], said: str, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    protocol, *rest = arguments
+    assert main(["evaluate", protocol, str(trained), *rest]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_clips_that_are_too_small_for_the_backbone_are_refused(trained: Path) -> None:
+    config = read_run_config(trained).model_copy(update={"backbone": Component(name="s3d")})
+    with pytest.raises(ConfigError, match="frames: 4 frames of a view are too few for backbone 's3d', which needs at least 8"):
+        complete_settings(protocol_settings("finetune", None, {}), config)
+
+
+def test_a_batch_that_the_labelled_videos_do_not_fill_is_refused(trained: Path) -> None:
+    with pytest.raises(DataError, match="batch_size: 1024 is more than the 24 training videos with labels"):
+        evaluate_run(trained, task_of(trained, "linear", {}), "cvrl", untrained=False)
+
+
+def test_protocols_and_recipes_are_checked() -> None:
+    with pytest.raises(ConfigError, match="protocol: 'knn' is not valid; it is one of retrieval"):
+        protocol_settings("knn", None, {})
+    with pytest.raises(ConfigError, match="--recipe: 'corp' is not valid for finetune; it is one of vididi, cvrl"):
+        protocol_settings("finetune", "corp", {})

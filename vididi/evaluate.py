@@ -1,0 +1,252 @@
+"""Evaluating a finished encoder by one protocol on one prepared data set: into RUN/evaluations/NAME, where tables find it.
+
+    result.json       version, protocol, recipe, data, settings, metrics, those of the untrained encoder, accuracy per class
+    queries.parquet   per test video: video_id, label, first_hit (see vididi.evaluation)
+    checkpoint.pt     of a classifier that is half trained; removed at the end
+
+NAME has the protocol, the data set's name, and a digest of the settings and the data, so nothing is measured twice.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from vididi import __version__
+from vididi.config import Config, build_config, read_yaml
+from vididi.data.plan import Chain, EvaluationPlan, PretrainPlan, frame_counts
+from vididi.data.shards import ShardSet
+from vididi.data.stream import Stream
+from vididi.errors import DataError, TrainingError
+from vididi.evaluation import first_hits, recall_at, silhouette_table
+from vididi.evaluation.classification import Classifier, Fit, accuracy, labelled_rows, predict, train_classifier, true_class_ranks
+from vididi.evaluation.dynamics import changed_features, dynamics
+from vididi.evaluation.features import FeatureView, spread, video_features
+from vididi.experiment import KS, build_state, check_clip, load_encoder, make_augment, make_encoder, make_optimiser, resolve_component
+from vididi.protocols import ClassificationSettings, Settings
+from vididi.training.run_folder import RunFolder
+
+Report = Callable[[dict[str, Any]], None]  # the metrics of an epoch, for whoever watches
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a protocol measured."""
+
+    metrics: dict[str, float]
+    queries: pa.Table
+    per_class: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A protocol on a data set, with settings that leave nothing open."""
+
+    protocol: str
+    settings: Any
+    shards: ShardSet
+    open_stream: Stream
+    device: torch.device
+    report: Report
+
+    @property
+    def name(self) -> str:
+        text = json.dumps([self.settings.model_dump(mode="json"), self.shards.manifest.checksum], sort_keys=True)
+        return f"{self.protocol}-{self.shards.manifest.source.get('name', 'data')}-{sha256(text.encode()).hexdigest()[:10]}"
+
+    def measure(self, encoder: nn.Module, width: int, folder: RunFolder) -> Found:
+        """Measure one encoder; what is half done lies in ``folder``."""
+        if isinstance(self.settings, ClassificationSettings):
+            return _classify(self, encoder, width, folder)
+        return _look(self, encoder)
+
+
+def find_encoders(folder: Path) -> list[Path]:
+    """The finished runs in a folder: it alone if it is one, else those anywhere under it.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    found = [folder] if (folder / "encoder.safetensors").is_file() else sorted(path.parent for path in folder.rglob("encoder.safetensors"))
+    if not found:
+        raise TrainingError(f"{folder}: no encoder.safetensors, so there is no finished run here")
+    return found
+
+
+def read_run_config(run: Path) -> Config:
+    """The configuration of a run."""
+    return build_config(read_yaml(run / "config.yaml"), str(run / "config.yaml"))
+
+
+def complete_settings(settings: Settings, config: Config) -> Settings:
+    """The settings with the run's own values where they leave something open, and their components checked.
+
+    Raises:
+        ConfigError: an unknown component or option, or clips that are too small for the backbone.
+    """
+    e = config.evaluation
+    own = {"frames": e.frames, "stride": e.stride, "size": config.clip.size, "clips": e.clips, "crop": e.crop, "seed": e.seed}
+    changes: dict[str, Any] = {name: own[name] for name, value in settings if value is None and name in own}
+    if isinstance(settings, ClassificationSettings):
+        changes |= {name: resolve_component(name, getattr(settings, name)) for name in ("augment", "optimiser")}
+    settings = settings.model_copy(update=changes)
+    assert settings.frames
+    assert settings.size
+    check_clip(config.backbone, settings.frames, settings.size, "frames", "size")
+    return settings
+
+
+def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> dict[str, Any]:
+    """Measure the encoder of a run folder, or read what was measured before.
+
+    Args:
+        task: with settings as complete_settings gives them for this run.
+        untrained: also measure the encoder as it was before its first step, by the same protocol.
+
+    Returns:
+        the content of result.json.
+
+    Raises:
+        DataError: the data set has no classes, or no videos to train or test on.
+    """
+    _check_data(task.shards)
+    config = read_run_config(run)
+    torch.set_num_threads(config.training.threads)
+    folder = RunFolder(run / "evaluations" / task.name)
+    with folder.locked():
+        done = folder.result
+        if done is not None and (done["untrained"] is not None or not untrained):
+            return done
+        began = time.perf_counter()
+        with torch.device("meta"):
+            width = make_encoder(config.backbone)[1]
+        found = task.measure(load_encoder(run).to(task.device), width, folder)
+        before = None
+        if untrained:
+            first = build_state(config, task.device).objective.backbone
+            before = task.measure(first, width, RunFolder(folder.path / "untrained")).metrics
+        source = {name: value for name, value in task.shards.manifest.source.items() if name not in ("videos", "splits", "list")}
+        result = {
+            "protocol": task.protocol,
+            "recipe": recipe,
+            "data": {**source, "checksum": task.shards.manifest.checksum},
+            "settings": task.settings.model_dump(mode="json"),
+            "metrics": found.metrics,
+            "untrained": before,
+            "per_class": found.per_class,
+            "seconds": time.perf_counter() - began,
+            "versions": {"vididi": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        }
+        folder.save_queries(found.queries)
+        folder.save_result(result)
+        for checkpoint in folder.path.rglob("checkpoint.pt"):
+            checkpoint.unlink()
+    return result
+
+
+def _check_data(shards: ShardSet) -> None:
+    if not shards.manifest.classes:
+        raise DataError(f"{shards.root}: has no classes")
+    for split in ("train", "test"):
+        if len(shards.rows(split)) == 0:
+            raise DataError(f"{shards.root}: has no videos of split {split}")
+
+
+# --- Features ------------------------------------------------------------------------------------------------------
+
+
+def _look(task: Task, encoder: nn.Module) -> Found:
+    """Retrieval, silhouette and dynamics: nothing is trained."""
+    s, shards = task.settings, task.shards
+    rows = np.concatenate([shards.rows("train"), shards.rows("test")])
+    plan = EvaluationPlan(rows, frame_counts(shards), s.frames, s.stride, s.clips, 8)
+    view = FeatureView(s.size, s.crop, s.seed, task.device)
+    batches = task.open_stream(plan, 0)
+    if task.protocol == "dynamics":
+        rows, changed = changed_features(encoder, batches, len(plan), view)
+        features = changed["intact"]
+    else:
+        rows, features = video_features(encoder, batches, len(plan), view)
+    labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
+    hits = first_hits(features[test], labels[test], features[~test], labels[~test])
+    metrics = {"features/spread": spread(features[test])}
+    if task.protocol == "dynamics":
+        metrics |= dynamics(changed, labels, shards.column("scene")[rows], test)
+    elif task.protocol == "silhouette":
+        metrics |= {f"silhouette/{count}": value for count, value in silhouette_table(features[test], labels[test], hits).items()}
+    else:
+        metrics |= {f"retrieval/R@{k}": value for k, value in recall_at(hits, KS).items()}
+    return Found(metrics, _queries(shards, rows[test], hits))
+
+
+def _queries(shards: ShardSet, rows: NDArray[np.int64], first_hit: NDArray[np.int64]) -> pa.Table:
+    return pa.table({"video_id": shards.column("video_id")[rows], "label": shards.column("label")[rows], "first_hit": first_hit})
+
+
+# --- Classification ------------------------------------------------------------------------------------------------
+
+
+def _classify(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> Found:
+    """Train a classifier from wherever an earlier attempt got to, and test it."""
+    s, shards = task.settings, task.shards
+    train, test = _plans(s, shards)
+    fit = Fit(
+        s.epochs,
+        train.steps_per_epoch,
+        s.warmup_epochs,
+        s.steps,
+        s.frames,
+        make_augment(s.augment, s.size),
+        s.seed,
+        s.precision,
+    )
+    torch.manual_seed(s.seed)
+    model = Classifier(encoder, width, len(shards.manifest.classes), s.frozen, s.features, s.dropout).to(task.device)
+    optimiser = make_optimiser(s.optimiser, model.trained)
+    step = 0
+    folder.path.mkdir(parents=True, exist_ok=True)
+    if checkpoint := folder.load_checkpoint(task.device):
+        model.trained.load_state_dict(checkpoint["model"])
+        optimiser.load_state_dict(checkpoint["optimiser"])
+        step = checkpoint["step"]
+    batches = task.open_stream(Chain((train, test)), step)
+
+    def on_epoch(metrics: dict[str, float | int]) -> None:
+        folder.save_checkpoint({"model": model.trained.state_dict(), "optimiser": optimiser.state_dict(), "step": metrics["step"]})
+        task.report(metrics)
+
+    labels = shards.column("label").astype(np.int64)
+    train_classifier(model, optimiser, batches, labels, fit, step, on_epoch)
+    rows, scores = predict(model, batches, len(test), s.size, s.crops, s.crop, s.seed, task.device)
+    ranks = true_class_ranks(scores, labels[rows])
+    tops, each = accuracy(ranks, labels[rows], shards.manifest.classes)
+    name = task.protocol if task.protocol != "semi" else f"semi_{100 * s.labels:g}"
+    return Found({f"{name}/{top}": value for top, value in tops.items()}, _queries(shards, rows, ranks), each)
+
+
+def _plans(s: ClassificationSettings, shards: ShardSet) -> tuple[PretrainPlan, EvaluationPlan]:
+    """One clip of each labelled video an epoch, and then the test videos.
+
+    Raises:
+        DataError: there are fewer labelled videos than make a batch.
+    """
+    assert s.frames
+    assert s.stride
+    counts, rows = frame_counts(shards), shards.rows("train")
+    chosen = labelled_rows(rows, shards.column("label")[rows], s.labels, s.balance, s.seed)
+    if len(chosen) < s.batch_size:
+        raise DataError(f"batch_size: {s.batch_size} is more than the {len(chosen)} training videos with labels (labels: {s.labels:g})")
+    train = PretrainPlan(chosen, counts, s.frames, s.stride, s.batch_size, s.epochs, s.seed, clips=1)
+    return train, EvaluationPlan(shards.rows("test"), counts, s.frames, s.stride, s.clips, 8)

@@ -1,0 +1,231 @@
+"""A linear classifier on an encoder: linear evaluation, semi-supervised learning and fine-tuning are one loop with other settings.
+
+Shapes: B videos, T frames, S pixels, D features, K classes, V videos in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from vididi.data.stream import Batch
+from vididi.draws import Use, key, permutation
+from vididi.errors import TrainingError
+from vididi.optim import cosine_with_warmup
+from vididi.views import evaluation_view, square_view
+from vididi.views.compose import Augment, make_view
+
+Crops = Literal["random", "centre", "three"]
+PLACES = {"centre": (0.5,), "three": (0.0, 0.5, 1.0)}  # along the longer side
+
+
+class UnitLength(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=-1)
+
+
+class Classifier(nn.Module):
+    """``[B, 3, T, S, S]`` -> logits ``[B, K]``.
+
+    Args:
+        frozen: the encoder is not trained, and its batch normalisation keeps its statistics.
+        features: ``l2`` gives each feature unit length (CVRL 4.1); ``zscore`` each of the D numbers mean 0 and deviation 1 over the batch
+            while training, and by the running averages afterwards (CORP 4.1).
+    """
+
+    def __init__(
+        self, encoder: nn.Module, width: int, classes: int, frozen: bool, features: Literal["as_is", "l2", "zscore"], dropout: float
+    ) -> None:
+        super().__init__()
+        self.encoder, self.frozen = encoder, frozen
+        kinds: dict[str, Callable[[], nn.Module]] = {
+            "as_is": nn.Identity,
+            "l2": UnitLength,
+            "zscore": lambda: nn.BatchNorm1d(width, affine=False),
+        }
+        linear = nn.Linear(width, classes)
+        nn.init.normal_(linear.weight, std=0.01)
+        nn.init.zeros_(linear.bias)
+        self.head = nn.Sequential(kinds[features](), nn.Dropout(dropout), linear)
+
+    @property
+    def trained(self) -> nn.Module:
+        """The part that changes while training."""
+        return self.head if self.frozen else self
+
+    def train(self, mode: bool = True) -> Classifier:
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+    def forward(self, clips: Tensor) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            features = self.encoder(clips)
+        return self.head(features.float())
+
+
+# --- Which videos have labels --------------------------------------------------------------------------------------
+
+
+def labelled_rows(
+    rows: NDArray[np.int64], labels: NDArray, share: float, balance: Literal["classes", "proportions"], seed: int
+) -> NDArray[np.int64]:
+    """A share of ``rows``, drawn from the seed, at least one of each class; a larger share of the same seed contains a smaller one.
+
+    Args:
+        rows: ``[V]`` index rows; labels: ``[V]``.
+        balance: ``classes`` takes equally many of each class, or all where a class has fewer (CVRL 4.1); ``proportions`` takes the share
+            of each class (CORP 4.1).
+
+    Returns:
+        the chosen index rows in rising order.
+    """
+    if share == 1:
+        return np.sort(rows)
+    classes, counts = np.unique(labels, return_counts=True)
+    chosen = []
+    for label, count in zip(classes, counts, strict=True):
+        wanted = share * (len(rows) / len(classes) if balance == "classes" else count)
+        order = permutation(int(count), Use.LABELS, seed, int(label))
+        chosen.append(rows[labels == label][order[: max(1, round(wanted))]])
+    return np.sort(np.concatenate(chosen))
+
+
+# --- Training ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a classifier is trained; plain values and pure functions."""
+
+    epochs: int
+    steps_per_epoch: int
+    warmup_epochs: int
+    rate_steps: tuple[int, ...] | None  # epochs after which the rate falls to a tenth; None: half a cosine
+    frames: int
+    augment: Augment
+    seed: int
+    precision: str
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+    def rate(self, step: int) -> float:
+        """The factor on the base learning rate at ``step``, from 0."""
+        warmup = self.warmup_epochs * self.steps_per_epoch
+        if self.rate_steps is None:
+            return cosine_with_warmup(step, self.steps, warmup)
+        rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        return rise * 0.1 ** sum(step >= epoch * self.steps_per_epoch for epoch in self.rate_steps)
+
+
+def train_classifier(
+    model: Classifier,
+    optimiser: Optimizer,
+    batches: Iterator[Batch],
+    labels: NDArray[np.int64],
+    fit: Fit,
+    start: int,
+    on_epoch: Callable[[dict[str, float | int]], None],
+) -> None:
+    """Train from step ``start`` to the last one, on ``batches`` that begin at that step.
+
+    Args:
+        labels: of every index row.
+        on_epoch: called after each epoch with its metrics.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    model.train()
+    device = next(model.parameters()).device
+    base_rates = [group.setdefault("base_lr", group["lr"]) for group in optimiser.param_groups]
+    losses: list[Tensor] = []
+    for step in range(start, fit.steps):
+        for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
+            group["lr"] = rate * fit.rate(step)
+        batch = next(batches)
+        epoch = step // fit.steps_per_epoch
+        torch.manual_seed(int(key(Use.CLASSIFIER, fit.seed, step)) >> 1)  # dropout's, the same after a restart
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fit.precision == "bf16"):
+            logits = model(_view(batch, epoch, fit, device))
+        loss = F.cross_entropy(logits.float(), torch.from_numpy(labels[batch.rows]).to(device))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.detach())
+        if (step + 1) % fit.steps_per_epoch == 0:
+            mean = float(torch.stack(losses).mean())
+            if not np.isfinite(mean):
+                raise TrainingError(f"the loss is not finite in epoch {epoch + 1}; lower optimiser.lr")
+            losses = []
+            on_epoch({"epoch": epoch + 1, "step": step + 1, "loss": mean, "lr": base_rates[0] * fit.rate(step)})
+
+
+def _view(batch: Batch, epoch: int, fit: Fit, device: torch.device) -> Tensor:
+    """One augmented clip of frames of each video."""
+    pixels = torch.from_numpy(batch.clips[:, 0]).to(device, non_blocking=True).permute(0, 4, 1, 2, 3)
+    keys = key(Use.AUGMENT, fit.seed, epoch, batch.rows)
+    return make_view(pixels, batch.sizes, keys, 0, fit.frames, fit.augment, 0)
+
+
+# --- Testing -------------------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module, batches: Iterator[Batch], count: int, size: int, crops: Crops, crop: float, seed: int, device: torch.device
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Class probabilities of the videos in the next ``count`` batches, averaged over their clips and crops.
+
+    Args:
+        crop, seed: of random crops, see evaluation_view.
+
+    Returns:
+        index rows ``[V]`` and probabilities ``[V, K]``, in the batches' order.
+    """
+    model.eval()
+    rows, scores = [], []
+    for _ in range(count):
+        batch = next(batches)
+        videos, clips = batch.clips.shape[:2]
+        pixels = torch.from_numpy(batch.clips).to(device, non_blocking=True).flatten(0, 1).permute(0, 4, 1, 2, 3)
+        sizes = np.repeat(batch.sizes, clips, axis=0)
+        keys = key(Use.EVALUATION_CROP, seed, batch.rows[:, None], np.arange(clips)).reshape(-1)
+        views = (
+            [evaluation_view(pixels, sizes, keys, size, crop)]
+            if crops == "random"
+            else (square_view(pixels, sizes, size, place) for place in PLACES[crops])
+        )
+        probabilities = torch.stack([model(view).float().softmax(dim=1) for view in views]).mean(dim=0)
+        scores.append(probabilities.view(videos, clips, -1).mean(dim=1).cpu().numpy())
+        rows.append(batch.rows)
+    return np.concatenate(rows), np.concatenate(scores)
+
+
+def true_class_ranks(scores: NDArray, labels: NDArray) -> NDArray[np.int64]:
+    """How many classes score higher than the true one, ``[V]``; of equal scores the lower class number counts as higher.
+
+    Args:
+        scores: ``[V, K]``; labels: ``[V]`` class numbers.
+    """
+    own = scores[np.arange(len(labels)), labels][:, None]
+    before = (scores == own) & (np.arange(scores.shape[1]) < labels[:, None])
+    return ((scores > own) | before).sum(axis=1)
+
+
+def accuracy(ranks: NDArray[np.int64], labels: NDArray, classes: list[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """``top1`` and, where there are more than 5 classes, ``top5``; and top-1 accuracy of each class that was tested."""
+    tops = {f"top{k}": float((ranks < k).mean()) for k in (1, 5) if k == 1 or len(classes) > 5}
+    each = {name: float((ranks[labels == label] < 1).mean()) for label, name in enumerate(classes) if (labels == label).any()}
+    return tops, each

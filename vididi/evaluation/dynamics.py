@@ -1,0 +1,87 @@
+"""How much of a representation is motion: retrieval when time is taken away, turned round or mixed up (ours, no paper has it).
+
+    frozen      every frame of every clip, of queries and gallery, is the clip's middle frame: what is left is appearance
+    reversed    the queries' frames run backwards, the gallery's forwards
+    shuffled    the queries' frames are in random order, the gallery's as they were
+
+``motion``, the one number, is R@1 of intact clips less R@1 of frozen ones: how many queries are found only because something moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from vididi.data.stream import Batch
+from vididi.draws import Use, permutation
+from vididi.evaluation.features import FeatureView
+from vididi.evaluation.retrieval import retrieval_recall
+
+Change = Callable[[Batch, int], NDArray[np.uint8]]  # (batch, seed) -> its clips [B, K, N, H, W, 3], with other frames
+
+
+def frozen(batch: Batch, seed: int) -> NDArray[np.uint8]:
+    middle = batch.clips.shape[2] // 2
+    return np.repeat(batch.clips[:, :, middle : middle + 1], batch.clips.shape[2], axis=2)
+
+
+def reversed_in_time(batch: Batch, seed: int) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(batch.clips[:, :, ::-1])
+
+
+def shuffled(batch: Batch, seed: int) -> NDArray[np.uint8]:
+    """Each clip in an order of its own, which follows from the seed, the video and the clip."""
+    clips = np.empty_like(batch.clips)
+    for i, row in enumerate(batch.rows):
+        for k in range(clips.shape[1]):
+            clips[i, k] = batch.clips[i, k, permutation(clips.shape[2], Use.FRAME_ORDER, seed, int(row), k)]
+    return clips
+
+
+CHANGES: dict[str, Change] = {
+    "intact": lambda batch, seed: batch.clips,
+    "frozen": frozen,
+    "reversed": reversed_in_time,
+    "shuffled": shuffled,
+}
+
+
+def changed_features(
+    encoder: nn.Module, batches: Iterator[Batch], count: int, view: FeatureView
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]]:
+    """Features ``[V, D]`` of the next ``count`` batches under each of CHANGES, and their index rows ``[V]``, in the batches' order."""
+    encoder.eval()
+    rows: list[NDArray] = []
+    features: dict[str, list[NDArray]] = {name: [] for name in CHANGES}
+    for _ in range(count):
+        batch = next(batches)
+        rows.append(batch.rows)
+        for name, change in CHANGES.items():
+            features[name].append(view.features(encoder, batch, change(batch, view.seed)))
+    return np.concatenate(rows), {name: np.concatenate(parts) for name, parts in features.items()}
+
+
+def dynamics(features: dict[str, NDArray], labels: NDArray, scenes: NDArray, test: NDArray[np.bool_]) -> dict[str, float]:
+    """R@1 under each change, ``motion``, and, where every video has a scene label, R@1 by scene and by class less that by scene.
+
+    Args:
+        features: ``[V, D]`` by change; labels, scenes: ``[V]``; test: ``[V]``, which videos are queries.
+    """
+
+    def recall(queries: str, gallery: str, names: NDArray = labels) -> float:
+        return retrieval_recall(features[queries][test], names[test], features[gallery][~test], names[~test], (1,))[1]
+
+    found = {
+        "intact_R@1": recall("intact", "intact"),
+        "frozen_R@1": recall("frozen", "frozen"),
+        "reversed_R@1": recall("reversed", "intact"),
+        "shuffled_R@1": recall("shuffled", "intact"),
+    }
+    found["motion"] = found["intact_R@1"] - found["frozen_R@1"]
+    if all(scenes):
+        found["scene_R@1"] = recall("intact", "intact", scenes)
+        found["class_over_scene"] = found["intact_R@1"] - found["scene_R@1"]
+    return {f"dynamics/{name}": value for name, value in found.items()}

@@ -1,0 +1,127 @@
+"""The settings of the protocols that evaluate a finished encoder: typed, closed, with the papers' recipes. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from vididi.config import Closed, Component, flatten, nest, validate
+from vididi.errors import ConfigError
+
+# Crop, resize and flip alone (CVRL 4.1: "standard data augmentations of cropping, resizing, and flipping").
+CROP_AND_FLIP = {"name": "cvrl", "jitter": 0.0, "gray": 0.0, "blur": 0.0}
+
+
+class FeatureSettings(Closed):
+    """Features of whole videos, and what is measured on them: retrieval, silhouette, dynamics. What is left open is the run's own."""
+
+    clips: int | None = Field(None, ge=1, description="clips per video, averaged (ViDiDi E.4: 10)")
+    frames: int | None = Field(None, ge=1, description="frames of a clip (ViDiDi E.4: 16)")
+    stride: int | None = Field(None, ge=1)
+    size: int | None = Field(None, ge=8, description="height and width")
+    crop: float | None = Field(None, gt=0, le=1, description="side of the random crop over the short side")
+    seed: int | None = Field(None, ge=0, description="of the random crops")
+
+
+class ClassificationSettings(Closed):
+    """Training a linear classifier on an encoder, frozen or trained along, and testing it."""
+
+    frozen: bool = Field(description="whether the encoder stays as it is, batch statistics included")
+    labels: float = Field(1.0, gt=0, le=1, description="share of the training videos that is used")
+    balance: Literal["classes", "proportions"] = Field(
+        "classes", description="which share: equally many of each class (CVRL), or the proportions of the classes kept (CORP)"
+    )
+    features: Literal["as_is", "l2", "zscore"] = Field("as_is", description="what is done to a feature before the classifier")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(128, ge=2, description="videos per step")
+    optimiser: Component = Component(name="sgd")
+    warmup_epochs: int = Field(0, ge=0)
+    steps: tuple[int, ...] | None = Field(None, description="epochs after which the rate falls to a tenth; half a cosine where left out")
+    augment: Component = Component(**CROP_AND_FLIP)
+    frames: int | None = Field(None, ge=1, description="frames of a clip; the run's own where left out")
+    stride: int | None = Field(None, ge=1)
+    size: int | None = Field(None, ge=8)
+    clips: int = Field(10, ge=1, description="clips of a test video, over which predictions are averaged")
+    crops: Literal["random", "centre", "three"] = Field(
+        "three", description="of each test clip; three lie side by side along the longer side"
+    )
+    crop: float = Field(0.75, gt=0, le=1, description="side of a random crop over the short side")
+    seed: int = Field(0, ge=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    @model_validator(mode="after")
+    def _fits(self) -> ClassificationSettings:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs: {self.warmup_epochs} must be less than the {self.epochs} epochs")
+        if self.steps is not None and list(self.steps) != sorted({step for step in self.steps if 0 < step < self.epochs}):
+            raise ValueError(
+                f"steps: {list(self.steps)} is not valid; they are epochs in rising order, more than 0 and less than {self.epochs}"
+            )
+        return self
+
+
+# Each recipe is what its paper says; docs/evaluation.md names what the papers leave open.
+RECIPES: dict[str, dict[str, dict[str, Any]]] = {
+    "linear": {
+        # CVRL 4.1. Its SGD has no weight decay here, as in appendix B.1.
+        "cvrl": {
+            "frozen": True,
+            "features": "l2",
+            "batch_size": 1024,
+            "warmup_epochs": 5,
+            "optimiser": {"name": "sgd", "lr": 32.0, "weight_decay": 0.0},
+        },
+        # CORP 4.1: "SGD with the momentum of 0.9 and no weight decay".
+        "corp": {"frozen": True, "features": "zscore", "batch_size": 1024, "optimiser": {"name": "sgd", "lr": 0.16, "weight_decay": 0.0}},
+    },
+    "semi": {
+        # CVRL 4.1: "without warm-up", 100 epochs on 1% (and 50 on 10%: --set epochs=50).
+        "cvrl": {"frozen": False, "labels": 0.01, "batch_size": 1024, "optimiser": {"name": "sgd", "lr": 0.2, "weight_decay": 0.0}},
+        "corp": {
+            "frozen": False,
+            "labels": 0.01,
+            "balance": "proportions",
+            "features": "zscore",
+            "batch_size": 1024,
+            "optimiser": {"name": "sgd", "lr": 0.2, "weight_decay": 0.0},
+        },
+    },
+    "finetune": {
+        # ViDiDi E.5.
+        "vididi": {
+            "frozen": False,
+            "dropout": 0.5,
+            "steps": (60, 80),
+            "optimiser": {"name": "sgd", "lr": 0.2, "weight_decay": 1e-4},
+            "crops": "random",
+        },
+        # CVRL 4.1, downstream tasks.
+        "cvrl": {"frozen": False, "epochs": 50, "warmup_epochs": 5, "optimiser": {"name": "sgd", "lr": 0.16, "weight_decay": 0.0}},
+    },
+}
+FEATURE_PROTOCOLS = ("retrieval", "silhouette", "dynamics")
+PROTOCOLS = (*FEATURE_PROTOCOLS, *RECIPES)
+
+Settings = FeatureSettings | ClassificationSettings
+
+
+def protocol_settings(protocol: str, recipe: str | None, changes: Mapping[str, Any]) -> Settings:
+    """The settings of a protocol: a recipe, with changes by dotted key.
+
+    Args:
+        recipe: one of the protocol's; by default its first.
+
+    Raises:
+        ConfigError: an unknown protocol, recipe or key, or a value that is not valid.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"protocol: {protocol!r} is not valid; it is one of {', '.join(PROTOCOLS)}")
+    recipes = RECIPES.get(protocol, {})
+    if recipe is not None and recipe not in recipes:
+        raise ConfigError(f"--recipe: {recipe!r} is not valid for {protocol}; it is one of {', '.join(recipes) or 'none'}")
+    values = recipes[recipe or next(iter(recipes))] if recipes else {}
+    model: Any = ClassificationSettings if recipes else FeatureSettings
+    return validate(model, nest({**flatten(values), **changes}), f"vididi evaluate {protocol}")
