@@ -115,6 +115,10 @@ def test_data_load_neither_torch_nor_ray() -> None:
     assert not loaded_by(modules_of("vididi.data")) & {"torch", "ray", "torchvision"}
 
 
+def test_scoring_ava_loads_neither_torch_nor_ray() -> None:
+    assert not loaded_by(["vididi.cli", "vididi.evaluation.ava_files", "vididi.evaluation.ava_map"]) & {"torch", "ray"}
+
+
 def test_the_core_and_the_tables_work_without_ray() -> None:
     core = [name for name in CORE if not name.endswith("__main__")]
     loaded = loaded_by([*core, "analysis.tables", "analysis.ablation_table"], blocked=("ray",))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     protocols = parser.add_subparsers(required=True, metavar="PROTOCOL", dest="protocol")
     for name, text in PROTOCOL_HELP.items():
         _add_protocol(protocols.add_parser(name, help=text), name)
+    _add_ava_map(protocols.add_parser("ava-map", help="mean average precision of a file of predictions in AVA's layout"))
 
 
 def _add_protocol(parser: argparse.ArgumentParser, protocol: str) -> None:
@@ -103,10 +106,29 @@ def _add_protocol(parser: argparse.ArgumentParser, protocol: str) -> None:
     parser.add_argument("--shards", metavar="URI", help="another prepared data set, a folder or s3://... (default: the run's own)")
     if recipes:
         parser.add_argument("--recipe", choices=recipes, default=recipes[0], help=f"which paper's (default: {recipes[0]})")
+    else:
+        parser.set_defaults(recipe=None)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, such as epochs=20")
     parser.add_argument("--no-untrained", action="store_true", help="do not measure the encoder before its first step too")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
-    parser.set_defaults(run=evaluate, recipe=None)
+    parser.set_defaults(run=evaluate)
+
+
+def _add_ava_map(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ground-truth", type=Path, required=True, metavar="GT.csv", help="such as ava_val_v2.2.csv")
+    parser.add_argument("--predictions", type=Path, required=True, metavar="PRED.csv", help="video_id,second,x1,y1,x2,y2,action_id,score")
+    parser.add_argument(
+        "--labels", type=Path, required=True, metavar="LIST.pbtxt", help="the actions that are scored, AVA's list of the 60"
+    )
+    parser.add_argument("--excluded", type=Path, metavar="FILE.csv", help="key frames to leave out: video_id,second")
+    parser.add_argument("--limit", type=int, default=50, metavar="N", help="the best-scored N of a key frame; 0: all (default: 50, AVA's)")
+    parser.add_argument(
+        "--ignore-unannotated",
+        action="store_true",
+        help="leave out predictions in key frames that the ground truth does not list; default: they are false positives",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the result there too")
+    parser.set_defaults(run=evaluate_ava_map)
 
 
 def overrides(texts: list[str]) -> dict[str, Any]:
@@ -229,6 +251,40 @@ def evaluate(arguments: argparse.Namespace) -> int:
             screen.begin(f"{run.name} {task.name}", getattr(complete, "epochs", None))
             screen.end(evaluate_run(run, task, arguments.recipe, not arguments.no_untrained))
     return 0
+
+
+def evaluate_ava_map(arguments: argparse.Namespace) -> int:
+    if arguments.limit < 0:
+        raise ConfigError(f"--limit: {arguments.limit} is not valid; it must be at least 0")
+    from vididi.evaluation.ava_files import read_excluded, read_ground_truth, read_labels, read_predictions
+    from vididi.evaluation.ava_map import ava_map
+    from vididi.screen import ava_map_table
+
+    result = ava_map(
+        read_ground_truth(arguments.ground_truth),
+        read_predictions(arguments.predictions),
+        read_labels(arguments.labels),
+        read_excluded(arguments.excluded) if arguments.excluded else (),
+        limit=arguments.limit or None,
+        ignore_unannotated=arguments.ignore_unannotated,
+    )
+    print(ava_map_table(result))
+    if arguments.out:
+        _write_json(arguments.out, result.to_dict())
+    return 0
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Aside first, then by renaming: a file that is there is whole."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps(content, indent=2) + "\n")
+        aside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            aside.unlink()
+        raise DataError(f"--out: {path} cannot be written: {error}") from None
 
 
 if __name__ == "__main__":

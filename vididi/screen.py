@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from tabulate import tabulate
+
+if TYPE_CHECKING:
+    from vididi.evaluation.ava_map import AvaMap
 
 COLUMNS = ("cell", "state", "epoch", "loss", "s/step", "data wait", "R@1", "R@5", "R@10", "silhouette", "time")
 
@@ -171,3 +176,19 @@ class EvaluationScreen:
             for name, value in result["metrics"].items()
         ]
         self.console.print(f"{self.title}: {', '.join(parts)}", markup=False, highlight=False)
+
+
+def ava_map_table(result: AvaMap) -> str:
+    """A line for each action, the mean in per cent, and what the mean leaves out."""
+    rows = [(s.action, s.name, s.ground_truth, s.predictions, _number(_percent(s.average_precision), ".2f")) for s in result.actions]
+    scored = len(rows) - len(result.without_ground_truth)
+    total = ("", f"mAP, the mean of {scored}", result.counts["ground_truth"], result.counts["predictions"], f"{100 * result.mean:.2f}")
+    header = ("id", "action", "boxes", "predictions", "AP %")
+    table = tabulate(
+        [*rows, total], header, tablefmt="simple", disable_numparse=True, colalign=("right", "left", "right", "right", "right")
+    )
+    return "\n".join([table, *result.notes])
+
+
+def _percent(fraction: float) -> float | None:
+    return None if math.isnan(fraction) else 100 * fraction

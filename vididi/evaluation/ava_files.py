@@ -1,0 +1,181 @@
+"""Reading files in AVA's layout for ``ava_map``: predictions, ground truth, lists of actions and of excluded key frames.
+
+-5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1       ground truth: film, second, x1, y1, x2, y2, action, person
+-5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,0.85    prediction: the same with a score
+-5KQ66BBWC4,0903                                    excluded key frame
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from vididi.errors import DataError
+from vididi.evaluation.ava_map import AvaRows, BadRow
+
+BOX = "video_id,second,x1,y1,x2,y2,action_id"
+Row = tuple[str, int, float, float, float, float, int, float]
+
+
+def read_ground_truth(path: Path) -> AvaRows:
+    """Rows of 8 columns, or of 7, whose person is then 1 as in AVA's script.
+
+    Raises:
+        DataError: the file cannot be read, or a line is malformed; names file and line.
+    """
+    return _read(path, f"{BOX},person_id", (8, 7))
+
+
+def read_predictions(path: Path) -> AvaRows:
+    """Rows of 8 columns.
+
+    Raises:
+        DataError: the file cannot be read, or a line is malformed; names file and line.
+    """
+    return _read(path, f"{BOX},score", (8,))
+
+
+def read_excluded(path: Path) -> set[tuple[str, int]]:
+    """Key frames, film and second.
+
+    Raises:
+        DataError: the file cannot be read, or a line is malformed; names file and line.
+    """
+    frames = set()
+    for line, cells in _lines(path):
+        try:
+            if len(cells) != 2:
+                raise ValueError(f"{len(cells)} columns, not the 2 of video_id,second")
+            frames.add((_film(cells[0]), _whole("second", cells[1])))
+        except ValueError as error:
+            raise DataError(f"{path}, line {line}: {error}") from None
+    return frames
+
+
+def read_labels(path: Path) -> dict[int, str]:
+    """Names by id, of ``item { name: "stand" id: 12 }`` and of ``label { name: "stand" label_id: 12 label_type: ... }``.
+
+    Raises:
+        DataError: the file cannot be read, holds anything else or nothing, or an id is 0 or there twice; names file and line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    names: dict[int, str] = {}
+    end = 0
+    for block in re.finditer(r"\s*(?:item|label)\s*\{([^}\"]*\"[^\"]*\"[^}\"]*)\}", text):
+        name, number = re.search(r'\bname\s*:\s*"([^"]+)"', block[1]), re.search(r"\b(?:label_)?id\s*:\s*(\d+)", block[1])
+        if block.start() != end or name is None or number is None:
+            break
+        action, line = int(number[1]), text.count("\n", 0, block.start(1)) + 1
+        if action == 0:
+            raise DataError(f"{path}, line {line}: id 0 is not valid; ids count from 1")
+        if action in names:
+            raise DataError(f"{path}, line {line}: id {action} is {names[action]!r} already")
+        names[action], end = name[1], block.end()
+    if rest := text[end:].lstrip():
+        line = text.count("\n", 0, len(text) - len(rest)) + 1
+        raise DataError(f'{path}, line {line}: neither item {{ name: "..." id: 12 }} nor label {{ name: "..." label_id: 12 }}')
+    if not names:
+        raise DataError(f"{path}: holds no actions")
+    return names
+
+
+# --- Boxes ---------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path, columns: str, lengths: tuple[int, ...]) -> AvaRows:
+    """All rows. Arrow reads millions in a second but does not say where a fault is; what it does not like is read again line by line."""
+    rows = _read_by_arrow(path, lengths)
+    return _read_by_line(path, columns, lengths) if rows is None else rows
+
+
+def _read_by_arrow(path: Path, lengths: tuple[int, ...]) -> AvaRows | None:
+    import pyarrow as pa
+    from pyarrow import csv as arrow
+
+    kinds = [pa.dictionary(pa.int32(), pa.string()), pa.int64(), *[pa.float64()] * 4, pa.int64(), pa.float64()]
+    for length in lengths:
+        names = [*BOX.split(","), "value"][:length]
+        types = dict(zip(names, kinds, strict=False))
+        try:
+            table = arrow.read_csv(
+                path,
+                read_options=arrow.ReadOptions(column_names=names),
+                convert_options=arrow.ConvertOptions(column_types=types, null_values=[], strings_can_be_null=False),
+            )
+        except (pa.ArrowInvalid, OSError):
+            continue
+        film = table.column(0).unify_dictionaries().combine_chunks()
+        films = tuple(film.dictionary.to_pylist()) if len(table) else ()
+        if any(name != name.strip() or not name for name in films):
+            return None
+        film_places = film.indices.to_numpy().astype(np.int64) if len(table) else np.zeros(0, dtype=np.int64)
+        corners = np.stack([table.column(place).to_numpy() for place in range(2, 6)], axis=1)
+        value = table.column(7).to_numpy() if length == 8 else np.ones(len(table))
+        try:
+            return AvaRows(films, film_places, table.column(1).to_numpy(), corners, table.column(6).to_numpy(), value)
+        except BadRow:
+            return None
+    return None
+
+
+def _read_by_line(path: Path, columns: str, lengths: tuple[int, ...]) -> AvaRows:
+    rows, lines = [], []
+    for line, cells in _lines(path):
+        try:
+            rows.append(_row(cells, columns, lengths))
+        except ValueError as error:
+            raise DataError(f"{path}, line {line}: {error}") from None
+        lines.append(line)
+    try:
+        return AvaRows.of(rows)
+    except BadRow as error:
+        raise DataError(f"{path}, line {lines[error.row]}: {error.what}") from None
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a CSV file that are not blank: number from 1, and cells, stripped."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            for cells in reader:
+                if any(stripped := [cell.strip() for cell in cells]):
+                    yield reader.line_num, stripped
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+
+
+def _row(cells: list[str], columns: str, lengths: tuple[int, ...]) -> Row:
+    if len(cells) not in lengths:
+        raise ValueError(f"{len(cells)} columns, not the 8 of {columns}")
+    names = columns.split(",")
+    x1, y1, x2, y2 = (_number(name, cell) for name, cell in zip(names[2:6], cells[2:6], strict=True))
+    value = _number(names[7], cells[7]) if len(cells) == 8 else 1.0
+    return _film(cells[0]), _whole("second", cells[1]), x1, y1, x2, y2, _whole("action_id", cells[6]), value
+
+
+def _film(cell: str) -> str:
+    if not cell:
+        raise ValueError("video_id is empty")
+    return cell
+
+
+def _whole(name: str, cell: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,10}", cell):
+        raise ValueError(f"{name} {cell!r} is not a whole number")
+    return int(cell)
+
+
+def _number(name: str, cell: str) -> float:
+    try:
+        if "_" in cell:  # which float() takes
+            raise ValueError
+        return float(cell)
+    except ValueError:
+        raise ValueError(f"{name} {cell!r} is not a number") from None
