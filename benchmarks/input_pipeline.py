@@ -31,6 +31,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -240,15 +241,23 @@ class MemoryWatch:
 
 
 def measure_memory(shards: ShardSet, epochs: int, epoch_seconds: float) -> dict[str, Any]:
-    """Peak memory of the first and the last five epochs after the first, of a consumer that takes its time."""
+    """Peak memory in an epoch, early and late, of a consumer that takes its time: the median of ten epochs' peaks."""
     plan = make_plan(shards, epochs=epochs + 1)
     with MemoryWatch() as watch, closing(ray_stream(shards)(plan, 0)) as batches:  # type: ignore[type-var]
         for number, _ in enumerate(batches):
             watch.epoch = number // plan.steps_per_epoch  # epoch 0 starts Ray's workers and fills caches
             time.sleep(epoch_seconds / plan.steps_per_epoch)
-    first = max(memory for epoch, memory in watch.samples if 1 <= epoch <= 5)
-    last = max(memory for epoch, memory in watch.samples if epoch > epochs - 5)
-    return {"epochs": epochs, "first_mib": first / 2**20, "last_mib": last / 2**20, "growth_percent": 100 * (last / first - 1)}
+    peaks: dict[int, int] = defaultdict(int)
+    for epoch, memory in watch.samples:
+        peaks[epoch] = max(peaks[epoch], memory)
+    first, last = (median(peaks[epoch] for epoch in chosen if epoch in peaks) for chosen in (range(1, 11), range(epochs - 9, epochs + 1)))
+    return {
+        "epochs": epochs,
+        "first_mib": first / 2**20,
+        "last_mib": last / 2**20,
+        "highest_mib": max(peaks.values()) / 2**20,
+        "growth_percent": 100 * (last / first - 1),
+    }
 
 
 # --- Training ------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -61,6 +62,15 @@ def test_prepare_motion_makes_a_set_with_the_given_options(motion_set: Path) -> 
     assert (manifest.videos, manifest.frames, manifest.rejects) == ({"train": 12, "test": 4}, 16 * 16, 0)
     assert manifest.source == {"name": "motion", "train": 12, "test": 4, "size": 32, "frames": 16, "seed": 0}
     assert manifest.prepare == {"short_side": 16, "quality": 95, "decoder": "pyav"}
+
+
+def test_the_command_in_the_manifest_makes_the_same_set_again(motion_set: Path, tmp_path: Path) -> None:
+    manifest = ShardSet.open(motion_set).manifest
+    words = shlex.split(manifest.command)
+    assert words[0] == "vididi"
+    again = tmp_path / "again"
+    assert main([str(again) if word == "DIR" else word for word in words[1:]]) == 0
+    assert (again / "manifest.json").read_text() == (motion_set / "manifest.json").read_text()
 
 
 def test_prepare_says_what_it_prepared_and_again_that_it_is_there(motion_set: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,7 @@ from vididi.data.stream import Batch, Buffers, Stream, background, decode, fetch
 
 TASK_BATCHES, TASK_FRAMES = 8, 8192  # what a task reads at most: a few batches, some 64 MiB at 200 x 150 pixels
 TASKS = 256  # of one execution: Ray Data sets them all up before the first runs, 1.3 ms each
+AHEAD_BYTES = 256 << 20  # of the object store that an execution may fill before it is consumed
 LEAD = 1 / 4  # of an execution's batches that are still to come when the next one is set up
 _READERS: dict[str, FrameReader] = {}
 
@@ -119,7 +120,8 @@ def _set_up(context: ray.data.DataContext, cpus: float) -> None:
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     context.target_max_block_size = None  # a task gives one block and ends: one that waits to give another would hold its CPU
-    context.execution_options.resource_limits = context.execution_options.resource_limits.copy(cpu=cpus)
+    limits = context.execution_options.resource_limits
+    context.execution_options.resource_limits = limits.copy(cpu=cpus, object_store_memory=AHEAD_BYTES)
     if Pace not in context.custom_execution_callback_classes:
         context.custom_execution_callback_classes.append(Pace)
 

@@ -21,6 +21,7 @@ import fcntl
 import json
 import logging
 import os
+import shlex
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -446,7 +447,21 @@ class _Journal:
             checksum=digest.hexdigest(),
             source=source,
             prepare=settings,
+            command=_command(source, settings),
         )
+
+
+def _command(source: dict[str, Any], settings: dict[str, Any]) -> str:
+    """The command line that prepares the same data set again; it follows from what was prepared, not from how that was begun."""
+    parts = ["vididi", "prepare", source.get("name", "")]
+    for name, value in source.items():
+        if name in ("videos", "splits", "list"):
+            parts += [f"--{name}", str(value)]
+        elif name != "name" and value is not None:
+            parts += ["--set", f"{name}={json.dumps(value)}"]
+    for name, value in settings.items():
+        parts += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join([*parts, "--out", "DIR"])
 
 
 def _write_rejects(path: Path, rejects: Iterable[Reject]) -> None:

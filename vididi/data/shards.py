@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,7 @@ class Manifest:
     checksum: str
     source: dict[str, Any]
     prepare: dict[str, Any]
+    command: str = ""  # that makes this set again
 
     @property
     def summary(self) -> str:
@@ -199,12 +200,18 @@ def take(data: NDArray[np.uint8], ends: NDArray, numbers: NDArray) -> list[memor
 
 
 def read_row_group(root: Folder, shard: int, group: int) -> RowGroup:
-    # Footers are small; opening the file again costs less than holding thousands of handles would.
-    with pq.ParquetFile(parquet_source(root / shard_name(shard)), pre_buffer=isinstance(root, RemotePath)) as file:
+    # Opening a file again costs little once its footer is known; holding thousands of handles would not do.
+    path = root / shard_name(shard)
+    with pq.ParquetFile(parquet_source(path), metadata=_footer(path), pre_buffer=isinstance(root, RemotePath)) as file:
         videos = file.read_row_group(group, columns=["frames"]).column("frames").combine_chunks()
     if isinstance(videos, pa.ChunkedArray):
         (videos,) = videos.chunks
     return RowGroup(*binary_parts(videos.values), videos.offsets.to_numpy())
+
+
+@lru_cache(maxsize=512)  # 64 GiB of shards; parsing one takes as long as reading a video
+def _footer(path: Folder) -> pq.FileMetaData:
+    return pq.read_metadata(parquet_source(path))
 
 
 def binary_parts(array: pa.BinaryArray | pa.LargeBinaryArray) -> tuple[NDArray[np.uint8], NDArray]:
