@@ -7,8 +7,6 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tabulate import tabulate
-
 WIDTH = 160  # of the printed table; what is wider goes on below
 Parts = list[tuple[str, "Sheet"]]
 
@@ -71,22 +69,33 @@ def write_markdown(head: list[str], parts: Parts, legend: str) -> str:
     for line, sheet in parts:
         lines += ["", line]
         for block in sheet.blocks() if sheet.rows else []:
-            align = ["left"] * len(sheet.head) + ["right"] * (len(block) - len(sheet.head))
-            lines += ["", tabulate(sheet.cells(block), block, tablefmt="github", disable_numparse=True, colalign=align)]
+            lines += ["", *_markdown_table(block, sheet.cells(block), len(sheet.head))]
         lines += ["", *(f"{note}." for note in sheet.notes)] if sheet.notes else []
     if legend and any(column.endswith("95%") for _, sheet in parts for group in sheet.said() for column in group):
         lines += ["", legend]
     return "\n".join(lines)
 
 
+def _markdown_table(header: list[str], cells: list[list[str]], left: int) -> list[str]:
+    """Lines of equal width; the first ``left`` columns are flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    lines = [
+        [f"{cell:<{w}}" if i < left else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        for row in (header, *cells)
+    ]
+    rule = [f"{'-' * (w - 1)}{'-' if i < left else ':'}" for i, w in enumerate(widths)]
+    return [f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:])]
+
+
 def write_csv(parts: Parts) -> str:
-    """One table of all sheets: a first column with each sheet's line, then every column that one of them has."""
+    """One table of all sheets: every column that one of them has, and before them each sheet's line, if there is more to say."""
     columns = list(dict.fromkeys(column for _, sheet in parts for column in sheet.columns))
+    lead = ["protocol"] if any(line for line, _ in parts) else []
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(["protocol", *columns])
+    writer.writerow([*lead, *columns])
     for line, sheet in parts:
-        writer.writerows([line, *cells] for cells in sheet.cells(columns))
+        writer.writerows([*([line] if lead else []), *cells] for cells in sheet.cells(columns))
     return out.getvalue()
 
 

@@ -27,13 +27,14 @@ class Ways:
     """
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        measurements = [m for run in runs for m in run.measurements]
-        videos = Counter((m.data, m.split, m.checksum) for m in measurements)
-        found = Counter((protocol, *_made(m)) for m in measurements for protocol in _protocols(m))
+        found = Counter((protocol, *_made(m)) for run in runs for m in run.measurements for protocol in _protocols(m))
+        videos: Counter[tuple[Any, ...]] = Counter()
+        for (*where, checksum, _), count in found.items():
+            videos[*where, checksum] += count
         # Splits have different videos; the place of a checksum among those of its split says which belong together.
         self._place: dict[tuple[Any, ...], int] = {}
-        for data, split, checksum in sorted(videos, key=lambda key: -videos[key]):
-            self._place[data, split, checksum] = sum(key[:2] == (data, split) for key in self._place)
+        for *where, checksum in sorted(videos, key=lambda key: -videos[key]):
+            self._place[*where, checksum] = sum(list(key[:-1]) == where for key in self._place)
         self._known: dict[tuple[str, str], list[tuple[int, dict[str, Any]]]] = {}
         self._number: dict[tuple[Any, ...], int] = {}
         for key in sorted(found, key=lambda key: -found[key]):
@@ -41,14 +42,12 @@ class Ways:
 
     def _add(self, protocol: str, data: str, split: int | None, checksum: str, settings: str) -> None:
         known = self._known.setdefault((protocol, data), [])
-        place, values = self._place[data, split, checksum], json.loads(settings)
-        for number, (other_place, others) in enumerate(known):
-            if place == other_place and all(others.get(key, value) == value for key, value in values.items()):
-                others.update(values)
-                break
-        else:
-            number = len(known)
-            known.append((place, values))
+        place, values = self._place[protocol, data, split, checksum], json.loads(settings)
+        same = (i for i, (other, others) in enumerate(known) if other == place and all(others.get(k, v) == v for k, v in values.items()))
+        number = next(same, len(known))
+        if number == len(known):
+            known.append((place, {}))
+        known[number][1].update(values)
         self._number[protocol, data, split, checksum, settings] = number
 
     def number(self, measurement: Measurement, metric: str) -> int:
@@ -123,9 +122,10 @@ def collect(runs: Iterable[Run], column: Column, split: Split, way: int, ways: W
 
     Of a mean over splits, those that all of the runs have count; where there is none, the one that most runs have.
     """
+    asked: tuple[Split, ...] = THREE_SPLITS if split == "mean" else (split,)
     found: list[tuple[Run, dict[Split, Sample]]] = []
     for run in sorted(runs, key=lambda run: run.seed):
-        samples = {s: sample for s in (THREE_SPLITS if split == "mean" else (split,)) if (sample := _sample(run, column, s, way, ways))}
+        samples = {s: sample for s in asked if (sample := _sample(run, column, s, way, ways))}
         if samples:
             found.append((run, samples))
     if not found:

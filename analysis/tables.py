@@ -19,9 +19,9 @@ from analysis.samples import THREE_SPLITS, Gain, Samples, Ways, collect, gain, i
 # protocol; which data it was is (the checksum).
 _NOT_PROTOCOL = ("data.", "prepare.", "training.seed")
 NO_RUNS = "no runs"
-INTERVALS = (
-    "95%: the bootstrap's interval over test videos, and over seeds where there are several. beyond noise: whether the gain's interval "
-    "excludes 0; of one seed, it does not hold for another one. See docs/tables.md."
+LEGEND = (
+    "95%: the bootstrap's interval over test videos, and over seeds where there are several (docs/tables.md). beyond noise: whether the "
+    "gain's interval excludes 0; of one seed it says nothing about another seed."
 )
 
 
@@ -172,6 +172,11 @@ class Source:
     way: int = 0
     paper: int | None = None
 
+    @property
+    def ours(self) -> str:
+        """The header over what was measured; what the paper has no column for needs no "ours"."""
+        return f"{self.column.name} ours" if self.paper is not None else self.column.name
+
     def samples(self, row: Measured, ways: Ways) -> Samples | None:
         return row.samples(self.column, ways, self.way, None if self.paper is None else row.split)
 
@@ -230,8 +235,8 @@ def table_sheet(table: PaperTable, runs: list[Run]) -> Sheet:
             _measured_cells(sheet, source, row, ways)
         _gain_cells(sheet, table, gained, row, rows, ways)
         for column in table.also:
-            sheet.put(column.name, f"{column.name} ours", _blank_if_none(column, row.samples(column, ways)))
-        sheet.put("seeds", "seeds", " ".join(str(run.seed) for run in sorted(row.runs, key=lambda run: run.seed)))
+            sheet.put("also", column.name, _blank_if_none(column, row.samples(column, ways)))
+        sheet.put("seeds", "seeds", _seeds(row.runs))
     return sheet
 
 
@@ -243,7 +248,7 @@ def _measured_cells(sheet: Sheet, source: Source, row: Measured, ways: Ways) -> 
     if column.metric is None:
         return
     samples = source.samples(row, ways)
-    sheet.put(column.name, f"{column.name} ours", value_text(column, samples, row.split or column.split))
+    sheet.put(column.name, source.ours, value_text(column, samples, row.split or column.split))
     sheet.put(column.name, f"{column.name} 95%", interval_text(column, interval(samples)) if samples else "")
 
 
@@ -268,7 +273,7 @@ def _gain_cells(sheet: Sheet, table: PaperTable, source: Source, row: Measured, 
         found = gain(source.samples(row, ways), source.samples(base, ways))
     paper = table.columns[place]
     sheet.put("gain", f"{paper.name} gain paper", printed)
-    sheet.put("gain", f"{column.name} gain ours", column.scaled(found.value, "+") if found else "")
+    sheet.put("gain", f"{column.name} gain{' ours' if source.paper is not None else ''}", column.scaled(found.value, "+") if found else "")
     told = found if found and row is not base else Gain(0, None, 0)
     sheet.put("gain", f"{column.name} gain 95%", interval_text(column, told.interval, "+"))
     sheet.put("gain", "beyond noise", told.beyond_noise)
@@ -276,6 +281,10 @@ def _gain_cells(sheet: Sheet, table: PaperTable, source: Source, row: Measured, 
 
 def _blank_if_none(column: Column, samples: Samples | None) -> str:
     return value_text(column, samples) if samples else ""
+
+
+def _seeds(runs: list[Run]) -> str:
+    return " ".join(str(seed) for seed in sorted(run.seed for run in runs))
 
 
 def _evaluations(runs: list[Run], ways: Ways) -> Iterator[str]:
@@ -306,7 +315,7 @@ def render(table: PaperTable, runs: list[Run]) -> tuple[str, str, str]:
     """Markdown, CSV and LaTeX of all runs, a table for each protocol among them."""
     parts = list(sheets(table, runs))
     head = [f"## {table.title}", "", f"Paper: {table.setting}.", *(f"Print: {note}." for note in table.notes)]
-    markdown = write_markdown(head, parts, INTERVALS)
+    markdown = write_markdown(head, parts, LEGEND)
     return markdown, write_csv(parts), write_latex(table.name, f"{table.title}. {table.setting}.", parts)
 
 
@@ -335,10 +344,10 @@ def results_sheet(runs: list[Run]) -> Sheet:
             sheet.start([label, point + differences(next(iter(groups)), name)])
             for source in (*(Source(column) for column in RESULTS), *others):
                 samples = source.samples(row, ways)
-                sheet.put("results", source.column.name, _blank_if_none(source.column, samples))
-                if source.column.name == "R@1":
-                    sheet.put("results", "R@1 95%", interval_text(source.column, interval(samples)) if samples else "")
-            sheet.put("results", "seeds", " ".join(str(run.seed) for run in group))
+                name = source.column.name
+                sheet.put(name, name, _blank_if_none(source.column, samples))
+                sheet.put(name, f"{name} 95%", interval_text(source.column, interval(samples)) if samples else "")
+            sheet.put("seeds", "seeds", _seeds(group))
     return sheet
 
 
@@ -356,7 +365,7 @@ def write_results(folders: Iterable[Path], out: Path) -> str:
     """For a sweep that is no paper's table: what was measured, as results.md and results.csv."""
     runs = read_finished(folders)
     parts = [("" if runs else "No finished runs.", results_sheet(runs))]
-    markdown = write_markdown([], parts, "").strip()
+    markdown = write_markdown([], parts, LEGEND).strip()
     _write(out, "results", markdown, write_csv(parts))
     return markdown
 

@@ -156,7 +156,10 @@ def test_cvrl_table_2_has_its_numbers_under_the_data_set_of_the_row() -> None:
 
 
 def test_cvrl_table_9_is_told_by_its_ticks() -> None:
-    printed = [([clean(cell) for cell in cells[:3]], [number(cell) for cell in cells[3:]]) for cells in table_lines(lines_of("cvrl"), "Table 9.")[2:]]
+    printed = [
+        ([clean(cell) for cell in cells[:3]], [number(cell) for cell in cells[3:]])
+        for cells in table_lines(lines_of("cvrl"), "Table 9.")[2:]
+    ]
     assert [(about, values) for _, about, values in stored_rows("cvrl_table_9")] == printed
     assert printed[-1][0] == ["✓", "", "✓"], "the tick for spatial augmentation is missing in the paper's text"
 
