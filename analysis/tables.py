@@ -192,7 +192,7 @@ def other_sources(columns: Iterable[Column], splits: set[Split], runs: list[Run]
                 continue
             way = ways.number(m, metric)
             same = [c for c in columns if c.metric == metric and c.data == m.data]
-            own_splits = {s for c in same for s in ({c.split} | (splits if c.split is not None else set()))}
+            own_splits = {s for c in same for s in (c.split, *(splits - {None} if c.split is not None else ()))}
             if same and not way and (own_splits & {None, m.split} or "mean" in own_splits):
                 continue
             key = (metric, m.data, m.split, way)
