@@ -11,8 +11,9 @@ from typing import Any
 
 from rich.console import Console
 
+from analysis.paper import load_paper_table
 from analysis.runs import find_runs
-from analysis.tables import load_paper_table, write_results, write_tables
+from analysis.tables import write_results, write_tables
 from vididi.cli import overrides, run_at
 from vididi.errors import ConfigError, VididiError
 from vididi.sweep import Cell, Sweep, expand, load_sweep

@@ -1,107 +1,71 @@
-"""A paper's table with what was measured beside it, as text, Markdown and CSV."""
+"""A paper's table with what was measured beside it."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import statistics
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-from tabulate import tabulate
-
+from analysis.formats import Sheet, write_csv, write_latex, write_markdown
+from analysis.paper import Column, Match, PaperTable, Row, Split
 from analysis.runs import Run, read_finished
+from analysis.samples import THREE_SPLITS, Gain, Samples, Ways, collect, gain, interval
 
-PAPERS = Path(__file__).parent / "papers"
 # What may differ between runs of one protocol besides the table's own axes. Where the data lay is not part of a
 # protocol; which data it was is (the checksum).
 _NOT_PROTOCOL = ("data.", "prepare.", "training.seed")
+NO_RUNS = "no runs"
+LEGEND = (
+    "95%: the bootstrap's interval over test videos, and over seeds where there are several (docs/tables.md). beyond noise: whether the "
+    "gain's interval excludes 0; of one seed it says nothing about another seed."
+)
 
 
-@dataclass(frozen=True)
-class Column:
-    """``metric`` of result.json, printed as value x scale with ``decimals``."""
-
-    name: str
-    metric: str
-    scale: float
-    decimals: int
-
-    def text(self, values: list[float]) -> str:
-        """The mean, and the deviation over seeds where there are two or more."""
-        if not values:
-            return ""
-        mean = f"{statistics.mean(values) * self.scale:.{self.decimals}f}"
-        return f"{mean} ± {statistics.stdev(values) * self.scale:.{self.decimals}f}" if len(values) > 1 else mean
+# --- Which runs may stand together ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Row:
-    label: str
-    values: list[float]
-    match: dict[str, Any]
-
-    def matches(self, run: Run) -> bool:
-        return all(run.config.get(key) == value for key, value in self.match.items())
+def protocol(run: Run, axes: Iterable[str] = (), data: str | None = None) -> str:
+    """Everything that a run's numbers depend on but its seed and the values of ``axes``, as text."""
+    own = {key: value for key, value in run.config.items() if not _covers(axes, key) and not key.startswith(_NOT_PROTOCOL)}
+    return json.dumps([own, data or run.result["data_checksum"]], sort_keys=True)
 
 
-@dataclass(frozen=True)
-class PaperTable:
-    """A table as a paper prints it, and which configuration each row is."""
-
-    name: str
-    title: str
-    setting: str
-    columns: list[Column]
-    also: list[Column]
-    axes: list[str]
-    baseline: str
-    rows: list[Row]
-
-
-def load_paper_table(name: str) -> PaperTable:
-    """A table of analysis/papers by file name without suffix.
-
-    Raises:
-        vididi.errors.ConfigError: there is no such table; it names those there are.
-    """
-    path = PAPERS / f"{name}.yaml"
-    if not path.is_file():
-        from vididi.errors import ConfigError
-
-        raise ConfigError(f"table: {name!r} is not valid; it is one of {', '.join(sorted(p.stem for p in PAPERS.glob('*.yaml')))}")
-    content = yaml.safe_load(path.read_text())
-    columns, also = ([Column(**column) for column in content.pop(kind)] for kind in ("columns", "also"))
-    return PaperTable(name=name, columns=columns, also=also, rows=[Row(**row) for row in content.pop("rows")], **content)
+def _covers(axes: Iterable[str], key: str) -> bool:
+    """Whether a configuration key is one of ``axes`` or lies in a section that is one."""
+    return any(key == axis or key.startswith(f"{axis}.") for axis in axes)
 
 
 def by_protocol(table: PaperTable, runs: Iterable[Run]) -> dict[str, list[Run]]:
     """Runs that may stand in one table: the same in everything but the table's axes and the seed. The most runs first."""
+    runs = list(runs)
+    counts = Counter((run.data, run.result["data_checksum"]) for run in runs)
+    ranked = sorted(counts, key=lambda key: -counts[key])
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        groups[protocol(run, table.axes)].append(run)
+        data = None
+        if run.data in table.pretraining_data:
+            # The data of pretraining is an axis of this table: data sets stand together, two preparations of one do not.
+            of_its_name = [checksum for name, checksum in ranked if name == run.data]
+            data = f"preparation {of_its_name.index(run.result['data_checksum'])}"
+        groups[protocol(run, table.axes, data)].append(run)
     return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
-def protocol(run: Run, axes: Iterable[str] = ()) -> str:
-    """Everything that a run's numbers depend on but its seed and the values of ``axes``, as text."""
-    own = {key: value for key, value in run.config.items() if key not in axes and not key.startswith(_NOT_PROTOCOL)}
-    return json.dumps([own, run.result["data_checksum"]], sort_keys=True)
-
-
-def describe_protocol(run: Run) -> str:
-    """One line that says how a run was made."""
-    c = run.config
-    return (
-        f"{c['data.name']} data, {c['backbone.name']}, {c['objective.name']}, {c['optimiser.name']}, {c['training.epochs']} epochs, "
-        f"batch {c['training.batch_size']}, {c['clip.frames']} x {c['clip.size']} x {c['clip.size']}, stride {c['clip.stride']}; "
-        f"retrieval with {c['evaluation.clips']} clips of {c['evaluation.frames']} frames"
-    )
+def describe_protocol(runs: list[Run], axes: Iterable[str] = ()) -> str:
+    """One line that says how runs of one protocol were made."""
+    c = runs[0].config
+    parts = [f"{' and '.join(sorted({run.data for run in runs}))} data"]
+    parts += [str(c[key]) for key in ("backbone.name", "objective.name", "optimiser.name") if not _covers(axes, key)]
+    if not _covers(axes, "training.epochs"):
+        parts.append(f"{c['training.epochs']} epochs")
+    if not _covers(axes, "training.batch_size"):
+        parts.append(f"batch {c['training.batch_size']}")
+    parts.append(f"{c['clip.frames']} x {c['clip.size']} x {c['clip.size']}, stride {c['clip.stride']}")
+    return f"{', '.join(parts)}; retrieval with {c['evaluation.clips']} clips of {c['evaluation.frames']} frames"
 
 
 def differences(first: str, other: str) -> str:
@@ -113,92 +77,246 @@ def differences(first: str, other: str) -> str:
     return f"; with {', '.join(parts)}" if parts else ""
 
 
+def not_the_paper_s(table: PaperTable, run: Run) -> list[str]:
+    """Where a run's configuration is not what the paper says of all rows."""
+    named = [(key, value) for key, value in table.configuration.items() if not _covers(table.axes, key)]
+    return [f"{key} {run.config.get(key)} instead of {value}" for key, value in named if run.config.get(key) != value]
+
+
+# --- Rows ----------------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Measured:
-    """One row of the finished table."""
+    """One row of the finished table; ``row`` is the paper's, if it is one."""
 
     label: str
-    paper: list[float] | None
     runs: list[Run]
+    about: list[str] = field(default_factory=list)
+    row: Row | None = None
+    split: Split = None  # instead of the split of the paper's columns
 
-    def values(self, column: Column) -> list[float]:
-        return [run.result[column.metric] for run in self.runs if run.result.get(column.metric) is not None]
+    def samples(self, column: Column, ways: Ways, way: int = 0, split: Split = None) -> Samples | None:
+        """What its runs measured for a column, on ``split`` instead of the column's if given."""
+        if column.metric is None:
+            return None
+        runs = [run for run in self.runs if matches(run, column.match)]
+        return collect(runs, column, split or column.split, way, ways)
 
 
-def measured_rows(table: PaperTable, runs: list[Run]) -> list[Measured]:
-    """The paper's rows in its order, with or without runs, then runs that are no row of the paper, then untrained."""
-    rows, left = [], list(runs)
+def matches(run: Run, match: Match, table: PaperTable | None = None) -> bool:
+    """Whether a run's configuration has these values. Data that no row of ``table`` names counts as its ``home``."""
+    for key, value in match.items():
+        actual = run.config.get(key)
+        if key == "data.name" and table is not None and actual not in table.pretraining_data:
+            actual = table.home
+        if actual != value:
+            return False
+    return True
+
+
+def measured_rows(table: PaperTable, runs: list[Run]) -> tuple[list[Measured], list[str]]:
+    """The paper's rows in its order, with or without runs, then runs that are no row of the paper, then untrained.
+
+    Runs of one row that differ in more than their seed are rows of their own; the notes say in what.
+    """
+    rows, notes, left = [], [], list(runs)
     for row in table.rows:
-        own = [run for run in left if row.matches(run)]
-        left = [run for run in left if not row.matches(run)]
-        rows.append(Measured(row.label, row.values, own))
+        own = [run for run in runs if row.match is not None and matches(run, row.match, table)]
+        left = [run for run in left if run not in own]
+        label = f"{row.label} (quoted)" if row.quoted else row.label
+        found, said = _kinds(table, label, own)
+        notes += said
+        rows.append(Measured(label, found[0][1] if found else [], row.about, row, row.split))
+        rows += [Measured(name, kind, row.about, None, row.split) for name, kind in found[1:]]
     others: dict[str, list[Run]] = defaultdict(list)
     for run in left:
         others[run.cell["label"]].append(run)
-    return rows + [Measured(f"{label} (not in the paper)", None, own) for label, own in others.items()] + untrained_row(runs)
+    for label, own in others.items():
+        found, said = _kinds(table, f"{label} (not in the paper)", own)
+        notes += said
+        rows += [Measured(name, kind) for name, kind in found]
+    return rows + untrained_rows(runs), notes
 
 
-def untrained_row(runs: list[Run]) -> list[Measured]:
-    """The encoder before its first step, once per seed, where it was measured."""
-    found = {run.seed: run for run in runs if "untrained/retrieval/R@1" in run.result}
-    untrained = [
-        Run(
-            run.folder,
-            run.config,
-            run.cell,
-            {key.removeprefix("untrained/"): value for key, value in run.result.items() if key.startswith("untrained/")},
-        )
-        for _, run in sorted(found.items())
-    ]
-    return [Measured("untrained encoder", None, untrained)] if untrained else []
+def _kinds(table: PaperTable, label: str, runs: list[Run]) -> tuple[list[tuple[str, list[Run]]], list[str]]:
+    """Runs of one label, parted where they differ in more than their seed, the nearest to the paper and the most runs first."""
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[protocol(run)].append(run)
+    far = {name: sum(run.config.get(k) != v for k, v in table.configuration.items()) for name, (run, *_) in groups.items()}
+    order = sorted(groups, key=lambda name: (far[name], -len(groups[name])))
+    names = [label, *(f"{label} ({number})" for number in range(2, len(order) + 1))]
+    notes = [f"{name}{differences(order[0], other)}" for name, other in zip(names[1:], order[1:], strict=False)]
+    return [(name, groups[group]) for name, group in zip(names, order, strict=False)], notes
 
 
-def table_cells(table: PaperTable, rows: list[Measured]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells: for each column the paper's number and ours, then ours that the paper has not."""
-    gain = table.columns[0]
-    header = ["Method"]
-    for column in table.columns:
-        header += [f"{column.name} paper", f"{column.name} ours"]
-    header += [f"{gain.name} gain paper", f"{gain.name} gain ours", *(f"{column.name} ours" for column in table.also), "seeds"]
-    base = next(row for row in rows if row.label == table.baseline)
-    cells = []
+def untrained_rows(runs: list[Run]) -> list[Measured]:
+    """The encoder before its first step, once for each backbone and seed, where it was measured."""
+    found: dict[str, dict[int, Run]] = defaultdict(dict)
+    for run in runs:
+        if (before := run.untrained()) is not None:
+            found[str(run.config["backbone.name"])].setdefault(run.seed, before)
+    names = {name: f"untrained {name}" if len(found) > 1 else "untrained encoder" for name in found}
+    return [Measured(names[name], [run for _, run in sorted(seeds.items())]) for name, seeds in found.items()]
+
+
+# --- Columns -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """A column, and in which of the group's ways it was measured; ``paper`` is its place among the paper's columns."""
+
+    column: Column
+    way: int = 0
+    paper: int | None = None
+
+    @property
+    def ours(self) -> str:
+        """The header over what was measured; what the paper has no column for needs no "ours"."""
+        return f"{self.column.name} ours" if self.paper is not None else self.column.name
+
+    def samples(self, row: Measured, ways: Ways) -> Samples | None:
+        return row.samples(self.column, ways, self.way, None if self.paper is None else row.split)
+
+
+def other_sources(columns: Iterable[Column], splits: set[Split], runs: list[Run], ways: Ways) -> list[Source]:
+    """The metrics of ``columns`` as measured on other data, other splits or in other ways than the columns'."""
+    columns = [column for column in columns if column.metric is not None]
+    sources: dict[tuple[Any, ...], Source] = {}
+    for m in (m for run in runs for m in run.measurements):
+        for column in columns:
+            metric = column.metric
+            if metric is None or metric not in m.metrics:
+                continue
+            way = ways.number(m, metric)
+            same = [c for c in columns if c.metric == metric and c.data == m.data]
+            own_splits = {s for c in same for s in (c.split, *(splits - {None} if c.split is not None else ()))}
+            if same and not way and (own_splits & {None, m.split} or "mean" in own_splits):
+                continue
+            key = (metric, m.data, m.split, way)
+            sources.setdefault(key, Source(_elsewhere(column, m.data, m.split, way), way))
+    return list(sources.values())
+
+
+def _elsewhere(column: Column, data: str, split: int | None, way: int) -> Column:
+    metric = str(column.metric).removeprefix("retrieval/").replace("/", " ")
+    name = " ".join([metric, data, *([f"split {split}"] if split else []), *([f"({way + 1})"] if way else [])])
+    return Column(name, column.metric, column.scale, column.decimals, data, split)
+
+
+def value_text(column: Column, samples: Samples | None, split: Split = None) -> str:
+    """The mean, the deviation over seeds where there are two or more, and how many splits where some are missing."""
+    if samples is None:
+        return NO_RUNS
+    values = samples.values
+    mean = column.scaled(statistics.mean(values))
+    text = f"{mean} ± {column.scaled(statistics.stdev(values))}" if len(values) > 1 else mean
+    missing = split == "mean" and len(samples.splits) < len(THREE_SPLITS)
+    return f"{text} ({len(samples.splits)} of {len(THREE_SPLITS)} splits)" if missing else text
+
+
+def interval_text(column: Column, ends: tuple[float, float] | None, sign: str = "") -> str:
+    return f"{column.scaled(ends[0], sign)} to {column.scaled(ends[1], sign)}" if ends else ""
+
+
+def table_sheet(table: PaperTable, runs: list[Run]) -> Sheet:
+    """Header and cells: for each column the paper's number and ours, the gains over the baselines, then what the paper has not."""
+    rows, notes = measured_rows(table, runs)
+    ways = Ways(runs)
+    own = [Source(column, paper=i) for i, column in enumerate(table.columns)]
+    others = other_sources(table.columns, {row.split for row in table.rows}, runs, ways)
+    gained = _gained(own, others, rows, ways)
+    sheet = Sheet([table.head, *table.about], notes=[*notes, *_evaluations(runs, ways)])
     for row in rows:
-        line = [row.label]
-        for i, column in enumerate(table.columns):
-            line += [f"{row.paper[i]:.{column.decimals}f}" if row.paper else "", column.text(row.values(column)) or "no runs"]
-        line += gain_cells(gain, row, base)
-        line += [column.text(row.values(column)) for column in table.also]
-        cells.append([*line, " ".join(str(run.seed) for run in sorted(row.runs, key=lambda run: run.seed))])
-    return header, cells
+        sheet.start([row.label, *(row.about or [""] * len(table.about))])
+        for source in (*own, *others):
+            _measured_cells(sheet, source, row, ways)
+        _gain_cells(sheet, table, gained, row, rows, ways)
+        for column in table.also:
+            sheet.put("also", column.name, _blank_if_none(column, row.samples(column, ways)))
+        sheet.put("seeds", "seeds", _seeds(row.runs))
+    return sheet
 
 
-def gain_cells(column: Column, row: Measured, base: Measured) -> list[str]:
-    """The difference to the baseline row, the paper's and ours."""
-    paper = f"{row.paper[0] - base.paper[0]:+.{column.decimals}f}" if row.paper and base.paper else ""
-    ours, baseline = row.values(column), base.values(column)
-    gain = f"{(statistics.mean(ours) - statistics.mean(baseline)) * column.scale:+.{column.decimals}f}" if ours and baseline else ""
-    return [paper, gain]
+def _measured_cells(sheet: Sheet, source: Source, row: Measured, ways: Ways) -> None:
+    """A column's cells of one row: the paper's, ours, its interval."""
+    column = source.column
+    if source.paper is not None:
+        sheet.put(column.name, f"{column.name} paper", column.number(row.row.values[source.paper]) if row.row else "")
+    if column.metric is None:
+        return
+    samples = source.samples(row, ways)
+    sheet.put(column.name, source.ours, value_text(column, samples, row.split or column.split))
+    sheet.put(column.name, f"{column.name} 95%", interval_text(column, interval(samples)) if samples else "")
 
 
-def render(table: PaperTable, runs: list[Run]) -> tuple[str, str]:
-    """Markdown and CSV of all runs, a table for each protocol among them."""
-    markdown = [f"## {table.title}", "", f"Paper: {table.setting}."]
-    out = io.StringIO()
-    sheet = csv.writer(out)
+def _gained(own: list[Source], others: list[Source], rows: list[Measured], ways: Ways) -> Source:
+    """The column whose gains are told: the first of the paper's that was measured, else the same metric elsewhere."""
+    measured = [source for source in (*own, *others) if any(source.samples(row, ways) for row in rows)]
+    return measured[0] if measured else own[0]
+
+
+def _gain_cells(sheet: Sheet, table: PaperTable, source: Source, row: Measured, rows: list[Measured], ways: Ways) -> None:
+    """What a row has over its baseline, the paper's and ours."""
+    if not (table.baseline or any(other.baseline for other in table.rows)):
+        return
+    column = source.column
+    place = next(i for i, c in enumerate(table.columns) if c.metric == column.metric) if source.paper is None else source.paper
+    title = (row.row.baseline if row.row else None) or table.baseline
+    base = next((other for other in rows if other.row is not None and other.row.title == title), None)
+    printed, found = "", None
+    if base is not None and base.row is not None:
+        if row.row is not None and (ours := row.row.values[place]) is not None and (theirs := base.row.values[place]) is not None:
+            printed = f"{ours - theirs:+.{column.decimals}f}"
+        found = gain(source.samples(row, ways), source.samples(base, ways))
+    paper = table.columns[place]
+    sheet.put("gain", f"{paper.name} gain paper", printed)
+    sheet.put("gain", f"{column.name} gain{' ours' if source.paper is not None else ''}", column.scaled(found.value, "+") if found else "")
+    told = found if found and row is not base else Gain(0, None, 0)
+    sheet.put("gain", f"{column.name} gain 95%", interval_text(column, told.interval, "+"))
+    sheet.put("gain", "beyond noise", told.beyond_noise)
+
+
+def _blank_if_none(column: Column, samples: Samples | None) -> str:
+    return value_text(column, samples) if samples else ""
+
+
+def _seeds(runs: list[Run]) -> str:
+    return " ".join(str(seed) for seed in sorted(run.seed for run in runs))
+
+
+def _evaluations(runs: list[Run], ways: Ways) -> Iterator[str]:
+    """How the evaluations that were made later were made, and what sets the second way apart from the first."""
+    later = {(metric.partition("/")[0], m.data) for run in runs for m in run.measurements if m.name for metric in m.metrics}
+    for name, data, number, words in ways.describe():
+        if (name, data) in later and words:
+            yield f"{name} on {data}: {words}" if not number else f"{name} {data} ({number + 1}): with {words}"
+
+
+# --- The whole -----------------------------------------------------------------------------------------------------
+
+
+def sheets(table: PaperTable, runs: list[Run]) -> Iterator[tuple[str, Sheet]]:
+    """For each protocol among the runs, a line that describes it and its sheet; without runs, the paper's side alone."""
     groups = by_protocol(table, runs)
     for number, (name, group) in enumerate(groups.items(), 1):
-        header, cells = table_cells(table, measured_rows(table, group))
-        protocol = describe_protocol(group[0]) + differences(next(iter(groups)), name)
-        markdown += ["", f"Ours{f' ({number} of {len(groups)} protocols)' if len(groups) > 1 else ''}: {protocol}.", ""]
-        markdown.append(
-            tabulate(cells, header, tablefmt="github", disable_numparse=True, colalign=("left", *["right"] * (len(header) - 1)))
-        )
-        if number == 1:
-            sheet.writerow(["protocol", *header])
-        sheet.writerows([protocol, *line] for line in cells)
+        described = describe_protocol(group, table.axes) + differences(next(iter(groups)), name)
+        which = f" ({number} of {len(groups)} protocols)" if len(groups) > 1 else ""
+        apart = not_the_paper_s(table, group[0])
+        not_paper_s = f" Not as in the paper: {', '.join(apart)}." if apart else ""
+        yield f"Ours{which}: {described}.{not_paper_s}", table_sheet(table, group)
     if not groups:
-        markdown += ["", "No finished runs."]
-    return "\n".join(markdown), out.getvalue()
+        yield "No finished runs.", table_sheet(table, [])
+
+
+def render(table: PaperTable, runs: list[Run]) -> tuple[str, str, str]:
+    """Markdown, CSV and LaTeX of all runs, a table for each protocol among them."""
+    parts = list(sheets(table, runs))
+    head = [f"## {table.title}", "", f"Paper: {table.setting}.", *(f"Print: {note}." for note in table.notes)]
+    markdown = write_markdown(head, parts, LEGEND)
+    return markdown, write_csv(parts), write_latex(table.name, f"{table.title}. {table.setting}.", parts)
 
 
 RESULTS = [
@@ -210,38 +328,58 @@ RESULTS = [
 ]
 
 
-def write_results(folders: Iterable[Path], out: Path) -> str:
-    """For a sweep that is no paper's table: what was measured, a row per arm and point, as results.md and results.csv.
-
-    Runs that differ in more than their seed never share a row.
-    """
+def results_sheet(runs: list[Run]) -> Sheet:
+    """What was measured, a row per arm and point. Runs that differ in more than their seed never share a row."""
     arms: dict[tuple[str, str], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    for run in read_finished(folders):
+    for run in runs:
         point = " ".join(f"{axis}={value}" for axis, value in run.cell["axes"].items())
         arms[run.cell["label"], point][protocol(run)].append(run)
-    rows = [
-        (label, point + differences(next(iter(groups)), name), Measured(label, None, runs))
-        for (label, point), groups in arms.items()
-        for name, runs in groups.items()
-    ]
-    columns = [column for column in RESULTS if any(row.values(column) for _, _, row in rows)]
-    header = ["Arm", "Point", *(column.name for column in columns), "seeds"]
-    cells = [
-        [label, point, *(column.text(row.values(column)) for column in columns), " ".join(str(run.seed) for run in row.runs)]
-        for label, point, row in rows
-    ]
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "results.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([header, *cells])
-    markdown = tabulate(cells, header, tablefmt="github", disable_numparse=True) if cells else "No finished runs."
-    (out / "results.md").write_text(markdown + "\n")
+    ways = Ways(runs)
+    later = dict.fromkeys(metric for run in runs for m in run.measurements if m.name for metric in m.metrics)
+    others = other_sources([_column(metric) for metric in later], set(), [_evaluated(run) for run in runs], ways)
+    sheet = Sheet(["Arm", "Point"], notes=list(_evaluations(runs, ways)))
+    for (label, point), groups in arms.items():
+        for name, group in groups.items():
+            row = Measured(label, group)
+            sheet.start([label, point + differences(next(iter(groups)), name)])
+            for source in (*(Source(column) for column in RESULTS), *others):
+                samples = source.samples(row, ways)
+                name = source.column.name
+                sheet.put(name, name, _blank_if_none(source.column, samples))
+                sheet.put(name, f"{name} 95%", interval_text(source.column, interval(samples)) if samples else "")
+            sheet.put("seeds", "seeds", _seeds(group))
+    return sheet
+
+
+def _column(metric: str) -> Column:
+    """A column for a metric that no table names: a share of 1, but for the two that are none."""
+    return Column(metric, metric, 1, 3) if metric.startswith(("silhouette/", "features/")) else Column(metric, metric, 100, 1)
+
+
+def _evaluated(run: Run) -> Run:
+    """The run with its later evaluations only."""
+    return Run(run.folder, run.config, run.cell, run.result, [m for m in run.measurements if m.name])
+
+
+def write_results(folders: Iterable[Path], out: Path) -> str:
+    """For a sweep that is no paper's table: what was measured, as results.md and results.csv."""
+    runs = read_finished(folders)
+    parts = [("" if runs else "No finished runs.", results_sheet(runs))]
+    markdown = write_markdown([], parts, LEGEND).strip()
+    _write(out, "results", markdown, write_csv(parts))
     return markdown
 
 
 def write_tables(table: PaperTable, folders: Iterable[Path], out: Path) -> str:
-    """Write NAME.md and NAME.csv under ``out``; the Markdown is returned."""
-    markdown, sheet = render(table, read_finished(folders))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"{table.name}.md").write_text(markdown + "\n")
-    (out / f"{table.name}.csv").write_text(sheet)
+    """Write NAME.md, NAME.csv and NAME.tex under ``out``; the Markdown is returned."""
+    markdown, sheet, latex = render(table, read_finished(folders))
+    _write(out, table.name, markdown, sheet, latex)
     return markdown
+
+
+def _write(out: Path, name: str, markdown: str, sheet: str, latex: str | None = None) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.md").write_text(markdown + "\n")
+    (out / f"{name}.csv").write_text(sheet)
+    if latex is not None:
+        (out / f"{name}.tex").write_text(latex)

@@ -121,7 +121,7 @@ def test_scoring_ava_loads_neither_torch_nor_ray() -> None:
 
 def test_the_core_and_the_tables_work_without_ray() -> None:
     core = [name for name in CORE if not name.endswith("__main__")]
-    loaded = loaded_by([*core, "analysis.tables", "analysis.ablation_table"], blocked=("ray",))
+    loaded = loaded_by([*core, "analysis.paper_table", "analysis.ablation_table", "analysis.silhouette_table"], blocked=("ray",))
     assert "vididi.experiment" in loaded
     assert "ray" not in loaded
 

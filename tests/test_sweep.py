@@ -304,7 +304,7 @@ def test_the_ablation_s_arms_differ_in_their_schedules_only() -> None:
 
 
 def test_the_ablation_s_labels_are_the_paper_s_rows_and_match_one_each() -> None:
-    from analysis.tables import load_paper_table
+    from analysis.paper import load_paper_table
     from vididi.config import flatten
 
     sweep = load_sweep(REPO / "sweeps" / "ablation.yaml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import statistics
 import subprocess
@@ -13,9 +14,11 @@ from typing import Any
 
 import pytest
 import yaml
+from made_up_runs import UCF101, made_up_run
 
+from analysis.paper import load_paper_table
 from analysis.runs import find_runs, flatten, read_finished, read_run
-from analysis.tables import load_paper_table, render, write_tables
+from analysis.tables import render, write_tables
 from vididi.config import build_config
 from vididi.errors import ConfigError
 from vididi.pairing import SCHEDULES
@@ -46,22 +49,10 @@ def write_run(
     root: Path, schedule: dict[str, Any], recall: float, seed: int = 0, label: str = "A", checksum: str = "data", **training: Any
 ) -> Path:
     """A finished run folder as vididi.experiment leaves one, with R@1 = recall, R@5 and R@10 a little more."""
-    config = build_config({"schedule": schedule, "training": {"seed": seed, **training}, "clip": {"extra_frames": 2}})
-    folder = root / f"run-{len(list(root.glob('run-*')))}"
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(config.to_yaml())
-    (folder / "cell.json").write_text(json.dumps({"sweep": "s", "arm": label, "label": label, "axes": {}, "seed": seed}))
-    result = {
-        "version": 1,
-        "retrieval/R@1": recall,
-        "retrieval/R@5": recall + 0.1,
-        "retrieval/R@10": recall + 0.2,
-        "retrieval/scene_R@1": 0.5,
-        "silhouette/all": -0.125,
-        "data_checksum": checksum,
-    }
-    (folder / "result.json").write_text(json.dumps(result))
-    return folder
+    values = {**UCF101, **{f"schedule.{key}": value for key, value in schedule.items()}}
+    values |= {f"training.{key}": value for key, value in training.items()}
+    metrics = {f"retrieval/R@{k}": recall + more for k, more in ((1, 0), (5, 0.1), (10, 0.2))}
+    return made_up_run(root, values, {**metrics, "retrieval/scene_R@1": 0.5, "silhouette/all": -0.125}, seed, label, checksum)
 
 
 def write_all_arms(root: Path, seeds: tuple[int, ...] = (0,)) -> None:
@@ -117,7 +108,7 @@ def test_every_arm_lands_in_its_own_row(tmp_path: Path) -> None:
     assert [row["R@5 ours"] for row in table] == [f"{40 + i}.0" for i in range(9)]
     assert [row["R@10 ours"] for row in table] == [f"{50 + i}.0" for i in range(9)]
     assert [row["R@1 gain ours"] for row in table] == [f"+{i}.0" for i in range(9)]
-    assert {(row["silhouette all ours"], row["scene R@1 ours"], row["seeds"]) for row in table} == {("-0.125", "50.0", "0")}
+    assert {(row["silhouette all"], row["scene R@1"], row["seeds"]) for row in table} == {("-0.125", "50.0", "0")}
 
 
 def test_seeds_are_averaged_with_their_deviation(tmp_path: Path) -> None:
@@ -185,7 +176,7 @@ def test_runs_of_another_protocol_are_a_table_of_their_own(tmp_path: Path, other
 def test_runs_on_other_data_never_mix(tmp_path: Path) -> None:
     for checksum, recall in (("one", 0.2), ("two", 0.6)):
         write_run(tmp_path, {"order": 0}, recall, label="Base (VICReg)", checksum=checksum)
-    markdown, sheet = render(TABLE, read_finished(find_runs(tmp_path)))
+    markdown, sheet, _ = render(TABLE, read_finished(find_runs(tmp_path)))
     ours = [row["R@1 ours"] for row in csv.DictReader(io.StringIO(sheet)) if row["Method"] == "Base (VICReg)"]
     assert sorted(ours) == ["20.0", "60.0"]
     assert "2 protocols" in markdown
@@ -195,7 +186,7 @@ def test_where_the_same_data_lay_is_no_protocol(tmp_path: Path) -> None:
     write_run(tmp_path, {"order": 0}, 0.2, 0, "Base (VICReg)")
     folder = write_run(tmp_path, {"order": 0}, 0.4, 1, "Base (VICReg)")
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    (folder / "config.yaml").write_text(yaml.safe_dump({**config, "data": {"name": "folder", "videos": "/elsewhere"}}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({**config, "data": {**config["data"], "videos": "/elsewhere"}}))
     (table,) = tables_of(tmp_path)
     assert row_of(table, "Base (VICReg)")["seeds"] == "0 1"
 
@@ -231,10 +222,22 @@ def test_markdown_and_csv_are_written_and_hold_the_same(tmp_path: Path) -> None:
     with (tmp_path / "out" / "vididi_table_6.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     assert {len(row) for row in rows} == {len(header)}
-    lines = [line for line in markdown.splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == header[1:]
-    assert cells[2:] == [row[1:] for row in rows]
+    for block in printed_blocks(markdown):
+        places = [header.index(column) for column in block[0]]
+        assert block[1:] == [[row[i] for i in places] for row in rows]
+    shown = {column for block in printed_blocks(markdown) for column in block[0]}
+    assert all(row[header.index(column)] == "" for column in header[1:] if column not in shown for row in rows)
+
+
+def printed_blocks(markdown: str) -> list[list[list[str]]]:
+    """The cells of each table of a Markdown text, without the rule below the header."""
+    blocks: list[list[list[str]]] = []
+    for before, line in itertools.pairwise(["", *markdown.splitlines()]):
+        if line.startswith("|"):
+            if not before.startswith("|"):
+                blocks.append([])
+            blocks[-1].append([cell.strip() for cell in line.strip("|").split("|")])
+    return [[head, *rows] for head, _, *rows in blocks]
 
 
 # --- The script ----------------------------------------------------------------------------------------------------
@@ -266,7 +269,7 @@ def test_the_script_runs_as_it_is_called(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "| ViDiDi-VIC" in done.stdout
-    assert {path.name for path in (tmp_path / "tables").iterdir()} == {"vididi_table_6.md", "vididi_table_6.csv"}
+    assert {path.name for path in (tmp_path / "tables").iterdir()} == {"vididi_table_6.md", "vididi_table_6.csv", "vididi_table_6.tex"}
 
 
 def test_the_script_without_runs_ends_with_1(tmp_path: Path) -> None:
