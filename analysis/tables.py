@@ -229,10 +229,15 @@ def table_sheet(table: PaperTable, runs: list[Run]) -> Sheet:
     others = other_sources(table.columns, {row.split for row in table.rows}, runs, ways)
     gained = _gained(own, others, rows, ways)
     sheet = Sheet([table.head, *table.about], notes=[*notes, *_evaluations(runs, ways)])
+    placed = _placed(own, others, rows, ways)
     for row in rows:
         sheet.start([row.label, *(row.about or [""] * len(table.about))])
-        for source in (*own, *others):
-            _measured_cells(sheet, source, row, ways)
+        for source, shown in placed:
+            if source.paper is not None:
+                name = source.column.name
+                sheet.put(name, f"{name} paper", source.column.number(row.row.values[source.paper]) if row.row else "")
+            for measured in shown:
+                _measured_cells(sheet, measured, row, ways)
         _gain_cells(sheet, table, gained, row, rows, ways)
         for column in table.also:
             sheet.put("also", column.name, _blank_if_none(column, row.samples(column, ways)))
@@ -240,11 +245,21 @@ def table_sheet(table: PaperTable, runs: list[Run]) -> Sheet:
     return sheet
 
 
+def _placed(own: list[Source], others: list[Source], rows: list[Measured], ways: Ways) -> list[tuple[Source, list[Source]]]:
+    """The columns, and which measurements stand at each: its own; or, where all was measured on other data, those of its metric."""
+    if not others or any(source.samples(row, ways) for source in own for row in rows):
+        return [(source, [source]) for source in (*own, *others)]
+    placed, left = [], list(others)
+    for source in own:
+        shown = [other for other in left if other.column.metric == source.column.metric]
+        left = [other for other in left if other not in shown]
+        placed.append((source, shown))
+    return placed + [(source, [source]) for source in left]
+
+
 def _measured_cells(sheet: Sheet, source: Source, row: Measured, ways: Ways) -> None:
-    """A column's cells of one row: the paper's, ours, its interval."""
+    """A column's cells of one row: ours, and its interval."""
     column = source.column
-    if source.paper is not None:
-        sheet.put(column.name, f"{column.name} paper", column.number(row.row.values[source.paper]) if row.row else "")
     if column.metric is None:
         return
     samples = source.samples(row, ways)
