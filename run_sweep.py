@@ -51,11 +51,16 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     sweep = load_sweep(arguments.spec)
     paper = load_paper_table(sweep.table) if sweep.table else None
     cells = expand(sweep, overrides(arguments.set), arguments.only, parse_seeds(arguments.seeds))
-    from vididi.experiment import ensure_prepared, make_plans, resolve  # imports torch, so not before the file is known to be good
+    from vididi.experiment import (
+        ensure_prepared,
+        make_plans,
+        resolve,
+        resolve_component,
+    )  # imports torch, so not before the file is known to be good
 
     cells = [replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in cells]
     if arguments.dry_run:
-        print_cells(console, cells)
+        print_cells(console, cells, sweep)
         return 0
     from vididi.data.storage import as_folder
     from vididi.screen import PrepareBar
@@ -71,8 +76,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             console.print(
                 f"{cell.title}: {len(plans.too_short)} training videos are too short, result.json will list them", highlight=False
             )
+    others = {
+        entry.title: ensure_prepared(cells[0].config.model_copy(update={"data": resolve_component("data", entry.data)}), None, bar)
+        for entry in sweep.evaluations
+        if entry.data
+    }
     runs = (arguments.runs / sweep.name).resolve()
     status = run_cells(sweep, cells, shards, runs, arguments.address, console)
+    if sweep.evaluations:
+        status |= run_evaluations(sweep, cells, shards, others, runs, arguments.address, console)
     table = write_tables(paper, find_runs(runs), runs) if paper else write_results(find_runs(runs), runs)
     console.print("\n" + table, markup=False, highlight=False)
     console.print(f"\nTensorBoard:  tensorboard --logdir {shlex.quote(str(runs))}", highlight=False)
@@ -97,10 +109,11 @@ def one_data_set(cells: list[Cell]) -> Any:
     return first
 
 
-def print_cells(console: Console, cells: list[Cell]) -> None:
+def print_cells(console: Console, cells: list[Cell], sweep: Sweep) -> None:
     for cell in cells:
         console.print(cell.summary, markup=False, highlight=False)
-    console.print(f"{len(cells)} cells", highlight=False)
+    then = f"; then of each: {', '.join(entry.title for entry in sweep.evaluations)}" if sweep.evaluations else ""
+    console.print(f"{len(cells)} cells{then}", highlight=False)
 
 
 @dataclass
@@ -110,15 +123,19 @@ class ScreenWatcher:
     screen: Any
 
     def started(self, job: Any) -> None:
-        self.screen.start(job.cell.title)
+        self.screen.start(job.title)
 
     def reported(self, job: Any, metrics: dict[str, Any]) -> None:
-        self.screen.report(job.cell.title, metrics)
+        self.screen.report(job.title, metrics)
 
     def ended(self, job: Any, failures: int) -> None:
+        from vididi.screen import evaluation_summary
+
         result = read_result(job.folder)
         note = f", restarted {failures} times" if failures else ""
-        self.screen.end(job.cell.title, "finished" if result else "failed", result, note)
+        if result and job.evaluation:
+            note += ": " + evaluation_summary(result)
+        self.screen.end(job.title, "finished" if result else "failed", result, note)
 
     def waiting(self, seconds: float, needs: str) -> None:
         self.screen.say(f"no cell could start for {seconds:.0f} s: each needs {needs}, and the cluster has not got that free")
@@ -158,6 +175,37 @@ def run_cells(sweep: Sweep, cells: list[Cell], shards: Any, runs: Path, address:
     return report_unfinished(jobs, console)
 
 
+def run_evaluations(
+    sweep: Sweep, cells: list[Cell], shards: Any, others: dict[str, Any], runs: Path, address: str | None, console: Console
+) -> int:
+    """Make the sweep's evaluations of every finished cell that have not been made; ``others``: data sets by title of their entry."""
+    import torch
+
+    from vididi.cluster.tune import Job, run_jobs
+    from vididi.data.stream import local_stream
+    from vididi.evaluate import make_task
+    from vididi.screen import SweepScreen
+
+    screen = SweepScreen(console)
+    jobs: dict[Path, Job] = {}
+    finished = {folder: cell for cell in cells if read_result(folder := cell.find_folder(runs, shards.manifest.checksum))}
+    for run, cell in finished.items():
+        alone = replace(cell, resources=cell.resources.model_copy(update={"workers": 1}))
+        for entry in sweep.evaluations:
+            other = others.get(entry.title)
+            data = other or shards
+            task = make_task(run, entry, data, local_stream(data), torch.device("cpu"), print)
+            folder = run / "evaluations" / task.name
+            if not read_result(folder):
+                jobs[folder] = Job(alone, folder, {}, entry, other)
+                screen.add(jobs[folder].title, "waiting", getattr(task.settings, "epochs", 1), None)
+    console.print(f"evaluations: {len(finished) * len(sweep.evaluations)} of {len(finished)} cells, {len(jobs)} to make", highlight=False)
+    if jobs:
+        with screen:
+            run_jobs(list(jobs.values()), shards, runs, ScreenWatcher(screen), address)  # type: ignore[arg-type]
+    return report_unfinished(jobs, console)
+
+
 def report_unfinished(jobs: dict[Path, Any], console: Console) -> int:
     status = 0
     for folder, job in jobs.items():
@@ -170,7 +218,7 @@ def report_unfinished(jobs: dict[Path, Any], console: Console) -> int:
             if error.is_file()
             else "stopped; run the same command again to go on"
         )
-        console.print(f"not finished: {job.cell.title}: {reason}\n    in {folder}", markup=False, highlight=False)
+        console.print(f"not finished: {job.title}: {reason}\n    in {folder}", markup=False, highlight=False)
     return status
 
 

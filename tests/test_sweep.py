@@ -315,3 +315,30 @@ def test_the_ablation_s_labels_are_the_paper_s_rows_and_match_one_each() -> None
         flat = flatten(cell.config.to_dict())
         matching = [row.label for row in rows if all(flat[key] == value for key, value in row.match.items())]
         assert matching == [cell.label]
+
+
+def test_evaluations_are_protocols_or_entries(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(
+        "name: s\nevaluate: [retrieval, {protocol: semi, recipe: corp, settings: {epochs: 3}}, {protocol: linear, data: {name: hmdb51}}]\n"
+    )
+    sweep = load_sweep(path)
+    assert (sweep.protocols, [entry.title for entry in sweep.evaluations]) == (["retrieval"], ["semi", "linear on hmdb51"])
+    assert expand(sweep)[0].config.evaluation.protocols == ("retrieval",)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("{protocol: knn}", "protocol: 'knn' is not valid; it is one of retrieval"),
+        ("{protocol: linear, recipe: vididi}", "'vididi' is not valid for linear; it is one of cvrl, corp"),
+        ("{protocol: linear, settings: {epoch: 3}}", "epoch: unknown key (did you mean 'epochs'?)"),
+        ("{protocol: linear, sets: {epochs: 3}}", "sets"),
+    ],
+)
+def test_evaluations_that_cannot_be_are_refused_at_once(tmp_path: Path, entry: str, said: str) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"name: s\nevaluate: [{entry}]\n")
+    with pytest.raises(ConfigError) as error:
+        load_sweep(path)
+    assert said in str(error.value)

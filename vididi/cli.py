@@ -13,9 +13,9 @@ from typing import Any
 from rich.console import Console
 
 from vididi.checks import check_positive
-from vididi.config import build_config, flatten, nest, parse_value, read_yaml
+from vididi.config import build_config, flatten, nest, parse_value, read_yaml, validate
 from vididi.errors import ConfigError, DataError, VididiError
-from vididi.protocols import RECIPES, protocol_settings
+from vididi.protocols import RECIPES, EvaluationEntry
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -231,11 +231,13 @@ def pretrain(arguments: argparse.Namespace) -> int:
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    settings = protocol_settings(arguments.protocol, arguments.recipe, overrides(arguments.set))
+    untrained = not arguments.no_untrained
+    values = {"protocol": arguments.protocol, "recipe": arguments.recipe, "settings": overrides(arguments.set), "untrained": untrained}
+    entry = validate(EvaluationEntry, values, "vididi evaluate")
     from vididi.data.shards import ShardSet
     from vididi.data.storage import as_folder
     from vididi.data.stream import local_stream
-    from vididi.evaluate import Task, complete_settings, evaluate_run, find_encoders, read_run_config
+    from vididi.evaluate import evaluate_run, find_encoders, make_task, read_run_config
     from vididi.experiment import ensure_prepared
     from vididi.screen import EvaluationScreen
     from vididi.training.context import local_context
@@ -244,12 +246,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
     given = ShardSet.open(as_folder(arguments.shards)) if arguments.shards else None
     with local_context(arguments.device) as context, EvaluationScreen(Console(soft_wrap=True)) as screen:
         for run in runs:
-            config = read_run_config(run)
-            shards = given or ensure_prepared(config)
-            complete = complete_settings(settings, config)
-            task = Task(arguments.protocol, complete, shards, local_stream(shards), context.device, screen.report)
-            screen.begin(f"{run.name} {task.name}", getattr(complete, "epochs", None))
-            screen.end(evaluate_run(run, task, arguments.recipe, not arguments.no_untrained))
+            shards = given or ensure_prepared(read_run_config(run))
+            task = make_task(run, entry, shards, local_stream(shards), context.device, screen.report)
+            screen.begin(f"{run.name} {task.name}", getattr(task.settings, "epochs", None))
+            screen.end(evaluate_run(run, task, entry.recipe, entry.untrained))
     return 0
 
 

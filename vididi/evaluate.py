@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vididi import __version__
-from vididi.config import Config, build_config, read_yaml
+from vididi.config import Config, build_config, flatten, read_yaml
 from vididi.data.plan import Chain, EvaluationPlan, PretrainPlan, frame_counts
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Stream
@@ -35,7 +35,7 @@ from vididi.evaluation.classification import Classifier, Fit, accuracy, labelled
 from vididi.evaluation.dynamics import changed_features, dynamics
 from vididi.evaluation.features import FeatureView, spread, video_features
 from vididi.experiment import KS, build_state, check_clip, load_encoder, make_augment, make_encoder, make_optimiser, resolve_component
-from vididi.protocols import ClassificationSettings, Settings
+from vididi.protocols import ClassificationSettings, EvaluationEntry, Settings, protocol_settings
 from vididi.training.run_folder import RunFolder
 
 Report = Callable[[dict[str, Any]], None]  # the metrics of an epoch, for whoever watches
@@ -108,6 +108,12 @@ def complete_settings(settings: Settings, config: Config) -> Settings:
     return settings
 
 
+def make_task(run: Path, entry: EvaluationEntry, shards: ShardSet, stream: Stream, device: torch.device, report: Report) -> Task:
+    """The task of an evaluation for a run: the recipe, the entry's own settings, and the run's values for what is left open."""
+    settings = protocol_settings(entry.protocol, entry.recipe, flatten(entry.settings))
+    return Task(entry.protocol, complete_settings(settings, read_run_config(run)), shards, stream, device, report)
+
+
 def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> dict[str, Any]:
     """Measure the encoder of a run folder, or read what was measured before.
 
@@ -130,6 +136,7 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
         if done is not None and (done["untrained"] is not None or not untrained):
             return done
         began = time.perf_counter()
+        (folder.path / "error.txt").unlink(missing_ok=True)
         with torch.device("meta"):
             width = make_encoder(config.backbone)[1]
         found = task.measure(load_encoder(run).to(task.device), width, folder)

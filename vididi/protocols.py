@@ -108,6 +108,28 @@ PROTOCOLS = (*FEATURE_PROTOCOLS, *RECIPES)
 Settings = FeatureSettings | ClassificationSettings
 
 
+class EvaluationEntry(Closed):
+    """An evaluation that a sweep makes of each finished cell."""
+
+    protocol: str
+    recipe: str | None = None
+    data: Component | None = Field(None, description="another data set than the cell's own")
+    settings: dict[str, Any] = {}
+    untrained: bool = Field(True, description="measure the encoder before its first step too")
+
+    @model_validator(mode="after")
+    def _possible(self) -> EvaluationEntry:
+        try:
+            protocol_settings(self.protocol, self.recipe, flatten(self.settings))
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def title(self) -> str:
+        return f"{self.protocol} on {self.data.name}" if self.data else self.protocol
+
+
 def protocol_settings(protocol: str, recipe: str | None, changes: Mapping[str, Any]) -> Settings:
     """The settings of a protocol: a recipe, with changes by dotted key.
 

@@ -170,12 +170,13 @@ class EvaluationScreen:
         self.bar.update(self.bar.task_ids[0], completed=metrics["epoch"], note=f"loss {metrics['loss']:.3f}")
 
     def end(self, result: dict[str, Any]) -> None:
-        before = result["untrained"] or {}
-        parts = [
-            f"{name} {value:.3f}" + (f" (untrained {before[name]:.3f})" if name in before else "")
-            for name, value in result["metrics"].items()
-        ]
-        self.console.print(f"{self.title}: {', '.join(parts)}", markup=False, highlight=False)
+        self.console.print(f"{self.title}: {evaluation_summary(result)}", markup=False, highlight=False)
+
+
+def evaluation_summary(result: dict[str, Any]) -> str:
+    """One line with each metric of an evaluation, and what the untrained encoder got."""
+    untrained = {name: f" (untrained {value:.3f})" for name, value in (result["untrained"] or {}).items()}
+    return ", ".join(f"{name} {value:.3f}{untrained.get(name, '')}" for name, value in result["metrics"].items())
 
 
 def ava_map_table(result: AvaMap) -> str:

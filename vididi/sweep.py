@@ -10,7 +10,8 @@ A sweep file has
     axes        value name -> list of values, crossed
     seeds       list of seeds
     search      grid
-    evaluate    protocols run on each encoder
+    evaluate    what is measured of each encoder: retrieval and silhouette at the end of its pretraining, and entries
+                {protocol, recipe, data, settings, untrained} that are run of each finished cell (docs/evaluation.md)
     resources   what each cell needs
 Values are configuration keys such as ``training.epochs`` or the short names of the ablation's axes (SHORT_NAMES).
 """
@@ -27,6 +28,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from vididi.config import BF16_NEEDS_GPU, Closed, Component, Config, build_config, flatten, nest, read_yaml, unknown_key, validate
 from vididi.errors import ConfigError
+from vididi.protocols import EvaluationEntry
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # becomes part of a folder's name
 SHORT_NAMES = {
@@ -81,8 +83,18 @@ class Sweep(Closed):
     arms: dict[Annotated[str, Field(pattern=NAME)], Arm] = {}
     seeds: list[int] = Field([0], min_length=1)
     search: Literal["grid"] = "grid"
-    evaluate: list[Literal["retrieval", "silhouette"]] = ["retrieval", "silhouette"]
+    evaluate: list[Literal["retrieval", "silhouette"] | EvaluationEntry] = ["retrieval", "silhouette"]
     resources: Resources = Resources()
+
+    @property
+    def protocols(self) -> list[str]:
+        """What is measured at the end of pretraining."""
+        return [entry for entry in self.evaluate if isinstance(entry, str)]
+
+    @property
+    def evaluations(self) -> list[EvaluationEntry]:
+        """What is measured afterwards, of each finished cell."""
+        return [entry for entry in self.evaluate if not isinstance(entry, str)]
 
     @field_validator("axes")
     @classmethod
@@ -194,7 +206,7 @@ def _cell(sweep: Sweep, name: str, arm: Arm, point: dict[str, Any], seed: int, o
     values: dict[str, Any] = {}
     for source in (sweep.base, arm.values, point, overrides):
         values |= _full_names(source, where)
-    values |= {"training.seed": seed, "evaluation.protocols": sweep.evaluate}
+    values |= {"training.seed": seed, "evaluation.protocols": sweep.protocols}
     resources = validate(Resources, {**sweep.resources.model_dump(), **arm.resources}, f"{where}, resources")
     config = build_config(nest(values), where)
     if config.training.batch_size % resources.workers:

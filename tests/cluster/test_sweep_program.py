@@ -196,6 +196,31 @@ def test_cells_whose_data_are_held_give_the_same_results(place, whole):
         assert measurements(place / "held", arm) == measurements(place / "runs", arm)
 
 
+EVALUATED = """
+evaluate:
+  - retrieval
+  - {protocol: linear, settings: {epochs: 2, warmup_epochs: 1, batch_size: 12, clips: 1, optimiser.lr: 0.5}}
+  - {protocol: retrieval, untrained: false, data: {name: motion, train: 20, test: 10, size: 32, frames: 24, seed: 5}}
+  - {protocol: finetune, settings: {epochs: 2, batch_size: 1024, steps: [1]}}
+"""
+
+
+def test_a_sweep_evaluates_its_finished_cells_once(place, whole):
+    (place / "evaluated.yaml").write_text(SWEEP + EVALUATED)
+    done = run(place, "--only", "base", "--only", "two_workers", spec="evaluated.yaml")
+    assert done.returncode == 1  # fine-tuning was asked for a batch that there is not
+    assert "not finished: base-s0 finetune: batch_size: 1024 is more than the 24 training videos" in done.stdout
+    for arm in ("base", "two_workers"):
+        (folder,) = (place / "runs" / "tiny").glob(f"{arm}-s0-*")
+        found = [json.loads(path.read_text()) for path in sorted(folder.glob("evaluations/*/result.json"))]
+        assert [(result["protocol"], result["data"].get("seed", 0)) for result in found] == [("linear", 0), ("retrieval", 5)]
+        assert found[0]["untrained"].keys() == found[0]["metrics"].keys() == {"linear/top1", "linear/top5"}
+        assert found[1]["untrained"] is None
+        assert f"{arm}-s0 linear: finished" in done.stdout
+    again = run(place, "--only", "base", spec="evaluated.yaml")
+    assert "evaluations: 3 of 1 cells, 1 to make" in again.stdout
+
+
 def test_a_sweep_that_waits_for_others_says_so_and_gives_up(place, whole):
     import ray
     from ray.cluster_utils import Cluster

@@ -33,9 +33,12 @@ from vididi.cluster.resources import cluster_concurrency, cpus_to_declare, local
 from vididi.cluster.train import train_distributed
 from vididi.config import Config
 from vididi.data.shards import ShardSet
-from vididi.data.storage import Folder, as_folder
+from vididi.data.storage import as_folder
+from vididi.data.stream import Stream
 from vididi.errors import ResourceError, VididiError
+from vididi.evaluate import evaluate_run, make_task
 from vididi.experiment import run_cell
+from vididi.protocols import EvaluationEntry
 from vididi.sweep import Cell, Resources
 from vididi.training.context import Metrics
 from vididi.training.run_folder import RunFolder
@@ -46,16 +49,24 @@ DRIVER_CPUS = 0.01
 
 @dataclass(frozen=True)
 class Job:
-    """A cell, where its run folder is, and what that folder remembers of the sweep."""
+    """A cell to run, or the evaluation of one that is finished; where its results go, and what that folder remembers of the sweep."""
 
     cell: Cell
     folder: Path
     record: dict[str, Any]
+    evaluation: EvaluationEntry | None = None
+    shards: ShardSet | None = None  # where they are not the sweep's
 
-    def values(self, shards: Folder, held: Held | None) -> dict[str, Any]:
-        """Plain values for another process."""
-        where = {"folder": str(self.folder), "shards": str(shards), "held": held}
-        return {"config": self.cell.config.to_dict(), "cell": self.record, **where}
+    @property
+    def title(self) -> str:
+        return f"{self.cell.title} {self.evaluation.title}" if self.evaluation else self.cell.title
+
+    def values(self, shards: ShardSet, held: Held | None) -> dict[str, Any]:
+        """Plain values for another process; ``shards`` and ``held`` are the sweep's."""
+        data = {"shards": str(self.shards.root), "held": None} if self.shards else {"shards": str(shards.root), "held": held}
+        where = {"folder": str(self.folder), **data}
+        evaluation = self.evaluation.model_dump() if self.evaluation else None
+        return {"config": self.cell.config.to_dict(), "cell": self.record, "evaluation": evaluation, **where}
 
 
 class Watcher:
@@ -148,7 +159,7 @@ def _run_group(jobs: list[Job], concurrency: int, shards: ShardSet, held: Held |
     resources = jobs[0].cell.resources
     single = resources.workers == 1
     storage = runs / ".tune" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    values = [job.values(shards.root, held) for job in jobs]
+    values = [job.values(shards, held) for job in jobs]
     events = _Events(jobs, watcher, resources)
     trainable = _single(values, resources) if single else _distributed(values, resources)
     tuner = tune.Tuner(
@@ -191,12 +202,22 @@ def _single(values: list[dict[str, Any]], resources: Resources) -> Callable[[dic
         try:
             shards = ShardSet.open(as_folder(job["shards"]))
             context = TuneContext(gpu=resources.gpus_per_worker > 0)
-            run_cell(Config.model_validate(job["config"]), job["cell"], folder.path, shards, open_stream(shards, job["held"]), context)
+            stream = open_stream(shards, job["held"])
+            if job["evaluation"]:
+                _evaluate(folder.path, job["evaluation"], shards, stream, context)
+            else:
+                run_cell(Config.model_validate(job["config"]), job["cell"], folder.path, shards, stream, context)
         except Exception as error:
             # What raises here would raise again: record it and end. Only the death of the process is tried again.
             folder.save_error(_reason(error))
 
     return run
+
+
+def _evaluate(folder: Path, entry: dict[str, Any], shards: ShardSet, stream: Stream, context: TuneContext) -> None:
+    """Evaluate the run in whose ``evaluations`` the folder lies."""
+    run, asked = folder.parents[1], EvaluationEntry.model_validate(entry)
+    evaluate_run(run, make_task(run, asked, shards, stream, context.device, context.report), asked.recipe, asked.untrained)
 
 
 def _distributed(values: list[dict[str, Any]], resources: Resources) -> Callable[[dict[str, Any]], None]:
