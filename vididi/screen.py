@@ -176,6 +176,8 @@ class EvaluationScreen:
             for name, value in result["metrics"].items()
         ]
         self.console.print(f"{self.title}: {', '.join(parts)}", markup=False, highlight=False)
+        for note in result.get("notes", []):
+            self.console.print(f"  {note}", markup=False, highlight=False)
 
 
 def ava_map_table(result: AvaMap) -> str:
