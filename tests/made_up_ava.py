@@ -21,8 +21,8 @@ HEIGHT, WIDTH = 64, 96
 ACROSS, UP_AND_DOWN, STILL, BLINK, RED, NEVER, OTHER = range(1, 8)
 NAMES = {ACROSS: "across", UP_AND_DOWN: "up and down", STILL: "still", BLINK: "blink", RED: "be red", NEVER: "never", OTHER: "stand there"}
 EVALUATED = {number: NAMES[number] for number in (ACROSS, UP_AND_DOWN, STILL, BLINK, RED, NEVER)}
-FILMS = {"train": 6, "val": 2}
-SECONDS = range(902, 942)
+FILMS = {"train": 4, "val": 2}
+SECONDS = range(902, 932)
 
 Person = tuple[tuple[float, float, float, float], list[int]]  # corners in the key frame, actions
 

@@ -222,4 +222,5 @@ def write_predictions(path: Path, rows: AvaRows) -> None:
             "score": rows.value.astype(np.float32),
         }
     )
-    csv.write_csv(table, path, csv.WriteOptions(include_header=False, quoting_style="needed"))
+    odd = any(character in film for film in rows.films for character in ',"\r\n')  # Arrow quotes all names or none
+    csv.write_csv(table, path, csv.WriteOptions(include_header=False, quoting_style="needed" if odd else "none"))
