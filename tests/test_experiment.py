@@ -7,11 +7,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -782,3 +783,43 @@ def test_a_folder_with_other_videos_in_it_is_prepared_anew(tmp_path: Path, make_
     assert ensure_prepared(config).root == first.root
     target.unlink()
     assert ensure_prepared(config).manifest.videos["train"] == first.manifest.videos["train"] - 1
+
+
+# --- Measured on the way -------------------------------------------------------------------------------------------
+
+ONLINE = {"evaluation.online.every": 2, "evaluation.online.train": 10, "evaluation.online.test": 6}
+
+
+def test_what_is_measured_on_the_way_changes_nothing_else(
+    finished: Finished, make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
+    config = make_config(ONLINE)
+    run(config, tmp_path, tiny_shards)
+    lines = metric_lines(tmp_path)
+    assert [sorted(name for name in line if name.startswith("online/")) for line in lines] == [[], ["online/knn", "online/probe"], []]
+    plain = [{name: value for name, value in line.items() if not name.startswith("online/")} for line in lines]
+    assert plain == metric_lines(finished.folder)
+    weights = [load_file(folder / "encoder.safetensors") for folder in (finished.folder, tmp_path)]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    checksum = tiny_shards.manifest.checksum
+    assert config.identity(checksum) == finished.config.identity(checksum)
+
+
+@pytest.mark.parametrize("batch", [3, 6, 7, 8, 10, 13])
+def test_a_run_that_is_measured_on_the_way_goes_on_to_the_same_end(
+    make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path, batch: int
+) -> None:
+    config = make_config({**ONLINE, "evaluation.batch_size": 6})  # batches 6, 7, 8 are for the measurement after epoch 2
+    run(config, tmp_path / "whole", tiny_shards)
+    with pytest.raises(Stop):
+        run(config, tmp_path / "parts", tiny_shards, stops_at(batch, tiny_shards))
+    run(config, tmp_path / "parts", tiny_shards)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_nothing_can_be_measured_on_the_way_without_test_videos(make_config: MakeConfig, tiny_shards: ShardSet) -> None:
+    config = make_config({**ONLINE, "evaluation.protocols": []})
+    shards = replace(tiny_shards)
+    vars(shards)["index"] = tiny_shards.index.filter(pc.equal(tiny_shards.index.column("split"), "train"))
+    with pytest.raises(DataError, match="no test split to evaluate on"):
+        make_plans(config, shards)

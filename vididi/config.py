@@ -132,6 +132,15 @@ class TrainingConfig(Closed):
         return values
 
 
+class OnlineConfig(Closed):
+    """kNN and a linear probe while training, on some videos. They change nothing in the training."""
+
+    every: int = Field(0, ge=0, description="measure after every this many epochs; 0: never")
+    train: int = Field(400, ge=2, description="training videos, to find neighbours among and to fit the probe on")
+    test: int = Field(200, ge=1, description="test videos")
+    clips: int = Field(1, ge=1, description="clips per video, averaged")
+
+
 class EvaluationConfig(Closed):
     """Features of whole videos, and what is measured on them."""
 
@@ -143,6 +152,7 @@ class EvaluationConfig(Closed):
     batch_size: int = Field(8, ge=1, description="videos per forward pass")
     seed: int = Field(0, ge=0, description="of the random crops, the same for every arm")
     untrained: bool = Field(False, description="also evaluate the encoder before its first step")
+    online: OnlineConfig = OnlineConfig()
 
 
 class Config(Closed):
@@ -193,11 +203,12 @@ class Config(Closed):
         """Twelve hex digits over everything that changes the result.
 
         The data sections are left out: which videos, wherever they lie and however they were prepared, is what the
-        manifest's checksum says. How often a checkpoint is written changes nothing.
+        manifest's checksum says. How often a checkpoint is written, and what is measured on the way, changes nothing.
         """
         content = {key: value for key, value in self.to_dict().items() if key not in ("data", "prepare")}
         for key in ("checkpoint_epochs", "checkpoint_steps"):
             del content["training"][key]
+        del content["evaluation"]["online"]
         if content["backbone"].get("weights_sha256"):
             del content["backbone"]["weights"]  # where the file lies does not change what is in it
         text = json.dumps({"config": content, "data": data_checksum}, sort_keys=True)

@@ -32,6 +32,7 @@ class Use(IntEnum):
     LABELS = 9
     CLASSIFIER = 10
     FRAME_ORDER = 11
+    ONLINE = 12
 
 
 def _finalise(z: NDArray[np.uint64]) -> NDArray[np.uint64]:

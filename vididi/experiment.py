@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -25,7 +26,7 @@ from vididi import __version__
 from vididi.backbones import BACKBONES, MINIMUM
 from vididi.backbones.inflate import file_sha256
 from vididi.config import BF16_NEEDS_GPU, DEFAULT, ClipConfig, Component, Config, build_config, explain, flatten, read_yaml
-from vididi.data.plan import Chain, EvaluationPlan, PretrainPlan, frame_counts
+from vididi.data.plan import Chain, EvaluationPlan, Interrupted, PretrainPlan, frame_counts
 from vididi.data.prepare import TIMEOUT_S, Progress, Run, Settings, prepare
 from vididi.data.sampling import SAMPLINGS, Sampling
 from vididi.data.shards import ShardSet, check_no_overlap
@@ -33,10 +34,11 @@ from vididi.data.sources import SOURCES
 from vididi.data.storage import Folder
 from vididi.data.stream import Batch, Stream
 from vididi.data.video import Video
-from vididi.draws import Use, key
+from vididi.draws import Use, key, permutation
 from vididi.errors import ConfigError, DataError, TrainingError
 from vididi.evaluation import first_hits, recall_at, silhouette_table
 from vididi.evaluation.features import FeatureView, spread, video_features
+from vididi.evaluation.online import knn_accuracy, probe_accuracy
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import OPTIMISERS
 from vididi.training.context import Context, from_first
@@ -229,15 +231,25 @@ def _preparation_digest(config: Config, videos: list[Video]) -> str:
 
 @dataclass(frozen=True)
 class Plans:
-    """All batches of a run: training, then evaluation, in one chain."""
+    """All batches of a run in one chain: training, interrupted for what is measured on the way, then evaluation."""
 
     pretrain: PretrainPlan
     evaluation: EvaluationPlan
     too_short: NDArray[np.int64]  # training videos in which the sampling cannot place its clips
+    online: EvaluationPlan
+    online_every: int  # epochs; 0: never
 
     @property
     def whole(self) -> Chain:
-        return Chain((self.pretrain, self.evaluation))
+        return Chain((self._training, self.evaluation))
+
+    def place(self, step: int) -> int:
+        """The number in ``whole`` of the batch of a training step."""
+        return step if isinstance(self._training, PretrainPlan) else self._training.place(step)
+
+    @property
+    def _training(self) -> PretrainPlan | Interrupted:
+        return Interrupted(self.pretrain, self.online, self.online_every) if self.online_every else self.pretrain
 
 
 def make_plans(config: Config, shards: ShardSet, rank: int = 0, world_size: int = 1) -> Plans:
@@ -270,13 +282,21 @@ def make_plans(config: Config, shards: ShardSet, rank: int = 0, world_size: int 
         config.clip.per_video,
         sampling,
     )
-    if e.protocols and len(shards.rows("test")) == 0:
+    asked = [*e.protocols, *(["online"] if e.online.every else [])]
+    if asked and len(shards.rows("test")) == 0:
         raise DataError(f"{shards.root}: there is no test split to evaluate on; set evaluation.protocols to [] to pretrain only")
-    if e.protocols and not shards.manifest.classes:
-        raise DataError(f"{shards.root}: has no classes for {' and '.join(e.protocols)}; set evaluation.protocols to [] to pretrain only")
+    if asked and not shards.manifest.classes:
+        raise DataError(f"{shards.root}: has no classes for {' and '.join(asked)}; set evaluation.protocols to [] to pretrain only")
     videos = np.concatenate([rows, shards.rows("test")]) if e.protocols else np.empty(0, np.int64)
     evaluation = EvaluationPlan(videos[rank::world_size], counts, e.frames, e.stride, e.clips, e.batch_size)
-    return Plans(pretrain, evaluation, rows[~possible])
+    some = np.concatenate([_some(shards.rows(split), most) for split, most in (("train", e.online.train), ("test", e.online.test))])
+    online = EvaluationPlan(some[rank::world_size], counts, e.frames, e.stride, e.online.clips, e.batch_size)
+    return Plans(pretrain, evaluation, rows[~possible], online, e.online.every)
+
+
+def _some(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many videos, the same in every run."""
+    return np.sort(rows[permutation(len(rows), Use.ONLINE)[:most]])
 
 
 def make_sampling(config: Config) -> Sampling:
@@ -367,9 +387,10 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
         untrained = evaluate(config, state.objective.backbone, shards, open_stream(plans.evaluation, 0), plans, context).metrics
     _restore(state, folder, context)
     recorder = Recorder(folder, state.step) if context.rank == 0 else None
-    batches = open_stream(plans.whole, state.step)
+    batches = open_stream(plans.whole, plans.place(state.step))
     started = state.step
-    on_epoch, on_step = _epoch_end(config, state, folder, recorder, context), _step_end(config, state, folder, context)
+    look = partial(_measure_online, config, state, shards, batches, plans, context)
+    on_epoch, on_step = _epoch_end(config, state, folder, recorder, context, look), _step_end(config, state, folder, context)
     train(state, batches, make_job(config, plans.pretrain), context, on_epoch, on_step)
     measured = evaluate(config, state.objective.backbone, shards, batches, plans, context)
     result = {
@@ -424,8 +445,11 @@ def _save(state: State, folder: RunFolder) -> None:
     folder.save_checkpoint({"objective": weights, "optimiser": optimiser, "step": state.step, "log": asdict(state.log)})
 
 
-def _epoch_end(config: Config, state: State, folder: RunFolder, recorder: Recorder | None, context: Context) -> Callable[[dict, int], None]:
+def _epoch_end(
+    config: Config, state: State, folder: RunFolder, recorder: Recorder | None, context: Context, look: Callable[[int], dict[str, float]]
+) -> Callable[[dict, int], None]:
     def on_epoch(metrics: dict, epoch: int) -> None:
+        metrics = {**metrics, **look(epoch)}
         if recorder is not None:
             recorder.epoch(metrics)
             if epoch % config.training.checkpoint_epochs == 0 or epoch == config.training.epochs:
@@ -433,6 +457,22 @@ def _epoch_end(config: Config, state: State, folder: RunFolder, recorder: Record
         context.report(metrics)
 
     return on_epoch
+
+
+def _measure_online(
+    config: Config, state: State, shards: ShardSet, batches: Iterator[Batch], plans: Plans, context: Context, epoch: int
+) -> dict[str, float]:
+    """What is measured after this epoch, if anything; the batches for it are the next ones."""
+    if not plans.online_every or epoch % plans.online_every:
+        return {}
+    began = time.perf_counter()
+    view = FeatureView(config.clip.size, config.evaluation.crop, config.evaluation.seed, context.device)
+    rows, features = video_features(state.objective.backbone, batches, len(plans.online), view)
+    state.objective.train()
+    rows, features = _gather_features(rows, features, context)
+    labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
+    parts = features[test], labels[test], features[~test], labels[~test]
+    return {"online/knn": knn_accuracy(*parts), "online/probe": probe_accuracy(*parts), "time/online_seconds": time.perf_counter() - began}
 
 
 def _step_end(config: Config, state: State, folder: RunFolder, context: Context) -> Callable[[], None]:

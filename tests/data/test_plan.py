@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vididi.data.plan import Chain, EvaluationPlan, KeyFramePlan, PretrainPlan, Request, clip_frames
+from vididi.data.plan import Chain, EvaluationPlan, Interrupted, KeyFramePlan, PretrainPlan, Request, clip_frames
 from vididi.data.sampling import SAMPLINGS, span
 from vididi.errors import ConfigError, DataError
 
@@ -231,6 +231,26 @@ def test_any_batch_can_be_asked_for_in_any_order() -> None:
     for number in np.random.default_rng(0).permutation(len(chain)):
         assert np.array_equal(chain[int(number)].frames, in_order[number].frames)
         assert np.array_equal(chain[int(number)].rows, in_order[number].rows)
+
+
+# --- Interrupted ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("every", [1, 2, 5, 6])
+def test_another_plan_comes_whole_after_each_so_many_epochs(every: int) -> None:
+    other = EvaluationPlan(ROWS[:3], COUNTS, 6, 3, clips=1, batch_size=2)
+    whole = Interrupted(PLAN, other, every)
+    expected: list[Request] = []
+    for step in range(len(PLAN)):
+        assert whole.place(step) == len(expected)
+        expected.append(PLAN[step])
+        epoch, rest = divmod(step + 1, PLAN.steps_per_epoch)
+        if rest == 0 and epoch % every == 0:
+            expected += requests(other)
+    assert len(whole) == len(expected)
+    for number, request in enumerate(expected):
+        assert np.array_equal(whole[number].rows, request.rows)
+        assert np.array_equal(whole[number].frames, request.frames)
 
 
 # --- Key frames ----------------------------------------------------------------------------------------------------

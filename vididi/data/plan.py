@@ -173,5 +173,30 @@ class Chain:
         raise IndexError(number)
 
 
+@dataclass(frozen=True)
+class Interrupted:
+    """A training plan, and after each ``every`` of its epochs the whole of another plan."""
+
+    training: PretrainPlan
+    other: Plan
+    every: int
+
+    @property
+    def _stretch(self) -> int:
+        """Training batches between two interruptions."""
+        return self.every * self.training.steps_per_epoch
+
+    def place(self, step: int) -> int:
+        """The number of the batch of training step ``step``, from 0; what comes between it and the step before is over."""
+        return step + step // self._stretch * len(self.other)
+
+    def __len__(self) -> int:
+        return self.place(len(self.training))
+
+    def __getitem__(self, number: int) -> Request:
+        stretch, place = divmod(number, self._stretch + len(self.other))
+        return self.training[stretch * self._stretch + place] if place < self._stretch else self.other[place - self._stretch]
+
+
 def frame_counts(shards: ShardSet) -> NDArray[np.int64]:
     return shards.column("frame_count").astype(np.int64)
