@@ -90,6 +90,7 @@ PROTOCOL_HELP = {
     "linear": "a linear classifier on the frozen encoder",
     "semi": "fine-tuning with a small share of the labels",
     "finetune": "fine-tuning with all labels",
+    "detection": "what the persons in given boxes do: mean average precision on AVA (needs --shards of a set with boxes)",
 }
 
 

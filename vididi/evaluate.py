@@ -1,7 +1,8 @@
 """Evaluating a finished encoder by one protocol on one prepared data set: into RUN/evaluations/NAME, where tables find it.
 
     result.json       version, protocol, recipe, data, settings, metrics, those of the untrained encoder, accuracy per class
-    queries.parquet   per test video: video_id, label, first_hit (see vididi.evaluation)
+    queries.parquet   per test video: video_id, label, first_hit (see vididi.evaluation); not of detection
+    predictions.csv   of detection: the last epoch's, in AVA's layout; those of the untrained encoder in untrained/
     checkpoint.pt     of a classifier that is half trained; removed at the end
 
 NAME has the protocol, the data set's name, and a digest of the settings and the data, so nothing is measured twice.
@@ -25,29 +26,32 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vididi import __version__
+from vididi.backbones import Backbone
 from vididi.config import Config, build_config, flatten, read_yaml
-from vididi.data.plan import Chain, EvaluationPlan, PretrainPlan, frame_counts
+from vididi.data.boxes import KeyFrames
+from vididi.data.plan import Chain, EvaluationPlan, KeyFramePlan, Plan, PretrainPlan, frame_counts
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Stream
 from vididi.errors import DataError, TrainingError
-from vididi.evaluation import first_hits, recall_at, silhouette_table
+from vididi.evaluation import AvaMap, ava_map, detection, first_hits, recall_at, silhouette_table
 from vididi.evaluation.classification import Classifier, Fit, accuracy, labelled_rows, predict, train_classifier, true_class_ranks
 from vididi.evaluation.dynamics import changed_features, dynamics
 from vididi.evaluation.features import FeatureView, spread, video_features
 from vididi.experiment import KS, build_state, check_clip, load_encoder, make_augment, make_encoder, make_optimiser, resolve_component
-from vididi.protocols import ClassificationSettings, EvaluationEntry, Settings, protocol_settings
-from vididi.training.run_folder import RunFolder
+from vididi.protocols import ClassificationSettings, DetectionSettings, EvaluationEntry, Settings, protocol_settings
+from vididi.training.run_folder import RunFolder, replacing
 
 Report = Callable[[dict[str, Any]], None]  # the metrics of an epoch, for whoever watches
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a protocol measured."""
+    """What a protocol measured; ``details`` are further entries of result.json."""
 
     metrics: dict[str, float]
-    queries: pa.Table
+    queries: pa.Table | None = None
     per_class: dict[str, float] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class Task:
         """Measure one encoder; what is half done lies in ``folder``."""
         if isinstance(self.settings, ClassificationSettings):
             return _classify(self, encoder, width, folder)
+        if isinstance(self.settings, DetectionSettings):
+            return _detect(self, encoder, width, folder)
         return _look(self, encoder)
 
 
@@ -99,8 +105,8 @@ def complete_settings(settings: Settings, config: Config) -> Settings:
     e = config.evaluation
     own = {"frames": e.frames, "stride": e.stride, "size": config.clip.size, "clips": e.clips, "crop": e.crop, "seed": e.seed}
     changes: dict[str, Any] = {name: own[name] for name, value in settings if value is None and name in own}
-    if isinstance(settings, ClassificationSettings):
-        changes |= {name: resolve_component(name, getattr(settings, name)) for name in ("augment", "optimiser")}
+    components = [name for name in ("augment", "optimiser") if hasattr(settings, name)]
+    changes |= {name: resolve_component(name, getattr(settings, name)) for name in components}
     settings = settings.model_copy(update=changes)
     assert settings.frames
     assert settings.size
@@ -125,9 +131,9 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
         the content of result.json.
 
     Raises:
-        DataError: the data set has no classes, or no videos to train or test on.
+        DataError: the data set has no classes (for detection: no boxes), or no videos to train or test on.
     """
-    _check_data(task.shards)
+    _check_data(task)
     config = read_run_config(run)
     torch.set_num_threads(config.training.threads)
     folder = RunFolder(run / "evaluations" / task.name)
@@ -153,18 +159,23 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
             "metrics": found.metrics,
             "untrained": before,
             "per_class": found.per_class,
+            **found.details,
             "seconds": time.perf_counter() - began,
             "versions": {"vididi": __version__, "torch": torch.__version__, "python": platform.python_version()},
         }
-        folder.save_queries(found.queries)
+        if found.queries is not None:
+            folder.save_queries(found.queries)
         folder.save_result(result)
         for checkpoint in folder.path.rglob("checkpoint.pt"):
             checkpoint.unlink()
     return result
 
 
-def _check_data(shards: ShardSet) -> None:
-    if not shards.manifest.classes:
+def _check_data(task: Task) -> None:
+    shards = task.shards
+    if task.protocol == "detection":
+        _ = shards.boxes  # raises where there are none
+    elif not shards.manifest.classes:
         raise DataError(f"{shards.root}: has no classes")
     for split in ("train", "test"):
         if len(shards.rows(split)) == 0:
@@ -257,3 +268,88 @@ def _plans(s: ClassificationSettings, shards: ShardSet) -> tuple[PretrainPlan, E
         raise DataError(f"batch_size: {s.batch_size} is more than the {len(chosen)} training videos with labels (labels: {s.labels:g})")
     train = PretrainPlan(chosen, counts, s.frames, s.stride, s.batch_size, s.epochs, s.seed, clips=1)
     return train, EvaluationPlan(shards.rows("test"), counts, s.frames, s.stride, s.clips, 8)
+
+
+# --- Detection -----------------------------------------------------------------------------------------------------
+
+
+def _detect(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> Found:
+    """Train a detector from wherever an earlier attempt got to, and test it after the epochs that the settings say.
+
+    A checkpoint is written after training an epoch and before testing it, so what was interrupted goes on with that test.
+    """
+    s, key_frames = task.settings, KeyFrames.of(task.shards)
+    train, test = _key_frame_plans(s, task.shards, key_frames)
+    fit = detection.Fit(len(train[0]), s.warmup_epochs, s.steps, s.factor, s.size, s.flip, s.seed, s.precision)
+    assert isinstance(encoder, Backbone)
+    torch.manual_seed(s.seed)
+    model = detection.Detector(encoder, width, len(key_frames.actions), s.dropout).to(task.device)
+    optimiser = make_optimiser(s.optimiser, model)
+    trained, scores = 0, []
+    folder.path.mkdir(parents=True, exist_ok=True)
+    if checkpoint := folder.load_checkpoint(task.device):
+        model.load_state_dict(checkpoint["model"])
+        optimiser.load_state_dict(checkpoint["optimiser"])
+        trained, scores = checkpoint["epoch"], checkpoint["scores"]
+    tested = [s.test == "each" or epoch == s.epochs for epoch in range(1, s.epochs + 1)]
+    parts: list[Plan] = [part for plan, then in zip(train, tested, strict=True) for part in (plan, test if then else Chain(()))]
+    begin = sum(map(len, parts[: max(0, 2 * trained - 1)]))
+    batches = task.open_stream(Chain(tuple(parts)), begin)
+    truth = detection.true_rows(key_frames, key_frames.boxes_of(test.rows)[0])
+    for epoch in range(max(0, trained - 1), s.epochs):
+        if epoch >= trained:
+            metrics = detection.train_epoch(model, optimiser, batches, key_frames, fit, epoch)
+            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+            folder.save_checkpoint({**state, "epoch": epoch + 1, "scores": scores})
+            task.report(metrics)
+        if tested[epoch]:
+            boxes, found = detection.predict_boxes(model, batches, len(test), key_frames, s.size, task.device)
+            predicted = detection.predicted_rows(key_frames, boxes, found)
+            result = ava_map(truth, predicted, key_frames.actions, limit=s.limit or None)
+            scores = [*scores, result.mean]
+    with replacing(folder.path / "predictions.csv") as aside:
+        detection.write_predictions(aside, predicted)
+    return _detected(s, scores, result, {"train": train[0], "test": test})
+
+
+def _detected(s: DetectionSettings, scores: list[float], result: AvaMap, plans: dict[str, KeyFramePlan]) -> Found:
+    """The last epoch's result. The best epoch is chosen by the test set, as ViDiDi E.6 does, so it has a name of its own."""
+    metrics = {"detection/mAP": scores[-1]}
+    if s.test == "each":
+        best = int(np.argmax(scores))
+        metrics |= {"detection/best_mAP": scores[best], "detection/best_epoch": best + 1}
+    cut = {split: plan.cut for split, plan in plans.items()}
+    notes = [
+        f"{count:,} of {len(plans[split].rows):,} {split} clips reach beyond the frames round their key frame, which are repeated"
+        for split, count in cut.items()
+        if count
+    ]
+    each = {action.name: action.average_precision for action in result.actions if action.ground_truth}
+    ava = {key: value for key, value in result.to_dict().items() if key not in ("version", "mAP")}
+    dropped = len(plans["train"].rows) % plans["train"].batch_size
+    details = {"mAP_by_epoch": scores, "clips_cut": cut, "key_frames_dropped_per_epoch": dropped, "ava": ava}
+    return Found(metrics, None, each, {**details, "notes": [*notes, *result.notes]})
+
+
+def _key_frame_plans(s: DetectionSettings, shards: ShardSet, key_frames: KeyFrames) -> tuple[list[KeyFramePlan], KeyFramePlan]:
+    """The key frames with boxes: those to train on, shuffled anew for each epoch, and those to test on.
+
+    Raises:
+        DataError: there are fewer than make a batch, the boxes of a split show no action that is scored, or the frames that the
+            set keeps are further apart than the stride.
+    """
+    assert s.frames
+    assert s.stride
+    counts, step = frame_counts(shards), int(shards.manifest.source.get("step", 1))
+    if s.stride % step:
+        raise DataError(f"stride: {s.stride} is not a multiple of {step}; {shards.root} keeps one of every {step} frames")
+    rows = {split: shards.rows(split) for split in ("train", "test")}
+    rows = {split: found[key_frames.key_frame[found] >= 0] for split, found in rows.items()}
+    for split, found in rows.items():
+        if not key_frames.targets[key_frames.boxes_of(found)[0]].any():
+            raise DataError(f"{shards.root}: no box of split {split} shows an action that is evaluated")
+    if len(rows["train"]) < s.batch_size:
+        raise DataError(f"batch_size: {s.batch_size} is more than the {len(rows['train'])} training key frames")
+    clip = (key_frames.key_frame, counts, s.frames, s.stride // step)
+    train = [KeyFramePlan(rows["train"], *clip, s.batch_size, (s.seed, epoch)) for epoch in range(s.epochs)]
+    return train, KeyFramePlan(rows["test"], *clip, 8)

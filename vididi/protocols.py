@@ -54,13 +54,40 @@ class ClassificationSettings(Closed):
 
     @model_validator(mode="after")
     def _fits(self) -> ClassificationSettings:
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs: {self.warmup_epochs} must be less than the {self.epochs} epochs")
-        if self.steps is not None and list(self.steps) != sorted({step for step in self.steps if 0 < step < self.epochs}):
-            raise ValueError(
-                f"steps: {list(self.steps)} is not valid; they are epochs in rising order, more than 0 and less than {self.epochs}"
-            )
+        _check_epochs(self.epochs, self.warmup_epochs, self.steps or ())
         return self
+
+
+class DetectionSettings(Closed):
+    """Training an encoder to say what the persons in given boxes do (AVA), and testing it."""
+
+    dropout: float = Field(0.5, ge=0, lt=1, description="before the classifier")
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(32, ge=1, description="key frames per step")
+    optimiser: Component = Component(name="adamw")
+    warmup_epochs: int = Field(0, ge=0)
+    steps: tuple[int, ...] = Field((), description="epochs after which the rate falls to `factor` of what it was")
+    factor: float = Field(0.1, gt=0, le=1)
+    flip: float = Field(0.5, ge=0, le=1, description="probability of mirroring a training clip with its boxes")
+    frames: int | None = Field(None, ge=1, description="frames of a clip round the key frame; the run's own where left out")
+    stride: int | None = Field(None, ge=1, description="frames of the film from one to the next")
+    size: int | None = Field(None, ge=8, description="short side of the whole frame")
+    test: Literal["each", "last"] = Field("each", description="after which epoch; after each of them the best one is reported too")
+    limit: int = Field(50, ge=0, description="the best-scored predictions of a key frame that count, as in AVA's script; 0: all")
+    seed: int = Field(0, ge=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    @model_validator(mode="after")
+    def _fits(self) -> DetectionSettings:
+        _check_epochs(self.epochs, self.warmup_epochs, self.steps)
+        return self
+
+
+def _check_epochs(epochs: int, warmup: int, steps: tuple[int, ...]) -> None:
+    if warmup >= epochs:
+        raise ValueError(f"warmup_epochs: {warmup} must be less than the {epochs} epochs")
+    if list(steps) != sorted({step for step in steps if 0 < step < epochs}):
+        raise ValueError(f"steps: {list(steps)} is not valid; they are epochs in rising order, more than 0 and less than {epochs}")
 
 
 # Each recipe is what its paper says; docs/evaluation.md names what the papers leave open.
@@ -101,11 +128,28 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
         # CVRL 4.1, downstream tasks.
         "cvrl": {"frozen": False, "epochs": 50, "warmup_epochs": 5, "optimiser": {"name": "sgd", "lr": 0.16, "weight_decay": 0.0}},
     },
+    "detection": {
+        # ViDiDi E.6. It has no weight decay; this is the default of torch's AdamW.
+        "vididi": {
+            "frames": 8,
+            "stride": 4,
+            "steps": (5,),
+            "factor": 0.5,
+            "optimiser": {"name": "adamw", "lr": 0.01, "weight_decay": 0.01},
+        },
+        # CVRL 4.1, downstream tasks. It names no dropout, weight decay or clips, and follows SlowFast, whose dropout is 0.5.
+        "cvrl": {
+            "epochs": 12,
+            "steps": (8, 11),
+            "test": "last",
+            "optimiser": {"name": "sgd", "lr": 0.2, "weight_decay": 0.0},
+        },
+    },
 }
 FEATURE_PROTOCOLS = ("retrieval", "silhouette", "dynamics")
 PROTOCOLS = (*FEATURE_PROTOCOLS, *RECIPES)
 
-Settings = FeatureSettings | ClassificationSettings
+Settings = FeatureSettings | ClassificationSettings | DetectionSettings
 
 
 class EvaluationEntry(Closed):
@@ -145,5 +189,7 @@ def protocol_settings(protocol: str, recipe: str | None, changes: Mapping[str, A
     if recipe is not None and recipe not in recipes:
         raise ConfigError(f"--recipe: {recipe!r} is not valid for {protocol}; it is one of {', '.join(recipes) or 'none'}")
     values = recipes[recipe or next(iter(recipes))] if recipes else {}
-    model: Any = ClassificationSettings if recipes else FeatureSettings
+    model: Any = FeatureSettings
+    if recipes:
+        model = DetectionSettings if protocol == "detection" else ClassificationSettings
     return validate(model, nest({**flatten(values), **changes}), f"vididi evaluate {protocol}")

@@ -171,6 +171,8 @@ class EvaluationScreen:
 
     def end(self, result: dict[str, Any]) -> None:
         self.console.print(f"{self.title}: {evaluation_summary(result)}", markup=False, highlight=False)
+        for note in result.get("notes", []):
+            self.console.print(f"  {note}", markup=False, highlight=False)
 
 
 def evaluation_summary(result: dict[str, Any]) -> str:

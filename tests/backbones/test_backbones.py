@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from vididi.backbones import BACKBONES, MINIMUM
+from vididi.backbones import BACKBONES, MINIMUM, Backbone
 
 FEATURES = {
     "r3d_tiny": 64,
@@ -120,3 +120,25 @@ def test_a_momentum_that_is_none(value: float) -> None:
 def test_a_width_that_is_none(name: str, width: int) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match=rf"^width: {width} is not valid; it must be at least 1$"):
         BACKBONES[name](width=width)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_features_are_the_mean_of_the_feature_map(name: str) -> None:
+    module, width = BACKBONES[name]()
+    assert isinstance(module, Backbone)
+    clips = torch.randn(2, 3, 8, 32, 64)
+    with torch.no_grad():
+        maps = module.eval().feature_map(clips)
+        torch.testing.assert_close(module(clips), maps.mean(dim=(2, 3, 4)), rtol=0, atol=0)
+    assert maps.shape[:2] == (2, width)
+    assert 64 // maps.shape[4] == 32 // maps.shape[3] in (16, 32)  # evenly over frames whose sides are multiples of 32
+
+
+@pytest.mark.parametrize("name", ["r3d_18", "r2plus1d_18", "mc3_18", "s3d"])
+def test_weights_have_torchvision_s_names(name: str) -> None:
+    import torchvision
+
+    with torch.device("meta"):
+        theirs = getattr(torchvision.models.video, name)().state_dict()
+        ours = BACKBONES[name]()[0].state_dict()
+    assert list(ours) == [key for key in theirs if not key.startswith(("fc.", "classifier."))]

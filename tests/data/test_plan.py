@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vididi.data.plan import Chain, EvaluationPlan, Interrupted, PretrainPlan, Request, clip_frames
+from vididi.data.plan import Chain, EvaluationPlan, Interrupted, KeyFramePlan, PretrainPlan, Request, clip_frames
 from vididi.data.sampling import SAMPLINGS, span
 from vididi.errors import ConfigError, DataError
 
@@ -251,3 +251,38 @@ def test_another_plan_comes_whole_after_each_so_many_epochs(every: int) -> None:
     for number, request in enumerate(expected):
         assert np.array_equal(whole[number].rows, request.rows)
         assert np.array_equal(whole[number].frames, request.frames)
+
+
+# --- Key frames ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key_frame", "frame_count", "expected"),
+    [
+        (36, 73, [20, 24, 28, 32, 36, 40, 44, 48]),
+        (3, 40, [0, 0, 0, 0, 3, 7, 11, 15]),  # the film begins 3 frames before the key frame
+        (36, 40, [20, 24, 28, 32, 36, 39, 39, 39]),  # and ends 3 after it
+        (0, 1, [0] * 8),
+    ],
+)
+def test_a_clip_lies_round_its_key_frame_and_repeats_frames_at_the_edges(key_frame: int, frame_count: int, expected: list[int]) -> None:
+    plan = KeyFramePlan(np.array([1]), np.array([99, key_frame]), np.array([99, frame_count]), 8, 4, 3)
+    (request,) = (plan[number] for number in range(len(plan)))
+    assert request.rows.tolist() == [1]
+    assert request.frames.tolist() == [[expected]]
+    assert plan.cut == (frame_count < 73)
+
+
+def test_key_frames_in_order_are_all_there_and_shuffled_ones_make_whole_batches() -> None:
+    plan = KeyFramePlan(ROWS, COUNTS // 2, COUNTS, 4, 2, 4)
+    assert np.concatenate([plan[number].rows for number in range(len(plan))]).tolist() == ROWS.tolist()
+    epochs = []
+    for epoch in (0, 1):
+        shuffled = replace(plan, shuffle=(3, epoch))
+        rows = np.concatenate([shuffled[number].rows for number in range(len(shuffled))])
+        assert len(rows) == len(set(rows)) == 8
+        assert set(rows) <= set(ROWS)
+        for request in (shuffled[number] for number in range(len(shuffled))):
+            assert (request.frames[:, 0, 2] == COUNTS[request.rows] // 2).all()
+        epochs.append(rows.tolist())
+    assert epochs[0] != epochs[1]

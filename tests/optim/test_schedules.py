@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vididi.optim import cosine_with_warmup
+from vididi.optim import cosine_with_warmup, steps_with_warmup
 
 
 def factors(steps: int, warmup: int = 0) -> list[float]:
@@ -96,3 +96,8 @@ def test_warmup_ends_where_the_cosine_begins_and_nothing_leaves_zero_to_one(step
 def test_a_run_without_steps_is_refused(steps: int) -> None:
     with pytest.raises(ValueError, match=f"steps: {steps} is not valid; it must be at least 1"):
         cosine_with_warmup(0, steps)
+
+
+def test_the_rate_falls_in_steps() -> None:
+    assert [steps_with_warmup(step, [2, 5], 0.5) for step in range(7)] == [1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
+    assert [steps_with_warmup(step, [3], 0.1, warmup=4) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 0.1, 0.1])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vididi.draws import Use, key
-from vididi.views import differentiate, evaluation_view, make_view
+from vididi.views import differentiate, evaluation_view, make_view, whole_view
 from vididi.views.augment import CVRLAugment, ViDiDiAugment
 from vididi.views.operations import MEAN, STD, normalise
 
@@ -149,3 +149,27 @@ def test_evaluation_crops_never_touch_the_padding() -> None:
         clip[..., :height, :width] = 0
     view = evaluation_view(pixels, sizes, make_keys(batch), 8, 0.75)
     torch.testing.assert_close(view, normalise(torch.zeros(batch, 3, 1, 8, 8)), rtol=0, atol=1e-6)
+
+
+def test_a_whole_view_keeps_every_pixel_where_the_size_is_the_frames_own() -> None:
+    pixels = make_pixels(3, batch=2)
+    view, shares = whole_view(pixels, np.array([(18, 22), (18, 20)]), 18)
+    assert view.shape == (2, 3, 3, 32, 32)
+    np.testing.assert_allclose(shares, [(18 / 32, 22 / 32), (18 / 32, 20 / 32)])
+    wanted = normalise(pixels.float() / 255)
+    torch.testing.assert_close(view[0, :, :, :18, :22], wanted[0])
+    torch.testing.assert_close(view[1, :, :, :18, :20], wanted[1, :, :, :, :20])
+    assert (view[0, :, :, 18:] == 0).all()
+    assert (view[1, :, :, :, 20:] == 0).all()
+
+
+def test_a_whole_view_scales_each_clip_by_its_own_short_side_and_mirrors_inside_it() -> None:
+    pixels = make_pixels(2, batch=2)
+    sizes = np.array([(18, 22), (18, 9)])
+    plain, shares = whole_view(pixels, sizes, 36)
+    assert plain.shape == (2, 3, 2, 96, 64)  # 36 x 44 and 72 x 36
+    np.testing.assert_allclose(shares * [96, 64], [(36, 44), (72, 36)])
+    mirrored, _ = whole_view(pixels, sizes, 36, np.array([False, True]))
+    assert torch.equal(mirrored[0], plain[0])
+    assert torch.equal(mirrored[1, :, :, :72, :36], plain[1, :, :, :72, :36].flip(-1))
+    assert (mirrored[1, :, :, :, 36:] == 0).all()

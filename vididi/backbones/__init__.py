@@ -1,10 +1,11 @@
-"""3D backbones. Each entry makes ``(module, feature width)``; the module maps ``[B, 3, T, H, W]`` to ``[B, width]``.
+"""3D backbones. Each entry makes ``(module, feature width)``; the module is a Backbone, and maps ``[B, 3, T, H, W]`` to ``[B, width]``.
 
 The keyword-only parameters of an entry are its options. None of them downloads anything.
 """
 
 from __future__ import annotations
 
+from vididi.backbones.backbone import Backbone
 from vididi.backbones.r3d_tiny import r3d_tiny
 from vididi.backbones.resnet3d import c2d_50, i3d_50, r3d_50, r3d_101
 from vididi.backbones.torchvision_video import mc3_18, r2plus1d_18, r3d_18, s3d
@@ -37,4 +38,4 @@ MINIMUM: dict[str, tuple[int, int]] = {
     "i3d_50": (1, 8),
 }
 
-__all__ = ["BACKBONES", "MINIMUM"]
+__all__ = ["BACKBONES", "MINIMUM", "Backbone"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vididi.backbones.backbone import Backbone
+
 
 class Block(nn.Module):
     """Two 3x3x3 convolutions with a shortcut, as in ResNet's basic block; stride applies to time and space alike."""
@@ -24,7 +26,7 @@ class Block(nn.Module):
         return torch.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
-class R3DTiny(nn.Module):
+class R3DTiny(Backbone):
     """Stem and three stages of one block, widths w, 2w, 4w, 8w, then the mean over time and space."""
 
     def __init__(self, width: int) -> None:
@@ -40,12 +42,12 @@ class R3DTiny(nn.Module):
             Block(4 * width, 8 * width, (1, 2, 2)),
         )
 
-    def forward(self, clips: Tensor) -> Tensor:
-        """``[B, 3, T, H, W]`` -> ``[B, 8 * width]``."""
-        return self.stages(self.stem(clips)).mean(dim=(2, 3, 4))
+    def feature_map(self, clips: Tensor) -> Tensor:
+        """``[B, 3, T, H, W]`` -> ``[B, 8 * width, T / 4, H / 16, W / 16]``: the last stage before the mean."""
+        return self.stages(self.stem(clips))
 
 
-def r3d_tiny(*, width: int = 8) -> tuple[nn.Module, int]:
+def r3d_tiny(*, width: int = 8) -> tuple[Backbone, int]:
     """``width`` channels in the stem, features of 8 x width; any T >= 1 and frames from 8 pixels up."""
     if width < 1:
         raise ValueError(f"width: {width} is not valid; it must be at least 1")

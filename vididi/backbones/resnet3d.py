@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from vididi.backbones.backbone import Backbone
 from vididi.backbones.inflate import load_inflated
 
 EXPANSION = 4  # a block's last convolution has four times as many filters as its first two
@@ -46,7 +47,7 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(y)) + self.downsample(x))
 
 
-class ResNet3D(nn.Module):
+class ResNet3D(Backbone):
     """conv1, max pool, four stages of bottleneck blocks, and the mean over time and space.
 
     Space shrinks 32 times: by 2 in conv1, in the max pool and in each stage but the first. Time shrinks by 2, in conv1
@@ -86,10 +87,6 @@ class ResNet3D(nn.Module):
         x = self.layer2(self.maxpool2(self.layer1(x)))
         return self.layer4(self.layer3(x))
 
-    def forward(self, clips: Tensor) -> Tensor:
-        """``[B, 3, T, H, W]`` -> ``[B, 2048 * width]``."""
-        return self.feature_map(clips).mean(dim=(2, 3, 4))
-
 
 def _stage(channels_in: int, channels: int, kernels: Sequence[int], stride: int) -> nn.Sequential:
     first = Bottleneck(channels_in, channels, kernels[0], stride)
@@ -102,12 +99,12 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def _with_weights(network: ResNet3D, weights: str | None, weights_sha256: str | None) -> tuple[nn.Module, int]:
+def _with_weights(network: ResNet3D, weights: str | None, weights_sha256: str | None) -> tuple[Backbone, int]:
     load_inflated(network, weights, weights_sha256)
     return network, network.features
 
 
-def r3d_50(*, width: int = 1, weights: str | None = None, weights_sha256: str | None = None) -> tuple[nn.Module, int]:
+def r3d_50(*, width: int = 1, weights: str | None = None, weights_sha256: str | None = None) -> tuple[Backbone, int]:
     """CVRL's R3D-50, the slow pathway of SlowFast (CVRL Table 1): 3x1x1 in the last two stages. 2048 x width features.
 
     Args:
@@ -122,13 +119,13 @@ def r3d_50(*, width: int = 1, weights: str | None = None, weights_sha256: str | 
     return _with_weights(ResNet3D(5, stages, width=width), weights, weights_sha256)
 
 
-def r3d_101(*, width: int = 1, weights: str | None = None, weights_sha256: str | None = None) -> tuple[nn.Module, int]:
+def r3d_101(*, width: int = 1, weights: str | None = None, weights_sha256: str | None = None) -> tuple[Backbone, int]:
     """CVRL's R3D-101: ``r3d_50`` with 23 blocks in the third stage (CVRL Table 2). Options as there, of a 2D ResNet-101."""
     stages = [[1] * 3, [1] * 4, [3] * 23, [3] * 3]
     return _with_weights(ResNet3D(5, stages, width=width), weights, weights_sha256)
 
 
-def c2d_50(*, temporal_pool: bool = False, weights: str | None = None, weights_sha256: str | None = None) -> tuple[nn.Module, int]:
+def c2d_50(*, temporal_pool: bool = False, weights: str | None = None, weights_sha256: str | None = None) -> tuple[Backbone, int]:
     """C2D ResNet-50: no kernel reaches over time (CORP 4.3; Non-local Neural Networks 4.1, Table 1). 2048 features.
 
     As everything but the strides treats frames apart, conv1 sees every second frame only.
@@ -146,7 +143,7 @@ def c2d_50(*, temporal_pool: bool = False, weights: str | None = None, weights_s
     return _with_weights(ResNet3D(1, stages, temporal_pool=temporal_pool), weights, weights_sha256)
 
 
-def i3d_50(*, temporal_pool: bool = False, weights: str | None = None, weights_sha256: str | None = None) -> tuple[nn.Module, int]:
+def i3d_50(*, temporal_pool: bool = False, weights: str | None = None, weights_sha256: str | None = None) -> tuple[Backbone, int]:
     """I3D ResNet-50: 3x1x1 in every second block (CORP 3.1; Non-local Neural Networks 3.3, I3D 3x1x1). 2048 features.
 
     All blocks of the first stage have it, as in that paper's code. Options as in ``c2d_50``.

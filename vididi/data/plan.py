@@ -123,6 +123,40 @@ class EvaluationPlan:
 
 
 @dataclass(frozen=True)
+class KeyFramePlan:
+    """A clip round the key frame of every row in ``rows``; in an order of its own, and without a partial last batch, to train on.
+
+    As SlowFast's: the first frame lies ``length * stride // 2`` before the key frame, and where the clip reaches beyond the first or
+    the last frame that there is, that one is repeated.
+    """
+
+    rows: NDArray[np.int64]
+    key_frame: NDArray[np.int64]  # of every index row: its place among the row's frames
+    frame_count: NDArray[np.int64]
+    length: int
+    stride: int
+    batch_size: int
+    shuffle: tuple[int, int] | None = None  # seed and epoch; None: in the order of ``rows``, all of them
+
+    @property
+    def cut(self) -> int:
+        """Rows whose clip reaches beyond their frames, so that frames are repeated."""
+        first = self.key_frame[self.rows] - self.length * self.stride // 2
+        last = first + (self.length - 1) * self.stride
+        return int(((first < 0) | (last >= self.frame_count[self.rows])).sum())
+
+    def __len__(self) -> int:
+        return len(self.rows) // self.batch_size if self.shuffle else -(-len(self.rows) // self.batch_size)
+
+    def __getitem__(self, number: int) -> Request:
+        places = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        rows = self.rows[permutation(len(self.rows), Use.SHUFFLE, *self.shuffle)[places] if self.shuffle else places]
+        first = self.key_frame[rows] - self.length * self.stride // 2
+        frames = first[:, None] + self.stride * np.arange(self.length)
+        return Request(rows, np.clip(frames, 0, self.frame_count[rows, None] - 1)[:, None])
+
+
+@dataclass(frozen=True)
 class Chain:
     """One plan after another: a single stream feeds training and then evaluation."""
 

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from vididi.data.stream import Batch
 from vididi.draws import Use, key, permutation
 from vididi.errors import TrainingError
-from vididi.optim import cosine_with_warmup
+from vididi.optim import cosine_with_warmup, steps_with_warmup
 from vididi.views import evaluation_view, square_view
 from vididi.views.compose import Augment, make_view
 
@@ -125,8 +125,7 @@ class Fit:
         warmup = self.warmup_epochs * self.steps_per_epoch
         if self.rate_steps is None:
             return cosine_with_warmup(step, self.steps, warmup)
-        rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
-        return rise * 0.1 ** sum(step >= epoch * self.steps_per_epoch for epoch in self.rate_steps)
+        return steps_with_warmup(step, [epoch * self.steps_per_epoch for epoch in self.rate_steps], warmup=warmup)
 
 
 def train_classifier(

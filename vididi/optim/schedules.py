@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 
@@ -24,3 +25,12 @@ def cosine_with_warmup(step: int, steps: int, warmup: int = 0, cosine: Literal["
     place = max(step, warmup)
     rise = (step + 1) / warmup if step < warmup else 1.0
     return rise * 0.5 * (math.cos(math.pi * (place - begin) / (steps - begin)) + 1)
+
+
+def steps_with_warmup(step: int, falls: Iterable[int], factor: float = 0.1, warmup: int = 0) -> float:
+    """The factor on the base learning rate at 0-based ``step``: ``factor`` for each of ``falls`` (steps) that is past.
+
+    Over the first ``warmup`` steps it is also multiplied by a linear rise.
+    """
+    rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    return rise * factor ** sum(step >= fall for fall in falls)

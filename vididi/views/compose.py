@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from vididi.draws import uniform
 from vididi.views.derivatives import differentiate
@@ -16,6 +17,7 @@ from vididi.views.operations import crop_resize, normalise
 
 Augment = Callable[[Tensor, NDArray, NDArray[np.uint64], int], Tensor]
 Length = Literal["constant", "shrinking"]
+MULTIPLE = 32  # of the height and width of whole_view; no backbone shrinks space more
 
 
 def make_view(
@@ -76,3 +78,30 @@ def square_view(clips: Tensor, sizes: NDArray, size: int, place: float) -> Tenso
     corner = np.floor((sizes - side[:, None]) * place).astype(np.int64)
     boxes = np.concatenate([corner, np.stack([side, side], axis=1)], axis=1)
     return normalise(crop_resize(clips, boxes, size).clamp_(0, 1)).contiguous(memory_format=torch.channels_last_3d)
+
+
+def whole_view(clips: Tensor, sizes: NDArray, size: int, flip: NDArray[np.bool_] | None = None) -> tuple[Tensor, NDArray[np.float64]]:
+    """Whole frames, their short side resized to ``size``, normalised, and padded with zeros at the right and the bottom.
+
+    The padding goes up to a common height and width that are multiples of 32, so that a network that shrinks space 2, 4, ... or 32
+    times gives features that lie over the frame evenly.
+
+    Args:
+        clips: uint8 ``[B, 3, T, H, W]``.
+        sizes: ``[B, 2]`` true height and width.
+        flip: ``[B]``, mirror left and right.
+
+    Returns:
+        float32 ``[B, 3, T, H', W']``, and ``[B, 2]``, what share of H' and W' each clip fills.
+    """
+    scale = size / sizes.min(axis=1, keepdims=True)
+    shapes = np.maximum(1, np.rint(sizes * scale)).astype(np.int64)
+    height, width = (-(-int(side) // MULTIPLE) * MULTIPLE for side in shapes.max(axis=0))
+    view = torch.zeros(len(clips), 3, clips.shape[2], height, width, device=clips.device)
+    for i, (clip, (h, w), (to_h, to_w)) in enumerate(zip(clips, sizes.tolist(), shapes.tolist(), strict=True)):
+        own = clip[None, :, :, :h, :w].float().div_(255)
+        if (h, w) != (to_h, to_w):
+            own = interpolate(own[0], size=(to_h, to_w), mode="bilinear", antialias=True)[None].clamp_(0, 1)
+        own = normalise(own)
+        view[i, :, :, :to_h, :to_w] = own[0].flip(-1) if flip is not None and flip[i] else own[0]
+    return view.contiguous(memory_format=torch.channels_last_3d), shapes / [height, width]

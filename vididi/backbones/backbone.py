@@ -1,0 +1,17 @@
+"""What every backbone is: a feature map, and its mean."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """A network that says what its last stage gives; the features of a clip are the mean of that over time and space."""
+
+    def feature_map(self, clips: Tensor) -> Tensor:
+        """``[B, 3, T, H, W]`` -> ``[B, D, T', h, w]``: the last stage, before the mean."""
+        raise NotImplementedError
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """``[B, 3, T, H, W]`` -> ``[B, D]``."""
+        return self.feature_map(clips).mean(dim=(2, 3, 4))

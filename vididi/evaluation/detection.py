@@ -1,0 +1,226 @@
+"""Action detection in given boxes: what each person in a key frame does (ViDiDi E.6, CVRL 4.1).
+
+The boxes are those of the annotation, in training and in testing. Shapes: B clips, T frames, D features, N boxes, A actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pyarrow import csv
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from vididi.backbones import Backbone
+from vididi.data.boxes import KeyFrames
+from vididi.data.stream import Batch
+from vididi.draws import Use, key, uniform
+from vididi.errors import TrainingError
+from vididi.evaluation.ava_map import AvaRows
+from vididi.optim import steps_with_warmup
+from vididi.views import whole_view
+
+CELLS = 7  # a box is pooled to this many cells along either side, as SlowFast has it
+
+
+def pool_boxes(features: Tensor, boxes: Tensor, owner: Tensor) -> Tensor:
+    """One feature of each box: 3D RoIAlign, the mean over time, the maximum over space (ViDiDi E.6).
+
+    The 3D RoIAlign cuts the same box out of every time's features. It is linear in them, so the mean over time comes first, which
+    gives the same for less.
+
+    Args:
+        features: ``[B, D, T, h, w]``.
+        boxes: ``[N, 4]``, x1, y1, x2, y2 as shares of the width and height that the features cover.
+        owner: ``[N]``, to which of the B clips each box belongs.
+
+    Returns:
+        ``[N, D]``.
+    """
+    from torchvision.ops import roi_align
+
+    means = features.mean(dim=2)
+    height, width = means.shape[-2:]
+    corners = boxes * boxes.new_tensor([width, height, width, height])
+    cells = roi_align(means, torch.cat([owner[:, None].to(boxes), corners], dim=1), CELLS, aligned=True)
+    return cells.amax(dim=(2, 3))
+
+
+class Detector(nn.Module):
+    """An encoder, and a classifier of what it gives inside a box: dropout, then a linear layer.
+
+    Args:
+        width: D, features of the encoder.
+        actions: A.
+    """
+
+    def __init__(self, encoder: Backbone, width: int, actions: int, dropout: float) -> None:
+        super().__init__()
+        self.encoder = encoder
+        linear = nn.Linear(width, actions)
+        nn.init.normal_(linear.weight, std=0.01)
+        nn.init.zeros_(linear.bias)
+        self.head = nn.Sequential(nn.Dropout(dropout), linear)
+
+    def forward(self, clips: Tensor, boxes: Tensor, owner: Tensor) -> Tensor:
+        """Clips ``[B, 3, T, H, W]``, boxes as in pool_boxes -> logits ``[N, A]``."""
+        return self.head(pool_boxes(self.encoder.feature_map(clips).float(), boxes, owner))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a detector sees of a batch; ``numbers`` ``[N]`` say which boxes of the data set these are."""
+
+    clips: Tensor
+    boxes: Tensor
+    owner: Tensor
+    numbers: NDArray[np.int64]
+
+
+def make_inputs(batch: Batch, key_frames: KeyFrames, size: int, device: torch.device, flip: NDArray[np.bool_] | None = None) -> Inputs:
+    """Whole frames of the batch's clips, and the boxes of their key frames.
+
+    Args:
+        size: short side in pixels.
+        flip: ``[B]``, mirror a clip and its boxes.
+    """
+    pixels = torch.from_numpy(batch.clips[:, 0]).to(device, non_blocking=True).permute(0, 4, 1, 2, 3)
+    clips, shares = whole_view(pixels, batch.sizes, size, flip)
+    numbers, owner = key_frames.boxes_of(batch.rows)
+    corners = key_frames.corners[numbers]
+    if flip is not None:
+        corners = np.where(flip[owner, None], mirrored(corners), corners)
+    boxes = corners * shares[owner][:, [1, 0, 1, 0]]
+    return Inputs(clips, torch.from_numpy(boxes).float().to(device), torch.from_numpy(owner).to(device), numbers)
+
+
+def mirrored(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes ``[N, 4]`` where they are in a frame of which left and right are exchanged."""
+    x1, y1, x2, y2 = corners.T
+    return np.stack([1 - x2, y1, 1 - x1, y2], axis=1)
+
+
+# --- Training ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a detector is trained; plain values."""
+
+    steps_per_epoch: int
+    warmup_epochs: int
+    rate_steps: tuple[int, ...]  # epochs after which the rate falls to rate_factor of what it was
+    rate_factor: float
+    size: int
+    flip: float
+    seed: int
+    precision: str
+
+    def rate(self, step: int) -> float:
+        """The factor on the base learning rate at ``step``, from 0."""
+        each = self.steps_per_epoch
+        return steps_with_warmup(step, [epoch * each for epoch in self.rate_steps], self.rate_factor, self.warmup_epochs * each)
+
+    def flipped(self, epoch: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which clips of an epoch are mirrored, ``[B]``."""
+        return uniform(key(Use.AUGMENT, self.seed, epoch, rows), 1)[:, 0] < self.flip
+
+
+def train_epoch(
+    model: Detector, optimiser: Optimizer, batches: Iterator[Batch], key_frames: KeyFrames, fit: Fit, epoch: int
+) -> dict[str, float | int]:
+    """Train for one epoch, counted from 0, on the next batches. The loss is the mean over boxes and actions.
+
+    Returns:
+        the epoch's metrics: epoch and step (from 1), loss, lr.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    model.train()
+    device = next(model.parameters()).device
+    base_rates = [group.setdefault("base_lr", group["lr"]) for group in optimiser.param_groups]
+    losses: list[Tensor] = []
+    for step in range(epoch * fit.steps_per_epoch, (epoch + 1) * fit.steps_per_epoch):
+        for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
+            group["lr"] = rate * fit.rate(step)
+        batch = next(batches)
+        inputs = make_inputs(batch, key_frames, fit.size, device, fit.flipped(epoch, batch.rows))
+        targets = torch.from_numpy(key_frames.targets[inputs.numbers]).to(device).float()
+        torch.manual_seed(int(key(Use.CLASSIFIER, fit.seed, step)) >> 1)  # dropout's, the same after a restart
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fit.precision == "bf16"):
+            logits = model(inputs.clips, inputs.boxes, inputs.owner)
+        loss = F.binary_cross_entropy_with_logits(logits.float(), targets)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.detach())
+    mean = float(torch.stack(losses).mean())
+    if not np.isfinite(mean):
+        raise TrainingError(f"the loss is not finite in epoch {epoch + 1}; lower optimiser.lr")
+    return {"epoch": epoch + 1, "step": (epoch + 1) * fit.steps_per_epoch, "loss": mean, "lr": base_rates[0] * fit.rate(step)}
+
+
+# --- Testing -------------------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def predict_boxes(
+    model: Detector, batches: Iterator[Batch], count: int, key_frames: KeyFrames, size: int, device: torch.device
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The probability of each action in each box of the next ``count`` batches: index rows of the boxes ``[N]``, scores ``[N, A]``.
+
+    A row's boxes follow one another in the order of ``key_frames``.
+    """
+    model.eval()
+    rows, scores = [], []
+    for _ in range(count):
+        batch = next(batches)
+        inputs = make_inputs(batch, key_frames, size, device)
+        scores.append(model(inputs.clips, inputs.boxes, inputs.owner).float().sigmoid().cpu().numpy())
+        rows.append(inputs.numbers)
+    return np.concatenate(rows), np.concatenate(scores)
+
+
+def true_rows(key_frames: KeyFrames, boxes: NDArray[np.int64]) -> AvaRows:
+    """What is annotated for ``boxes`` ``[N]`` with the evaluated actions, as ``ava_map`` takes it."""
+    place, column = np.nonzero(key_frames.targets[boxes])
+    return _ava_rows(key_frames, boxes[place], column, key_frames.person[boxes[place]])
+
+
+def predicted_rows(key_frames: KeyFrames, boxes: NDArray[np.int64], scores: NDArray[np.float32]) -> AvaRows:
+    """Scores ``[N, A]`` of ``boxes`` ``[N]``, as ``ava_map`` takes them."""
+    place, column = (index.ravel() for index in np.indices(scores.shape))
+    return _ava_rows(key_frames, boxes[place], column, scores.ravel())
+
+
+def _ava_rows(key_frames: KeyFrames, boxes: NDArray[np.int64], column: NDArray[np.int64], value: NDArray) -> AvaRows:
+    row = np.searchsorted(key_frames.first, boxes, side="right") - 1
+    films, film = np.unique(key_frames.film.astype(str), return_inverse=True)
+    ids = np.array(list(key_frames.actions), dtype=np.int64)
+    return AvaRows(
+        tuple(films.tolist()), film[row], key_frames.second[row], key_frames.corners[boxes], ids[column], value.astype(np.float64)
+    )
+
+
+def write_predictions(path: Path, rows: AvaRows) -> None:
+    """A file of predictions in AVA's layout, which ``vididi evaluate ava-map`` reads; numbers have the digits that single them out."""
+    names = ("x1", "y1", "x2", "y2")
+    table = pa.table(
+        {
+            "video_id": pa.DictionaryArray.from_arrays(rows.film.astype(np.int32), list(rows.films)).cast(pa.string()),
+            "second": np.char.zfill(rows.second.astype(str), 4),
+            **{name: rows.corners[:, place] for place, name in enumerate(names)},
+            "action_id": rows.action,
+            "score": rows.value.astype(np.float32),
+        }
+    )
+    odd = any(character in film for film in rows.films for character in ',"\r\n')  # Arrow quotes all names or none
+    csv.write_csv(table, path, csv.WriteOptions(include_header=False, quoting_style="needed" if odd else "none"))
