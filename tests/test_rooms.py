@@ -126,6 +126,22 @@ def test_the_core_and_the_tables_work_without_ray() -> None:
     assert "ray" not in loaded
 
 
+@pytest.mark.parametrize("picture", ["tsne", "bars", "curves", "intervals"])
+def test_pictures_of_run_folders_need_neither_torch_nor_ray(picture: str) -> None:
+    assert not loaded_by([f"analysis.{picture}"], blocked=("torch", "ray")) & {"matplotlib", "sklearn"}
+
+
+@pytest.mark.parametrize("picture", ["tsne", "bars", "curves", "intervals", "saliency"])
+def test_a_picture_without_the_extra_names_it(picture: str, tmp_path: Path) -> None:
+    code = f"import sys\nsys.modules['matplotlib'] = None\nfrom analysis.{picture} import main\nsys.exit(main({{}}))"
+    arguments = (
+        ["--out", "x.png"] + ([] if picture == "intervals" else [str(tmp_path)]) + (["--video", "v"] if picture == "saliency" else [])
+    )
+    done = subprocess.run([sys.executable, "-c", code.format(arguments)], cwd=REPO, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == "error: matplotlib is not installed; pictures need the extra plots: pip install -e '.[plots]'\n"
+
+
 def test_the_sweep_s_door_opens_without_torch_and_ray() -> None:
     assert "run_sweep" in loaded_by(["run_sweep"], blocked=("ray", "torch"))
 
