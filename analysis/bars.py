@@ -58,9 +58,10 @@ def _draw(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"none of the {len(runs)} runs is of frames alone or of ViDiDi's schedule")
     groups, notes = frameworks(used)
     with look():
-        figure, axis = plt.subplots(figsize=(max(4.2, 1.3 * len(groups) + 1.2), 3.4))
+        width = max(4.2, 1.3 * len(groups) + 1.2)
+        figure, axis = plt.subplots(figsize=(width, 3.4))
         draw_bars(axis, groups, _setting(used))
-        figure.legend(loc="outside lower center", ncols=4, handlelength=1.4, columnspacing=1.2)
+        figure.legend(loc="outside lower center", ncols=4 if width > 6 else 2, handlelength=1.4, columnspacing=1.2)
         save(figure, arguments.out)
     left_out = [f"left out: {len(runs) - len(used)} runs of other schedules"] if len(used) < len(runs) else []
     for line in (*notes, *left_out):

@@ -36,7 +36,7 @@ from vididi.data.storage import as_folder
 from vididi.data.stream import Buffers, decode, fetch
 from vididi.errors import ConfigError
 from vididi.evaluate import read_run_config
-from vididi.experiment import ensure_prepared, load_encoder
+from vididi.experiment import check_clip, ensure_prepared, load_encoder
 from vididi.viewer import find_video, to_pixels
 from vididi.views.compose import square_view
 
@@ -64,6 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         default="feature",
         help="what a channel counts; class needs `vididi evaluate retrieval` (default: feature)",
     )
+    parser.add_argument("--size", type=int, metavar="PIXELS", help="of the clip: more have finer maps (default: those of the run's clips)")
     parser.add_argument("--fps", type=int, default=6, help="frames per second of an .mp4 (default: 6)")
     parser.add_argument(
         "--out",
@@ -85,11 +86,12 @@ def _picture_or_film(text: str) -> Path:
 def _draw(arguments: argparse.Namespace) -> None:
     if arguments.fps < 1:
         raise ConfigError(f"--fps: {arguments.fps} is not valid; it must be at least 1")
+    extra("matplotlib")  # first, as what follows may take a while
     folders = runs_in(arguments.runs)
     configs = [read_run_config(folder) for folder in folders]
     _check_same_clip(folders, configs)
     shards = ShardSet.open(as_folder(arguments.shards)) if arguments.shards else ensure_prepared(configs[0])
-    clip = read_clip(configs[0], shards, arguments.video)
+    clip = read_clip(configs[0], shards, arguments.video, arguments.size)
     names = titles([read_run(folder) for folder in folders])
     tubes = {
         name: saliency_tube(load_encoder(folder), clip.view, channel_weights(arguments.weights, folder, clip))
@@ -129,20 +131,21 @@ class Clip:
         return to_pixels(self.view[0].permute(1, 2, 3, 0).numpy(), 0, 1.0)
 
 
-def read_clip(config: Config, shards: ShardSet, video_id: str) -> Clip:
-    """The middle clip of a video, with the evaluation's frames and stride, its centre square.
+def read_clip(config: Config, shards: ShardSet, video_id: str, size: int | None = None) -> Clip:
+    """The middle clip of a video, with the evaluation's frames and stride, its centre square of ``size`` pixels or the run's own.
 
     Raises:
-        ConfigError: there is no such video.
+        ConfigError: there is no such video, or the size is too small for the backbone.
     """
     row = find_video(shards, video_id)
-    e = config.evaluation
+    e, size = config.evaluation, config.clip.size if size is None else size
+    check_clip(config.backbone, e.frames, size, "evaluation.frames", "--size")
     request = EvaluationPlan(np.array([row]), frame_counts(shards), e.frames, e.stride, clips=1, batch_size=1)[0]
     batch = decode(fetch(FrameReader(shards), request), request, shards.sizes, Buffers())
     pixels = torch.from_numpy(batch.clips[:, 0]).permute(0, 4, 1, 2, 3)
     name = shards.manifest.classes[int(shards.column("label")[row])] if shards.manifest.classes else "no class"
     about = f"{video_id} ({shards.column('split')[row]}, {name})"
-    return Clip(about, name, square_view(pixels, batch.sizes, config.clip.size, 0.5), request.frames[0, 0])
+    return Clip(about, name, square_view(pixels, batch.sizes, size, 0.5), request.frames[0, 0])
 
 
 # --- Saliency ------------------------------------------------------------------------------------------------------
@@ -187,7 +190,7 @@ class Tube:
         """What the colours do not say: how fine it is, and how far the places differ."""
         mean = float(np.abs(self.values).mean()) or 1.0
         low, high = self.values.min() / mean, self.values.max() / mean
-        return f"maps of {' x '.join(map(str, self.size))}\n{low:.1f} to {high:.1f} x the mean"
+        return f"maps of {' x '.join(map(str, self.size))}\n{low:.1f} to {high:.1f} x mean magnitude"
 
 
 @torch.inference_mode()

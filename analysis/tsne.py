@@ -22,6 +22,7 @@ from vididi.evaluation.silhouette import best_retrieved_classes, silhouette
 
 PERPLEXITY = 30.0  # van der Maaten and Hinton: 5 to 50
 PANEL = 3.4  # inches
+LEGEND_COLUMNS = 2
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def _draw(arguments: argparse.Namespace) -> None:
         for run, title in zip(runs, titles(runs), strict=True)
     ]
     with look():
-        figure, axes = plt.subplots(1, len(panels), figsize=(PANEL * len(panels), PANEL + 0.9), squeeze=False)
+        height = PANEL + 0.45 + 0.17 * -(-arguments.classes // LEGEND_COLUMNS)  # with the title and the legend
+        figure, axes = plt.subplots(1, len(panels), figsize=(PANEL * len(panels), height), squeeze=False)
         draw_panels(axes[0], panels)
         save(figure, arguments.out)
     for panel in panels:
@@ -137,13 +139,15 @@ def make_panel(title: str, known: Features, count: int, split: str, seed: int) -
     """The ``count`` classes that the test videos say are retrieved best, and where t-SNE puts their videos of ``split``.
 
     Raises:
-        ConfigError: there are fewer classes.
+        ConfigError: there are fewer classes, or the encoder gives every video the same feature.
     """
     best = best_retrieved_classes(known.first_hits, known.query_labels, count)
     if len(best) < count:
         raise ConfigError(f"--classes: {count} is not valid; the test videos have {len(best)} classes")
     chosen = (known.splits == split) & np.isin(known.labels, best)
     x, labels, names = known.features[chosen], known.labels[chosen], known.classes[chosen]
+    if not np.ptp(x, axis=0).any():
+        raise ConfigError(f"{title}: every video has the same feature, so there is nothing to draw")
     order = [str(known.classes[known.labels == label][0]) for label in best]
     return Panel(title, tsne(x, seed), names, order, silhouette(x, labels))
 
@@ -172,7 +176,7 @@ def draw_panels(axes: Sequence[Any], panels: Sequence[Panel]) -> None:
         axis.set(xticks=[], yticks=[])
         axis.spines[["top", "right"]].set_visible(True)
         axis.set_box_aspect(1)
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, handletextpad=0.2, columnspacing=1.0)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=LEGEND_COLUMNS, handletextpad=0.2, columnspacing=1.0)
 
 
 if __name__ == "__main__":

@@ -133,11 +133,10 @@ def test_pictures_of_run_folders_need_neither_torch_nor_ray(picture: str) -> Non
 
 @pytest.mark.parametrize("picture", ["tsne", "bars", "curves", "intervals", "saliency"])
 def test_a_picture_without_the_extra_names_it(picture: str, tmp_path: Path) -> None:
-    code = f"import sys\nsys.modules['matplotlib'] = None\nfrom analysis.{picture} import main\nsys.exit(main({{}}))"
-    arguments = (
-        ["--out", "x.png"] + ([] if picture == "intervals" else [str(tmp_path)]) + (["--video", "v"] if picture == "saliency" else [])
-    )
-    done = subprocess.run([sys.executable, "-c", code.format(arguments)], cwd=REPO, capture_output=True, text=True, check=False)
+    more = {"intervals": [], "saliency": [str(tmp_path), "--video", "v"]}.get(picture, [str(tmp_path)])
+    arguments = ["--out", str(tmp_path / "x.png"), *more]
+    code = f"import sys; sys.modules['matplotlib'] = None; from analysis.{picture} import main; sys.exit(main({arguments}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr == "error: matplotlib is not installed; pictures need the extra plots: pip install -e '.[plots]'\n"
 

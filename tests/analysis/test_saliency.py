@@ -123,6 +123,9 @@ def test_the_clip_is_the_middle_one(make_config: Callable[..., Any], tiny_shards
     assert clip.numbers.tolist() == [8, 10, 12, 14]  # 4 frames at stride 2 of 24, from start 17 / 2
     assert clip.frames.shape == (4, 16, 16, 3)
     assert clip.about.startswith(f"{video} (test, ")
+    assert read_clip(make_config(), tiny_shards, video, 24).frames.shape == (4, 24, 24, 3)
+    with pytest.raises(ConfigError, match="--size: 7 pixels are too few for backbone 'r3d_tiny', which needs at least 8"):
+        read_clip(make_config(), tiny_shards, video, 7)
 
 
 @pytest.mark.parametrize("weights", ["feature", "class", "equal"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from PIL import Image
 from analysis.plots import runs_in, titles
 from analysis.runs import read_run
 from analysis.tsne import common_evaluation, main, make_panel, read_features, tsne
+from vididi.errors import ConfigError
 from vididi.evaluation.silhouette import silhouette
 
 EACH = 12  # test videos of a class, and as many training videos
@@ -79,6 +83,20 @@ def test_runs_stand_side_by_side_and_the_same_runs_give_the_same_file(tmp_path: 
     assert main([str(base), "--classes", "2", "--out", str(out)]) == 0
     with Image.open(out) as image:
         assert image.width * 2 == wide
+
+
+def test_it_is_drawn_without_torch_and_ray(tmp_path: Path) -> None:
+    arguments = [str(run_with_features(tmp_path)), "--classes", "2", "--out", str(tmp_path / "a.png")]
+    code = f"import sys; from analysis.tsne import main; main({arguments}); sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+    assert (tmp_path / "a.png").is_file()
+
+
+def test_a_collapsed_encoder_is_named(tmp_path: Path) -> None:
+    run = read_run(run_with_features(tmp_path))
+    known = read_features(run, common_evaluation([run]))
+    with pytest.raises(ConfigError, match="A: every video has the same feature"):
+        make_panel("A", replace(known, features=np.ones_like(known.features)), 2, "test", 0)
 
 
 def test_seeds_are_named_where_labels_repeat(tmp_path: Path) -> None:
