@@ -39,7 +39,9 @@ LOOK = {
     "figure.constrained_layout.use": True,
     "savefig.dpi": 200,
     "hatch.linewidth": 0.7,
+    "svg.hashsalt": "vididi",
 }
+FORMATS: dict[str, dict[str, None]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}  # and the date left out of each
 
 
 def extra(module: str) -> Any:
@@ -68,7 +70,7 @@ def look() -> AbstractContextManager[None]:
 def save(figure: Any, out: Path) -> None:
     """Write a figure and say so. Equal figures are equal files."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
+    figure.savefig(out, metadata=FORMATS[out.suffix.lower()])
     pyplot().close(figure)
     print(f"wrote {out}")
 
@@ -76,8 +78,8 @@ def save(figure: Any, out: Path) -> None:
 def image_path(text: str) -> Path:
     """An argument that names a picture to write."""
     path = Path(text)
-    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise argparse.ArgumentTypeError(f"{text} must end in .png, .pdf or .svg")
+    if path.suffix.lower() not in FORMATS:
+        raise ConfigError(f"--out: {text} must end in .png, .pdf or .svg")
     return path
 
 
@@ -106,9 +108,8 @@ def titles(runs: Sequence[Run]) -> list[str]:
 
 def run_main(draw: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
     """Exit status: 0 written, 2 it cannot be drawn, which is said in one line."""
-    arguments = parser.parse_args(argv)
     try:
-        draw(arguments)
+        draw(parser.parse_args(argv))
     except (VididiError, ValueError, OSError, yaml.YAMLError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

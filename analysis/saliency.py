@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
 def _picture_or_film(text: str) -> Path:
     path = Path(text)
     if path.suffix.lower() not in (".png", ".mp4"):
-        raise argparse.ArgumentTypeError(f"{text} must end in .png or .mp4")
+        raise ConfigError(f"--out: {text} must end in .png or .mp4")
     return path
 
 

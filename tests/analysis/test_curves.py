@@ -114,5 +114,7 @@ def test_the_intervals_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert draw_intervals(["--out", str(out)]) == 0
     assert capsys.readouterr().out == f"wrote {out}\n"
     assert out.is_file()
+    assert draw_intervals(["--out", "intervals.jpg"]) == 2
+    assert capsys.readouterr().err == "error: --out: intervals.jpg must end in .png, .pdf or .svg\n"
     assert draw_intervals(["--frames", "30", "--out", str(out)]) == 2
     assert "--frames: 30 leave 9 starts" in capsys.readouterr().err

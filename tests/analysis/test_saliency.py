@@ -160,6 +160,7 @@ def test_class_weights_are_what_sets_a_class_s_mean_apart(runs: list[Path], tiny
     ("options", "message"),
     [
         (["--video", "test/none"], "--video: 'test/none' is not one of the 36 videos"),
+        (["--video", "x", "--out", "clip.gif"], "--out: clip.gif must end in .png or .mp4"),
         (["--video", "x", "--fps", "0"], "--fps: 0 is not valid"),
         (["--video", "x", "--shards", "/nowhere"], "no manifest.json"),
     ],
