@@ -1,1 +1,1 @@
-"""Tables and pictures from run folders alone: neither torch nor Ray is needed to read a result."""
+"""Tables and pictures from run folders alone: neither torch nor Ray is needed to read a result (saliency.py runs encoders)."""

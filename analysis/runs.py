@@ -3,6 +3,7 @@
 A run folder's own ``result.json`` holds what was measured on the data of its pretraining at the end of it. Each folder
 ``evaluations/<name>/`` of it holds one later evaluation: ``result.json`` (protocol, data, settings, metrics, and perhaps
 untrained, the same metrics of the encoder before its first step) and ``queries.parquet`` (video_id, label, and correct or first_hit).
+Those of retrieval and silhouette have ``features.parquet`` too (docs/evaluation.md).
 """
 
 from __future__ import annotations

@@ -8,6 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -18,6 +21,7 @@ from vididi.config import Component
 from vididi.data.stream import local_stream
 from vididi.errors import ConfigError, DataError
 from vididi.evaluate import Task, complete_settings, evaluate_run, find_encoders, read_run_config
+from vididi.evaluation import first_hits
 from vididi.experiment import ensure_prepared, run_cell
 from vididi.protocols import PROTOCOLS, RECIPES, protocol_settings
 from vididi.training.context import LocalContext
@@ -92,6 +96,34 @@ def test_retrieval_of_a_run_s_own_data_is_what_the_run_measured(trained: Path) -
 def test_what_was_measured_is_not_measured_again(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Task, "measure", lambda *_: pytest.fail("measured again"))
     assert main(["evaluate", "dynamics", str(trained.parent)]) == 0
+
+
+@pytest.mark.parametrize("protocol", ["retrieval", "silhouette"])
+def test_features_are_kept_in_the_order_of_the_queries(protocol: str, trained: Path) -> None:
+    task = task_of(trained, protocol, {"clips": 1})
+    evaluate_run(trained, task, None, untrained=False)
+    folder = trained / "evaluations" / task.name
+    kept, queries = pq.read_table(folder / "features.parquet"), pq.read_table(folder / "queries.parquet")
+    assert kept.column_names == ["video_id", "label", "class", "split", "features"]
+    test = kept.filter(pa.compute.equal(kept["split"], "test"))
+    assert test["video_id"].to_pylist() == queries["video_id"].to_pylist()
+    assert (kept.num_rows, test.num_rows) == (36, 12)
+    classes = task.shards.manifest.classes
+    assert kept["class"].to_pylist() == [classes[label] for label in kept["label"].to_pylist()]
+    train = kept.filter(pa.compute.equal(kept["split"], "train"))
+    x, gallery = (np.array(part["features"].to_pylist(), np.float32) for part in (test, train))
+    assert first_hits(x, test["label"], gallery, train["label"]).tolist() == queries["first_hit"].to_pylist()
+
+
+def test_what_was_measured_before_features_were_kept_is_measured_again(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_of(trained, "retrieval", {"clips": 3})
+    before = evaluate_run(trained, task, None, untrained=True)
+    features = trained / "evaluations" / task.name / "features.parquet"
+    features.unlink()
+    monkeypatch.setattr(module, "build_state", lambda *_: pytest.fail("the untrained encoder was measured again"))
+    again = evaluate_run(trained, task, None, untrained=False)
+    assert features.is_file()
+    assert (again["metrics"], again["untrained"]) == (before["metrics"], before["untrained"])
 
 
 def task_of(run: Path, protocol: str, changes: dict[str, Any]) -> Task:

@@ -126,6 +126,21 @@ def test_the_core_and_the_tables_work_without_ray() -> None:
     assert "ray" not in loaded
 
 
+@pytest.mark.parametrize("picture", ["tsne", "bars", "curves", "intervals"])
+def test_pictures_of_run_folders_need_neither_torch_nor_ray(picture: str) -> None:
+    assert not loaded_by([f"analysis.{picture}"], blocked=("torch", "ray")) & {"matplotlib", "sklearn"}
+
+
+@pytest.mark.parametrize("picture", ["tsne", "bars", "curves", "intervals", "saliency"])
+def test_a_picture_without_the_extra_names_it(picture: str, tmp_path: Path) -> None:
+    more = {"intervals": [], "saliency": [str(tmp_path), "--video", "v"]}.get(picture, [str(tmp_path)])
+    arguments = ["--out", str(tmp_path / "x.png"), *more]
+    code = f"import sys; sys.modules['matplotlib'] = None; from analysis.{picture} import main; sys.exit(main({arguments}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == "error: matplotlib is not installed; pictures need the extra plots: pip install -e '.[plots]'\n"
+
+
 def test_the_sweep_s_door_opens_without_torch_and_ray() -> None:
     assert "run_sweep" in loaded_by(["run_sweep"], blocked=("ray", "torch"))
 

@@ -2,6 +2,7 @@
 
     result.json       version, protocol, recipe, data, settings, metrics, those of the untrained encoder, accuracy per class
     queries.parquet   per test video: video_id, label, first_hit (see vididi.evaluation); not of detection
+    features.parquet  of retrieval and silhouette, per video: video_id, label, class (its name), split, features (float32)
     predictions.csv   of detection: the last epoch's, in AVA's layout; those of the untrained encoder in untrained/
     checkpoint.pt     of a classifier that is half trained; removed at the end
 
@@ -52,6 +53,7 @@ class Found:
     queries: pa.Table | None = None
     per_class: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    features: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,11 @@ class Task:
         if isinstance(self.settings, DetectionSettings):
             return _detect(self, encoder, width, folder)
         return _look(self, encoder)
+
+    @property
+    def keeps_features(self) -> bool:
+        """Whether the features are worth keeping, for pictures of them; what dynamics looks at beside them is not."""
+        return self.protocol in ("retrieval", "silhouette")
 
 
 def find_encoders(folder: Path) -> list[Path]:
@@ -139,15 +146,15 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
     folder = RunFolder(run / "evaluations" / task.name)
     with folder.locked():
         done = folder.result
-        if done is not None and (done["untrained"] is not None or not untrained):
+        if done is not None and _is_whole(task, folder, done, untrained):
             return done
         began = time.perf_counter()
         (folder.path / "error.txt").unlink(missing_ok=True)
         with torch.device("meta"):
             width = make_encoder(config.backbone)[1]
         found = task.measure(load_encoder(run).to(task.device), width, folder)
-        before = None
-        if untrained:
+        before = done and done["untrained"]
+        if untrained and before is None:
             first = build_state(config, task.device).objective.backbone
             before = task.measure(first, width, RunFolder(folder.path / "untrained")).metrics
         source = {name: value for name, value in task.shards.manifest.source.items() if name not in ("videos", "splits", "list")}
@@ -165,10 +172,17 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
         }
         if found.queries is not None:
             folder.save_queries(found.queries)
+        if found.features is not None:
+            folder.save_features(found.features)
         folder.save_result(result)
         for checkpoint in folder.path.rglob("checkpoint.pt"):
             checkpoint.unlink()
     return result
+
+
+def _is_whole(task: Task, folder: RunFolder, done: dict[str, Any], untrained: bool) -> bool:
+    """Whether nothing is missing that is asked for; features are, in what was measured before they were kept."""
+    return (done["untrained"] is not None or not untrained) and (folder.has_features or not task.keeps_features)
 
 
 def _check_data(task: Task) -> None:
@@ -206,11 +220,23 @@ def _look(task: Task, encoder: nn.Module) -> Found:
         metrics |= {f"silhouette/{count}": value for count, value in silhouette_table(features[test], labels[test], hits).items()}
     else:
         metrics |= {f"retrieval/R@{k}": value for k, value in recall_at(hits, KS).items()}
-    return Found(metrics, _queries(shards, rows[test], hits))
+    kept = _features(shards, rows, features) if task.keeps_features else None
+    return Found(metrics, _queries(shards, rows[test], hits), features=kept)
 
 
 def _queries(shards: ShardSet, rows: NDArray[np.int64], first_hit: NDArray[np.int64]) -> pa.Table:
     return pa.table({"video_id": shards.column("video_id")[rows], "label": shards.column("label")[rows], "first_hit": first_hit})
+
+
+def _features(shards: ShardSet, rows: NDArray[np.int64], features: NDArray[np.float32]) -> pa.Table:
+    labels, classes = shards.column("label")[rows], np.array(shards.manifest.classes)
+    columns = {
+        "video_id": shards.column("video_id")[rows],
+        "label": labels,
+        "class": classes[labels],
+        "split": shards.column("split")[rows],
+    }
+    return pa.table({**columns, "features": pa.FixedSizeListArray.from_arrays(features.ravel(), features.shape[1])})
 
 
 # --- Classification ------------------------------------------------------------------------------------------------

@@ -105,8 +105,18 @@ class RunFolder:
         return load_file(self.path / "encoder.safetensors")
 
     def save_queries(self, queries: pa.Table) -> None:
-        with replacing(self.path / "queries.parquet") as aside:
-            pq.write_table(queries, aside)
+        self._save_table("queries.parquet", queries)
+
+    @property
+    def has_features(self) -> bool:
+        return (self.path / "features.parquet").is_file()
+
+    def save_features(self, features: pa.Table) -> None:
+        self._save_table("features.parquet", features)
+
+    def _save_table(self, name: str, table: pa.Table) -> None:
+        with replacing(self.path / name) as aside:
+            pq.write_table(table, aside)
 
     def save_result(self, result: Mapping[str, Any]) -> None:
         write_atomically(self.path / "result.json", json.dumps({"version": RESULT_VERSION, **result}, indent=2) + "\n")
