@@ -19,7 +19,7 @@ from PIL import Image
 
 from vididi.data import prepare as preparing
 from vididi.data.motion import LAWS, motion
-from vididi.data.prepare import Settings, prepare
+from vididi.data.prepare import Reject, Settings, encode_video, prepare
 from vididi.data.shards import INDEX_SCHEMA, SHARD_SCHEMA, FrameReader, ShardSet, check_no_overlap, shard_name
 from vididi.data.sources import folder
 from vididi.data.video import Video, read_video, short_side_size
@@ -134,6 +134,13 @@ def test_every_bad_file_is_listed_with_a_reason(prepared: ShardSet, listed: list
     assert [Path(reject["path"]).name for reject in rejects] == list(BAD)
     assert [reject["video_id"] for reject in rejects] == [video.video_id for video in listed[5:8]]
     assert all(len(reject["reason"]) > 10 for reject in rejects)
+
+
+def test_a_video_whose_frames_a_column_cannot_hold_is_rejected(good: list[Video], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vididi.data.prepare.MOST_BYTES", 1000)
+    found = encode_video(good[0], SETTINGS)
+    assert isinstance(found, Reject)
+    assert found.reason.startswith("too long: the first ")
 
 
 def test_the_manifest_counts_what_is_there(prepared: ShardSet) -> None:

@@ -51,6 +51,7 @@ Run = Callable[[Callable[[Any], Any], Sequence[Any], float, dict[str, str]], Gen
 
 ROW_GROUP_BYTES = 1 << 20  # what reading one video at random costs at most, beyond the video itself
 SHARD_BYTES = 128 << 20
+MOST_BYTES = (2 << 30) - (2 << 20)  # of a video's frames: with the rest of its row group they must stay below Arrow's 2 GiB of a column
 TIMEOUT_S = 600.0
 WRITERS = ("av", "pillow", "simplejpeg", "pyarrow")  # whose versions may change the bytes
 
@@ -131,9 +132,13 @@ def _encode_frames(
     frames: Iterable[NDArray[np.uint8]], fps: float, settings: Settings, checksum: str, key_frame: int | None = None
 ) -> Encoded:
     jpegs: list[bytes] = []
+    size = 0
     for frame in frames:
         height, width = short_side_size(frame.shape[0], frame.shape[1], settings.short_side)
         jpegs.append(_encode_frame(frame, height, width, settings.quality))
+        size += len(jpegs[-1])
+        if size > MOST_BYTES:
+            raise DataError(f"too long: the first {len(jpegs)} frames are more than {MOST_BYTES / 2**30:.3g} GiB; cut it into parts")
     return Encoded(jpegs, fps, height, width, checksum, key_frame)
 
 
