@@ -92,7 +92,7 @@ def test_prepare_gives_up_a_video_after_the_timeout_that_was_given(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vididi.data.prepare.encode_video", hang_on_the_first)
-    assert main(["prepare", "motion", "--out", str(tmp_path / "set"), *TINY_MOTION, "--timeout", "3.5"]) == 0
+    assert main(["prepare", "motion", "--out", str(tmp_path / "set"), *TINY_MOTION, "--timeout", "3.5"]) == 3
     assert "11 training and 4 test videos, 10 classes, 1 rejected" in capsys.readouterr().out
     assert "no result after 3.5 s" in (tmp_path / "set" / "rejects.csv").read_text()
 
@@ -103,19 +103,20 @@ def hang_on_the_first(video: Video, settings: Settings) -> Any:
     return encode_video(video, settings)
 
 
-def test_prepare_lists_bad_files_and_fails_on_them_only_if_strict(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prepare_lists_bad_files_and_its_status_says_so(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for video in motion(cache, train=12, test=4, size=32, frames=16)[:3]:
         target = tmp_path / "videos" / video.class_name / video.path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(video.path)
     (target.parent / "broken.mp4").write_bytes(b"not a video")
     arguments = ["prepare", "folder", "--videos", str(tmp_path / "videos"), "--out", str(tmp_path / "out"), "--short-side", "16"]
-    assert main(arguments) == 0
+    assert main(arguments) == 3
     printed = capsys.readouterr().out
     assert "1 rejected" in printed
     assert "rejects.csv" in printed
     assert "broken.mp4" in (tmp_path / "out" / "rejects.csv").read_text()
     assert main([*arguments, "--strict"]) == 1
+    assert "--strict: 1 videos were rejected" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

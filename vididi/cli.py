@@ -19,7 +19,7 @@ from vididi.protocols import RECIPES, EvaluationEntry
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 the run failed, 2 it cannot be run as written."""
+    """Exit status: 0 done, 1 the run failed, 2 it cannot be run as written, 3 videos were rejected while preparing."""
     parser = argparse.ArgumentParser(prog="vididi", description="Self-supervised video pretraining with temporal derivatives.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_prepare(commands.add_parser("prepare", help="decode videos once, into Parquet shards"))
@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2 if isinstance(error, ConfigError) else 1
 
 
+REJECTS = 3  # exit status of a preparation that is complete but for rejected videos
 SOURCE_PATHS = ("videos", "splits", "list")
 
 
@@ -53,7 +54,7 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="decode on the Ray cluster at ADDRESS, or 'auto'; default: on all cores of this machine, or 'auto' where RAY_ADDRESS is set",
     )
-    parser.add_argument("--strict", action="store_true", help="exit with an error if any video was rejected")
+    parser.add_argument("--strict", action="store_true", help="a rejected video is an error (status 1; without: 3)")
     parser.set_defaults(run=prepare)
 
 
@@ -174,7 +175,9 @@ def prepare(arguments: argparse.Namespace) -> int:
     console.print(f"{m.summary}, in {shards.root}", highlight=False)
     if m.rejects:
         console.print(f"{shards.root / 'rejects.csv'} says why {m.rejects} were rejected", highlight=False)
-    return int(arguments.strict and m.rejects > 0)
+    if m.rejects and arguments.strict:
+        raise DataError(f"--strict: {m.rejects} videos were rejected")
+    return REJECTS if m.rejects else 0
 
 
 def run_at(address: str | None) -> Any:

@@ -274,7 +274,7 @@ def test_the_command_prepares_key_frames_with_their_boxes(
     lines = [*TRAIN, "film a,1500,0.25,0.2,0.5,0.9,12,7", "gone,0902,0.25,0.2,0.5,0.9,12,7"]
     splits = lists(train=lines, all=items(NAMES), some=labels(EVALUATED))
     command = ["prepare", "ava", "--videos", str(films), "--splits", str(splits), "--out", str(tmp_path / "set"), "--short-side", "16"]
-    assert main([*command, "--set", "offset=900", "--set", "window=73"]) == 0
+    assert main([*command, "--set", "offset=900", "--set", "window=73"]) == 3
     assert "4 training and 1 test videos, 0 classes, 2 rejected" in capsys.readouterr().out
     shards = ShardSet.open(tmp_path / "set")
     assert shards.manifest.classes == []
