@@ -198,6 +198,7 @@ def test_cells_whose_data_are_held_give_the_same_results(place, whole):
 EVALUATED = """
 evaluate:
   - retrieval
+  - silhouette
   - {protocol: linear, settings: {epochs: 2, warmup_epochs: 1, batch_size: 12, clips: 1, optimiser.lr: 0.5}}
   - {protocol: retrieval, untrained: false, data: {name: motion, train: 20, test: 10, size: 32, frames: 24, seed: 5}}
   - {protocol: finetune, settings: {epochs: 2, batch_size: 1024, steps: [1]}}
