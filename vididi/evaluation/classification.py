@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from vididi.data.stream import Batch
 from vididi.draws import Use, key, permutation
 from vididi.errors import TrainingError
-from vididi.optim import cosine_with_warmup, steps_with_warmup
+from vididi.optim import cosine_with_warmup, scale_rates, steps_with_warmup
 from vididi.views import evaluation_view, square_view
 from vididi.views.compose import Augment, make_view
 
@@ -148,11 +148,9 @@ def train_classifier(
     """
     model.train()
     device = next(model.parameters()).device
-    base_rates = [group.setdefault("base_lr", group["lr"]) for group in optimiser.param_groups]
     losses: list[Tensor] = []
     for step in range(start, fit.steps):
-        for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
-            group["lr"] = rate * fit.rate(step)
+        rate = scale_rates(optimiser, fit.rate(step))
         batch = next(batches)
         epoch = step // fit.steps_per_epoch
         torch.manual_seed(int(key(Use.CLASSIFIER, fit.seed, step)) >> 1)  # dropout's, the same after a restart
@@ -168,7 +166,7 @@ def train_classifier(
             if not np.isfinite(mean):
                 raise TrainingError(f"the loss is not finite in epoch {epoch + 1}; lower optimiser.lr")
             losses = []
-            on_epoch({"epoch": epoch + 1, "step": step + 1, "loss": mean, "lr": base_rates[0] * fit.rate(step)})
+            on_epoch({"epoch": epoch + 1, "step": step + 1, "loss": mean, "lr": rate})
 
 
 def _view(batch: Batch, epoch: int, fit: Fit, device: torch.device) -> Tensor:

@@ -24,7 +24,7 @@ from vididi.data.stream import Batch
 from vididi.draws import Use, key, uniform
 from vididi.errors import TrainingError
 from vididi.evaluation.ava_map import AvaRows
-from vididi.optim import steps_with_warmup
+from vididi.optim import scale_rates, steps_with_warmup
 from vididi.views import whole_view
 
 CELLS = 7  # a box is pooled to this many cells along either side, as SlowFast has it
@@ -146,11 +146,9 @@ def train_epoch(
     """
     model.train()
     device = next(model.parameters()).device
-    base_rates = [group.setdefault("base_lr", group["lr"]) for group in optimiser.param_groups]
     losses: list[Tensor] = []
     for step in range(epoch * fit.steps_per_epoch, (epoch + 1) * fit.steps_per_epoch):
-        for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
-            group["lr"] = rate * fit.rate(step)
+        rate = scale_rates(optimiser, fit.rate(step))
         batch = next(batches)
         inputs = make_inputs(batch, key_frames, fit.size, device, fit.flipped(epoch, batch.rows))
         targets = torch.from_numpy(key_frames.targets[inputs.numbers]).to(device).float()
@@ -165,7 +163,7 @@ def train_epoch(
     mean = float(torch.stack(losses).mean())
     if not np.isfinite(mean):
         raise TrainingError(f"the loss is not finite in epoch {epoch + 1}; lower optimiser.lr")
-    return {"epoch": epoch + 1, "step": (epoch + 1) * fit.steps_per_epoch, "loss": mean, "lr": base_rates[0] * fit.rate(step)}
+    return {"epoch": epoch + 1, "step": (epoch + 1) * fit.steps_per_epoch, "loss": mean, "lr": rate}
 
 
 # --- Testing -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from torch import nn
 
 from vididi.checks import check_not_negative
 from vididi.optim.lars import LARS, check_momentum
-from vididi.optim.schedules import cosine_with_warmup, steps_with_warmup
+from vididi.optim.schedules import cosine_with_warmup, scale_rates, steps_with_warmup
 
 
 def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
@@ -36,4 +36,4 @@ def adamw(params: Iterable[nn.Parameter], *, lr: float = 0.001, weight_decay: fl
 
 OPTIMISERS = {"lars": LARS, "sgd": sgd, "adamw": adamw}
 
-__all__ = ["LARS", "OPTIMISERS", "cosine_with_warmup", "steps_with_warmup"]
+__all__ = ["LARS", "OPTIMISERS", "cosine_with_warmup", "scale_rates", "steps_with_warmup"]

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Literal
 
+from torch.optim import Optimizer
+
 
 def cosine_with_warmup(step: int, steps: int, warmup: int = 0, cosine: Literal["remaining", "whole"] = "remaining") -> float:
     """The factor on the base learning rate at 0-based ``step`` of ``steps``.
@@ -34,3 +36,10 @@ def steps_with_warmup(step: int, falls: Iterable[int], factor: float = 0.1, warm
     """
     rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
     return rise * factor ** sum(step >= fall for fall in falls)
+
+
+def scale_rates(optimiser: Optimizer, factor: float) -> float:
+    """Make each group's rate ``factor`` times its first one, which the group keeps as ``base_lr``; the first group's rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = group.setdefault("base_lr", group["lr"]) * factor
+    return optimiser.param_groups[0]["lr"]

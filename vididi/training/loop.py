@@ -21,7 +21,7 @@ from vididi.data.stream import Batch
 from vididi.draws import Use, key
 from vididi.errors import TrainingError
 from vididi.objectives import Objective
-from vididi.optim import cosine_with_warmup
+from vididi.optim import cosine_with_warmup, scale_rates
 from vididi.pairing import Schedule
 from vididi.training.context import Context
 from vididi.training.distributed import gather, synchronise_batch_norm
@@ -111,12 +111,10 @@ def train(
     """
     objective, model = distribute(state.objective, context)
     objective.train()
-    base_rates = [group.setdefault("base_lr", group["lr"]) for group in state.optimiser.param_groups]
     began = time.perf_counter()
     while state.step < job.steps:
         factor = cosine_with_warmup(state.step, job.steps, job.warmup_epochs * job.steps_per_epoch, job.cosine)
-        for group, rate in zip(state.optimiser.param_groups, base_rates, strict=True):
-            group["lr"] = rate * factor
+        rate = scale_rates(state.optimiser, factor)
         asked = time.perf_counter()
         batch = next(batches)
         waited = time.perf_counter() - asked
@@ -130,7 +128,7 @@ def train(
         state.log.add(terms, pair, batch.starts.size, waited, time.perf_counter() - began)
         if state.step % job.steps_per_epoch == 0:
             log, state.log = state.log, EpochLog()
-            on_epoch(log.metrics(epoch + 1, state.step, base_rates[0] * factor, context.world_size), epoch + 1)
+            on_epoch(log.metrics(epoch + 1, state.step, rate, context.world_size), epoch + 1)
         else:
             on_step()
         began = time.perf_counter()  # writing checkpoints is not part of a step
