@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from vididi.config import flatten
 
 RESULT_VERSION = 1
+PER_CLASS = ("/top1", "/mAP")  # what result.json has for each class too
 # What every query tells: whether it was found among the first k.
 _OF_QUERIES = re.compile(r"(?:retrieval/R@|(?:linear|semi_1|semi_10|finetune)/top)(\d+)")
 
@@ -35,6 +36,7 @@ class Measurement:
         name: the evaluation's folder; empty for what the run itself measured at its end.
         checksum: of the prepared videos. settings: how it was measured, with dotted keys, without the seed.
         queries: the file with a row for each query, if there is one.
+        per_class: top-1 accuracy, or average precision, of each class by its name.
     """
 
     name: str
@@ -45,6 +47,12 @@ class Measurement:
     metrics: dict[str, float]
     untrained: dict[str, float]
     queries: Path | None
+    per_class: dict[str, float] = field(default_factory=dict)
+
+    def value(self, metric: str) -> float | None:
+        """A metric, or ``METRIC/CLASS``, that of one class; None where it was not measured."""
+        whole = next((name for name in self.metrics if name.endswith(PER_CLASS) and metric.startswith(f"{name}/")), None)
+        return self.metrics.get(metric) if whole is None else self.per_class.get(metric.removeprefix(f"{whole}/"))
 
     def scores(self, metric: str) -> tuple[NDArray[Any], NDArray[np.float64]] | None:
         """The queries' video ids, sorted, and 1 for each that was answered right, else 0; None where that is not known.
@@ -103,7 +111,7 @@ class Run:
 
     def untrained(self) -> Run | None:
         """The same of its encoder before the first step, where that was measured."""
-        found = [replace(m, metrics=m.untrained, untrained={}, queries=None) for m in self.measurements if m.untrained]
+        found = [replace(m, metrics=m.untrained, untrained={}, queries=None, per_class={}) for m in self.measurements if m.untrained]
         return replace(self, measurements=found) if found else None
 
 
@@ -159,6 +167,7 @@ def _read_evaluation(folder: Path) -> Measurement:
         metrics={key: value for key, value in result["metrics"].items() if value is not None},
         untrained=result.get("untrained") or {},
         queries=_queries_in(folder),
+        per_class=result.get("per_class") or {},
     )
 
 

@@ -188,7 +188,7 @@ def other_sources(columns: Iterable[Column], splits: set[Split], runs: list[Run]
     for m in (m for run in runs for m in run.measurements):
         for column in columns:
             metric = column.metric
-            if metric is None or metric not in m.metrics:
+            if metric is None or m.value(metric) is None:
                 continue
             way = ways.number(m, metric)
             same = [c for c in columns if c.metric == metric and c.data == m.data]

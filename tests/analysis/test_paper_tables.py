@@ -364,6 +364,16 @@ def test_a_row_s_gain_is_over_its_own_baseline(tmp_path: Path) -> None:
 # --- Results without a table, and the doors ------------------------------------------------------------------------
 
 
+def test_a_column_may_be_one_class_of_an_evaluation(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, {"data.name": "something_something_v2", "objective.name": "corp_f", "schedule.order": 0}, {})
+    each = {"Moving something up": 0.625, "Moving something up and down": 0.5}
+    made_up_evaluation(run, "linear", "something_something_v2", {"linear/top1": 0.25}, per_class=each)
+    row = row_named(rows_of("corp_table_7", tmp_path), "CORP_f")
+    assert row["Move something up ours"] == "62.5"
+    assert row["Move something down ours"] == "no runs"
+    assert read_run(run).measurements[1].value("linear/top1") == 0.25
+
+
 def test_results_hold_later_evaluations(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, OURS, recalls(hits_of(0.4)), label="Mine", first_hits=hits_of(0.4))
     made_up_evaluation(run, "linear", "hmdb51", {"linear/top1": 0.25}, 1)
