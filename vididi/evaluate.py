@@ -15,7 +15,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from vididi import __version__
 from vididi.backbones import Backbone
 from vididi.config import Config, build_config, flatten, read_yaml
 from vididi.data.boxes import KeyFrames
-from vididi.data.plan import Chain, EvaluationPlan, KeyFramePlan, Plan, PretrainPlan, frame_counts
+from vididi.data.plan import Chain, EvaluationPlan, Interrupted, KeyFramePlan, Plan, PretrainPlan, frame_counts
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Stream
 from vididi.errors import DataError, TrainingError
@@ -246,6 +246,9 @@ def _classify(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> 
     """Train a classifier from wherever an earlier attempt got to, and test it."""
     s, shards = task.settings, task.shards
     train, test = _plans(s, shards)
+    glance = replace(test, clips=1)
+    training = Interrupted(train, glance, s.test_every) if s.test_every else train
+    labels = shards.column("label").astype(np.int64)
     fit = Fit(
         s.epochs,
         train.steps_per_epoch,
@@ -259,25 +262,31 @@ def _classify(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> 
     torch.manual_seed(s.seed)
     model = Classifier(encoder, width, len(shards.manifest.classes), s.frozen, s.features, s.dropout).to(task.device)
     optimiser = make_optimiser(s.optimiser, model.trained)
-    step = 0
+    step, epochs = 0, []
     folder.path.mkdir(parents=True, exist_ok=True)
     if checkpoint := folder.load_checkpoint(task.device):
         model.trained.load_state_dict(checkpoint["model"])
         optimiser.load_state_dict(checkpoint["optimiser"])
-        step = checkpoint["step"]
-    batches = task.open_stream(Chain((train, test)), step)
+        step, epochs = checkpoint["step"], checkpoint["epochs"]
+    place = training.place(step) if isinstance(training, Interrupted) else step
+    batches = task.open_stream(Chain((training, test)), place)
 
     def on_epoch(metrics: dict[str, float | int]) -> None:
-        folder.save_checkpoint({"model": model.trained.state_dict(), "optimiser": optimiser.state_dict(), "step": metrics["step"]})
+        if s.test_every and metrics["epoch"] % s.test_every == 0:
+            rows, scores = predict(model, batches, len(glance), s.size, "centre", s.crop, s.seed, task.device)
+            metrics["test_top1"] = float((true_class_ranks(scores, labels[rows]) < 1).mean())
+        epochs.append(metrics)
+        state = {"model": model.trained.state_dict(), "optimiser": optimiser.state_dict()}
+        folder.save_checkpoint({**state, "step": metrics["step"], "epochs": epochs})
         task.report(metrics)
 
-    labels = shards.column("label").astype(np.int64)
     train_classifier(model, optimiser, batches, labels, fit, step, on_epoch)
     rows, scores = predict(model, batches, len(test), s.size, s.crops, s.crop, s.seed, task.device)
     ranks = true_class_ranks(scores, labels[rows])
     tops, each = accuracy(ranks, labels[rows], shards.manifest.classes)
     name = task.protocol if task.protocol != "semi" else f"semi_{100 * s.labels:g}"
-    return Found({f"{name}/{top}": value for top, value in tops.items()}, _queries(shards, rows, ranks), each)
+    found = {f"{name}/{top}": value for top, value in tops.items()}
+    return Found(found, _queries(shards, rows, ranks), each, {"epochs": epochs})
 
 
 def _plans(s: ClassificationSettings, shards: ShardSet) -> tuple[PretrainPlan, EvaluationPlan]:

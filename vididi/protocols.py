@@ -49,6 +49,7 @@ class ClassificationSettings(Closed):
         "three", description="of each test clip; three lie side by side along the longer side"
     )
     crop: float = Field(0.75, gt=0, le=1, description="side of a random crop over the short side")
+    test_every: int = Field(0, ge=0, description="also test after every this many epochs, on one centre clip of each video; 0: never")
     seed: int = Field(0, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
 
