@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from vididi.config import flatten
 
 RESULT_VERSION = 1
+NOT_HOW = ("seed", "test_every", "keep_encoder")  # settings that do not say how something was measured
 PER_CLASS = ("/top1", "/mAP")  # what result.json has for each class too
 # What every query tells: whether it was found among the first k.
 _OF_QUERIES = re.compile(r"(?:retrieval/R@|(?:linear|semi_1|semi_10|finetune)/top)(\d+)")
@@ -34,7 +35,7 @@ class Measurement:
 
     Args:
         name: the evaluation's folder; empty for what the run itself measured at its end.
-        checksum: of the prepared videos. settings: how it was measured, with dotted keys, without the seed.
+        checksum: of the prepared videos. settings: how it was measured, with dotted keys.
         queries: the file with a row for each query, if there is one.
         per_class: top-1 accuracy, or average precision, of each class by its name.
     """
@@ -163,7 +164,7 @@ def _read_evaluation(folder: Path) -> Measurement:
         data=result["data"]["name"],
         split=result["data"].get("split"),
         checksum=result["data"]["checksum"],
-        settings={key: value for key, value in settings.items() if key.rpartition(".")[2] != "seed"},
+        settings={key: value for key, value in settings.items() if key.rpartition(".")[2] not in NOT_HOW},
         metrics={key: value for key, value in result["metrics"].items() if value is not None},
         untrained=result.get("untrained") or {},
         queries=_queries_in(folder),
