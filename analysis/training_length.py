@@ -56,7 +56,8 @@ def points_of(runs: Sequence[Run], metric: str, data: str | None) -> Points:
     """
     points: Points = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        values = {m.value(metric) for m in run.measurements if m.data == (data or run.data)} - {None}
+        here = [m for m in run.measurements if m.data == (data or run.data)]
+        values = {value for m in here if (value := m.value(metric)) is not None}
         if len(values) > 1:
             raise ConfigError(f"{run.folder}: measured {metric} in several ways, {', '.join(f'{value:.3f}' for value in sorted(values))}")
         for value in values:

@@ -260,14 +260,15 @@ def evaluate(arguments: argparse.Namespace) -> int:
 def evaluate_ava_map(arguments: argparse.Namespace) -> int:
     if arguments.limit < 0:
         raise ConfigError(f"--limit: {arguments.limit} is not valid; it must be at least 0")
-    from vididi.evaluation.ava_files import read_excluded, read_ground_truth, read_labels, read_predictions
+    from vididi.data.actions import read_actions
+    from vididi.evaluation.ava_files import read_excluded, read_ground_truth, read_predictions
     from vididi.evaluation.ava_map import ava_map
     from vididi.screen import ava_map_table
 
     result = ava_map(
         read_ground_truth(arguments.ground_truth),
         read_predictions(arguments.predictions),
-        read_labels(arguments.labels),
+        read_actions(arguments.labels),
         read_excluded(arguments.excluded) if arguments.excluded else (),
         limit=arguments.limit or None,
         ignore_unannotated=arguments.ignore_unannotated,
