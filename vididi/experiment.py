@@ -400,6 +400,7 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
         "steps": state.step,
         "resumed_from_step": started or None,
         "workers": context.world_size,
+        "nodes": context.nodes,
         "device": str(context.device.type),
         "seconds": time.perf_counter() - began,
         "videos_dropped_per_epoch": plans.pretrain.dropped,

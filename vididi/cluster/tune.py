@@ -84,7 +84,7 @@ class Watcher:
 class TuneContext:
     """One worker alone, in a Tune trial."""
 
-    rank, world_size = 0, 1
+    rank, world_size, nodes = 0, 1, 1
 
     def __init__(self, gpu: bool) -> None:
         self.device = torch.device("cuda:0" if gpu else "cpu")
