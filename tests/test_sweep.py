@@ -323,7 +323,7 @@ def test_evaluations_are_protocols_or_entries(tmp_path: Path) -> None:
         "name: s\nevaluate: [retrieval, {protocol: semi, recipe: corp, settings: {epochs: 3}}, {protocol: linear, data: {name: hmdb51}}]\n"
     )
     sweep = load_sweep(path)
-    assert (sweep.protocols, [entry.title for entry in sweep.evaluations]) == (["retrieval"], ["semi", "linear on hmdb51"])
+    assert (sweep.protocols, [entry.title for entry in sweep.evaluations]) == (["retrieval"], ["semi 1%", "linear on hmdb51"])
     assert expand(sweep)[0].config.evaluation.protocols == ("retrieval",)
 
 

@@ -12,6 +12,8 @@ from vididi.errors import ConfigError
 
 # Crop, resize and flip alone (CVRL 4.1: "standard data augmentations of cropping, resizing, and flipping").
 CROP_AND_FLIP = {"name": "cvrl", "jitter": 0.0, "gray": 0.0, "blur": 0.0}
+# CORP 4.1: "the same as in pre-training except that color jittering and Gaussian blur are removed".
+NO_JITTER_NO_BLUR = {"name": "corp", "jitter": 0.0, "blur": 0.0}
 
 
 class FeatureSettings(Closed):
@@ -103,7 +105,13 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
             "optimiser": {"name": "sgd", "lr": 32.0, "weight_decay": 0.0},
         },
         # CORP 4.1: "SGD with the momentum of 0.9 and no weight decay".
-        "corp": {"frozen": True, "features": "zscore", "batch_size": 1024, "optimiser": {"name": "sgd", "lr": 0.16, "weight_decay": 0.0}},
+        "corp": {
+            "frozen": True,
+            "features": "zscore",
+            "batch_size": 1024,
+            "optimiser": {"name": "sgd", "lr": 0.16, "weight_decay": 0.0},
+            "augment": NO_JITTER_NO_BLUR,
+        },
     },
     "semi": {
         # CVRL 4.1: "without warm-up", 100 epochs on 1% (and 50 on 10%: --set epochs=50).
@@ -115,6 +123,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
             "features": "zscore",
             "batch_size": 1024,
             "optimiser": {"name": "sgd", "lr": 0.2, "weight_decay": 0.0},
+            "augment": NO_JITTER_NO_BLUR,
         },
     },
     "finetune": {
@@ -172,7 +181,13 @@ class EvaluationEntry(Closed):
 
     @property
     def title(self) -> str:
-        return f"{self.protocol} on {self.data.name}" if self.data else self.protocol
+        """What tells it from the sweep's others: the protocol, the share of the labels, the data set and its split."""
+        share = getattr(protocol_settings(self.protocol, self.recipe, flatten(self.settings)), "labels", 1)
+        name = self.protocol if share == 1 else f"{self.protocol} {100 * share:g}%"
+        if self.data is None:
+            return name
+        split = self.data.options.get("split")
+        return f"{name} on {self.data.name}" + (f" split {split}" if split else "")
 
 
 def protocol_settings(protocol: str, recipe: str | None, changes: Mapping[str, Any]) -> Settings:
