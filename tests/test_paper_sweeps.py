@@ -17,6 +17,7 @@ from analysis.tables import matches, not_the_paper_s, protocol
 from vididi.config import Config, flatten
 from vididi.evaluate import complete_settings
 from vididi.experiment import resolve, resolve_component
+from vididi.objectives import OBJECTIVES
 from vididi.protocols import DetectionSettings, protocol_settings
 from vididi.sweep import Cell, Sweep, expand, load_sweep
 
@@ -194,3 +195,25 @@ def test_what_two_tables_share_is_trained_once(first: str, second: str, shared: 
 def test_the_docs_list_every_file_and_its_cells() -> None:
     listed = re.findall(r"^\| `(\w+)` \|[^|]+\| (\d+) \|", (REPO / "docs" / "paper_sweeps.md").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted((path.stem, str(len(read(path)[2]))) for path in FILES)
+
+
+# --- The same tables at the built-in set's size --------------------------------------------------------------------
+
+
+def test_frameworks_are_all_objectives_with_and_without_derivatives_in_one_table() -> None:
+    _, table, cells, runs = read(REPO / "sweeps" / "frameworks.yaml")
+    assert {(cell.config.objective.name, cell.config.schedule.order) for cell in cells} == {
+        (name, k) for name in OBJECTIVES for k in (0, 2)
+    }
+    assert len({protocol(run, table.axes, "the same") for run in runs}) == 1
+    for name in ("vididi_table_1", "vididi_table_7"):
+        rows = {row.title for run in runs for row in rows_of(run, load_paper_table(name))}
+        assert rows == {row.title for row in load_paper_table(name).rows if row.about in ([], ["UCF101"])}
+
+
+def test_backbones_are_the_networks_of_table_2_and_of_table_1() -> None:
+    _, table, cells, runs = read(REPO / "sweeps" / "backbones.yaml")
+    rows = [row.title for run in runs for row in rows_of(run, table)]
+    assert sorted(rows) == sorted(row.title for row in table.rows)
+    assert [cell.config.schedule.order for cell in cells if cell.config.backbone.name == "r3d_18"] == [0, 2]
+    assert len({protocol(run, table.axes, "the same") for run in runs}) == 1
