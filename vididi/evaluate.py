@@ -36,8 +36,8 @@ from vididi.data.stream import Stream
 from vididi.errors import DataError, TrainingError
 from vididi.evaluation import AvaMap, ava_map, detection, first_hits, recall_at, silhouette_table
 from vididi.evaluation.classification import Classifier, Fit, accuracy, labelled_rows, predict, train_classifier, true_class_ranks
-from vididi.evaluation.dynamics import changed_features, dynamics
-from vididi.evaluation.features import FeatureView, spread, video_features
+from vididi.evaluation.dynamics import ChangedView, dynamics
+from vididi.evaluation.features import Extract, FeatureView, Progress, extract_here, spread
 from vididi.experiment import KS, build_state, check_clip, load_encoder, make_augment, make_encoder, make_optimiser, resolve_component
 from vididi.protocols import ClassificationSettings, DetectionSettings, EvaluationEntry, Settings, protocol_settings
 from vididi.training.run_folder import RunFolder, replacing
@@ -66,6 +66,8 @@ class Task:
     open_stream: Stream
     device: torch.device
     report: Report
+    extract: Extract | None = None  # where features are computed; None: in this process, of the batches of open_stream
+    progress: Progress = lambda done, count: None  # of the batches whose features are computed
 
     @property
     def name(self) -> str:
@@ -146,7 +148,7 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
     folder = RunFolder(run / "evaluations" / task.name)
     with folder.locked():
         done = folder.result
-        if done is not None and _is_whole(task, folder, done, untrained):
+        if done is not None and is_measured(task, run, untrained):
             return done
         began = time.perf_counter()
         (folder.path / "error.txt").unlink(missing_ok=True)
@@ -180,9 +182,11 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
     return result
 
 
-def _is_whole(task: Task, folder: RunFolder, done: dict[str, Any], untrained: bool) -> bool:
+def is_measured(task: Task, run: Path, untrained: bool) -> bool:
     """Whether nothing is missing that is asked for; features are, in what was measured before they were kept."""
-    return (done["untrained"] is not None or not untrained) and (folder.has_features or not task.keeps_features)
+    folder = RunFolder(run / "evaluations" / task.name)
+    done = folder.result
+    return done is not None and (done["untrained"] is not None or not untrained) and (folder.has_features or not task.keeps_features)
 
 
 def _check_data(task: Task) -> None:
@@ -204,18 +208,15 @@ def _look(task: Task, encoder: nn.Module) -> Found:
     s, shards = task.settings, task.shards
     rows = np.concatenate([shards.rows("train"), shards.rows("test")])
     plan = EvaluationPlan(rows, frame_counts(shards), s.frames, s.stride, s.clips, 8)
-    view = FeatureView(s.size, s.crop, s.seed, task.device)
-    batches = task.open_stream(plan, 0)
-    if task.protocol == "dynamics":
-        rows, changed = changed_features(encoder, batches, len(plan), view)
-        features = changed["intact"]
-    else:
-        rows, features = video_features(encoder, batches, len(plan), view)
+    view = (ChangedView if task.protocol == "dynamics" else FeatureView)(s.size, s.crop, s.seed)
+    extract = task.extract or extract_here(task.open_stream)
+    rows, found = extract(encoder, plan, view, task.progress)
+    features = found["intact"]
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
     hits = first_hits(features[test], labels[test], features[~test], labels[~test])
     metrics = {"features/spread": spread(features[test])}
     if task.protocol == "dynamics":
-        metrics |= dynamics(changed, labels, shards.column("scene")[rows], test)
+        metrics |= dynamics(found, labels, shards.column("scene")[rows], test)
     elif task.protocol == "silhouette":
         metrics |= {f"silhouette/{count}": value for count, value in silhouette_table(features[test], labels[test], hits).items()}
     else:

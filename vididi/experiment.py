@@ -37,7 +37,7 @@ from vididi.data.video import Video
 from vididi.draws import Use, key, permutation
 from vididi.errors import ConfigError, DataError, TrainingError
 from vididi.evaluation import first_hits, recall_at, silhouette_table
-from vididi.evaluation.features import FeatureView, spread, video_features
+from vididi.evaluation.features import FeatureView, measure_batches, spread
 from vididi.evaluation.online import knn_accuracy, probe_accuracy
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import OPTIMISERS
@@ -467,10 +467,10 @@ def _measure_online(
     if not plans.online_every or epoch % plans.online_every:
         return {}
     began = time.perf_counter()
-    view = FeatureView(config.clip.size, config.evaluation.crop, config.evaluation.seed, context.device)
-    rows, features = video_features(state.objective.backbone, batches, len(plans.online), view)
+    view = FeatureView(config.clip.size, config.evaluation.crop, config.evaluation.seed)
+    rows, found = measure_batches(state.objective.backbone, batches, len(plans.online), view)
     state.objective.train()
-    rows, features = _gather_features(rows, features, context)
+    rows, features = _gather_features(rows, found["intact"], context)
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
     parts = features[test], labels[test], features[~test], labels[~test]
     return {"online/knn": knn_accuracy(*parts), "online/probe": probe_accuracy(*parts), "time/online_seconds": time.perf_counter() - began}
@@ -513,9 +513,9 @@ def evaluate(config: Config, encoder: nn.Module, shards: ShardSet, batches: Iter
     e = config.evaluation
     if not e.protocols:
         return Measured({}, None)
-    view = FeatureView(config.clip.size, e.crop, e.seed, context.device)
-    rows, features = video_features(encoder, batches, len(plans.evaluation), view)
-    rows, features = _gather_features(rows, features, context)
+    view = FeatureView(config.clip.size, e.crop, e.seed)
+    rows, found = measure_batches(encoder, batches, len(plans.evaluation), view)
+    rows, features = _gather_features(rows, found["intact"], context)
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
     hits = first_hits(features[test], labels[test], features[~test], labels[~test])
     metrics = {"features/spread": spread(features[test])}
