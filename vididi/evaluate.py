@@ -1,10 +1,11 @@
 """Evaluating a finished encoder by one protocol on one prepared data set: into RUN/evaluations/NAME, where tables find it.
 
-    result.json       version, protocol, recipe, data, settings, metrics, those of the untrained encoder, accuracy per class
-    queries.parquet   per test video: video_id, label, first_hit (see vididi.evaluation); not of detection
-    features.parquet  of retrieval and silhouette, per video: video_id, label, class (its name), split, features (float32)
-    predictions.csv   of detection: the last epoch's, in AVA's layout; those of the untrained encoder in untrained/
-    checkpoint.pt     of a classifier that is half trained; removed at the end
+    result.json        version, protocol, recipe, data, settings, metrics, those of an untrained encoder, accuracy per class
+    queries.parquet    per test video: video_id, label, first_hit (see vididi.evaluation); not of detection
+    features.parquet   of retrieval and silhouette, per video: video_id, label, class (its name), split, features (float32)
+    predictions.csv    of detection: the last epoch's, in AVA's layout; those of the untrained encoder in untrained/
+    tuned.safetensors  of semi and finetune with keep_encoder: the tuned backbone; that of the untrained encoder in untrained/
+    checkpoint.pt      of a classifier that is half trained; removed at the end
 
 NAME has the protocol, the data set's name, and a digest of the settings and the data, so nothing is measured twice.
 """
@@ -38,7 +39,16 @@ from vididi.evaluation import AvaMap, ava_map, detection, first_hits, recall_at,
 from vididi.evaluation.classification import Classifier, Fit, accuracy, labelled_rows, predict, train_classifier, true_class_ranks
 from vididi.evaluation.dynamics import ChangedView, dynamics
 from vididi.evaluation.features import Extract, FeatureView, Progress, extract_here, spread
-from vididi.experiment import KS, build_state, check_clip, load_encoder, make_augment, make_encoder, make_optimiser, resolve_component
+from vididi.experiment import (
+    KS,
+    check_clip,
+    load_encoder,
+    make_augment,
+    make_encoder,
+    make_optimiser,
+    resolve_component,
+    untrained_encoder,
+)
 from vididi.protocols import ClassificationSettings, DetectionSettings, EvaluationEntry, Settings, protocol_settings
 from vididi.training.run_folder import RunFolder, replacing
 
@@ -134,7 +144,8 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
 
     Args:
         task: with settings as complete_settings gives them for this run.
-        untrained: also measure the encoder as it was before its first step, by the same protocol.
+        untrained: also measure an encoder with the random weights that the run's seed draws, by the same protocol. Where the run
+            began from those, that is the encoder as it was before its first step; where it also ended there, it is the same.
 
     Returns:
         the content of result.json.
@@ -157,8 +168,7 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
         found = task.measure(load_encoder(run).to(task.device), width, folder)
         before = done and done["untrained"]
         if untrained and before is None:
-            first = build_state(config, task.device).objective.backbone
-            before = task.measure(first, width, RunFolder(folder.path / "untrained")).metrics
+            before = _measure_untrained(task, config, width, found, folder)
         source = {name: value for name, value in task.shards.manifest.source.items() if name not in ("videos", "splits", "list")}
         result = {
             "protocol": task.protocol,
@@ -180,6 +190,12 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
         for checkpoint in folder.path.rglob("checkpoint.pt"):
             checkpoint.unlink()
     return result
+
+
+def _measure_untrained(task: Task, config: Config, width: int, found: Found, folder: RunFolder) -> dict[str, float]:
+    if config.training.epochs == 0 and config.backbone.options.get("weights") is None:
+        return found.metrics
+    return task.measure(untrained_encoder(config, task.device), width, RunFolder(folder.path / "untrained")).metrics
 
 
 def is_measured(task: Task, run: Path, untrained: bool) -> bool:
@@ -282,6 +298,8 @@ def _classify(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> 
         task.report(metrics)
 
     train_classifier(model, optimiser, batches, labels, fit, step, on_epoch)
+    if s.keep_encoder:
+        folder.save_encoder(model.encoder.state_dict(), "tuned.safetensors")
     rows, scores = predict(model, batches, len(test), s.size, s.crops, s.crop, s.seed, task.device)
     ranks = true_class_ranks(scores, labels[rows])
     tops, each = accuracy(ranks, labels[rows], shards.manifest.classes)

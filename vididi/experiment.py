@@ -24,7 +24,7 @@ from torch import nn
 
 from vididi import __version__
 from vididi.backbones import BACKBONES, MINIMUM
-from vididi.backbones.inflate import file_sha256
+from vididi.backbones.weights import WEIGHTS_OPTIONS, file_sha256
 from vididi.config import BF16_NEEDS_GPU, DEFAULT, ClipConfig, Component, Config, build_config, explain, flatten, read_yaml
 from vididi.data.plan import Chain, EvaluationPlan, Interrupted, PretrainPlan, frame_counts
 from vididi.data.prepare import TIMEOUT_S, Progress, Run, Settings, prepare
@@ -108,7 +108,7 @@ def _follow_objective(config: Config, objective: type[Objective]) -> Config:
 
 
 def _pin_weights(backbone: Component) -> Component:
-    """First weights by their file's absolute path, which holds in any process, and its digest, which enters the cell's name."""
+    """Weights from a file by its absolute path, which holds in any process, and its digest, which enters the cell's name."""
     if backbone.options.get("weights") is None:
         return backbone
     path = Path(backbone.options["weights"]).expanduser().absolute()
@@ -384,7 +384,9 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
     state = build_state(config, context.device)
     untrained = {}
     if config.evaluation.untrained:
-        untrained = evaluate(config, state.objective.backbone, shards, open_stream(plans.evaluation, 0), plans, context).metrics
+        random = untrained_encoder(config, context.device)
+        untrained = evaluate(config, random, shards, open_stream(plans.evaluation, 0), plans, context).metrics
+        del random  # its memory is for the training
     _restore(state, folder, context)
     recorder = Recorder(folder, state.step) if context.rank == 0 else None
     batches = open_stream(plans.whole, plans.place(state.step))
@@ -563,5 +565,15 @@ def load_encoder(path: str | Path) -> nn.Module:
 def make_encoder(backbone: Component) -> tuple[nn.Module, int]:
     """A backbone for weights to come, and its feature width."""
     # The file that pretraining began from may be gone; its weights would be overwritten anyway.
-    options = {name: value for name, value in backbone.options.items() if name not in ("weights", "weights_sha256")}
-    return BACKBONES[backbone.name](**options)
+    backbone = _without_weights(backbone)
+    return BACKBONES[backbone.name](**backbone.options)
+
+
+def untrained_encoder(config: Config, device: torch.device) -> nn.Module:
+    """The backbone with the weights that the run's seed draws, also where the run began from a file, which is not read."""
+    config = config.model_copy(update={"backbone": _without_weights(config.backbone)})
+    return build_state(config, device).objective.backbone
+
+
+def _without_weights(backbone: Component) -> Component:
+    return Component(name=backbone.name, **{name: value for name, value in backbone.options.items() if name not in WEIGHTS_OPTIONS})
