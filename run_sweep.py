@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from analysis.runs import find_runs
 from analysis.tables import write_results, write_tables
 from vididi.cli import overrides, run_at
 from vididi.errors import ConfigError, VididiError
+from vididi.screen import ScreenWatcher, SweepScreen, read_result, report_unfinished
 from vididi.sweep import Cell, Sweep, expand, load_sweep
 
 
@@ -116,40 +117,8 @@ def print_cells(console: Console, cells: list[Cell], sweep: Sweep) -> None:
     console.print(f"{len(cells)} cells{then}", highlight=False)
 
 
-@dataclass
-class ScreenWatcher:
-    """Passes the cluster's events to the screen."""
-
-    screen: Any
-
-    def started(self, job: Any) -> None:
-        self.screen.start(job.title)
-
-    def reported(self, job: Any, metrics: dict[str, Any]) -> None:
-        self.screen.report(job.title, metrics)
-
-    def ended(self, job: Any, failures: int) -> None:
-        from vididi.screen import evaluation_summary
-
-        result = read_result(job.folder)
-        note = f", restarted {failures} times" if failures else ""
-        if result and job.evaluation:
-            note += ": " + evaluation_summary(result)
-        self.screen.end(job.title, "finished" if result else "failed", result, note)
-
-    def waiting(self, seconds: float, needs: str) -> None:
-        self.screen.say(f"no cell could start for {seconds:.0f} s: each needs {needs}, and the cluster has not got that free")
-
-
-def read_result(folder: Path) -> dict[str, Any] | None:
-    from vididi.training.run_folder import RunFolder
-
-    return RunFolder(folder).result
-
-
 def run_cells(sweep: Sweep, cells: list[Cell], shards: Any, runs: Path, address: str | None, console: Console) -> int:
     from vididi.cluster.tune import Job, run_jobs
-    from vididi.screen import SweepScreen
 
     runs.mkdir(parents=True, exist_ok=True)
     checksum = shards.manifest.checksum
@@ -179,47 +148,12 @@ def run_evaluations(
     sweep: Sweep, cells: list[Cell], shards: Any, others: dict[str, Any], runs: Path, address: str | None, console: Console
 ) -> int:
     """Make the sweep's evaluations of every finished cell that have not been made; ``others``: data sets by title of their entry."""
-    import torch
+    from vididi.cluster.evaluations import Evaluation, make_evaluations
 
-    from vididi.cluster.tune import Job, run_jobs
-    from vididi.data.stream import local_stream
-    from vididi.evaluate import make_task
-    from vididi.screen import SweepScreen
-
-    screen = SweepScreen(console)
-    jobs: dict[Path, Job] = {}
     finished = {folder: cell for cell in cells if read_result(folder := cell.find_folder(runs, shards.manifest.checksum))}
-    for run, cell in finished.items():
-        alone = replace(cell, resources=cell.resources.model_copy(update={"workers": 1}))
-        for entry in sweep.evaluations:
-            other = others.get(entry.title)
-            data = other or shards
-            task = make_task(run, entry, data, local_stream(data), torch.device("cpu"), print)
-            folder = run / "evaluations" / task.name
-            if not read_result(folder):
-                jobs[folder] = Job(alone, folder, {}, entry, other)
-                screen.add(jobs[folder].title, "waiting", getattr(task.settings, "epochs", 1), None)
-    console.print(f"evaluations: {len(finished) * len(sweep.evaluations)} of {len(finished)} cells, {len(jobs)} to make", highlight=False)
-    if jobs:
-        with screen:
-            run_jobs(list(jobs.values()), shards, runs, ScreenWatcher(screen), address)  # type: ignore[arg-type]
-    return report_unfinished(jobs, console)
-
-
-def report_unfinished(jobs: dict[Path, Any], console: Console) -> int:
-    status = 0
-    for folder, job in jobs.items():
-        if read_result(folder):
-            continue
-        status = 1
-        error = folder / "error.txt"
-        reason = (
-            "\n    ".join(error.read_text().strip().splitlines()[-3:])
-            if error.is_file()
-            else "stopped; run the same command again to go on"
-        )
-        console.print(f"not finished: {job.title}: {reason}\n    in {folder}", markup=False, highlight=False)
-    return status
+    alone = {run: replace(cell, resources=cell.resources.model_copy(update={"workers": 1})) for run, cell in finished.items()}
+    asked = [Evaluation(alone[run], run, entry, others.get(entry.title)) for run in alone for entry in sweep.evaluations]
+    return make_evaluations(asked, shards, runs, address, console)
 
 
 if __name__ == "__main__":

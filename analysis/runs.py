@@ -110,6 +110,11 @@ class Run:
     def split(self) -> int | None:
         return self.config.get("data.split")
 
+    @property
+    def pretrained(self) -> bool:
+        """False for an encoder as it begins: random, or from elsewhere."""
+        return bool(self.config["training.epochs"] > 0)
+
     def untrained(self) -> Run | None:
         """The same of its encoder before the first step, where that was measured."""
         found = [replace(m, metrics=m.untrained, untrained={}, queries=None, per_class={}) for m in self.measurements if m.untrained]

@@ -120,7 +120,7 @@ def test_what_was_measured_before_features_were_kept_is_measured_again(trained: 
     before = evaluate_run(trained, task, None, untrained=True)
     features = trained / "evaluations" / task.name / "features.parquet"
     features.unlink()
-    monkeypatch.setattr(module, "build_state", lambda *_: pytest.fail("the untrained encoder was measured again"))
+    monkeypatch.setattr(module, "untrained_encoder", lambda *_: pytest.fail("the untrained encoder was measured again"))
     again = evaluate_run(trained, task, None, untrained=False)
     assert features.is_file()
     assert (again["metrics"], again["untrained"]) == (before["metrics"], before["untrained"])
@@ -209,5 +209,5 @@ def test_a_batch_that_the_labelled_videos_do_not_fill_is_refused(trained: Path) 
 def test_protocols_and_recipes_are_checked() -> None:
     with pytest.raises(ConfigError, match="protocol: 'knn' is not valid; it is one of retrieval"):
         protocol_settings("knn", None, {})
-    with pytest.raises(ConfigError, match="--recipe: 'corp' is not valid for finetune; it is one of vididi, cvrl"):
+    with pytest.raises(ConfigError, match="--recipe: 'corp' is not valid for finetune; it is one of vididi, cvrl, cvrl_supervised"):
         protocol_settings("finetune", "corp", {})

@@ -54,10 +54,13 @@ class ClassificationSettings(Closed):
     test_every: int = Field(0, ge=0, description="also test after every this many epochs, on one centre clip of each video; 0: never")
     seed: int = Field(0, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
+    keep_encoder: bool = Field(False, description="leave the tuned encoder in the evaluation's folder, as tuned.safetensors")
 
     @model_validator(mode="after")
     def _fits(self) -> ClassificationSettings:
         _check_epochs(self.epochs, self.warmup_epochs, self.steps or ())
+        if self.keep_encoder and self.frozen:
+            raise ValueError("keep_encoder: True needs frozen False; a frozen encoder stays the run's own encoder.safetensors")
         return self
 
 
@@ -137,6 +140,16 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
         },
         # CVRL 4.1, downstream tasks.
         "cvrl": {"frozen": False, "epochs": 50, "warmup_epochs": 5, "optimiser": {"name": "sgd", "lr": 0.16, "weight_decay": 0.0}},
+        # CVRL 4.1, supervised learning, of a run with random weights: "the same as linear evaluation except that we train the entire
+        # encoder network from scratch for 200 epochs without feature normalization", rate 0.8, dropout 0.5.
+        "cvrl_supervised": {
+            "frozen": False,
+            "dropout": 0.5,
+            "epochs": 200,
+            "batch_size": 1024,
+            "warmup_epochs": 5,
+            "optimiser": {"name": "sgd", "lr": 0.8, "weight_decay": 0.0},
+        },
     },
     "detection": {
         # ViDiDi E.6. It has no weight decay; this is the default of torch's AdamW.
@@ -169,7 +182,7 @@ class EvaluationEntry(Closed):
     recipe: str | None = None
     data: Component | None = Field(None, description="another data set than the cell's own")
     settings: dict[str, Any] = {}
-    untrained: bool = Field(True, description="measure the encoder before its first step too")
+    untrained: bool = Field(True, description="measure an encoder with random weights too")
 
     @model_validator(mode="after")
     def _possible(self) -> EvaluationEntry:

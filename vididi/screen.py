@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -113,6 +114,53 @@ class SweepScreen:
             self.say(text)
 
 
+@dataclass
+class ScreenWatcher:
+    """Passes the events of cluster.tune.run_jobs to a screen."""
+
+    screen: SweepScreen
+
+    def started(self, job: Any) -> None:
+        self.screen.start(job.title)
+
+    def reported(self, job: Any, metrics: dict[str, Any]) -> None:
+        self.screen.report(job.title, metrics)
+
+    def ended(self, job: Any, failures: int) -> None:
+        result = read_result(job.folder)
+        note = f", restarted {failures} times" if failures else ""
+        if result and job.evaluation:
+            note += ": " + evaluation_summary(result)
+        self.screen.end(job.title, "finished" if result else "failed", result, note)
+
+    def waiting(self, seconds: float, needs: str) -> None:
+        self.screen.say(f"no cell could start for {seconds:.0f} s: each needs {needs}, and the cluster has not got that free")
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The result of a finished run or evaluation."""
+    from vididi.training.run_folder import RunFolder
+
+    return RunFolder(folder).result
+
+
+def report_unfinished(jobs: dict[Path, Any], console: Console, finished: Callable[[Path], Any] = read_result) -> int:
+    """Name the jobs, by folder, that did not get done, and why. The exit status: 1 if there are any."""
+    status = 0
+    for folder, job in jobs.items():
+        if finished(folder):
+            continue
+        status = 1
+        error = folder / "error.txt"
+        reason = (
+            "\n    ".join(error.read_text().strip().splitlines()[-3:])
+            if error.is_file()
+            else "stopped; run the same command again to go on"
+        )
+        console.print(f"not finished: {job.title}: {reason}\n    in {folder}", markup=False, highlight=False)
+    return status
+
+
 def _rate(per_second: float) -> str:
     """Long videos take more than a second each, so a small rate needs its decimals."""
     return f"{per_second:.0f}" if per_second >= 10 else f"{per_second:.2g}"
@@ -165,6 +213,10 @@ class EvaluationScreen:
         for task in self.bar.task_ids:
             self.bar.remove_task(task)
         self.bar.add_task(title, total=epochs, note="")
+
+    def progress(self, done: int, total: int) -> None:
+        """Batches whose features are computed."""
+        self.bar.update(self.bar.task_ids[0], completed=done, total=total, note="batches")
 
     def report(self, metrics: dict[str, Any]) -> None:
         self.bar.update(self.bar.task_ids[0], completed=metrics["epoch"], note=f"loss {metrics['loss']:.3f}")
