@@ -19,6 +19,7 @@ from analysis.runs import Run, read_run
 from analysis.samples import Samples, Ways, collect, interval
 from analysis.tables import differences, matches, protocol
 from vididi.errors import ConfigError
+from vididi.mirror import local_path
 
 PAPER = "vididi_table_1"
 PRETRAINED = "ucf101"  # of the paper's rows; those on other data have one framework only
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="R@1 of each framework with and without ViDiDi, the paper's beside ours (ViDiDi Figure 1)."
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, or folders that hold some")
+    parser.add_argument("runs", nargs="+", type=local_path, metavar="RUNS", help="run folders, or folders (s3://...) that hold some")
     parser.add_argument("--out", type=image_path, required=True, metavar="FILE.png", help="the picture")
     return run_main(_draw, parser, argv)
 

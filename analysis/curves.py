@@ -21,6 +21,7 @@ if __name__ == "__main__":  # run as a script, from anywhere
 from analysis.plots import COLOURS, DASHES, image_path, look, pyplot, run_main, runs_in, save
 from vididi.config import flatten
 from vididi.errors import ConfigError
+from vididi.mirror import local_path
 
 COLUMNS = 3
 LAST = ("gradient_norm", "lr")  # of how it was trained, after what it reached
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         description="Loss, its terms, accuracies, online metrics and learning rate over the epochs of pretraining (CVRL Figure 5, CORP "
         "Figure 3). Runs of one arm are drawn as their mean, with a band from the lowest to the highest seed. Unfinished runs count too."
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, or folders that hold some")
+    parser.add_argument("runs", nargs="+", type=local_path, metavar="RUNS", help="run folders, or folders (s3://...) that hold some")
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help="only these panels, such as loss and lr (default: all)")
     parser.add_argument("--out", type=image_path, required=True, metavar="FILE.png", help="the picture")
     return run_main(_draw, parser, argv)

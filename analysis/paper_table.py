@@ -12,7 +12,8 @@ if __name__ == "__main__":  # run as a script, from anywhere
 from analysis.paper import load_paper_table, table_names
 from analysis.runs import find_runs
 from analysis.tables import write_tables
-from vididi.errors import ConfigError
+from vididi.errors import ConfigError, VididiError
+from vididi.mirror import pulled
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,19 +40,19 @@ def main_of_one(name: str, description: str, argv: list[str] | None) -> int:
 
 
 def add_folders(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
-    parser.add_argument("runs", nargs=nargs, type=Path, metavar="RUNS", help="a folder that holds run folders")
+    parser.add_argument("runs", nargs=nargs, metavar="RUNS", help="a folder (s3://...) that holds run folders")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the table goes as .md, .csv and .tex (default: RUNS)")
 
 
-def print_table(name: str, runs: Path, out: Path | None) -> int:
+def print_table(name: str, place: str, out: Path | None) -> int:
     """Exit status: 0 printed, 1 there were no finished runs, 2 there is no such folder or table, or a result cannot be read."""
-    if not runs.is_dir():
-        print(f"error: {runs}: there is no such folder", file=sys.stderr)
-        return 2
-    folders = find_runs(runs)
     try:
+        runs = pulled(place)
+        if not runs.is_dir():
+            raise ConfigError(f"{place}: there is no such folder")
+        folders = find_runs(runs)
         print(write_tables(load_paper_table(name), folders, out or runs))
-    except (ConfigError, ValueError) as error:
+    except (VididiError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0 if folders else 1

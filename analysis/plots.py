@@ -14,6 +14,7 @@ import yaml
 
 from analysis.runs import Run, find_runs
 from vididi.errors import ConfigError, VididiError
+from vididi.mirror import place_of, pull
 
 # Paul Tol's "muted" scheme, which colour-blind readers can tell apart; shapes and dashes repeat the difference for print.
 COLOURS = ("#332288", "#CC6677", "#117733", "#DDCC77", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#888888")
@@ -91,11 +92,12 @@ def runs_in(folders: Sequence[Path], find: Callable[[Path], list[Path]] = find_r
     """
     found: dict[Path, None] = {}
     for folder in folders:
+        pull(folder)
         if not folder.is_dir():
-            raise ConfigError(f"{folder}: there is no such folder")
+            raise ConfigError(f"{place_of(folder)}: there is no such folder")
         inside = find(folder)
         if not inside:
-            raise ConfigError(f"{folder}: no runs in it")
+            raise ConfigError(f"{place_of(folder)}: no runs in it")
         found |= dict.fromkeys(inside)
     return list(found)
 

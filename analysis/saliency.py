@@ -37,6 +37,7 @@ from vididi.data.stream import Buffers, decode, fetch
 from vididi.errors import ConfigError
 from vididi.evaluate import read_run_config
 from vididi.experiment import check_clip, ensure_prepared, load_encoder
+from vididi.mirror import local_path
 from vididi.viewer import find_video, to_pixels
 from vididi.views.compose import square_view
 
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Saliency tubes: where each encoder looks in the middle clip of a video, run below run (ViDiDi Figures 4, 10 to 14)."
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders that hold some; drawn in this order")
+    parser.add_argument("runs", nargs="+", type=local_path, metavar="RUN", help="run folders, or folders (s3://...) of some, in this order")
     parser.add_argument("--shards", metavar="URI", help="a prepared data set, a folder or s3://... (default: the first run's own)")
     parser.add_argument("--video", required=True, metavar="ID", help="video_id of one of its videos")
     parser.add_argument(

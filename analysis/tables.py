@@ -14,6 +14,7 @@ from analysis.formats import Sheet, write_csv, write_latex, write_markdown
 from analysis.paper import Column, Match, PaperTable, Row, Split
 from analysis.runs import Run, read_finished
 from analysis.samples import THREE_SPLITS, Gain, Samples, Ways, collect, gain, interval
+from vididi.mirror import push
 
 # What may differ between runs of one protocol besides the table's own axes. Where data and weights lay is not part of a
 # protocol; which ones they were is (the checksum, the digest).
@@ -441,7 +442,7 @@ def write_tables(table: PaperTable, folders: Iterable[Path], out: Path) -> str:
 
 def _write(out: Path, name: str, markdown: str, sheet: str, latex: str | None = None) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"{name}.md").write_text(markdown + "\n")
-    (out / f"{name}.csv").write_text(sheet)
-    if latex is not None:
-        (out / f"{name}.tex").write_text(latex)
+    texts = {"md": markdown + "\n", "csv": sheet} | ({} if latex is None else {"tex": latex})
+    for suffix, text in texts.items():
+        (out / f"{name}.{suffix}").write_text(text)
+        push(out / f"{name}.{suffix}")

@@ -17,6 +17,7 @@ if __name__ == "__main__":  # run as a script, from anywhere
 from analysis.plots import COLOURS, MARKERS, image_path, look, pyplot, run_main, runs_in, save
 from analysis.runs import Run, read_run
 from vididi.errors import ConfigError
+from vididi.mirror import local_path
 
 Points = dict[str, dict[int, list[float]]]  # line -> steps -> a value of each seed
 
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         description="A metric against the number of pretraining steps, a line for each label and data set of pretraining (CVRL Figure 4: "
         "linear/top1 on the validation videos of Kinetics-400 after pretraining on Kinetics-400 and 600)."
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, or folders that hold some")
+    parser.add_argument("runs", nargs="+", type=local_path, metavar="RUNS", help="run folders, or folders (s3://...) that hold some")
     parser.add_argument("--metric", default="linear/top1", help="default: linear/top1")
     parser.add_argument("--data", metavar="NAME", help="data set that it is measured on (default: the one of pretraining)")
     parser.add_argument("--out", type=image_path, required=True, metavar="FILE.png", help="the picture")

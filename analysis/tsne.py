@@ -19,6 +19,7 @@ from analysis.plots import COLOURS, MARKERS, extra, image_path, look, pyplot, ru
 from analysis.runs import Measurement, Run, read_run
 from vididi.errors import ConfigError
 from vididi.evaluation.silhouette import best_retrieved_classes, silhouette
+from vididi.mirror import fetch, has, local_path
 
 PERPLEXITY = 30.0  # van der Maaten and Hinton: 5 to 50
 PANEL = 3.4  # inches
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="t-SNE of the videos of the classes that each model retrieves best, side by side (ViDiDi Figures 3, 6 to 9)."
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders that hold some; drawn in this order")
+    parser.add_argument("runs", nargs="+", type=local_path, metavar="RUN", help="run folders, or folders (s3://...) of some, in this order")
     parser.add_argument("--classes", type=int, default=5, metavar="N", help="how many classes; the paper has 5 and 10 (default: 5)")
     parser.add_argument("--split", choices=("test", "train"), default="test", help="whose videos (default: test)")
     parser.add_argument("--evaluation", metavar="NAME", help="a folder in RUN/evaluations; needed where the choice is not plain")
@@ -105,7 +106,7 @@ def common_evaluation(runs: Sequence[Run]) -> str:
 
 
 def _with_features(run: Run) -> dict[str, Measurement]:
-    return {m.name: m for m in run.measurements if m.name and (run.folder / "evaluations" / m.name / "features.parquet").is_file()}
+    return {m.name: m for m in run.measurements if m.name and has(run.folder / "evaluations" / m.name / "features.parquet")}
 
 
 def read_features(run: Run, name: str) -> Features:
@@ -120,6 +121,7 @@ def read_features(run: Run, name: str) -> Features:
         has = f"it has {', '.join(kept)}" if kept else f"`vididi evaluate retrieval {run.folder}` makes some"
         raise ConfigError(f"{run.folder}: no features of evaluation {name!r}; {has}")
     folder = run.folder / "evaluations" / name
+    fetch(folder / "features.parquet")
     table, queries = pq.read_table(folder / "features.parquet"), pq.read_table(folder / "queries.parquet")
     features = table["features"].combine_chunks()
     return Features(

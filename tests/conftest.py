@@ -67,6 +67,29 @@ def tiny_shards(make_config: Callable[..., Any]) -> Any:
     return ensure_prepared(make_config())
 
 
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The URI of an empty bucket of a local server that speaks S3; the endpoint comes from the environment, as it does for users."""
+    server = pytest.importorskip("moto.server")
+    import boto3
+
+    running = server.ThreadedMotoServer(port=0, verbose=False)
+    running.start()
+    endpoint = "http://{}:{}".format(*running.get_host_and_port())
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }.items():
+            patch.setenv(name, value)
+        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="clips")
+        yield "s3://clips"
+    running.stop()
+
+
 @pytest.fixture(scope="session")
 def moving_bar() -> Callable[..., NDArray[np.uint8]]:
     """``moving_bar(frames, height, width)``: smooth frames, no two alike, that survive lossy coding."""

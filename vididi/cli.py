@@ -79,7 +79,7 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
 
 def _add_pretrain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run folder; a half-done run there goes on")
+    parser.add_argument("--out", required=True, metavar="URI", help="the run folder, or s3://...; a half-done run there goes on")
     parser.add_argument("--shards", metavar="URI", help="prepared data, a folder or s3://... (default: prepared once into the cache)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a configuration value")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
@@ -106,7 +106,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _add_protocol(parser: argparse.ArgumentParser, protocol: str) -> None:
     recipes = list(RECIPES.get(protocol, {}))
-    parser.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="run folders, or folders that hold some; results go into them")
+    parser.add_argument("folders", nargs="+", metavar="RUN", help="run folders, or folders (s3://...) that hold some; results go into them")
     parser.add_argument("--shards", metavar="URI", help="another prepared data set, a folder or s3://... (default: the run's own)")
     if recipes:
         parser.add_argument("--recipe", choices=recipes, default=recipes[0], help=f"which paper's (default: {recipes[0]})")
@@ -223,10 +223,12 @@ def pretrain(arguments: argparse.Namespace) -> int:
     from vididi.data.storage import as_folder
     from vididi.data.stream import local_stream
     from vididi.experiment import ensure_prepared, resolve, run_cell
+    from vididi.mirror import local_path
     from vididi.screen import PrepareBar
     from vididi.training.context import barrier, local_context
 
     config = resolve(config, int(os.environ.get("WORLD_SIZE", "1")))
+    out = local_path(arguments.out).resolve()
     shards_folder = as_folder(arguments.shards) if arguments.shards else None
     with local_context(arguments.device) as context:
         if context.rank == 0:
@@ -234,8 +236,8 @@ def pretrain(arguments: argparse.Namespace) -> int:
         barrier(context)
         if context.rank > 0:  # by now there is nothing left to prepare
             shards = ensure_prepared(config, shards_folder)
-        cell = {"sweep": None, "arm": arguments.out.name, "label": arguments.out.name, "axes": {}, "seed": config.training.seed}
-        result = run_cell(config, cell, arguments.out.resolve(), shards, local_stream(shards), context)
+        cell: dict[str, Any] = {"sweep": None, "arm": out.name, "label": out.name, "axes": {}, "seed": config.training.seed}
+        result = run_cell(config, cell, out, shards, local_stream(shards), context)
         if context.rank == 0:
             print(f"finished: {arguments.out} in {result['seconds']:.0f} s")
     return 0
@@ -250,8 +252,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from vididi.data.storage import as_folder
     from vididi.evaluate import find_encoders, read_run_config
     from vididi.experiment import ensure_prepared
+    from vididi.mirror import pulled
 
-    runs = [run for folder in arguments.folders for run in find_encoders(folder)]
+    runs = [run for folder in arguments.folders for run in find_encoders(pulled(folder))]
     given = ShardSet.open(as_folder(arguments.shards)) if arguments.shards else None
     data = {run: given or ensure_prepared(read_run_config(run), run=run_at(arguments.address)) for run in runs}
     if arguments.address and entry.protocol not in FEATURE_PROTOCOLS:

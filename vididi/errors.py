@@ -19,3 +19,7 @@ class ResourceError(VididiError):
 
 class TrainingError(VididiError):
     """A run that must stop: a loss that is not finite, a checkpoint that does not fit."""
+
+
+class HeldError(TrainingError):
+    """A run folder in which another process is at work. Nothing is wrong with it."""

@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vididi import __version__
+from vididi import __version__, mirror
 from vididi.backbones import Backbone
 from vididi.config import Config, build_config, flatten, read_yaml
 from vididi.data.boxes import KeyFrames
@@ -104,9 +104,10 @@ def find_encoders(folder: Path) -> list[Path]:
     Raises:
         TrainingError: there is none.
     """
-    found = [folder] if (folder / "encoder.safetensors").is_file() else sorted(path.parent for path in folder.rglob("encoder.safetensors"))
+    files = mirror.find(folder, "encoder.safetensors")
+    found = [folder] if folder / "encoder.safetensors" in files else [file.parent for file in files]
     if not found:
-        raise TrainingError(f"{folder}: no encoder.safetensors, so there is no finished run here")
+        raise TrainingError(f"{mirror.place_of(folder)}: no encoder.safetensors, so there is no finished run here")
     return found
 
 
@@ -162,7 +163,7 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
         if done is not None and is_measured(task, run, untrained):
             return done
         began = time.perf_counter()
-        (folder.path / "error.txt").unlink(missing_ok=True)
+        folder.forget_error()
         with torch.device("meta"):
             width = make_encoder(config.backbone)[1]
         found = task.measure(load_encoder(run).to(task.device), width, folder)
@@ -187,8 +188,8 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
         if found.features is not None:
             folder.save_features(found.features)
         folder.save_result(result)
-        for checkpoint in folder.path.rglob("checkpoint.pt"):
-            checkpoint.unlink()
+        for checkpoint in mirror.find(folder.path, "checkpoint.pt"):
+            mirror.remove(checkpoint)
     return result
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import nn
 
-from vididi import __version__
+from vididi import __version__, mirror
 from vididi.backbones import BACKBONES, MINIMUM
 from vididi.backbones.weights import WEIGHTS_OPTIONS, file_sha256
 from vididi.config import BF16_NEEDS_GPU, DEFAULT, ClipConfig, Component, Config, build_config, explain, flatten, read_yaml
@@ -31,11 +30,11 @@ from vididi.data.prepare import TIMEOUT_S, Progress, Run, Settings, prepare
 from vididi.data.sampling import SAMPLINGS, Sampling
 from vididi.data.shards import ShardSet, check_no_overlap
 from vididi.data.sources import SOURCES
-from vididi.data.storage import Folder
+from vididi.data.storage import Folder, cache_folder
 from vididi.data.stream import Batch, Stream
 from vididi.data.video import Video
 from vididi.draws import Use, key, permutation
-from vididi.errors import ConfigError, DataError, TrainingError
+from vididi.errors import ConfigError, DataError, HeldError, TrainingError, VididiError
 from vididi.evaluation import first_hits, recall_at, silhouette_table
 from vididi.evaluation.features import FeatureView, measure_batches, spread
 from vididi.evaluation.online import knn_accuracy, probe_accuracy
@@ -170,11 +169,6 @@ def options_model(entry: Callable) -> type[BaseModel]:
 
 
 # --- Data ----------------------------------------------------------------------------------------------------------
-
-
-def cache_folder() -> Path:
-    """Where built-in data and prepared shards go unless told otherwise: $VIDIDI_CACHE, else ~/.cache/vididi."""
-    return Path(os.environ.get("VIDIDI_CACHE", "~/.cache/vididi")).expanduser().resolve()
 
 
 def ensure_prepared(
@@ -367,9 +361,13 @@ def _claim(folder: RunFolder, context: Context, held: ExitStack) -> dict[str, An
         try:
             held.enter_context(folder.locked())
             found = ("result", folder.result)
-        except TrainingError as error:
+        except HeldError as error:
+            found = ("held", str(error))
+        except VididiError as error:  # of the store that the folder is in
             found = ("error", str(error))
     kind, value = from_first(found, context)
+    if kind == "held":
+        raise HeldError(value)
     if kind == "error":
         raise TrainingError(value)
     return value
@@ -547,15 +545,16 @@ def load_encoder(path: str | Path) -> nn.Module:
     """A trained backbone in evaluation mode: ``[B, 3, T, H, W]``, normalised -> ``[B, D]``.
 
     Args:
-        path: a run folder, or the ``encoder.safetensors`` in one.
+        path: a run folder, or the ``encoder.safetensors`` in one; also a URI such as ``s3://bucket/runs/x/cell``.
 
     Raises:
         TrainingError: there is no finished encoder.
     """
-    folder = Path(path)
+    folder = mirror.local_path(path)
     folder = folder.parent if folder.name == "encoder.safetensors" else folder
-    if not (folder / "encoder.safetensors").is_file():
-        raise TrainingError(f"{folder}: no encoder.safetensors, so there is no finished run here")
+    mirror.pull(folder)
+    if not mirror.fetch(folder / "encoder.safetensors"):
+        raise TrainingError(f"{mirror.place_of(folder)}: no encoder.safetensors, so there is no finished run here")
     config = build_config(read_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
     encoder, _ = make_encoder(config.backbone)
     encoder.load_state_dict(RunFolder(folder).load_encoder())

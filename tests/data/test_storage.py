@@ -6,7 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +23,6 @@ from vididi.data.storage import RemotePath, as_folder, sizes, write_durably
 from vididi.data.stream import local_stream
 from vididi.errors import DataError
 from vididi.experiment import ensure_prepared
-
-server = pytest.importorskip("moto.server")
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """The URI of an empty bucket; the endpoint comes from the environment, as it does for users of a store of their own."""
-    import boto3
-
-    running = server.ThreadedMotoServer(port=0, verbose=False)
-    running.start()
-    endpoint = "http://{}:{}".format(*running.get_host_and_port())
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }.items():
-            patch.setenv(name, value)
-        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="clips")
-        yield "s3://clips"
-    running.stop()
 
 
 @pytest.fixture(scope="module")

@@ -82,6 +82,11 @@ class RemotePath:
 Folder = Path | RemotePath
 
 
+def cache_folder() -> Path:
+    """Where built-in data, prepared shards and mirrors go unless told otherwise: $VIDIDI_CACHE, else ~/.cache/vididi."""
+    return Path(os.environ.get("VIDIDI_CACHE", "~/.cache/vididi")).expanduser().resolve()
+
+
 def as_folder(text: str) -> Folder:
     """A path or a URI as a user writes it; paths become absolute.
 

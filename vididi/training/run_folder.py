@@ -1,5 +1,7 @@
 """A run folder: everything one cell leaves behind. Only rank 0 writes, and always aside first, then by renaming.
 
+One in an object store is worked on in a mirror (vididi.mirror): each file is pushed when it is written, and the result last.
+
 config.yaml           the resolved configuration
 cell.json             which cell of which sweep it is, and the checksum of its data
 metrics.jsonl         one line per epoch
@@ -28,10 +30,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vididi.errors import TrainingError
+from vididi import mirror
+from vididi.errors import HeldError
 
 RESULT_VERSION = 1
+EVENTS = "events.out.tfevents.*"
 LOCK_WAIT_S = 60.0
+ERROR_WAIT_S = 5.0  # the processes of a cell that failed are about to end
 
 
 @contextmanager
@@ -42,6 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
     with aside.open("rb") as file:
         os.fsync(file.fileno())
     aside.rename(path)
+    mirror.push(path)
 
 
 def write_atomically(path: Path, content: str) -> None:
@@ -65,29 +71,39 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "config.yaml", config_yaml)
         write_atomically(self.path / "cell.json", json.dumps(cell, indent=2) + "\n")
-        (self.path / "error.txt").unlink(missing_ok=True)
+        self.forget_error()
+
+    def forget_error(self) -> None:
+        if (self.path / "error.txt").is_file():
+            mirror.remove(self.path / "error.txt")
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, wait_s: float | None = None) -> Iterator[None]:
         """Hold the folder against other processes; the system releases it however this process ends.
 
-        A process of a killed sweep may take a moment to die, so wait a little.
+        A process of a killed sweep may take a moment to die, so wait a little. A folder in a store is pulled, and whatever is written
+        there while it is held is in the store at the end.
+
+        Args:
+            wait_s: instead of LOCK_WAIT_S, and for nothing else.
 
         Raises:
-            TrainingError: another process still holds it.
+            HeldError: another process still holds it.
         """
+        patience = LOCK_WAIT_S if wait_s is None else wait_s
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as file:
-            deadline = time.monotonic() + LOCK_WAIT_S
+            deadline = time.monotonic() + patience
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise TrainingError(f"{self.path}: another process is running this cell") from None
+                        raise HeldError(f"{self.path}: another process is running this cell") from None
                     time.sleep(0.5)
-            yield
+            with mirror.holding(self.path, patience, for_dead=wait_s is None):
+                yield
 
     def save_checkpoint(self, content: dict[str, Any]) -> None:
         with replacing(self.path / "checkpoint.pt") as aside:
@@ -95,7 +111,7 @@ class RunFolder:
 
     def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
         path = self.path / "checkpoint.pt"
-        return torch.load(path, map_location=device, weights_only=True) if path.is_file() else None
+        return torch.load(path, map_location=device, weights_only=True) if mirror.fetch(path) else None
 
     def save_encoder(self, weights: dict[str, Tensor], name: str = "encoder.safetensors") -> None:
         with replacing(self.path / name) as aside:
@@ -109,7 +125,7 @@ class RunFolder:
 
     @property
     def has_features(self) -> bool:
-        return (self.path / "features.parquet").is_file()
+        return mirror.has(self.path / "features.parquet")
 
     def save_features(self, features: pa.Table) -> None:
         self._save_table("features.parquet", features)
@@ -122,7 +138,12 @@ class RunFolder:
         write_atomically(self.path / "result.json", json.dumps({"version": RESULT_VERSION, **result}, indent=2) + "\n")
 
     def save_error(self, text: str) -> None:
-        write_atomically(self.path / "error.txt", text)
+        """Say why the last attempt failed, unless another process is making one."""
+        try:
+            with self.locked(ERROR_WAIT_S):
+                write_atomically(self.path / "error.txt", text)
+        except HeldError:
+            pass
 
 
 class Recorder:
@@ -134,7 +155,9 @@ class Recorder:
         self.path = folder.path / "metrics.jsonl"
         kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
         write_atomically(self.path, "".join(kept))
+        before = set(folder.path.glob(EVENTS))
         self.board = SummaryWriter(str(folder.path), purge_step=step + 1 if step else None)
+        self.events = set(folder.path.glob(EVENTS)) - before
 
     def _lines(self) -> list[str]:
         if not self.path.is_file():
@@ -145,12 +168,14 @@ class Recorder:
     def epoch(self, metrics: Mapping[str, float | int | str]) -> None:
         with self.path.open("a") as file:
             file.write(json.dumps(metrics) + "\n")
+        mirror.push(self.path)
         self.scalars({name: value for name, value in metrics.items() if isinstance(value, float)}, int(metrics["step"]))
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
             self.board.add_scalar(name, value, step)
         self.board.flush()
+        self._push_events()
 
     def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """HParams in this run's own events file; SummaryWriter.add_hparams would open a second one in a sub-folder."""
@@ -162,3 +187,8 @@ class Recorder:
 
     def close(self) -> None:
         self.board.close()
+        self._push_events()
+
+    def _push_events(self) -> None:
+        for path in self.events:
+            mirror.push(path)

@@ -1,0 +1,581 @@
+"""Run folders in an object store: all code works on a mirror of them on the local disk, and this module pulls and pushes.
+
+``s3://bucket/runs/x`` is mirrored at ``<cache>/mirror/<bucket>-<digest>/runs/x``. What counts is the store: a mirror may be deleted at any
+moment, and what a process that died had not pushed is not there. Files whose names begin with a dot stay where they are. Functions
+that take a path do nothing for one that is not in a mirror.
+
+What a process pushes goes one after the other, in a thread of its own: a checkpoint after the metrics up to it, a result last.
+
+One process at a time may write into a folder: the one that holds its **lease**, an object ``.owner-<token>.json`` in it. A process that
+wants to write puts its own one there and then lists the folder. If there is another, it takes its own away and tries again after a random
+time; if it is alone, it holds the folder. Of two that come at once, the later one to have put its object there sees the other's, because
+S3 (since 2020), GCS and MinIO show an object in every listing that begins after it was put; so two never hold a folder, however slow they
+are. The holder renews its object every REFRESH_S seconds. One whose time in the store, on the store's clock alone, is LEASE_S ago belongs
+to a process that died, and may be removed; one of a process of the same machine that is no more, at once. A holder that was suspended for
+longer than that finds its object gone, at its next renewal at the latest, and pushes no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property, lru_cache
+from hashlib import sha256
+from pathlib import Path
+from queue import Queue
+from typing import IO, Any
+from uuid import uuid4
+
+import pyarrow.fs as pafs
+
+from vididi.data.storage import RemotePath, as_folder, cache_folder
+from vididi.errors import DataError, HeldError, TrainingError
+
+REFRESH_S, LEASE_S = 15.0, 120.0  # how often a lease is renewed, and when one that is not renewed is over
+WAITING = 8  # files on their way to the store; the next one waits
+PULLS = 16  # folders that are pulled at a time
+RETRY_S = (1.0, 4.0, 15.0, 30.0)  # pauses between attempts to write to the store
+
+
+# --- Places --------------------------------------------------------------------------------------------------------
+
+
+def local_path(text: str | Path) -> Path:
+    """A folder as a user writes it: a path as it is, or for a URI its mirror, of which nothing has been pulled yet.
+
+    Raises:
+        DataError: the URI cannot be one of a folder in a store.
+    """
+    text = str(text)
+    if "://" not in text:
+        return Path(text)
+    as_folder(text)  # refuses schemes that are not known
+    scheme, _, rest = text.partition("://")
+    base, mark, query = rest.partition("?")
+    bucket, _, inside = base.strip("/").partition("/")
+    if not bucket or any(part in ("", ".", "..") for part in inside.split("/") if inside):
+        raise DataError(f"{text}: is not the URI of a folder; it is like {scheme}://bucket/folder")
+    uri = f"{scheme}://{bucket}{mark}{query}"
+    # The same name may be of another bucket under another endpoint.
+    digest = sha256(f"{uri} {os.environ.get('AWS_ENDPOINT_URL', '')}".encode()).hexdigest()[:8]
+    root = _mirrors() / f"{bucket.rpartition('@')[2]}-{digest}"
+    if not (root / ".store").is_file():
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)  # a URI may hold a key
+        aside = root / f".store.{uuid4().hex}"
+        aside.write_text(uri)
+        aside.rename(root / ".store")
+    return root / inside
+
+
+def place_of(path: Path) -> str:
+    """What local_path makes ``path`` of on any machine: the URI of what it mirrors, or the path itself."""
+    mirror = _mirror(path)
+    return str(path) if mirror is None else mirror.uri_of(path)
+
+
+def pulled(text: str) -> Path:
+    """local_path, with the small files of the folder."""
+    path = local_path(text)
+    pull(path)
+    return path
+
+
+def _mirrors() -> Path:
+    return cache_folder() / "mirror"
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A bucket, and the folder that stands for it."""
+
+    root: Path
+    uri: str
+
+    @cached_property
+    def place(self) -> tuple[pafs.FileSystem, str]:
+        return RemotePath(self.uri).place
+
+    @property
+    def filesystem(self) -> pafs.FileSystem:
+        return self.place[0]
+
+    def there(self, path: Path) -> str:
+        """The place in the store of a local path."""
+        return f"{self.place[1]}/{path.relative_to(self.root).as_posix()}"
+
+    def here(self, there: str) -> Path:
+        return self.root / there.removeprefix(self.place[1]).lstrip("/")
+
+    def uri_of(self, path: Path) -> str:
+        base, mark, query = self.uri.partition("?")
+        return f"{base}/{path.relative_to(self.root).as_posix()}{mark}{query}"
+
+    def info(self, path: Path) -> pafs.FileInfo | None:
+        with _reaching(self, path):
+            info = self.filesystem.get_file_info(self.there(path))
+        return info if info.type == pafs.FileType.File else None
+
+    def files(self, folder: Path, recursive: bool = True) -> list[pafs.FileInfo]:
+        with _reaching(self, folder):
+            selector = pafs.FileSelector(self.there(folder), allow_not_found=True, recursive=recursive)
+            return [info for info in self.filesystem.get_file_info(selector) if info.type == pafs.FileType.File]
+
+    def download(self, info: pafs.FileInfo, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{uuid4().hex}")
+        try:
+            with _reaching(self, path), self.filesystem.open_input_stream(info.path) as source, aside.open("wb") as target:
+                shutil.copyfileobj(source, target, 8 << 20)
+            os.utime(aside, ns=(info.mtime_ns, info.mtime_ns))
+            aside.rename(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def upload(self, file: IO[bytes], path: Path) -> None:
+        """Put the content of an open file into the place of ``path``, and give the file the time that it has there."""
+        there = self.there(path)
+
+        def write() -> None:
+            file.seek(0)
+            with self.filesystem.open_output_stream(there) as stream:  # an object appears when it is closed
+                shutil.copyfileobj(file, stream, 8 << 20)
+            info = self.filesystem.get_file_info(there)
+            os.utime(file.fileno(), ns=(info.mtime_ns, info.mtime_ns))
+
+        self._patiently(path, write)
+
+    def delete(self, path: Path) -> None:
+        def delete() -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self.filesystem.delete_file(self.there(path))
+
+        self._patiently(path, delete)
+
+    def _patiently(self, path: Path, action: Callable[[], None]) -> None:
+        for pause in RETRY_S:
+            try:
+                action()
+                return
+            except OSError:
+                time.sleep(pause)
+        try:
+            action()
+        except OSError as error:
+            raise TrainingError(f"{self.uri_of(path)}: cannot be written: {error}") from None
+
+
+@contextmanager
+def _reaching(mirror: Mirror, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DataError(f"{mirror.uri_of(path)}: cannot be reached: {error}") from None
+
+
+def _mirror(path: Path) -> Mirror | None:
+    mirrors = _mirrors()
+    if not path.is_relative_to(mirrors) or path == mirrors:
+        return None
+    return _opened(mirrors / path.relative_to(mirrors).parts[0])
+
+
+@lru_cache
+def _opened(root: Path) -> Mirror | None:
+    store = root / ".store"
+    return Mirror(root, store.read_text()) if store.is_file() else None
+
+
+# --- Pulling -------------------------------------------------------------------------------------------------------
+
+
+def is_large(name: str) -> bool:
+    """What is pulled only where it is asked for."""
+    return name == "checkpoint.pt" or name == "features.parquet" or name.endswith(".safetensors")
+
+
+def pull(folder: Path, large: Collection[str] = ()) -> None:
+    """Make the small files below a folder those of the store; where a process of this machine is at work they are newer, and stay.
+
+    Args:
+        large: names of large files that are wanted too.
+
+    Raises:
+        DataError: the store cannot be reached.
+    """
+    mirror = _mirror(folder)
+    if mirror is not None:
+        _pull(mirror, folder, large, _Locks(mirror.root))
+
+
+def fetch(path: Path) -> bool:
+    """Make a file the store's, and say whether there is one; for a path that is not in a mirror, whether it is there."""
+    mirror = _mirror(path)
+    if mirror is None:
+        return path.is_file()
+    writer = _writer(path)
+    if writer is not None and path in writer.known:  # the store's may be an older one still
+        return path.is_file()
+    info = mirror.info(path)
+    if info is None:
+        path.unlink(missing_ok=True)
+    elif not _same(path, info):
+        mirror.download(info, path)
+    if writer is not None:
+        writer.known.add(path)
+    return info is not None
+
+
+def has(path: Path) -> bool:
+    """Whether there is such a file, without pulling it."""
+    mirror = _mirror(path)
+    return path.is_file() or (mirror is not None and mirror.info(path) is not None)
+
+
+def find(folder: Path, name: str) -> list[Path]:
+    """The files of that name anywhere below a folder, sorted, pulled or not."""
+    mirror = _mirror(folder)
+    if mirror is None:
+        return sorted(folder.rglob(name))
+    there = (mirror.here(info.path) for info in mirror.files(folder))
+    return sorted({*folder.rglob(name), *(path for path in there if path.name == name)})
+
+
+class _Locks:
+    """Keeps folders of a mirror from processes of this machine that would work in them, where none does."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @contextmanager
+    def free(self, folder: Path) -> Iterator[bool]:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".lock").touch()
+        with ExitStack() as held:
+            for place in (folder, *folder.parents):
+                if place == self.root:
+                    break
+                if (place / ".lock").is_file():
+                    file = held.enter_context((place / ".lock").open("r"))
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        yield False
+                        return
+            yield True
+
+
+class _NoLocks(_Locks):
+    """For the process that works there itself."""
+
+    @contextmanager
+    def free(self, folder: Path) -> Iterator[bool]:
+        yield True
+
+
+def _pull(mirror: Mirror, folder: Path, large: Collection[str], locks: _Locks) -> None:
+    there: dict[Path, dict[Path, pafs.FileInfo]] = {}
+    for info in mirror.files(folder):
+        path = mirror.here(info.path)
+        if not _hidden(path.relative_to(folder)):
+            there.setdefault(path.parent, {})[path] = info
+    here: dict[Path, list[Path]] = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and not _hidden(path.relative_to(folder)):
+            here.setdefault(path.parent, []).append(path)
+
+    def bring(place: Path) -> None:
+        infos = there.get(place, {})
+        changed = [path for path, info in infos.items() if (not is_large(path.name) or path.name in large) and not _same(path, info)]
+        gone = [path for path in here.get(place, ()) if path not in infos]
+        if not changed and not gone:
+            return
+        with locks.free(place) as free:
+            if not free:
+                return
+            for path in sorted(gone, key=_is_result, reverse=True):  # a result that is there means that all is
+                path.unlink(missing_ok=True)
+            for path in sorted(changed, key=_is_result):
+                with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+                    mirror.download(infos[path], path)
+
+    with ThreadPoolExecutor(PULLS) as pool:
+        list(pool.map(bring, {**there, **here}))
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _is_result(path: Path) -> bool:
+    return path.name == "result.json"
+
+
+def _same(path: Path, info: pafs.FileInfo) -> bool:
+    """Whether a local file is the one in the store. Some listings have whole seconds only."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return False
+    return stat.st_size == info.size and stat.st_mtime_ns // 10**9 == info.mtime_ns // 10**9
+
+
+# --- Pushing -------------------------------------------------------------------------------------------------------
+
+
+def push(path: Path) -> None:
+    """Bring what a file holds now to the store: in its turn, where this process holds the folder, else at once.
+
+    Raises:
+        TrainingError: it, or something before it, cannot be written.
+    """
+    mirror = _mirror(path)
+    if mirror is None:
+        return
+    file = path.open("rb")  # what is opened now stays what it is when another file takes the name
+    _in_turn(path, lambda: _upload(mirror, file, path))
+
+
+def _upload(mirror: Mirror, file: IO[bytes], path: Path) -> None:
+    with file:
+        mirror.upload(file, path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, in the store too."""
+    mirror = _mirror(path)
+    path.unlink(missing_ok=True)
+    if mirror is not None:
+        _in_turn(path, lambda: mirror.delete(path))
+
+
+def settle(folder: Path) -> None:
+    """Wait until all that was pushed in a folder is in the store.
+
+    Raises:
+        TrainingError: something is not.
+    """
+    writer = _writer(folder / "any")
+    if writer is not None:
+        writer.settle()
+
+
+class _Writer:
+    """Does one thing after the other in a thread, for the holder of a lease."""
+
+    def __init__(self, lease: _Lease) -> None:
+        self.lease = lease
+        self.known: set[Path] = set()  # what was written or fetched under this lease
+        self.failure: Exception | None = None
+        self.queue: Queue[Callable[[], None] | None] = Queue(WAITING)
+        self.thread = threading.Thread(target=self._work, daemon=True)
+        self.thread.start()
+
+    def put(self, path: Path, action: Callable[[], None]) -> None:
+        self.check()
+        self.known.add(path)
+        self.queue.put(action)
+
+    def settle(self) -> None:
+        self.queue.join()
+        self.check()
+
+    def check(self) -> None:
+        if self.failure is not None:
+            raise TrainingError(str(self.failure)) from self.failure
+
+    def close(self) -> None:
+        self.queue.put(None)
+        self.thread.join()
+
+    def _work(self) -> None:
+        while (action := self.queue.get()) is not None:
+            try:
+                if self.failure is None:
+                    self.lease.check()
+                    action()
+            except Exception as error:  # raised where the next thing is pushed, or everything is awaited
+                self.failure = error
+            finally:
+                self.queue.task_done()
+
+
+_WRITERS: dict[Path, _Writer] = {}  # by the folder that this process holds
+
+
+def _writer(path: Path) -> _Writer | None:
+    return next((_WRITERS[parent] for parent in path.parents if parent in _WRITERS), None)
+
+
+def _in_turn(path: Path, action: Callable[[], None]) -> None:
+    writer = _writer(path)
+    if writer is None:
+        action()
+    else:
+        writer.put(path, action)
+
+
+# --- Leases --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def holding(folder: Path, wait_s: float, for_dead: bool = True) -> Iterator[None]:
+    """Hold a folder against processes of other machines and work on what is in the store; at the end all of it is there.
+
+    Processes of one machine that share a mirror keep each other out by a lock on their disk, which must be held already.
+
+    Args:
+        wait_s: how long to wait for another that is at work.
+        for_dead: also wait until the lease of one that died is over.
+
+    Raises:
+        HeldError: another holds it.
+        TrainingError: what was written cannot be brought to the store.
+    """
+    mirror = _mirror(folder)
+    if mirror is None:
+        yield
+        return
+    lease = _Lease(mirror, folder)
+    lease.acquire(wait_s, max(wait_s, LEASE_S + REFRESH_S) if for_dead else wait_s)
+    try:
+        _pull(mirror, folder, (), _NoLocks(mirror.root))
+        writer = _WRITERS[folder] = _Writer(lease)
+        try:
+            yield
+            writer.settle()
+        finally:
+            writer.close()
+            del _WRITERS[folder]
+    finally:
+        lease.release()
+
+
+class _Lease:
+    def __init__(self, mirror: Mirror, folder: Path) -> None:
+        self.mirror, self.folder = mirror, folder
+        self.path = folder / f".owner-{uuid4().hex}.json"
+        self.renewed = 0.0
+        self.gone = False
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._renew, daemon=True)
+
+    def acquire(self, wait_s: float, wait_for_dead_s: float) -> None:
+        began = time.monotonic()
+        clock: float | None = None  # what the store's clock is ahead of ours
+        first: dict[str, int] = {}  # when each of the others had been renewed when it was first seen
+        while True:
+            others = self._others(clock)
+            if not others:
+                self.renewed = time.monotonic()
+                clock = self._write() - time.monotonic()
+                others = self._others(clock)
+                if not others and time.monotonic() - self.renewed < LEASE_S / 2:  # else it may be over for somebody else
+                    break
+                self.mirror.delete(self.path)
+                if not others:
+                    continue
+            renewed = [other for other in others if first.setdefault(other.path, other.mtime_ns) != other.mtime_ns]
+            if time.monotonic() - began >= (wait_s if renewed or clock is None else wait_for_dead_s):
+                raise HeldError(f"{self.mirror.uri_of(self.folder)}: another process is at work there{self._who(others[0])}")
+            if clock is None:
+                clock = self._write() - time.monotonic()
+                self.mirror.delete(self.path)
+            time.sleep(random.uniform(0.3, 1.0))
+        self.thread.start()
+
+    def check(self) -> None:
+        """Raise TrainingError if another process may have taken over."""
+        if self.gone or time.monotonic() - self.renewed > LEASE_S:
+            raise TrainingError(f"{self.mirror.uri_of(self.folder)}: this process was out of reach and another one may have taken over")
+
+    def release(self) -> None:
+        self.done.set()
+        self.thread.join()
+        if not self.gone:
+            with contextlib.suppress(TrainingError):  # it will be over by itself
+                self.mirror.delete(self.path)
+
+    def _renew(self) -> None:
+        while not self.done.wait(REFRESH_S) and not self.gone:
+            began = time.monotonic()
+            with contextlib.suppress(DataError):  # tried again; by and by check() will tell
+                self.gone = self.mirror.info(self.path) is None
+                if not self.gone:
+                    self._write()
+                    self.renewed = began
+
+    def _write(self) -> float:
+        """Put the object there, and say at what time of the store."""
+        content = {**_process(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        with _reaching(self.mirror, self.path), self.mirror.filesystem.open_output_stream(self.mirror.there(self.path)) as stream:
+            stream.write(json.dumps(content).encode())
+        info = self.mirror.info(self.path)
+        if info is None:
+            raise DataError(f"{self.mirror.uri_of(self.path)}: was removed as soon as it was written")
+        return info.mtime_ns / 1e9
+
+    def _others(self, clock: float | None) -> list[pafs.FileInfo]:
+        """The objects of processes that are not known to be dead; those of dead ones are removed."""
+        alive = []
+        for info in self.mirror.files(self.folder, recursive=False):
+            if not info.base_name.startswith(".owner-") or info.base_name == self.path.name:
+                continue
+            over = clock is not None and clock + time.monotonic() - info.mtime_ns / 1e9 > LEASE_S
+            if over or _died(self._read(info)):
+                self.mirror.delete(self.mirror.here(info.path))
+            else:
+                alive.append(info)
+        return alive
+
+    def _read(self, info: pafs.FileInfo) -> dict[str, Any]:
+        try:
+            with self.mirror.filesystem.open_input_stream(info.path) as file:
+                return json.loads(file.read())
+        except (OSError, ValueError):
+            return {}
+
+    def _who(self, info: pafs.FileInfo) -> str:
+        found = self._read(info)
+        return f" (process {found['pid']} of {found['host']})" if found else ""
+
+
+def _process() -> dict[str, Any]:
+    """This process, so that one of the same machine can tell whether it is still there."""
+    return {"host": socket.gethostname(), "machine": _machine(), "pid": os.getpid(), "began": _began(os.getpid())}
+
+
+def _died(process: dict[str, Any]) -> bool:
+    if not process or process["machine"] is None or process["machine"] != _machine():
+        return False
+    return _began(process["pid"]) != process["began"]
+
+
+def _machine() -> str | None:
+    """This boot of this machine and its process numbers, where Linux tells."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
+def _began(pid: int) -> str | None:
+    """When a process began, in ticks since boot; None where there is no such process, or it is dead and not reaped."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]
