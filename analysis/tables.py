@@ -16,8 +16,8 @@ from analysis.runs import Run, read_finished
 from analysis.samples import THREE_SPLITS, Gain, Samples, Ways, collect, gain, interval
 
 # What may differ between runs of one protocol besides the table's own axes. Where the data lay is not part of a
-# protocol; which data it was is (the checksum).
-_NOT_PROTOCOL = ("data.", "prepare.", "training.seed")
+# protocol; which data it was is (the checksum). What is measured and kept on the way changes no result.
+_NOT_PROTOCOL = ("data.", "prepare.", "training.seed", "training.checkpoint_", "evaluation.online.")
 NO_RUNS = "no runs"
 LEGEND = (
     "95%: the bootstrap's interval over test videos, and over seeds where there are several (docs/tables.md). beyond noise: whether the "

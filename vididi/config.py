@@ -139,6 +139,7 @@ class OnlineConfig(Closed):
     train: int = Field(400, ge=2, description="training videos, to find neighbours among and to fit the probe on")
     test: int = Field(200, ge=1, description="test videos")
     clips: int = Field(1, ge=1, description="clips per video, averaged")
+    keep_best: Literal["online/knn", "online/probe"] | None = Field(None, description="keep the encoder of the best epoch by this measure")
 
 
 class EvaluationConfig(Closed):

@@ -452,11 +452,21 @@ def _epoch_end(
         metrics = {**metrics, **look(epoch)}
         if recorder is not None:
             recorder.epoch(metrics)
+            _keep_best(config, state, folder, metrics, epoch)
             if epoch % config.training.checkpoint_epochs == 0 or epoch == config.training.epochs:
                 _save(state, folder)
         context.report(metrics)
 
     return on_epoch
+
+
+def _keep_best(config: Config, state: State, folder: RunFolder, metrics: dict, epoch: int) -> None:
+    metric = config.evaluation.online.keep_best
+    if metric is None or metric not in metrics:
+        return
+    best = folder.best(metric)
+    if best is None or metrics[metric] > best:
+        folder.save_best(state.objective.backbone.state_dict(), metric, metrics[metric], epoch)
 
 
 def _measure_online(
@@ -544,18 +554,19 @@ def load_encoder(path: str | Path) -> nn.Module:
     """A trained backbone in evaluation mode: ``[B, 3, T, H, W]``, normalised -> ``[B, D]``.
 
     Args:
-        path: a run folder, or the ``encoder.safetensors`` in one.
+        path: a run folder, or a file in one: ``encoder.safetensors``, or ``best.safetensors`` of a run that was stopped early.
 
     Raises:
-        TrainingError: there is no finished encoder.
+        TrainingError: there is no such encoder.
     """
-    folder = Path(path)
-    folder = folder.parent if folder.name == "encoder.safetensors" else folder
-    if not (folder / "encoder.safetensors").is_file():
-        raise TrainingError(f"{folder}: no encoder.safetensors, so there is no finished run here")
+    file = Path(path)
+    file = file if file.suffix == ".safetensors" else file / "encoder.safetensors"
+    folder = file.parent
+    if not file.is_file():
+        raise TrainingError(f"{folder}: no {file.name}, so there is no finished run here")
     config = build_config(read_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
     encoder, _ = make_encoder(config.backbone)
-    encoder.load_state_dict(RunFolder(folder).load_encoder())
+    encoder.load_state_dict(RunFolder(folder).load_encoder(file.name))
     return encoder.eval()
 
 
