@@ -13,7 +13,7 @@ from hashlib import sha256
 from random import Random
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from vididi.config import Closed
 
@@ -93,7 +93,7 @@ class Search(Closed):
     trials: int = Field(20, ge=1, description="cells in all, with those of earlier starts of the same search")
     budget: int | None = Field(None, ge=1, description="epochs of training in all; no cell starts that could go beyond")
     seed: int = Field(0, ge=0, description="of the draws")
-    metrics: dict[str, Literal["max", "min"]] = {"retrieval/R@1": "max"}
+    metrics: dict[str, Literal["max", "min"]] = Field({"retrieval/R@1": "max"}, min_length=1, description="of a result.json")
     space: dict[str, Dimension] = {}
     warm_start: list[str] = Field([], description="folders whose finished runs are told to the search where they are points of its space")
     confirm: Confirm | None = None
@@ -102,13 +102,6 @@ class Search(Closed):
     @classmethod
     def _a_word(cls, values: Any) -> Any:
         return {"name": values} if isinstance(values, str) else values
-
-    @field_validator("metrics")
-    @classmethod
-    def _some_metric(cls, metrics: dict[str, str]) -> dict[str, str]:
-        if not metrics:
-            raise ValueError("metrics: at least one is needed")
-        return metrics
 
     @model_validator(mode="after")
     def _consistent(self) -> Search:

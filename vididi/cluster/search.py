@@ -38,7 +38,6 @@ MOST_REFUSED = 200  # draws in a row that make no cell
 AGAIN, KNOWN = "again", "known"  # attributes of trials that were drawn before, or finished before the search began
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 class _Seeded(BaseSampler):
@@ -50,7 +49,12 @@ class _Seeded(BaseSampler):
 
     def _make(self, number: int) -> BaseSampler:
         seed = int(digest([self.search.seed, number]), 16)
-        return RandomSampler(seed) if self.search.name == "random" else TPESampler(seed=seed, multivariate=True, group=True)
+        if self.search.name == "random":
+            return RandomSampler(seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            # In groups: values that are drawn together, such as the weights of pairs, are modelled together.
+            return TPESampler(seed=seed, multivariate=True, group=True)
 
     def _of(self, trial: FrozenTrial) -> BaseSampler:
         if trial.number != self.number:
@@ -95,6 +99,7 @@ class StoredStudy:
 
     def __init__(self, search: Search, runs: Path, name: str) -> None:
         self.search, self.name = search, name
+        runs.mkdir(parents=True, exist_ok=True)
         self.storage = JournalStorage(JournalFileBackend(str(runs / JOURNAL)))
         directions = [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in search.metrics.values()]
         self.study = optuna.create_study(
