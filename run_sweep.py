@@ -259,7 +259,7 @@ def run_cells(sweep: Sweep, cells: list[Cell], shards: Any, runs: Path, address:
         with screen:
             run_jobs(list(jobs.values()), shards, runs, ScreenWatcher(screen), address, sweep.stopping, curves)  # type: ignore[arg-type]
     if sweep.stopping:
-        report_stopping({folder: cell for folder, cell in [*ended.items(), *((job.folder, job.cell) for job in jobs.values())]}, console)
+        report_stopping({**ended, **{folder: job.cell for folder, job in jobs.items()}}, console)
     return report_unfinished(jobs, console)
 
 
@@ -308,9 +308,10 @@ def run_search(
         highlight=False,
     )
     curves = [read_curve(folder, sweep.stopping.metric) for folder in cells.cells] if sweep.stopping else []
-    with screen:
-        watcher: Any = ScreenWatcher(screen)
-        tune.run_search(cells, example.resources, shards, runs, watcher, address, sweep.stopping, [c for c in curves if c])
+    watcher: Any = ScreenWatcher(screen)
+    if not cells.ended:
+        with screen:
+            tune.run_search(cells, example.resources, shards, runs, watcher, address, sweep.stopping, [c for c in curves if c])
     drawn = {folder: job for folder, job in cells.cells.items() if read_result(folder) is None}
     status = report_unfinished({folder: job for folder, job in drawn.items() if not read_stopped(folder)}, console)
     if cells.interrupted:

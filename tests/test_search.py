@@ -236,7 +236,7 @@ def test_an_axis_of_orders_takes_what_base_says_of_mixing_where_it_means_somethi
 
 
 def test_what_an_arm_says_in_so_many_words_is_refused_not_left_out() -> None:
-    with pytest.raises(ConfigError, match="schedule.mix: 'same' needs order 1 or more"):
+    with pytest.raises(ConfigError, match=r"schedule\.mix: 'same' needs order 1 or more"):
         grid(arms={"a": {"order": 0, "mix": "same"}})
 
 

@@ -159,7 +159,7 @@ def test_a_result_without_the_metric_counts_as_failed(tmp_path: Path) -> None:
 def test_what_a_killed_search_left_running_is_drawn_again_and_counts_once(tmp_path: Path) -> None:
     killed = Place(tmp_path, trials=4, space={"order": {"choice": [0, 1]}, "x": {"uniform": [0, 1]}})
     killed.run()
-    trial, job = killed.next()  # type: ignore[misc]
+    _, job = killed.next()  # type: ignore[misc]
     again = Place(tmp_path, trials=4, space={"order": {"choice": [0, 1]}, "x": {"uniform": [0, 1]}})
     assert again.left == 1
     assert again.study.drawn == 2

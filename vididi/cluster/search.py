@@ -210,9 +210,11 @@ class CellSearch(Searcher):
     @property
     def interrupted(self) -> bool:
         """Whether there is more to do."""
-        return bool(self.live) or not self._ended()
+        return bool(self.live) or not self.ended
 
-    def _ended(self) -> bool:
+    @property
+    def ended(self) -> bool:
+        """Whether no more points are to be drawn."""
         search = self.study.search
         if self.study.waiting:
             return False
@@ -220,7 +222,7 @@ class CellSearch(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         for _ in range(MOST_REFUSED):
-            if self._ended():
+            if self.ended:
                 return None if self.live else Searcher.FINISHED  # a cell that is stopped early leaves some of the budget
             asked = f"draw-{self.draws}"
             self.draws += 1
