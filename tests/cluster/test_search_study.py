@@ -233,3 +233,12 @@ def test_a_search_that_is_defined_otherwise_has_a_study_of_its_own(tmp_path: Pat
 
     Place(tmp_path, trials=2).run_all()
     assert StoredStudy(Search(name="optuna", space=SPACE), tmp_path, "another").drawn == 0
+
+
+def test_a_known_run_that_is_drawn_again_costs_nothing(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    finish(elsewhere, {"retrieval/R@1": 0.5})
+    place = Place(tmp_path / "runs", trials=2, budget=EPOCHS, space={"order": {"choice": [0]}})
+    place.search.make = lambda point: FakeJob(elsewhere)  # type: ignore[assignment]
+    assert place.run() == "FINISHED"
+    assert (place.search.found_finished, place.search.spent) == (2, 0)

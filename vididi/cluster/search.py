@@ -98,7 +98,7 @@ class StoredStudy:
     """
 
     def __init__(self, search: Search, runs: Path, name: str) -> None:
-        self.search, self.name = search, name
+        self.search, self.runs, self.name = search, runs, name
         runs.mkdir(parents=True, exist_ok=True)
         self.storage = JournalStorage(JournalFileBackend(str(runs / JOURNAL)))
         directions = [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in search.metrics.values()]
@@ -203,9 +203,10 @@ class CellSearch(Searcher):
 
     @property
     def spent(self) -> int:
-        """Epochs of training of all cells drawn so far, those that run now in full."""
+        """Epochs of training of all cells drawn so far, those that run now in full; runs of another folder cost nothing."""
         running = {job.folder for job, _ in self.live.values()}
-        return sum(self.epochs if folder in running else epochs_done(folder) for folder in self.cells)
+        own = [folder for folder in self.cells if folder.parent == self.study.runs]
+        return sum(self.epochs if folder in running else epochs_done(folder) for folder in own)
 
     @property
     def interrupted(self) -> bool:
