@@ -41,7 +41,7 @@ from vididi.evaluation.features import FeatureView, spread, video_features
 from vididi.evaluation.online import knn_accuracy, probe_accuracy
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import OPTIMISERS
-from vididi.training.context import Context, from_first
+from vididi.training.context import Context, StoppedEarly, from_first
 from vididi.training.loop import EpochLog, Job, State, train
 from vididi.training.run_folder import Recorder, RunFolder
 from vididi.views import AUGMENTATIONS
@@ -349,6 +349,9 @@ def run_cell(
 
     Returns:
         the content of result.json, on every worker.
+
+    Raises:
+        StoppedEarly: on every worker, where a sweep has marked the folder as stopped.
     """
     folder = RunFolder(path)
     with ExitStack() as held:
@@ -456,6 +459,9 @@ def _epoch_end(
             if epoch % config.training.checkpoint_epochs == 0 or epoch == config.training.epochs:
                 _save(state, folder)
         context.report(metrics)
+        # A cell of one worker is stopped in its report.
+        if config.evaluation.online.keep_best and context.world_size > 1 and from_first(folder.stopped is not None, context):
+            raise StoppedEarly(f"stopped early after epoch {epoch}")
 
     return on_epoch
 

@@ -1,7 +1,11 @@
 """Early stopping by Tune's schedulers, in a sweep and, without training, over the curves of a finished one.
 
-Time is the epoch, whatever was restarted in between. A cell is stopped while it waits in its report of an epoch, after everything of
-that epoch has been written, so its folder is whole and its process is free at once.
+Time is the epoch, whatever was restarted in between. A cell of one worker is stopped by Tune while it waits in its report of an
+epoch, after everything of that epoch has been written, so its folder is whole and its process is free at once.
+
+A cell of several workers finds ``stopped.json`` in its folder and ends by itself. Were its trial killed, what its Train group and Ray
+Data executions have asked of Ray's autoscaling coordinator would stay asked for, in Ray 2.60 for 180 s, and the next cell's
+executions would be given nothing for so long.
 """
 
 from __future__ import annotations
@@ -32,11 +36,12 @@ class EarlyStopping(FIFOScheduler):
     Args:
         longest: epochs of the longest cell.
         length: epochs of a trial's cell. One that got to its last epoch is not stopped: what is left to do is to evaluate it.
+        kill: whether Tune is to end the trial, or only ``stopped`` to be filled.
     """
 
-    def __init__(self, stopping: Stopping, longest: int, length: Callable[[Any], int]) -> None:
+    def __init__(self, stopping: Stopping, longest: int, length: Callable[[Any], int], kill: bool = True) -> None:
         super().__init__()
-        self.stopping, self.length = stopping, length
+        self.stopping, self.length, self.kill = stopping, length, kill
         self.rule = _rule(stopping, longest)
         self.stopped: dict[str, dict[str, Any]] = {}  # by trial
 
@@ -44,13 +49,14 @@ class EarlyStopping(FIFOScheduler):
         self.rule.on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if result.get("epoch", 0) >= self.length(trial):
+        if trial.trial_id in self.stopped or result.get("epoch", 0) >= self.length(trial):
             return TrialScheduler.CONTINUE
         action = self.rule.on_trial_result(tune_controller, trial, result)
         if action == TrialScheduler.STOP:
             metric = self.stopping.metric
             self.stopped[trial.trial_id] = {"epoch": result["epoch"], metric: result[metric], "rule": self.stopping.summary}
-        return action
+            return action if self.kill else TrialScheduler.CONTINUE
+        return TrialScheduler.CONTINUE
 
     # A finished cell's last report has no online metric, which the rules would trip over; what they need they have been told.
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None: ...

@@ -125,7 +125,7 @@ def run_jobs(
     with _ray(asked, address, shards.nbytes if holding else 0) as concurrency:
         held = hold(shards) if holding else None
         for group, resources in zip(groups, asked, strict=True):
-            scheduler = _scheduler(stopping, group, max(job.cell.config.training.epochs for job in group), curves)
+            scheduler = _scheduler(stopping, group, resources, max(job.cell.config.training.epochs for job in group), curves)
             _run_group(group, resources, concurrency(resources), shards, held if resources.hold_data else None, runs, watcher, scheduler)
             if any(_untouched(job) for job in group):
                 return  # interrupted: Tune returns normally then, and the next group must not start
@@ -144,14 +144,17 @@ def run_search(
     """Run the cells that a search asks for until it asks for no more. Arguments and errors are those of run_jobs."""
     with _ray([resources], address, shards.nbytes if resources.hold_data else 0) as concurrency:
         held = hold(shards) if resources.hold_data else None
-        search.stopping = _scheduler(stopping, search.jobs, search.epochs, curves)
+        search.stopping = _scheduler(stopping, search.jobs, resources, search.epochs, curves)
         _run_group(search.jobs, resources, concurrency(resources), shards, held, runs, watcher, search.stopping, search)
 
 
-def _scheduler(stopping: Stopping | None, jobs: list[Job], longest: int, curves: Sequence[Curve]) -> EarlyStopping | None:
+def _scheduler(
+    stopping: Stopping | None, jobs: list[Job], resources: Resources, longest: int, curves: Sequence[Curve]
+) -> EarlyStopping | None:
     if stopping is None:
         return None
-    scheduler = EarlyStopping(stopping, longest, lambda trial: jobs[trial.config["cell"]].cell.config.training.epochs)
+    kill = resources.workers == 1
+    scheduler = EarlyStopping(stopping, longest, lambda trial: jobs[trial.config["cell"]].cell.config.training.epochs, kill)
     scheduler.learn(curves)
     return scheduler
 
@@ -320,13 +323,19 @@ class _Events(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.watcher.started(self._job(trial))
 
+    def _mark_stopped(self, trial: Trial) -> None:
+        """Write where a cell was stopped early into its folder, if it was."""
+        folder = RunFolder(self._job(trial).folder)
+        if self.stopping and trial.trial_id in self.stopping.stopped and not folder.stopped:
+            folder.save_stopped(self.stopping.stopped[trial.trial_id])
+
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
+        self._mark_stopped(trial)
         if "epoch" in result:
             self.watcher.reported(self._job(trial), result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        if self.stopping and trial.trial_id in self.stopping.stopped:
-            RunFolder(self._job(trial).folder).save_stopped(self.stopping.stopped[trial.trial_id])
+        self._mark_stopped(trial)
         self.watcher.ended(self._job(trial), trial.num_failures)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
