@@ -130,7 +130,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if status == INTERRUPTED:
         return status
     if sweep.evaluations:
-        status |= run_evaluations(sweep, cells, shards, others, runs, arguments.address, console)
+        status = max(status, run_evaluations(sweep, cells, shards, others, runs, arguments.address, console))
     table = write_tables(paper, find_runs(runs), runs) if paper else write_results(find_runs(runs), runs)
     console.print("\n" + table, markup=False, highlight=False)
     console.print(f"\nTensorBoard:  tensorboard --logdir {shlex.quote(str(runs))}", highlight=False)
@@ -320,7 +320,7 @@ def run_search(
     if sweep.stopping:
         report_stopping({folder: job.cell for folder, job in cells.cells.items()}, console)
     if search.confirm:
-        status |= confirm(sweep, study, make, baseline, shards, runs, address, console)
+        status = max(status, confirm(sweep, study, make, baseline, shards, runs, address, console))
     return status, [job.cell for job in cells.cells.values()]
 
 
