@@ -863,3 +863,28 @@ def test_a_run_that_was_stopped_early_goes_on_when_it_is_run_again(make_config: 
     assert run(config, tmp_path / "parts", tiny_shards)["resumed_from_step"] == 3
     assert RunFolder(tmp_path / "parts").stopped is None
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_workers_that_find_their_folder_marked_as_stopped_end_after_the_epoch(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marked: bool
+) -> None:
+    from vididi.experiment import _epoch_end
+    from vididi.training.context import StoppedEarly
+
+    monkeypatch.setattr("vididi.experiment.from_first", lambda value, context: value)
+    config, folder, reported = make_config(KEEP_BEST), RunFolder(tmp_path), []
+
+    class Two(LocalContext):
+        def report(self, metrics: Metrics) -> None:
+            reported.append(metrics["epoch"])
+
+    on_epoch = _epoch_end(config, build_state(config), folder, None, Two(rank=1, world_size=2), lambda epoch: {})
+    on_epoch({"epoch": 1}, 1)
+    if marked:
+        folder.save_stopped({"epoch": 1})
+        with pytest.raises(StoppedEarly):
+            on_epoch({"epoch": 2}, 2)
+    else:
+        on_epoch({"epoch": 2}, 2)
+    assert reported == [1, 2]

@@ -65,3 +65,18 @@ def test_what_ended_before_is_compared_with() -> None:
         scheduler.on_trial_add(None, cells[0])
         assert scheduler.on_trial_result(None, cells[0], {"epoch": 2, "online/knn": 0.2}) == action
     assert taught.stopped == {"new": {"epoch": 2, "online/knn": 0.2, "rule": "asha on online/knn, grace 2 epochs, reduction 3"}}
+
+
+@pytest.mark.parametrize(("kill", "action"), [(True, "STOP"), (False, "CONTINUE")])
+def test_cells_of_several_workers_are_noted_and_not_killed(kill: bool, action: str) -> None:
+    from vididi.cluster.stopping import EarlyStopping, _Replayed
+
+    trial, scheduler = _Replayed("poor", []), EarlyStopping(Stopping(name="median", grace=2), 9, lambda _: 9, kill)
+    scheduler.learn([curve(0.8), curve(0.9), curve(0.7)])
+    scheduler.on_trial_add(None, trial)
+    assert scheduler.on_trial_result(None, trial, {"epoch": 2, "online/knn": 0.1}) == action
+    assert scheduler.stopped["poor"]["epoch"] == 2
+    assert scheduler.on_trial_result(None, trial, {"epoch": 3, "online/knn": 0.1}) == "CONTINUE", (
+        "what it reports until it ends changes nothing"
+    )
+    assert scheduler.stopped["poor"]["epoch"] == 2
