@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from analysis.tables import write_results, write_tables
 from vididi.cli import overrides, run_at
 from vididi.config import build_config, nest
 from vididi.errors import ConfigError, VididiError
+from vididi.screen import INTERRUPTED, ScreenWatcher, SweepScreen, read_result, read_stopped, report_unfinished
 from vididi.search import Point, Stopping, digest, rounded
 from vididi.sweep import Cell, Sweep, cell_at, distinct, examples, expand, load_sweep, point_of, size
 
-INTERRUPTED = 130  # exit status, as of a shell's command after Ctrl-C
 EXAMPLES = 20  # points of a search that are tried before it begins
 SHOWN = 10  # lines about cells that are the same
 
@@ -187,45 +187,6 @@ def print_cells(console: Console, cells: list[Cell], sweep: Sweep) -> None:
     console.print(f"{len(cells)} cells{drawn}{then}", highlight=False)
 
 
-@dataclass
-class ScreenWatcher:
-    """Passes the cluster's events to the screen."""
-
-    screen: Any
-
-    def started(self, job: Any) -> None:
-        self.screen.start(job.title)
-
-    def reported(self, job: Any, metrics: dict[str, Any]) -> None:
-        self.screen.report(job.title, metrics)
-
-    def ended(self, job: Any, failures: int) -> None:
-        from vididi.screen import evaluation_summary
-
-        result = read_result(job.folder)
-        note = f", restarted {failures} times" if failures else ""
-        if result and job.evaluation:
-            note += ": " + evaluation_summary(result)
-        stopped = None if result else read_stopped(job.folder)
-        state = f"stopped early at epoch {stopped['epoch']}" if stopped else "finished" if result else "failed"
-        self.screen.end(job.title, state, result, note)
-
-    def waiting(self, seconds: float, needs: str) -> None:
-        self.screen.say(f"no cell could start for {seconds:.0f} s: each needs {needs}, and the cluster has not got that free")
-
-
-def read_result(folder: Path) -> dict[str, Any] | None:
-    from vididi.training.run_folder import RunFolder
-
-    return RunFolder(folder).result
-
-
-def read_stopped(folder: Path) -> dict[str, Any] | None:
-    from vididi.training.run_folder import RunFolder
-
-    return RunFolder(folder).stopped
-
-
 def read_curve(folder: Path, metric: str) -> list[dict[str, Any]]:
     """The epochs of a run in which a metric was measured."""
     from vididi.training.run_folder import RunFolder
@@ -235,7 +196,6 @@ def read_curve(folder: Path, metric: str) -> list[dict[str, Any]]:
 
 def run_cells(sweep: Sweep, cells: list[Cell], shards: Any, runs: Path, address: str | None, console: Console) -> int:
     from vididi.cluster.tune import Job, run_jobs
-    from vididi.screen import SweepScreen
 
     runs.mkdir(parents=True, exist_ok=True)
     screen = SweepScreen(console)
@@ -270,7 +230,6 @@ def run_search(
     from vididi.cluster import tune
     from vididi.cluster.search import CellSearch, StoredStudy
     from vididi.experiment import make_plans, resolve
-    from vididi.screen import SweepScreen
 
     search, checksum = sweep.search, shards.manifest.checksum
     runs.mkdir(parents=True, exist_ok=True)
@@ -469,45 +428,12 @@ def run_evaluations(
     sweep: Sweep, cells: list[Cell], shards: Any, others: dict[str, Any], runs: Path, address: str | None, console: Console
 ) -> int:
     """Make the sweep's evaluations of every finished cell that have not been made; ``others``: data sets by title of their entry."""
-    import torch
+    from vididi.cluster.evaluations import Evaluation, make_evaluations
 
-    from vididi.cluster.tune import Job, run_jobs
-    from vididi.data.stream import local_stream
-    from vididi.evaluate import make_task
-    from vididi.screen import SweepScreen
-
-    screen = SweepScreen(console)
-    jobs: dict[Path, Job] = {}
     finished = {folder: cell for cell in cells if read_result(folder := cell.find_folder(runs, shards.manifest.checksum))}
-    for run, cell in finished.items():
-        alone = replace(cell, resources=cell.resources.model_copy(update={"workers": 1}))
-        for entry in sweep.evaluations:
-            other = others.get(entry.title)
-            data = other or shards
-            task = make_task(run, entry, data, local_stream(data), torch.device("cpu"), print)
-            folder = run / "evaluations" / task.name
-            if not read_result(folder):
-                jobs[folder] = Job(alone, folder, {}, entry, other)
-                screen.add(jobs[folder].title, "waiting", getattr(task.settings, "epochs", 1), None)
-    console.print(f"evaluations: {len(finished) * len(sweep.evaluations)} of {len(finished)} cells, {len(jobs)} to make", highlight=False)
-    if jobs:
-        with screen:
-            run_jobs(list(jobs.values()), shards, runs, ScreenWatcher(screen), address)  # type: ignore[arg-type]
-    return report_unfinished(jobs, console)
-
-
-def report_unfinished(jobs: dict[Path, Any], console: Console) -> int:
-    """Print what is not finished and why. INTERRUPTED if some cells have not come to any end."""
-    status = 0
-    for folder, job in jobs.items():
-        if read_result(folder) or read_stopped(folder):
-            continue
-        error = folder / "error.txt"
-        failed = error.is_file()
-        status = max(status, 1 if failed else INTERRUPTED)
-        reason = "\n    ".join(error.read_text().strip().splitlines()[-3:]) if failed else "run the same command again to go on"
-        console.print(f"not finished: {job.title}: {reason}\n    in {folder}", markup=False, highlight=False)
-    return status
+    alone = {run: replace(cell, resources=cell.resources.model_copy(update={"workers": 1})) for run, cell in finished.items()}
+    asked = [Evaluation(alone[run], run, entry, others.get(entry.title)) for run in alone for entry in sweep.evaluations]
+    return make_evaluations(asked, shards, runs, address, console)
 
 
 if __name__ == "__main__":

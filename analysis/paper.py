@@ -50,7 +50,7 @@ class Row:
         about: further text of the line, one for each of the table's ``about``.
         quoted: another paper's number.
         match: the configuration values that make it, or None for what this project cannot run.
-        split: instead of the columns' split.
+        split, metric: instead of the columns'.
         baseline: the title of the row that its gain is over, instead of the table's.
     """
 
@@ -60,6 +60,7 @@ class Row:
     quoted: bool = False
     match: Match | None = None
     split: Split = None
+    metric: str | None = None
     baseline: str | None = None
 
     @property

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from vididi.config import flatten
 
 RESULT_VERSION = 1
+NOT_HOW = ("seed", "test_every", "keep_encoder")  # settings that do not say how something was measured
+PER_CLASS = ("/top1", "/mAP")  # what result.json has for each class too
 # What every query tells: whether it was found among the first k.
 _OF_QUERIES = re.compile(r"(?:retrieval/R@|(?:linear|semi_1|semi_10|finetune)/top)(\d+)")
 
@@ -33,8 +35,9 @@ class Measurement:
 
     Args:
         name: the evaluation's folder; empty for what the run itself measured at its end.
-        checksum: of the prepared videos. settings: how it was measured, with dotted keys, without the seed.
+        checksum: of the prepared videos. settings: how it was measured, with dotted keys.
         queries: the file with a row for each query, if there is one.
+        per_class: top-1 accuracy, or average precision, of each class by its name.
     """
 
     name: str
@@ -45,6 +48,12 @@ class Measurement:
     metrics: dict[str, float]
     untrained: dict[str, float]
     queries: Path | None
+    per_class: dict[str, float] = field(default_factory=dict)
+
+    def value(self, metric: str) -> float | None:
+        """A metric, or ``METRIC/CLASS``, that of one class; None where it was not measured."""
+        whole = next((name for name in self.metrics if name.endswith(PER_CLASS) and metric.startswith(f"{name}/")), None)
+        return self.metrics.get(metric) if whole is None else self.per_class.get(metric.removeprefix(f"{whole}/"))
 
     def scores(self, metric: str) -> tuple[NDArray[Any], NDArray[np.float64]] | None:
         """The queries' video ids, sorted, and 1 for each that was answered right, else 0; None where that is not known.
@@ -101,9 +110,14 @@ class Run:
     def split(self) -> int | None:
         return self.config.get("data.split")
 
+    @property
+    def pretrained(self) -> bool:
+        """False for an encoder as it begins: random, or from elsewhere."""
+        return bool(self.config["training.epochs"] > 0)
+
     def untrained(self) -> Run | None:
         """The same of its encoder before the first step, where that was measured."""
-        found = [replace(m, metrics=m.untrained, untrained={}, queries=None) for m in self.measurements if m.untrained]
+        found = [replace(m, metrics=m.untrained, untrained={}, queries=None, per_class={}) for m in self.measurements if m.untrained]
         return replace(self, measurements=found) if found else None
 
 
@@ -155,10 +169,11 @@ def _read_evaluation(folder: Path) -> Measurement:
         data=result["data"]["name"],
         split=result["data"].get("split"),
         checksum=result["data"]["checksum"],
-        settings={key: value for key, value in settings.items() if key.rpartition(".")[2] != "seed"},
+        settings={key: value for key, value in settings.items() if key.rpartition(".")[2] not in NOT_HOW},
         metrics={key: value for key, value in result["metrics"].items() if value is not None},
         untrained=result.get("untrained") or {},
         queries=_queries_in(folder),
+        per_class=result.get("per_class") or {},
     )
 
 

@@ -142,8 +142,8 @@ def _sample(run: Run, column: Column, split: Split, way: int, ways: Ways) -> Sam
     data, split = (run.data, run.split) if column.data is None else (column.data, split)
     for m in run.measurements:
         fits = m.data == data and (split is None or m.split == split)
-        if fits and metric in m.metrics and ways.number(m, metric) == way:
-            return Sample(m.metrics[metric], m.scores(metric))
+        if fits and (value := m.value(metric)) is not None and ways.number(m, metric) == way:
+            return Sample(value, m.scores(metric))
     return None
 
 

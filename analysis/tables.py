@@ -6,7 +6,7 @@ import json
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,14 @@ from analysis.paper import Column, Match, PaperTable, Row, Split
 from analysis.runs import Run, read_finished
 from analysis.samples import THREE_SPLITS, Gain, Samples, Ways, collect, gain, interval
 
-# What may differ between runs of one protocol besides the table's own axes. Where the data lay is not part of a
-# protocol; which data it was is (the checksum). What is measured and kept on the way changes no result.
-_NOT_PROTOCOL = ("data.", "prepare.", "training.seed", "training.checkpoint_", "evaluation.online.")
+# What may differ between runs of one protocol besides the table's own axes. Where data and weights lay is not part of a
+# protocol; which ones they were is (the checksum, the digest).
+# What is measured and kept on the way changes no result.
+_ON_THE_WAY = ("training.checkpoint_epochs", "training.checkpoint_steps", "evaluation.online")
+_NOT_PROTOCOL = ("data", "prepare", "training.seed", "backbone.weights", *_ON_THE_WAY)
+_BEGINNING = ("backbone.weights_from", "backbone.weights_sha256")
+# All that tells encoders from each other that were not pretrained, and what a run measures at its end.
+_WITHOUT_PRETRAINING = ("backbone", "clip.size", *(f"evaluation.{key}" for key in ("clips", "frames", "stride", "crop", "seed")))
 NO_RUNS = "no runs"
 LEGEND = (
     "95%: the bootstrap's interval over test videos, and over seeds where there are several (docs/tables.md). beyond noise: whether the "
@@ -30,8 +35,14 @@ LEGEND = (
 
 def protocol(run: Run, axes: Iterable[str] = (), data: str | None = None) -> str:
     """Everything that a run's numbers depend on but its seed and the values of ``axes``, as text."""
-    own = {key: value for key, value in run.config.items() if not _covers(axes, key) and not key.startswith(_NOT_PROTOCOL)}
-    return json.dumps([own, data or run.result["data_checksum"]], sort_keys=True)
+    left_out = (*axes, *_NOT_PROTOCOL)
+    own = {key: value for key, value in run.config.items() if value is not None and not _covers(left_out, key)}
+    own = own if run.pretrained else _without_pretraining(own)
+    return json.dumps([own, data or run.result["data_checksum"], run.pretrained], sort_keys=True)
+
+
+def _without_pretraining(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if _covers(_WITHOUT_PRETRAINING, key)}
 
 
 def _covers(axes: Iterable[str], key: str) -> bool:
@@ -40,7 +51,10 @@ def _covers(axes: Iterable[str], key: str) -> bool:
 
 
 def by_protocol(table: PaperTable, runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Runs that may stand in one table: the same in everything but the table's axes and the seed. The most runs first."""
+    """Runs that may stand in one table: the same in everything but the table's axes, what they began from and the seed.
+
+    The most runs first. Encoders that were not pretrained stand beside all runs that are evaluated in the same way.
+    """
     runs = list(runs)
     counts = Counter((run.data, run.result["data_checksum"]) for run in runs)
     ranked = sorted(counts, key=lambda key: -counts[key])
@@ -51,18 +65,33 @@ def by_protocol(table: PaperTable, runs: Iterable[Run]) -> dict[str, list[Run]]:
             # The data of pretraining is an axis of this table: data sets stand together, two preparations of one do not.
             of_its_name = [checksum for name, checksum in ranked if name == run.data]
             data = f"preparation {of_its_name.index(run.result['data_checksum'])}"
-        groups[protocol(run, table.axes, data)].append(run)
-    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+        groups[protocol(run, (*table.axes, *_BEGINNING), data)].append(run)
+    groups = dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+    for name in [name for name, (run, *_) in groups.items() if not run.pretrained]:
+        if beside := [other for other in groups if _stands_beside(name, other)]:
+            baselines = groups.pop(name)
+            for other in beside:
+                groups[other] += baselines
+    return groups
+
+
+def _stands_beside(baseline: str, other: str) -> bool:
+    """Whether a protocol without pretraining is that of the other but for the pretraining."""
+    (ours, our_data, _), (theirs, their_data, pretrained) = json.loads(baseline), json.loads(other)
+    return pretrained and our_data == their_data and ours == _without_pretraining(theirs)
 
 
 def describe_protocol(runs: list[Run], axes: Iterable[str] = ()) -> str:
     """One line that says how runs of one protocol were made."""
-    c = runs[0].config
+    c, pretrained = runs[0].config, runs[0].pretrained
     parts = [f"{' and '.join(sorted({run.data for run in runs}))} data"]
-    parts += [str(c[key]) for key in ("backbone.name", "objective.name", "optimiser.name") if not _covers(axes, key)]
-    if not _covers(axes, "training.epochs"):
+    names = ("backbone.name", "objective.name", "optimiser.name") if pretrained else ("backbone.name",)
+    parts += [str(c[key]) for key in names if not _covers(axes, key)]
+    if not pretrained:
+        parts.append("not pretrained")
+    elif not _covers(axes, "training.epochs"):
         parts.append(f"{c['training.epochs']} epochs")
-    if not _covers(axes, "training.batch_size"):
+    if pretrained and not _covers(axes, "training.batch_size"):
         parts.append(f"batch {c['training.batch_size']}")
     parts.append(f"{c['clip.frames']} x {c['clip.size']} x {c['clip.size']}, stride {c['clip.stride']}")
     return f"{', '.join(parts)}; retrieval with {c['evaluation.clips']} clips of {c['evaluation.frames']} frames"
@@ -70,7 +99,9 @@ def describe_protocol(runs: list[Run], axes: Iterable[str] = ()) -> str:
 
 def differences(first: str, other: str) -> str:
     """What sets a protocol apart from the first one (both as by_protocol names them)."""
-    (ours, our_data), (theirs, their_data) = json.loads(other), json.loads(first)
+    (ours, our_data, *ours_is), (theirs, their_data, *theirs_is) = json.loads(other), json.loads(first)
+    if ours_is != theirs_is:  # what only pretraining reads has no counterpart
+        ours, theirs = _without_pretraining(ours), _without_pretraining(theirs)
     keys = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
     parts = [f"{key} {ours.get(key)} instead of {theirs.get(key)}" for key in sorted(keys)]
     parts += ["other videos"] if our_data != their_data else []
@@ -79,8 +110,9 @@ def differences(first: str, other: str) -> str:
 
 def not_the_paper_s(table: PaperTable, run: Run) -> list[str]:
     """Where a run's configuration is not what the paper says of all rows."""
-    named = [(key, value) for key, value in table.configuration.items() if not _covers(table.axes, key)]
-    return [f"{key} {run.config.get(key)} instead of {value}" for key, value in named if run.config.get(key) != value]
+    named = {key: value for key, value in table.configuration.items() if not _covers(table.axes, key)}
+    named = named if run.pretrained else _without_pretraining(named)
+    return [f"{key} {run.config.get(key)} instead of {value}" for key, value in named.items() if run.config.get(key) != value]
 
 
 # --- Rows ----------------------------------------------------------------------------------------------------------
@@ -95,24 +127,37 @@ class Measured:
     about: list[str] = field(default_factory=list)
     row: Row | None = None
     split: Split = None  # instead of the split of the paper's columns
+    metric: str | None = None  # instead of the metric of all columns
+
+    def reads(self, column: Column) -> str | None:
+        """The metric that counts in a column."""
+        return column.metric and (self.metric or column.metric)
 
     def samples(self, column: Column, ways: Ways, way: int = 0, split: Split = None) -> Samples | None:
         """What its runs measured for a column, on ``split`` instead of the column's if given."""
         if column.metric is None:
             return None
         runs = [run for run in self.runs if matches(run, column.match)]
-        return collect(runs, column, split or column.split, way, ways)
+        return collect(runs, replace(column, metric=self.reads(column)), split or column.split, way, ways)
 
 
 def matches(run: Run, match: Match, table: PaperTable | None = None) -> bool:
     """Whether a run's configuration has these values. Data that no row of ``table`` names counts as its ``home``."""
-    for key, value in match.items():
-        actual = run.config.get(key)
-        if key == "data.name" and table is not None and actual not in table.pretraining_data:
-            actual = table.home
-        if actual != value:
-            return False
-    return True
+    return all(_value(run, key, table) == value for key, value in match.items())
+
+
+def is_row(run: Run, match: Match, table: PaperTable) -> bool:
+    """Whether a run is the row of this match. Unless the match speaks of it, that is a pretrained encoder that began at random."""
+    if "training.epochs" not in match and not run.pretrained:
+        return False
+    if not match.keys() & {"backbone.weights", *_BEGINNING} and run.config.get("backbone.weights") is not None:
+        return False
+    return matches(run, match, table)
+
+
+def _value(run: Run, key: str, table: PaperTable | None) -> Any:
+    value = run.config.get(key)
+    return table.home if key == "data.name" and table is not None and value not in table.pretraining_data else value
 
 
 def measured_rows(table: PaperTable, runs: list[Run]) -> tuple[list[Measured], list[str]]:
@@ -122,13 +167,13 @@ def measured_rows(table: PaperTable, runs: list[Run]) -> tuple[list[Measured], l
     """
     rows, notes, left = [], [], list(runs)
     for row in table.rows:
-        own = [run for run in runs if row.match is not None and matches(run, row.match, table)]
+        own = [run for run in runs if row.match is not None and is_row(run, row.match, table)]
         left = [run for run in left if run not in own]
         label = f"{row.label} (quoted)" if row.quoted else row.label
         found, said = _kinds(table, label, own)
         notes += said
-        rows.append(Measured(label, found[0][1] if found else [], row.about, row, row.split))
-        rows += [Measured(name, kind, row.about, None, row.split) for name, kind in found[1:]]
+        rows.append(Measured(label, found[0][1] if found else [], row.about, row, row.split, row.metric))
+        rows += [Measured(name, kind, row.about, None, row.split, row.metric) for name, kind in found[1:]]
     others: dict[str, list[Run]] = defaultdict(list)
     for run in left:
         others[run.cell["label"]].append(run)
@@ -140,10 +185,14 @@ def measured_rows(table: PaperTable, runs: list[Run]) -> tuple[list[Measured], l
 
 
 def _kinds(table: PaperTable, label: str, runs: list[Run]) -> tuple[list[tuple[str, list[Run]]], list[str]]:
-    """Runs of one label, parted where they differ in more than their seed, the nearest to the paper and the most runs first."""
+    """Runs of one label, parted where they differ in more than their seed, the nearest to the paper and the most runs first.
+
+    Where each seed began from a file of its own, the file goes with the seed.
+    """
     groups: dict[str, list[Run]] = defaultdict(list)
+    own_file = len({run.seed for run in runs}) == len(runs)
     for run in runs:
-        groups[protocol(run)].append(run)
+        groups[protocol(run, ["backbone.weights_sha256"] if own_file else [])].append(run)
     far = {name: sum(run.config.get(k) != v for k, v in table.configuration.items()) for name, (run, *_) in groups.items()}
     order = sorted(groups, key=lambda name: (far[name], -len(groups[name])))
     names = [label, *(f"{label} ({number})" for number in range(2, len(order) + 1))]
@@ -181,21 +230,21 @@ class Source:
         return row.samples(self.column, ways, self.way, None if self.paper is None else row.split)
 
 
-def other_sources(columns: Iterable[Column], splits: set[Split], runs: list[Run], ways: Ways) -> list[Source]:
+def other_sources(columns: Iterable[Column], splits: set[Split], rows: Iterable[Measured], ways: Ways) -> list[Source]:
     """The metrics of ``columns`` as measured on other data, other splits or in other ways than the columns'."""
     columns = [column for column in columns if column.metric is not None]
     sources: dict[tuple[Any, ...], Source] = {}
-    for m in (m for run in runs for m in run.measurements):
+    for row, m in [(one, m) for one in rows for run in one.runs for m in run.measurements]:
         for column in columns:
-            metric = column.metric
-            if metric is None or metric not in m.metrics:
+            metric = row.reads(column)
+            if metric is None or m.value(metric) is None:
                 continue
             way = ways.number(m, metric)
-            same = [c for c in columns if c.metric == metric and c.data == m.data]
+            same = [c for c in columns if c.metric == column.metric and c.data == m.data]
             own_splits = {s for c in same for s in (c.split, *(splits - {None} if c.split is not None else ()))}
             if same and not way and (own_splits & {None, m.split} or "mean" in own_splits):
                 continue
-            key = (metric, m.data, m.split, way)
+            key = (column.metric, m.data, m.split, way)
             sources.setdefault(key, Source(_elsewhere(column, m.data, m.split, way), way))
     return list(sources.values())
 
@@ -226,7 +275,7 @@ def table_sheet(table: PaperTable, runs: list[Run]) -> Sheet:
     rows, notes = measured_rows(table, runs)
     ways = Ways(runs)
     own = [Source(column, paper=i) for i, column in enumerate(table.columns)]
-    others = other_sources(table.columns, {row.split for row in table.rows}, runs, ways)
+    others = other_sources(table.columns, {row.split for row in table.rows}, rows, ways)
     gained = _gained(own, others, rows, ways)
     sheet = Sheet([table.head, *table.about], notes=[*notes, *_evaluations(runs, ways)])
     placed = _placed(own, others, rows, ways)
@@ -351,7 +400,7 @@ def results_sheet(runs: list[Run]) -> Sheet:
         arms[run.cell["label"], point][protocol(run)].append(run)
     ways = Ways(runs)
     later = dict.fromkeys(metric for run in runs for m in run.measurements if m.name for metric in m.metrics)
-    others = other_sources([_column(metric) for metric in later], set(), [_evaluated(run) for run in runs], ways)
+    others = other_sources([_column(metric) for metric in later], set(), [Measured("", [_evaluated(run) for run in runs])], ways)
     sheet = Sheet(["Arm", "Point"], notes=list(_evaluations(runs, ways)))
     for (label, point), groups in arms.items():
         for name, group in groups.items():

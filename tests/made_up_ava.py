@@ -49,7 +49,7 @@ def made_up_ava(folder: Path, write_video: Callable[..., Path], films: dict[str,
                 ]
             write_video(folder / "films" / f"{name}.mp4", np.concatenate([*frames, frames[0]]), rate=RATE)
         (splits / f"ava_{split}_v2.2.csv").write_text("".join(f"{line}\n" for line in lines))
-        (splits / f"ava_{split}_excluded_timestamps_v2.2.csv").write_text("nothing,0902\n")
+        (splits / f"ava_{split}_excluded_timestamps_v2.2.csv").write_text("")
     options = {"videos": str(folder / "films"), "splits": str(splits), "offset": 900.0, "window": RATE + 1, "step": 1}
     videos = SOURCES["ava"](folder, **{**options, "videos": folder / "films", "splits": splits})
     return prepare(videos, folder / "shards", Settings(short_side=HEIGHT), {"name": "ava", **options}, workers=1)

@@ -120,7 +120,7 @@ def test_what_was_measured_before_features_were_kept_is_measured_again(trained: 
     before = evaluate_run(trained, task, None, untrained=True)
     features = trained / "evaluations" / task.name / "features.parquet"
     features.unlink()
-    monkeypatch.setattr(module, "build_state", lambda *_: pytest.fail("the untrained encoder was measured again"))
+    monkeypatch.setattr(module, "untrained_encoder", lambda *_: pytest.fail("the untrained encoder was measured again"))
     again = evaluate_run(trained, task, None, untrained=False)
     assert features.is_file()
     assert (again["metrics"], again["untrained"]) == (before["metrics"], before["untrained"])
@@ -133,10 +133,26 @@ def task_of(run: Path, protocol: str, changes: dict[str, Any]) -> Task:
     return Task(protocol, settings, shards, local_stream(shards), torch.device("cpu"), lambda metrics: None)
 
 
+CLASSIFIER = {"epochs": 3, "batch_size": 8, "clips": 1, "steps": [1, 2], "optimiser.lr": 0.05}
+
+
+def test_testing_a_classifier_on_the_way_changes_nothing(trained: Path) -> None:
+    alone, tested = (
+        evaluate_run(trained, task_of(trained, "finetune", {**CLASSIFIER, "seed": 1, "test_every": every}), None, untrained=False)
+        for every in (0, 2)
+    )
+    assert alone["metrics"] == tested["metrics"]
+    assert [sorted(epoch) for epoch in alone["epochs"]] == [["epoch", "loss", "lr", "step", "train_top1"]] * 3
+    assert ["test_top1" in epoch for epoch in tested["epochs"]] == [False, True, False]
+    assert [epoch.get("loss") for epoch in alone["epochs"]] == [epoch.get("loss") for epoch in tested["epochs"]]
+    # 12 test videos, of which one clip's centre is seen; 24 training clips.
+    assert tested["epochs"][1]["test_top1"] * 12 == pytest.approx(round(tested["epochs"][1]["test_top1"] * 12))
+    assert tested["epochs"][2]["train_top1"] * 24 == pytest.approx(round(tested["epochs"][2]["train_top1"] * 24))
+
+
 def test_a_classifier_that_was_interrupted_ends_the_same(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    changes = {"epochs": 3, "batch_size": 8, "clips": 1, "steps": [1, 2], "optimiser.lr": 0.05}
-    whole = task_of(trained, "finetune", changes)
-    expected = evaluate_run(trained, whole, "vididi", untrained=False)["metrics"]
+    whole = task_of(trained, "finetune", {**CLASSIFIER, "test_every": 1})
+    expected = evaluate_run(trained, whole, "vididi", untrained=False)
     (trained / "evaluations" / whole.name / "result.json").unlink()
 
     class Stop(Exception):
@@ -151,7 +167,8 @@ def test_a_classifier_that_was_interrupted_ends_the_same(trained: Path, monkeypa
         evaluate_run(trained, replace(whole, report=stop), "vididi", untrained=False)
     original = module.train_classifier
     monkeypatch.setattr(module, "train_classifier", lambda *given: (steps.append(given[5]), original(*given)))
-    assert evaluate_run(trained, whole, "vididi", untrained=False)["metrics"] == expected
+    again = evaluate_run(trained, whole, "vididi", untrained=False)
+    assert {name: again[name] for name in ("metrics", "epochs")} == {name: expected[name] for name in ("metrics", "epochs")}
     assert steps == [6]
 
 
@@ -192,5 +209,5 @@ def test_a_batch_that_the_labelled_videos_do_not_fill_is_refused(trained: Path) 
 def test_protocols_and_recipes_are_checked() -> None:
     with pytest.raises(ConfigError, match="protocol: 'knn' is not valid; it is one of retrieval"):
         protocol_settings("knn", None, {})
-    with pytest.raises(ConfigError, match="--recipe: 'corp' is not valid for finetune; it is one of vididi, cvrl"):
+    with pytest.raises(ConfigError, match="--recipe: 'corp' is not valid for finetune; it is one of vididi, cvrl, cvrl_supervised"):
         protocol_settings("finetune", "corp", {})

@@ -340,8 +340,16 @@ def test_evaluations_are_protocols_or_entries(tmp_path: Path) -> None:
         "name: s\nevaluate: [retrieval, {protocol: semi, recipe: corp, settings: {epochs: 3}}, {protocol: linear, data: {name: hmdb51}}]\n"
     )
     sweep = load_sweep(path)
-    assert (sweep.protocols, [entry.title for entry in sweep.evaluations]) == (["retrieval"], ["semi", "linear on hmdb51"])
+    assert (sweep.protocols, [entry.title for entry in sweep.evaluations]) == (["retrieval"], ["semi 1%", "linear on hmdb51"])
     assert expand(sweep)[0].config.evaluation.protocols == ("retrieval",)
+
+
+def test_evaluations_of_a_sweep_are_told_apart_by_split_and_share_of_the_labels() -> None:
+    """Their data sets are kept by title."""
+    entries: list[dict[str, Any]] = [{"protocol": "finetune", "data": {"name": "ucf101", "split": split}} for split in (1, 2)]
+    entries += [{"protocol": "semi", "settings": {"labels": share}} for share in (0.01, 0.1)]
+    titles = [entry.title for entry in sweep_of(evaluate=entries).evaluations]
+    assert titles == ["finetune on ucf101 split 1", "finetune on ucf101 split 2", "semi 1%", "semi 10%"]
 
 
 @pytest.mark.parametrize(

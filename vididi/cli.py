@@ -6,7 +6,9 @@ import argparse
 import json
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from rich.console import Console
 from vididi.checks import check_positive
 from vididi.config import build_config, flatten, nest, parse_value, read_yaml, validate
 from vididi.errors import ConfigError, DataError, VididiError
-from vididi.protocols import RECIPES, EvaluationEntry
+from vididi.protocols import FEATURE_PROTOCOLS, RECIPES, EvaluationEntry
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -113,6 +115,11 @@ def _add_protocol(parser: argparse.ArgumentParser, protocol: str) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, such as epochs=20")
     parser.add_argument("--no-untrained", action="store_true", help="do not measure the encoder before its first step too")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    what = "actors that compute features" if protocol in FEATURE_PROTOCOLS else "runs at a time"
+    parser.add_argument("--address", metavar="ADDRESS", help="measure on the Ray cluster at ADDRESS, or 'auto'; default: on this machine")
+    parser.add_argument("--workers", type=int, metavar="N", help=f"{what} (default: as many as the cluster has room for)")
+    parser.add_argument("--cpus-per-worker", type=int, metavar="N", help="CPUs of each (default: 1)")
+    parser.add_argument("--gpus-per-worker", type=float, metavar="N", help="GPUs of each, or a fraction (default: 1 where there are any)")
     parser.set_defaults(run=evaluate)
 
 
@@ -238,36 +245,83 @@ def evaluate(arguments: argparse.Namespace) -> int:
     untrained = not arguments.no_untrained
     values = {"protocol": arguments.protocol, "recipe": arguments.recipe, "settings": overrides(arguments.set), "untrained": untrained}
     entry = validate(EvaluationEntry, values, "vididi evaluate")
+    resources = _evaluation_resources(arguments)
     from vididi.data.shards import ShardSet
     from vididi.data.storage import as_folder
-    from vididi.data.stream import local_stream
-    from vididi.evaluate import evaluate_run, find_encoders, make_task, read_run_config
+    from vididi.evaluate import find_encoders, read_run_config
     from vididi.experiment import ensure_prepared
-    from vididi.screen import EvaluationScreen
-    from vididi.training.context import local_context
 
     runs = [run for folder in arguments.folders for run in find_encoders(folder)]
     given = ShardSet.open(as_folder(arguments.shards)) if arguments.shards else None
-    with local_context(arguments.device) as context, EvaluationScreen(Console(soft_wrap=True)) as screen:
-        for run in runs:
-            shards = given or ensure_prepared(read_run_config(run))
+    data = {run: given or ensure_prepared(read_run_config(run), run=run_at(arguments.address)) for run in runs}
+    if arguments.address and entry.protocol not in FEATURE_PROTOCOLS:
+        from vididi.cluster.evaluations import evaluate_runs
+
+        return evaluate_runs(data, entry, resources, arguments.address, Console(soft_wrap=True))
+    return _evaluate_one_by_one(data, entry, resources, arguments)
+
+
+def _evaluate_one_by_one(data: dict[Path, Any], entry: EvaluationEntry, resources: dict[str, Any], arguments: argparse.Namespace) -> int:
+    """In this process; with an address it asks the whole cluster for the features of one run after another."""
+    from vididi.data.stream import local_stream
+    from vididi.evaluate import evaluate_run, make_task
+    from vididi.screen import EvaluationScreen
+    from vididi.training.context import local_context
+
+    console = Console(soft_wrap=True)
+    device = "cpu" if arguments.address else arguments.device
+    with local_context(device) as context, _pool(arguments.address, resources, console) as pool, EvaluationScreen(console) as screen:
+        for run, shards in data.items():
             task = make_task(run, entry, shards, local_stream(shards), context.device, screen.report)
+            task = replace(task, extract=pool.extract(shards) if pool else None, progress=screen.progress)
             screen.begin(f"{run.name} {task.name}", getattr(task.settings, "epochs", None))
             screen.end(evaluate_run(run, task, entry.recipe, entry.untrained))
     return 0
 
 
+def _evaluation_resources(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What --workers and its like say; None where they are left out."""
+    names = ("workers", "cpus_per_worker", "gpus_per_worker")
+    resources = {name: getattr(arguments, name) for name in names}
+    given = [name for name, value in resources.items() if value is not None]
+    if arguments.address and arguments.device:
+        raise ConfigError("--device: is of this machine; on a cluster --gpus-per-worker says whether GPUs are used")
+    for name in given:
+        option = f"--{name.replace('_', '-')}"
+        if not arguments.address:
+            raise ConfigError(f"{option}: is of a cluster; give its --address too")
+        if resources[name] < (0 if name == "gpus_per_worker" else 1):
+            raise ConfigError(f"{option}: {resources[name]:g} is not valid; it must be at least {0 if name == 'gpus_per_worker' else 1}")
+    return resources
+
+
+@contextmanager
+def _pool(address: str | None, resources: dict[str, Any], console: Console) -> Iterator[Any]:
+    """Actors that compute features on the cluster at ``address``; without one None."""
+    if address is None:
+        yield None
+        return
+    from vididi.cluster.connection import connected
+    from vididi.cluster.inference import Pool
+
+    with connected(address):
+        pool = Pool.on_cluster(**resources)
+        console.print(f"features: {pool.summary} on the cluster", highlight=False)
+        yield pool
+
+
 def evaluate_ava_map(arguments: argparse.Namespace) -> int:
     if arguments.limit < 0:
         raise ConfigError(f"--limit: {arguments.limit} is not valid; it must be at least 0")
-    from vididi.evaluation.ava_files import read_excluded, read_ground_truth, read_labels, read_predictions
+    from vididi.data.actions import read_actions
+    from vididi.evaluation.ava_files import read_excluded, read_ground_truth, read_predictions
     from vididi.evaluation.ava_map import ava_map
     from vididi.screen import ava_map_table
 
     result = ava_map(
         read_ground_truth(arguments.ground_truth),
         read_predictions(arguments.predictions),
-        read_labels(arguments.labels),
+        read_actions(arguments.labels),
         read_excluded(arguments.excluded) if arguments.excluded else (),
         limit=arguments.limit or None,
         ignore_unannotated=arguments.ignore_unannotated,

@@ -113,7 +113,7 @@ ACCUMULATION = ("accumulate", "accumulate_grad_batches", "accumulation_steps", "
 class TrainingConfig(Closed):
     """The run itself."""
 
-    epochs: int = Field(400, ge=0, description="0 evaluates the untrained encoder")
+    epochs: int = Field(400, ge=0, description="0 evaluates the encoder as it begins: random, or from backbone.weights")
     batch_size: int = Field(64, ge=2, description="videos per step over all workers")
     warmup_epochs: int = Field(0, ge=0, description="linear warm-up of the learning rate (10 for BYOL in ViDiDi E.3)")
     cosine: Literal["remaining", "whole"] = Field("remaining", description="what the cosine spans: the epochs after warm-up, or all")
@@ -152,7 +152,7 @@ class EvaluationConfig(Closed):
     crop: float = Field(0.75, gt=0, le=1, description="side of the random crop over the short side (112 / 150)")
     batch_size: int = Field(8, ge=1, description="videos per forward pass")
     seed: int = Field(0, ge=0, description="of the random crops, the same for every arm")
-    untrained: bool = Field(False, description="also evaluate the encoder before its first step")
+    untrained: bool = Field(False, description="also evaluate an encoder with the random weights that the seed draws")
     online: OnlineConfig = OnlineConfig()
 
 
@@ -210,8 +210,11 @@ class Config(Closed):
         for key in ("checkpoint_epochs", "checkpoint_steps"):
             del content["training"][key]
         del content["evaluation"]["online"]
-        if content["backbone"].get("weights_sha256"):
-            del content["backbone"]["weights"]  # where the file lies does not change what is in it
+        backbone = content["backbone"]
+        if backbone.get("weights") is None:  # the same name as before backbones took weights
+            content["backbone"] = {key: value for key, value in backbone.items() if not key.startswith("weights")}
+        elif backbone.get("weights_sha256"):
+            del backbone["weights"]  # where the file lies does not change what is in it
         text = json.dumps({"config": content, "data": data_checksum}, sort_keys=True)
         return sha256(text.encode()).hexdigest()[:12]
 

@@ -1,10 +1,11 @@
 """Evaluating a finished encoder by one protocol on one prepared data set: into RUN/evaluations/NAME, where tables find it.
 
-    result.json       version, protocol, recipe, data, settings, metrics, those of the untrained encoder, accuracy per class
-    queries.parquet   per test video: video_id, label, first_hit (see vididi.evaluation); not of detection
-    features.parquet  of retrieval and silhouette, per video: video_id, label, class (its name), split, features (float32)
-    predictions.csv   of detection: the last epoch's, in AVA's layout; those of the untrained encoder in untrained/
-    checkpoint.pt     of a classifier that is half trained; removed at the end
+    result.json        version, protocol, recipe, data, settings, metrics, those of an untrained encoder, accuracy per class
+    queries.parquet    per test video: video_id, label, first_hit (see vididi.evaluation); not of detection
+    features.parquet   of retrieval and silhouette, per video: video_id, label, class (its name), split, features (float32)
+    predictions.csv    of detection: the last epoch's, in AVA's layout; those of the untrained encoder in untrained/
+    tuned.safetensors  of semi and finetune with keep_encoder: the tuned backbone; that of the untrained encoder in untrained/
+    checkpoint.pt      of a classifier that is half trained; removed at the end
 
 NAME has the protocol, the data set's name, and a digest of the settings and the data, so nothing is measured twice.
 """
@@ -15,7 +16,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -30,15 +31,24 @@ from vididi import __version__
 from vididi.backbones import Backbone
 from vididi.config import Config, build_config, flatten, read_yaml
 from vididi.data.boxes import KeyFrames
-from vididi.data.plan import Chain, EvaluationPlan, KeyFramePlan, Plan, PretrainPlan, frame_counts
+from vididi.data.plan import Chain, EvaluationPlan, Interrupted, KeyFramePlan, Plan, PretrainPlan, frame_counts
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Stream
 from vididi.errors import DataError, TrainingError
 from vididi.evaluation import AvaMap, ava_map, detection, first_hits, recall_at, silhouette_table
 from vididi.evaluation.classification import Classifier, Fit, accuracy, labelled_rows, predict, train_classifier, true_class_ranks
-from vididi.evaluation.dynamics import changed_features, dynamics
-from vididi.evaluation.features import FeatureView, spread, video_features
-from vididi.experiment import KS, build_state, check_clip, load_encoder, make_augment, make_encoder, make_optimiser, resolve_component
+from vididi.evaluation.dynamics import ChangedView, dynamics
+from vididi.evaluation.features import Extract, FeatureView, Progress, extract_here, spread
+from vididi.experiment import (
+    KS,
+    check_clip,
+    load_encoder,
+    make_augment,
+    make_encoder,
+    make_optimiser,
+    resolve_component,
+    untrained_encoder,
+)
 from vididi.protocols import ClassificationSettings, DetectionSettings, EvaluationEntry, Settings, protocol_settings
 from vididi.training.run_folder import RunFolder, replacing
 
@@ -66,6 +76,8 @@ class Task:
     open_stream: Stream
     device: torch.device
     report: Report
+    extract: Extract | None = None  # where features are computed; None: in this process, of the batches of open_stream
+    progress: Progress = lambda done, count: None  # of the batches whose features are computed
 
     @property
     def name(self) -> str:
@@ -132,7 +144,8 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
 
     Args:
         task: with settings as complete_settings gives them for this run.
-        untrained: also measure the encoder as it was before its first step, by the same protocol.
+        untrained: also measure an encoder with the random weights that the run's seed draws, by the same protocol. Where the run
+            began from those, that is the encoder as it was before its first step; where it also ended there, it is the same.
 
     Returns:
         the content of result.json.
@@ -146,7 +159,7 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
     folder = RunFolder(run / "evaluations" / task.name)
     with folder.locked():
         done = folder.result
-        if done is not None and _is_whole(task, folder, done, untrained):
+        if done is not None and is_measured(task, run, untrained):
             return done
         began = time.perf_counter()
         (folder.path / "error.txt").unlink(missing_ok=True)
@@ -155,8 +168,7 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
         found = task.measure(load_encoder(run).to(task.device), width, folder)
         before = done and done["untrained"]
         if untrained and before is None:
-            first = build_state(config, task.device).objective.backbone
-            before = task.measure(first, width, RunFolder(folder.path / "untrained")).metrics
+            before = _measure_untrained(task, config, width, found, folder)
         source = {name: value for name, value in task.shards.manifest.source.items() if name not in ("videos", "splits", "list")}
         result = {
             "protocol": task.protocol,
@@ -180,9 +192,17 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
     return result
 
 
-def _is_whole(task: Task, folder: RunFolder, done: dict[str, Any], untrained: bool) -> bool:
+def _measure_untrained(task: Task, config: Config, width: int, found: Found, folder: RunFolder) -> dict[str, float]:
+    if config.training.epochs == 0 and config.backbone.options.get("weights") is None:
+        return found.metrics
+    return task.measure(untrained_encoder(config, task.device), width, RunFolder(folder.path / "untrained")).metrics
+
+
+def is_measured(task: Task, run: Path, untrained: bool) -> bool:
     """Whether nothing is missing that is asked for; features are, in what was measured before they were kept."""
-    return (done["untrained"] is not None or not untrained) and (folder.has_features or not task.keeps_features)
+    folder = RunFolder(run / "evaluations" / task.name)
+    done = folder.result
+    return done is not None and (done["untrained"] is not None or not untrained) and (folder.has_features or not task.keeps_features)
 
 
 def _check_data(task: Task) -> None:
@@ -204,18 +224,15 @@ def _look(task: Task, encoder: nn.Module) -> Found:
     s, shards = task.settings, task.shards
     rows = np.concatenate([shards.rows("train"), shards.rows("test")])
     plan = EvaluationPlan(rows, frame_counts(shards), s.frames, s.stride, s.clips, 8)
-    view = FeatureView(s.size, s.crop, s.seed, task.device)
-    batches = task.open_stream(plan, 0)
-    if task.protocol == "dynamics":
-        rows, changed = changed_features(encoder, batches, len(plan), view)
-        features = changed["intact"]
-    else:
-        rows, features = video_features(encoder, batches, len(plan), view)
+    view = (ChangedView if task.protocol == "dynamics" else FeatureView)(s.size, s.crop, s.seed)
+    extract = task.extract or extract_here(task.open_stream)
+    rows, found = extract(encoder, plan, view, task.progress)
+    features = found["intact"]
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
     hits = first_hits(features[test], labels[test], features[~test], labels[~test])
     metrics = {"features/spread": spread(features[test])}
     if task.protocol == "dynamics":
-        metrics |= dynamics(changed, labels, shards.column("scene")[rows], test)
+        metrics |= dynamics(found, labels, shards.column("scene")[rows], test)
     elif task.protocol == "silhouette":
         metrics |= {f"silhouette/{count}": value for count, value in silhouette_table(features[test], labels[test], hits).items()}
     else:
@@ -246,6 +263,9 @@ def _classify(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> 
     """Train a classifier from wherever an earlier attempt got to, and test it."""
     s, shards = task.settings, task.shards
     train, test = _plans(s, shards)
+    glance = replace(test, clips=1)
+    training = Interrupted(train, glance, s.test_every) if s.test_every else train
+    labels = shards.column("label").astype(np.int64)
     fit = Fit(
         s.epochs,
         train.steps_per_epoch,
@@ -259,25 +279,33 @@ def _classify(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> 
     torch.manual_seed(s.seed)
     model = Classifier(encoder, width, len(shards.manifest.classes), s.frozen, s.features, s.dropout).to(task.device)
     optimiser = make_optimiser(s.optimiser, model.trained)
-    step = 0
+    step, epochs = 0, []
     folder.path.mkdir(parents=True, exist_ok=True)
     if checkpoint := folder.load_checkpoint(task.device):
         model.trained.load_state_dict(checkpoint["model"])
         optimiser.load_state_dict(checkpoint["optimiser"])
-        step = checkpoint["step"]
-    batches = task.open_stream(Chain((train, test)), step)
+        step, epochs = checkpoint["step"], checkpoint["epochs"]
+    place = training.place(step) if isinstance(training, Interrupted) else step
+    batches = task.open_stream(Chain((training, test)), place)
 
     def on_epoch(metrics: dict[str, float | int]) -> None:
-        folder.save_checkpoint({"model": model.trained.state_dict(), "optimiser": optimiser.state_dict(), "step": metrics["step"]})
+        if s.test_every and metrics["epoch"] % s.test_every == 0:
+            rows, scores = predict(model, batches, len(glance), s.size, "centre", s.crop, s.seed, task.device)
+            metrics["test_top1"] = float((true_class_ranks(scores, labels[rows]) < 1).mean())
+        epochs.append(metrics)
+        state = {"model": model.trained.state_dict(), "optimiser": optimiser.state_dict()}
+        folder.save_checkpoint({**state, "step": metrics["step"], "epochs": epochs})
         task.report(metrics)
 
-    labels = shards.column("label").astype(np.int64)
     train_classifier(model, optimiser, batches, labels, fit, step, on_epoch)
+    if s.keep_encoder:
+        folder.save_encoder(model.encoder.state_dict(), "tuned.safetensors")
     rows, scores = predict(model, batches, len(test), s.size, s.crops, s.crop, s.seed, task.device)
     ranks = true_class_ranks(scores, labels[rows])
     tops, each = accuracy(ranks, labels[rows], shards.manifest.classes)
     name = task.protocol if task.protocol != "semi" else f"semi_{100 * s.labels:g}"
-    return Found({f"{name}/{top}": value for top, value in tops.items()}, _queries(shards, rows, ranks), each)
+    found = {f"{name}/{top}": value for top, value in tops.items()}
+    return Found(found, _queries(shards, rows, ranks), each, {"epochs": epochs})
 
 
 def _plans(s: ClassificationSettings, shards: ShardSet) -> tuple[PretrainPlan, EvaluationPlan]:

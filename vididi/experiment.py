@@ -24,7 +24,7 @@ from torch import nn
 
 from vididi import __version__
 from vididi.backbones import BACKBONES, MINIMUM
-from vididi.backbones.inflate import file_sha256
+from vididi.backbones.weights import WEIGHTS_OPTIONS, file_sha256
 from vididi.config import BF16_NEEDS_GPU, DEFAULT, ClipConfig, Component, Config, build_config, explain, flatten, read_yaml
 from vididi.data.plan import Chain, EvaluationPlan, Interrupted, PretrainPlan, frame_counts
 from vididi.data.prepare import TIMEOUT_S, Progress, Run, Settings, prepare
@@ -37,7 +37,7 @@ from vididi.data.video import Video
 from vididi.draws import Use, key, permutation
 from vididi.errors import ConfigError, DataError, TrainingError
 from vididi.evaluation import first_hits, recall_at, silhouette_table
-from vididi.evaluation.features import FeatureView, spread, video_features
+from vididi.evaluation.features import FeatureView, measure_batches, spread
 from vididi.evaluation.online import knn_accuracy, probe_accuracy
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import OPTIMISERS
@@ -108,7 +108,7 @@ def _follow_objective(config: Config, objective: type[Objective]) -> Config:
 
 
 def _pin_weights(backbone: Component) -> Component:
-    """First weights by their file's absolute path, which holds in any process, and its digest, which enters the cell's name."""
+    """Weights from a file by its absolute path, which holds in any process, and its digest, which enters the cell's name."""
     if backbone.options.get("weights") is None:
         return backbone
     path = Path(backbone.options["weights"]).expanduser().absolute()
@@ -387,7 +387,9 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
     state = build_state(config, context.device)
     untrained = {}
     if config.evaluation.untrained:
-        untrained = evaluate(config, state.objective.backbone, shards, open_stream(plans.evaluation, 0), plans, context).metrics
+        random = untrained_encoder(config, context.device)
+        untrained = evaluate(config, random, shards, open_stream(plans.evaluation, 0), plans, context).metrics
+        del random  # its memory is for the training
     _restore(state, folder, context)
     recorder = Recorder(folder, state.step) if context.rank == 0 else None
     batches = open_stream(plans.whole, plans.place(state.step))
@@ -403,6 +405,7 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
         "steps": state.step,
         "resumed_from_step": started or None,
         "workers": context.world_size,
+        "nodes": context.nodes,
         "device": str(context.device.type),
         "seconds": time.perf_counter() - began,
         "videos_dropped_per_epoch": plans.pretrain.dropped,
@@ -482,10 +485,10 @@ def _measure_online(
     if not plans.online_every or epoch % plans.online_every:
         return {}
     began = time.perf_counter()
-    view = FeatureView(config.clip.size, config.evaluation.crop, config.evaluation.seed, context.device)
-    rows, features = video_features(state.objective.backbone, batches, len(plans.online), view)
+    view = FeatureView(config.clip.size, config.evaluation.crop, config.evaluation.seed)
+    rows, found = measure_batches(state.objective.backbone, batches, len(plans.online), view)
     state.objective.train()
-    rows, features = _gather_features(rows, features, context)
+    rows, features = _gather_features(rows, found["intact"], context)
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
     parts = features[test], labels[test], features[~test], labels[~test]
     return {"online/knn": knn_accuracy(*parts), "online/probe": probe_accuracy(*parts), "time/online_seconds": time.perf_counter() - began}
@@ -528,9 +531,9 @@ def evaluate(config: Config, encoder: nn.Module, shards: ShardSet, batches: Iter
     e = config.evaluation
     if not e.protocols:
         return Measured({}, None)
-    view = FeatureView(config.clip.size, e.crop, e.seed, context.device)
-    rows, features = video_features(encoder, batches, len(plans.evaluation), view)
-    rows, features = _gather_features(rows, features, context)
+    view = FeatureView(config.clip.size, e.crop, e.seed)
+    rows, found = measure_batches(encoder, batches, len(plans.evaluation), view)
+    rows, features = _gather_features(rows, found["intact"], context)
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
     hits = first_hits(features[test], labels[test], features[~test], labels[~test])
     metrics = {"features/spread": spread(features[test])}
@@ -579,5 +582,15 @@ def load_encoder(path: str | Path) -> nn.Module:
 def make_encoder(backbone: Component) -> tuple[nn.Module, int]:
     """A backbone for weights to come, and its feature width."""
     # The file that pretraining began from may be gone; its weights would be overwritten anyway.
-    options = {name: value for name, value in backbone.options.items() if name not in ("weights", "weights_sha256")}
-    return BACKBONES[backbone.name](**options)
+    backbone = _without_weights(backbone)
+    return BACKBONES[backbone.name](**backbone.options)
+
+
+def untrained_encoder(config: Config, device: torch.device) -> nn.Module:
+    """The backbone with the weights that the run's seed draws, also where the run began from a file, which is not read."""
+    config = config.model_copy(update={"backbone": _without_weights(config.backbone)})
+    return build_state(config, device).objective.backbone
+
+
+def _without_weights(backbone: Component) -> Component:
+    return Component(name=backbone.name, **{name: value for name, value in backbone.options.items() if name not in WEIGHTS_OPTIONS})

@@ -12,6 +12,8 @@ from vididi.errors import ConfigError
 
 # Crop, resize and flip alone (CVRL 4.1: "standard data augmentations of cropping, resizing, and flipping").
 CROP_AND_FLIP = {"name": "cvrl", "jitter": 0.0, "gray": 0.0, "blur": 0.0}
+# CORP 4.1: "the same as in pre-training except that color jittering and Gaussian blur are removed".
+NO_JITTER_NO_BLUR = {"name": "corp", "jitter": 0.0, "blur": 0.0}
 
 
 class FeatureSettings(Closed):
@@ -49,12 +51,16 @@ class ClassificationSettings(Closed):
         "three", description="of each test clip; three lie side by side along the longer side"
     )
     crop: float = Field(0.75, gt=0, le=1, description="side of a random crop over the short side")
+    test_every: int = Field(0, ge=0, description="also test after every this many epochs, on one centre clip of each video; 0: never")
     seed: int = Field(0, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
+    keep_encoder: bool = Field(False, description="leave the tuned encoder in the evaluation's folder, as tuned.safetensors")
 
     @model_validator(mode="after")
     def _fits(self) -> ClassificationSettings:
         _check_epochs(self.epochs, self.warmup_epochs, self.steps or ())
+        if self.keep_encoder and self.frozen:
+            raise ValueError("keep_encoder: True needs frozen False; a frozen encoder stays the run's own encoder.safetensors")
         return self
 
 
@@ -102,7 +108,13 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
             "optimiser": {"name": "sgd", "lr": 32.0, "weight_decay": 0.0},
         },
         # CORP 4.1: "SGD with the momentum of 0.9 and no weight decay".
-        "corp": {"frozen": True, "features": "zscore", "batch_size": 1024, "optimiser": {"name": "sgd", "lr": 0.16, "weight_decay": 0.0}},
+        "corp": {
+            "frozen": True,
+            "features": "zscore",
+            "batch_size": 1024,
+            "optimiser": {"name": "sgd", "lr": 0.16, "weight_decay": 0.0},
+            "augment": NO_JITTER_NO_BLUR,
+        },
     },
     "semi": {
         # CVRL 4.1: "without warm-up", 100 epochs on 1% (and 50 on 10%: --set epochs=50).
@@ -114,6 +126,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
             "features": "zscore",
             "batch_size": 1024,
             "optimiser": {"name": "sgd", "lr": 0.2, "weight_decay": 0.0},
+            "augment": NO_JITTER_NO_BLUR,
         },
     },
     "finetune": {
@@ -127,6 +140,16 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
         },
         # CVRL 4.1, downstream tasks.
         "cvrl": {"frozen": False, "epochs": 50, "warmup_epochs": 5, "optimiser": {"name": "sgd", "lr": 0.16, "weight_decay": 0.0}},
+        # CVRL 4.1, supervised learning, of a run with random weights: "the same as linear evaluation except that we train the entire
+        # encoder network from scratch for 200 epochs without feature normalization", rate 0.8, dropout 0.5.
+        "cvrl_supervised": {
+            "frozen": False,
+            "dropout": 0.5,
+            "epochs": 200,
+            "batch_size": 1024,
+            "warmup_epochs": 5,
+            "optimiser": {"name": "sgd", "lr": 0.8, "weight_decay": 0.0},
+        },
     },
     "detection": {
         # ViDiDi E.6. It has no weight decay; this is the default of torch's AdamW.
@@ -159,7 +182,7 @@ class EvaluationEntry(Closed):
     recipe: str | None = None
     data: Component | None = Field(None, description="another data set than the cell's own")
     settings: dict[str, Any] = {}
-    untrained: bool = Field(True, description="measure the encoder before its first step too")
+    untrained: bool = Field(True, description="measure an encoder with random weights too")
 
     @model_validator(mode="after")
     def _possible(self) -> EvaluationEntry:
@@ -171,7 +194,13 @@ class EvaluationEntry(Closed):
 
     @property
     def title(self) -> str:
-        return f"{self.protocol} on {self.data.name}" if self.data else self.protocol
+        """What tells it from the sweep's others: the protocol, the share of the labels, the data set and its split."""
+        share = getattr(protocol_settings(self.protocol, self.recipe, flatten(self.settings)), "labels", 1)
+        name = self.protocol if share == 1 else f"{self.protocol} {100 * share:g}%"
+        if self.data is None:
+            return name
+        split = self.data.options.get("split")
+        return f"{name} on {self.data.name}" + (f" split {split}" if split else "")
 
 
 def protocol_settings(protocol: str, recipe: str | None, changes: Mapping[str, Any]) -> Settings:

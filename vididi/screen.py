@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from tabulate import tabulate
 if TYPE_CHECKING:
     from vididi.evaluation.ava_map import AvaMap
 
+INTERRUPTED = 130  # exit status, as of a shell's command after Ctrl-C
 COLUMNS = ("cell", "state", "epoch", "loss", "s/step", "data wait", "R@1", "R@5", "R@10", "silhouette", "time")
 
 
@@ -113,6 +115,59 @@ class SweepScreen:
             self.say(text)
 
 
+@dataclass
+class ScreenWatcher:
+    """Passes the events of cluster.tune.run_jobs to a screen."""
+
+    screen: SweepScreen
+
+    def started(self, job: Any) -> None:
+        self.screen.start(job.title)
+
+    def reported(self, job: Any, metrics: dict[str, Any]) -> None:
+        self.screen.report(job.title, metrics)
+
+    def ended(self, job: Any, failures: int) -> None:
+        result = read_result(job.folder)
+        note = f", restarted {failures} times" if failures else ""
+        if result and job.evaluation:
+            note += ": " + evaluation_summary(result)
+        stopped = None if result else read_stopped(job.folder)
+        state = f"stopped early at epoch {stopped['epoch']}" if stopped else "finished" if result else "failed"
+        self.screen.end(job.title, state, result, note)
+
+    def waiting(self, seconds: float, needs: str) -> None:
+        self.screen.say(f"no cell could start for {seconds:.0f} s: each needs {needs}, and the cluster has not got that free")
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The result of a finished run or evaluation."""
+    from vididi.training.run_folder import RunFolder
+
+    return RunFolder(folder).result
+
+
+def read_stopped(folder: Path) -> dict[str, Any] | None:
+    """Where and why a run was stopped early, if it was."""
+    from vididi.training.run_folder import RunFolder
+
+    return RunFolder(folder).stopped
+
+
+def report_unfinished(jobs: dict[Path, Any], console: Console, finished: Callable[[Path], Any] = read_result) -> int:
+    """Name the jobs, by folder, that came to no good end, and why. The exit status: 1 if some failed, INTERRUPTED if some came to none."""
+    status = 0
+    for folder, job in jobs.items():
+        if finished(folder) or read_stopped(folder):
+            continue
+        error = folder / "error.txt"
+        failed = error.is_file()
+        status = max(status, 1 if failed else INTERRUPTED)
+        reason = "\n    ".join(error.read_text().strip().splitlines()[-3:]) if failed else "run the same command again to go on"
+        console.print(f"not finished: {job.title}: {reason}\n    in {folder}", markup=False, highlight=False)
+    return status
+
+
 def _rate(per_second: float) -> str:
     """Long videos take more than a second each, so a small rate needs its decimals."""
     return f"{per_second:.0f}" if per_second >= 10 else f"{per_second:.2g}"
@@ -165,6 +220,10 @@ class EvaluationScreen:
         for task in self.bar.task_ids:
             self.bar.remove_task(task)
         self.bar.add_task(title, total=epochs, note="")
+
+    def progress(self, done: int, total: int) -> None:
+        """Batches whose features are computed."""
+        self.bar.update(self.bar.task_ids[0], completed=done, total=total, note="batches")
 
     def report(self, metrics: dict[str, Any]) -> None:
         self.bar.update(self.bar.task_ids[0], completed=metrics["epoch"], note=f"loss {metrics['loss']:.3f}")

@@ -46,6 +46,7 @@ def made_up_evaluation(
     settings: Mapping[str, Any] | None = None,
     correct: Sequence[bool] | None = None,
     untrained: Mapping[str, float] | None = None,
+    per_class: Mapping[str, float] | None = None,
 ) -> Path:
     """An evaluation of a run's encoder, in a folder of its own."""
     folder = run / "evaluations" / f"{protocol}-{len(list(run.glob('evaluations/*')))}"
@@ -54,6 +55,8 @@ def made_up_evaluation(
     result = {"version": 1, "protocol": protocol, "data": where, "settings": dict(settings or {"epochs": 100}), "metrics": dict(metrics)}
     if untrained is not None:
         result["untrained"] = dict(untrained)
+    if per_class is not None:
+        result["per_class"] = dict(per_class)
     (folder / "result.json").write_text(json.dumps(result))
     if correct is not None:
         write_queries(folder, "correct", correct)

@@ -62,14 +62,16 @@ def test_a_file_fits_itself(table: PaperTable) -> None:
 @ALL
 def test_rows_are_configurations_of_this_project(table: PaperTable) -> None:
     for row in table.rows:
-        values = {key: value for key, value in (row.match or {}).items() if not key.startswith("data.") and value is not None}
+        files = ("data.", "backbone.weights")  # which are not at hand
+        values = {key: value for key, value in (row.match or {}).items() if not key.startswith(files) and value is not None}
         assert (row.match or {}).get("data.name", "ucf101") in SOURCES
+        assert row.metric is None or not table.also
         resolve(build_config(nest(values)))
 
 
 @ALL
 def test_rows_that_can_be_run_are_not_told_by_the_same_values_unless_the_paper_repeats_itself(table: PaperTable) -> None:
-    told = [(json.dumps(row.match, sort_keys=True), row.split) for row in table.rows if row.match is not None]
+    told = [(json.dumps(row.match, sort_keys=True), row.split, row.metric) for row in table.rows if row.match is not None]
     repeated = {key for key in told if told.count(key) > 1}
     assert not repeated or table.name == "corp_table_6"
 
@@ -87,13 +89,15 @@ def make_run_of(root: Path, table: PaperTable, row: Row, value: float) -> None:
         values["data.name"] = "kinetics400"
     if values.get("training.epochs") == 0:
         values["training.warmup_epochs"] = 0
+    if values.get("backbone.weights_from"):
+        values["backbone.weights"] = f"/files/{values['backbone.weights_from']}.pth"
     columns = [c for c in table.columns if c.metric and c.match.get("data.name", values["data.name"]) == values["data.name"]]
     own = [c for c in columns if c.metric and c.metric.startswith(("retrieval", "silhouette")) and c.data == values["data.name"]]
     run = made_up_run(root, values, {str(c.metric): value for c in own}, label=row.label, checksum=values["data.name"])
     for column in columns:
         for split in THREE_SPLITS if (row.split or column.split) == "mean" else [row.split or column.split]:
             if column not in own:
-                made_up_evaluation(run, "p", str(column.data), {str(column.metric): value}, split)  # type: ignore[arg-type]
+                made_up_evaluation(run, "p", str(column.data), {row.metric or str(column.metric): value}, split)  # type: ignore[arg-type]
 
 
 @ALL
@@ -289,6 +293,122 @@ def test_an_unfinished_evaluation_is_left_out(tmp_path: Path) -> None:
     assert [m.name for m in read_run(run).measurements] == [""]
 
 
+# --- Baselines -----------------------------------------------------------------------------------------------------
+
+
+PRETRAINED = {
+    **K400_CVRL,
+    "backbone.width": 1,
+    "training.epochs": 800,
+    "training.batch_size": 1024,
+    "training.warmup_epochs": 5,
+    "clip.frames": 16,
+    "clip.stride": 2,
+    "clip.size": 224,
+    "optimiser.name": "sgd",
+    "optimiser.lr": 0.32,
+}
+# No step was taken with this optimiser.
+RAND = {**K400_CVRL, "training.epochs": 0, "clip.size": 224, "backbone.width": 1, "evaluation.protocols": [], "optimiser.name": "adamw"}
+
+
+def elsewhere(name: str, seed: int = 0, **others: object) -> dict[str, object]:
+    """An encoder from elsewhere, from a file that this seed's cell alone begins from."""
+    file = {"backbone.weights": f"/files/{name}-{seed}.pth", "backbone.weights_sha256": f"{name} {seed}", "backbone.weights_from": name}
+    return {**RAND, **file, **others}
+
+
+def test_baselines_stand_beside_the_paper_s_rows_and_are_no_other_protocol(tmp_path: Path) -> None:
+    found = {"Rand.": RAND, "ImageNet infla.": elsewhere("imagenet"), "SimCLR infla.": elsewhere("simclr_kinetics400")}
+    found |= {"CVRL": PRETRAINED, "Sup.": elsewhere("supervised")}
+    for place, values in enumerate(found.values()):
+        made_up_evaluation(made_up_run(tmp_path, values, {}), "detection", "ava", {"detection/mAP": 0.1 + 0.01 * place})
+    rows = rows_of("cvrl_table_5", tmp_path)
+    assert {row["Method"]: row["AVA mAP ours"] for row in rows} == {name: f"{10 + place}.0" for place, name in enumerate(found)}
+    assert [row["AVA mAP gain ours"] for row in rows] == ["+0.0", "+1.0", "+2.0", "+3.0", "+4.0"]
+    said = printed("cvrl_table_5", tmp_path)
+    assert "Ours: kinetics400 data, r3d_50, sgd, 800 epochs" in said
+    assert "Not as in the paper" not in said
+
+
+def test_a_baseline_stands_beside_every_pretraining_that_is_evaluated_as_it_is(tmp_path: Path) -> None:
+    made_up_run(tmp_path, PRETRAINED, {})
+    made_up_run(tmp_path, {**PRETRAINED, "training.epochs": 100}, {})
+    made_up_run(tmp_path, {**PRETRAINED, "clip.size": 112}, {})
+    made_up_evaluation(made_up_run(tmp_path, RAND, {}), "detection", "ava", {"detection/mAP": 0.07})
+    assert [row["AVA mAP ours"] for row in rows_of("cvrl_table_5", tmp_path) if row["Method"] == "Rand."] == ["7.0", "7.0", "no runs"]
+    assert "training.epochs 100 instead of 800." in printed("cvrl_table_5", tmp_path)
+
+
+def test_baselines_alone_make_a_table(tmp_path: Path) -> None:
+    for values in (RAND, elsewhere("imagenet")):
+        made_up_evaluation(made_up_run(tmp_path, values, {}), "detection", "ava", {"detection/mAP": 0.07})
+    rows = rows_of("cvrl_table_5", tmp_path)
+    assert [row["Method"] for row in rows if row["AVA mAP ours"] == "7.0"] == ["Rand.", "ImageNet infla."]
+    said = printed("cvrl_table_5", tmp_path)
+    assert "Ours: kinetics400 data, r3d_50, not pretrained, " in said
+    assert "Not as in the paper" not in said
+
+
+def test_seeds_that_began_from_files_of_their_own_share_a_row(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        run = made_up_run(tmp_path, elsewhere("supervised", seed), {}, seed)
+        made_up_evaluation(run, "detection", "ava", {"detection/mAP": 0.1 + 0.1 * seed})
+    assert row_named(rows_of("cvrl_table_5", tmp_path), "Sup.")["seeds"] == "0 1"
+    made_up_run(tmp_path, elsewhere("supervised", 2), {}, 1)
+    assert [row["Method"] for row in rows_of("cvrl_table_5", tmp_path) if row["Method"].startswith("Sup.")] == [
+        "Sup.",
+        "Sup. (2)",
+        "Sup. (3)",
+    ]
+
+
+def test_what_a_pretraining_began_from_is_said(tmp_path: Path) -> None:
+    """A run that goes on from other weights is not the paper's row, and no baseline either."""
+    began = {"backbone.weights": "/files/imagenet.pth", "backbone.weights_from": "imagenet"}
+    made_up_evaluation(made_up_run(tmp_path, {**PRETRAINED, **began}, {}), "detection", "ava", {"detection/mAP": 0.2})
+    rows = rows_of("cvrl_table_5", tmp_path)
+    assert [row["Method"] for row in rows if row["AVA mAP ours"] == "20.0"] == ["A (not in the paper)"]
+
+
+def test_a_row_of_another_metric_stands_in_the_column(tmp_path: Path) -> None:
+    """CVRL's Table 2 is linear evaluation, but for the supervised network, all of which is trained."""
+    for seed in (0, 1):
+        for values, metrics in ((PRETRAINED, {"linear/top1": 0.6}), (RAND, {"linear/top1": 0.05})):
+            made_up_evaluation(run := made_up_run(tmp_path, values, {}, seed), "linear", "kinetics400", metrics)
+        kept = {"epochs": 200, "keep_encoder": seed == 1}  # which is no other way to evaluate
+        made_up_evaluation(run, "finetune", "kinetics400", {"finetune/top1": 0.7}, settings=kept)
+    rows = rows_of("cvrl_table_2", tmp_path)
+    assert {row["Method"]: row["K400 top-1 ours"] for row in rows if row["K400 top-1 ours"] != "no runs"} == {
+        "CVRL": "60.0 ± 0.0",
+        "Supervised (K400)": "70.0 ± 0.0",
+    }
+
+
+def test_a_row_of_another_metric_on_other_data(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, {**RAND, "data.name": "motion"}, {})
+    made_up_evaluation(run, "finetune", "motion", {"finetune/top1": 0.7})
+    rows = rows_of("cvrl_table_2", tmp_path)
+    assert {row["Method"]: row["linear top1 motion"] for row in rows if row["linear top1 motion"] != "no runs"} == {
+        "Supervised (K400)": "70.0"
+    }
+
+
+def test_one_network_is_two_rows_of_corp_s_table_5(tmp_path: Path) -> None:
+    values = elsewhere("imagenet", **{"backbone.name": "i3d_50", "data.name": "something_something_v2"})
+    run = made_up_run(tmp_path, values, {})
+    for metric, value in (("linear", 0.1), ("finetune", 0.6)):
+        made_up_evaluation(run, metric, "something_something_v2", {f"{metric}/top1": value})
+    rows = rows_of("corp_table_5", tmp_path)
+    assert {name: row_named(rows, name)["Something V2 ours"] for name in ("I3D", "ImageNet")} == {"I3D": "60.0", "ImageNet": "10.0"}
+
+
+def test_runs_from_before_backbones_took_weights_stand_with_later_ones(tmp_path: Path) -> None:
+    for seed, values in enumerate((PRETRAINED, {**PRETRAINED, "backbone.weights": None, "backbone.weights_from": None})):
+        made_up_evaluation(made_up_run(tmp_path, values, {}, seed), "detection", "ava", {"detection/mAP": 0.1})
+    assert row_named(rows_of("cvrl_table_5", tmp_path), "CVRL")["seeds"] == "0 1"
+
+
 # --- How sure it is ------------------------------------------------------------------------------------------------
 
 
@@ -362,6 +482,16 @@ def test_a_row_s_gain_is_over_its_own_baseline(tmp_path: Path) -> None:
 
 
 # --- Results without a table, and the doors ------------------------------------------------------------------------
+
+
+def test_a_column_may_be_one_class_of_an_evaluation(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, {"data.name": "something_something_v2", "objective.name": "corp_f", "schedule.order": 0}, {})
+    each = {"Moving something up": 0.625, "Moving something up and down": 0.5}
+    made_up_evaluation(run, "linear", "something_something_v2", {"linear/top1": 0.25}, per_class=each)
+    row = row_named(rows_of("corp_table_7", tmp_path), "CORP_f")
+    assert row["Move something up ours"] == "62.5"
+    assert row["Move something down ours"] == "no runs"
+    assert read_run(run).measurements[1].value("linear/top1") == 0.25
 
 
 def test_results_hold_later_evaluations(tmp_path: Path) -> None:

@@ -299,8 +299,8 @@ def test_the_command_prepares_over_a_cluster(cluster: Any, by: str, tmp_path: Pa
     from vididi.cluster import prepare as cluster_prepare
 
     connections = []
-    real = cluster_prepare._connected
-    monkeypatch.setattr(cluster_prepare, "_connected", lambda address: connections.append(address) or real(address))
+    real = cluster_prepare.connected
+    monkeypatch.setattr(cluster_prepare, "connected", lambda address: connections.append(address) or real(address))
     if by == "environment":
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     option = ["--address", cluster.address] if by == "option" else []

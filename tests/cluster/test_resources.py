@@ -1,6 +1,6 @@
 import pytest
 
-from vididi.cluster.resources import cluster_concurrency, cpus_to_declare, local_concurrency
+from vididi.cluster.resources import cluster_concurrency, cpus_to_declare, local_concurrency, pool_size
 from vididi.errors import ResourceError
 from vididi.sweep import Resources
 
@@ -49,3 +49,12 @@ def test_a_cell_that_can_never_fit_is_refused_with_what_there_is(resources, core
 def test_a_cluster_without_room_for_streams_is_refused_instead_of_hanging():
     with pytest.raises(ResourceError, match="needs 2 CPUs, but the cluster has 1"):
         cluster_concurrency(Resources(), {"CPU": 1})
+
+
+def test_actors_are_counted_node_by_node():
+    nodes = [{"CPU": 5}, {"CPU": 3, "GPU": 2}, {}]
+    assert pool_size(2, 0, nodes) == 3
+    assert pool_size(1, 1, nodes) == 2
+    assert pool_size(1, 0.5, nodes) == 3
+    with pytest.raises(ResourceError, match="a worker needs 4 CPUs and 1 GPUs on one node, but the nodes have 5 CPUs and 0 GPUs, 3 CPUs"):
+        pool_size(4, 1, nodes)

@@ -219,7 +219,7 @@ def test_a_sweep_evaluates_its_finished_cells_once(place, whole):
     (place / "evaluated.yaml").write_text(SWEEP + EVALUATED.rpartition("  - {protocol: finetune")[0])
     again = run(place, "--only", "base", spec="evaluated.yaml")
     assert again.returncode == 0
-    assert "evaluations: 2 of 1 cells, 0 to make" in again.stdout
+    assert "evaluations: 2 of 1 runs, 0 to make" in again.stdout
 
 
 def test_a_sweep_that_waits_for_others_says_so_and_gives_up(place, whole):

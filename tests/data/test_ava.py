@@ -206,7 +206,7 @@ def test_lines_that_say_nothing_are_left_out_and_counted(lists: Callable[..., Pa
         ({"train": []}, r"ava_train_v2\.2\.csv is empty"),
         ({"train_excluded": ["film a"]}, r"excluded_timestamps_v2\.2\.csv, line 1: 'film a' has 1 columns, not the 2"),
         ({"train_excluded": ["film a,0903", "film a,x"]}, r"excluded_timestamps_v2\.2\.csv, line 2: second 'x' is not"),
-        ({"some": items(NAMES) + items({12: "again"})}, r"2019\.pbtxt, line 13: duplicate: id 12 is 'stand' already"),
+        ({"some": items(NAMES) + items({12: "again"})}, r"2019\.pbtxt, line 13: id 12 is 'stand' already"),
         ({"some": items(NAMES) + 'item {\n name: "no id"\n}\n'}, r"2019\.pbtxt, line 13: neither item"),
         ({"some": "\nstand 12\n" + items(NAMES)}, r"2019\.pbtxt, line 2: neither item"),
     ],

@@ -14,8 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from vididi.cli import main
+from vididi.data.actions import read_actions
 from vididi.errors import DataError
-from vididi.evaluation.ava_files import read_excluded, read_ground_truth, read_labels, read_predictions
+from vididi.evaluation.ava_files import read_excluded, read_ground_truth, read_predictions
 from vididi.evaluation.ava_map import AvaMap, AvaRows, BadRow, ava_map, average_precision
 
 Row = tuple[str, int, float, float, float, float, int, float]
@@ -395,7 +396,7 @@ def test_malformed_lines_are_named(read: Any, bad: str, what: str, tmp_path: Pat
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    for read in (read_predictions, read_ground_truth, read_excluded, read_labels):
+    for read in (read_predictions, read_ground_truth, read_excluded, read_actions):
         with pytest.raises(DataError, match=r"missing.csv: cannot be read"):
             read(tmp_path / "missing.csv")
         with pytest.raises(DataError, match=r"rows.csv: cannot be read"):
@@ -414,7 +415,7 @@ def test_both_layouts_of_the_list_of_actions_are_read(tmp_path: Path) -> None:
     item = 'item {\n  name: "talk to (e.g., {self})"\n  id: 79\n}\n'
     label = 'label {\n  name: "bend/bow (at the waist)"\n  label_id: 1\n  label_type: PERSON_MOVEMENT\n}\n'
     names = {79: "talk to (e.g., {self})", 1: "bend/bow (at the waist)"}
-    assert read_labels(file(tmp_path, "\ufeff" + item + "\n" + label)) == names
+    assert read_actions(file(tmp_path, "\ufeff" + item + "\n" + label)) == names
 
 
 @pytest.mark.parametrize(
@@ -430,7 +431,7 @@ def test_both_layouts_of_the_list_of_actions_are_read(tmp_path: Path) -> None:
 def test_other_lists_of_actions_are_refused(content: str, what: str, tmp_path: Path) -> None:
     path = file(tmp_path, content)
     with pytest.raises(DataError) as error:
-        read_labels(path)
+        read_actions(path)
     assert str(error.value).startswith(f"{path}{what}")
 
 

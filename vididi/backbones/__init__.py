@@ -1,6 +1,7 @@
 """3D backbones. Each entry makes ``(module, feature width)``; the module is a Backbone, and maps ``[B, 3, T, H, W]`` to ``[B, width]``.
 
-The keyword-only parameters of an entry are its options. None of them downloads anything.
+The keyword-only parameters of an entry are its options, and all take weights from a file (``weights.py``). None of them
+downloads anything.
 """
 
 from __future__ import annotations
@@ -9,17 +10,21 @@ from vididi.backbones.backbone import Backbone
 from vididi.backbones.r3d_tiny import r3d_tiny
 from vididi.backbones.resnet3d import c2d_50, i3d_50, r3d_50, r3d_101
 from vididi.backbones.torchvision_video import mc3_18, r2plus1d_18, r3d_18, s3d
+from vididi.backbones.weights import with_weights
 
 BACKBONES = {
-    "r3d_tiny": r3d_tiny,
-    "r3d_18": r3d_18,
-    "r2plus1d_18": r2plus1d_18,
-    "mc3_18": mc3_18,
-    "s3d": s3d,
-    "r3d_50": r3d_50,
-    "r3d_101": r3d_101,
-    "c2d_50": c2d_50,
-    "i3d_50": i3d_50,
+    name: with_weights(entry)
+    for name, entry in {
+        "r3d_tiny": r3d_tiny,
+        "r3d_18": r3d_18,
+        "r2plus1d_18": r2plus1d_18,
+        "mc3_18": mc3_18,
+        "s3d": s3d,
+        "r3d_50": r3d_50,
+        "r3d_101": r3d_101,
+        "c2d_50": c2d_50,
+        "i3d_50": i3d_50,
+    }.items()
 }
 
 # The least (frames, pixels of the shorter side) that a backbone takes.

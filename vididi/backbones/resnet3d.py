@@ -1,7 +1,7 @@
 """3D ResNets made of bottleneck blocks: CVRL's R3D-50 and R3D-101, and C2D and I3D of Non-local Neural Networks.
 
 They differ in one thing, which kernels reach over time. Parameters have the names of torchvision's 2D ResNets, so that
-2D weights are inflated by name (``inflate.py``).
+2D weights are inflated by name (``weights.py``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vididi.backbones.backbone import Backbone
-from vididi.backbones.inflate import load_inflated
 
 EXPANSION = 4  # a block's last convolution has four times as many filters as its first two
 
@@ -99,33 +98,24 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def _with_weights(network: ResNet3D, weights: str | None, weights_sha256: str | None) -> tuple[Backbone, int]:
-    load_inflated(network, weights, weights_sha256)
-    return network, network.features
-
-
-def r3d_50(*, width: int = 1, weights: str | None = None, weights_sha256: str | None = None) -> tuple[Backbone, int]:
+def r3d_50(*, width: int = 1) -> tuple[Backbone, int]:
     """CVRL's R3D-50, the slow pathway of SlowFast (CVRL Table 1): 3x1x1 in the last two stages. 2048 x width features.
 
     Args:
         width: factor on the number of all filters; CVRL's 2x and 4x.
-        weights: path of a file of 2D ResNet-50 weights, as wide as ``width`` says, to inflate (``inflate.py``).
-        weights_sha256: what that file's SHA-256 must be, in hexadecimal.
 
     Raises:
-        ValueError: an option is not valid, or the file cannot be read or does not fit.
+        ValueError: ``width`` is below 1.
     """
-    stages = [[1] * 3, [1] * 4, [3] * 6, [3] * 3]
-    return _with_weights(ResNet3D(5, stages, width=width), weights, weights_sha256)
+    return _made(ResNet3D(5, [[1] * 3, [1] * 4, [3] * 6, [3] * 3], width=width))
 
 
-def r3d_101(*, width: int = 1, weights: str | None = None, weights_sha256: str | None = None) -> tuple[Backbone, int]:
-    """CVRL's R3D-101: ``r3d_50`` with 23 blocks in the third stage (CVRL Table 2). Options as there, of a 2D ResNet-101."""
-    stages = [[1] * 3, [1] * 4, [3] * 23, [3] * 3]
-    return _with_weights(ResNet3D(5, stages, width=width), weights, weights_sha256)
+def r3d_101(*, width: int = 1) -> tuple[Backbone, int]:
+    """CVRL's R3D-101: ``r3d_50`` with 23 blocks in the third stage (CVRL Table 2). Options as there."""
+    return _made(ResNet3D(5, [[1] * 3, [1] * 4, [3] * 23, [3] * 3], width=width))
 
 
-def c2d_50(*, temporal_pool: bool = False, weights: str | None = None, weights_sha256: str | None = None) -> tuple[Backbone, int]:
+def c2d_50(*, temporal_pool: bool = False) -> tuple[Backbone, int]:
     """C2D ResNet-50: no kernel reaches over time (CORP 4.3; Non-local Neural Networks 4.1, Table 1). 2048 features.
 
     As everything but the strides treats frames apart, conv1 sees every second frame only.
@@ -133,20 +123,17 @@ def c2d_50(*, temporal_pool: bool = False, weights: str | None = None, weights_s
     Args:
         temporal_pool: False shrinks time as CVRL does, by 2 in conv1 (CORP 3.1); True as Non-local Neural Networks do,
             8 times, with two max pools over three frames after conv1.
-        weights: path of a file of 2D ResNet-50 weights to inflate (``inflate.py``).
-        weights_sha256: what that file's SHA-256 must be, in hexadecimal.
-
-    Raises:
-        ValueError: an option is not valid, or the file cannot be read or does not fit.
     """
-    stages = [[1] * 3, [1] * 4, [1] * 6, [1] * 3]
-    return _with_weights(ResNet3D(1, stages, temporal_pool=temporal_pool), weights, weights_sha256)
+    return _made(ResNet3D(1, [[1] * 3, [1] * 4, [1] * 6, [1] * 3], temporal_pool=temporal_pool))
 
 
-def i3d_50(*, temporal_pool: bool = False, weights: str | None = None, weights_sha256: str | None = None) -> tuple[Backbone, int]:
+def i3d_50(*, temporal_pool: bool = False) -> tuple[Backbone, int]:
     """I3D ResNet-50: 3x1x1 in every second block (CORP 3.1; Non-local Neural Networks 3.3, I3D 3x1x1). 2048 features.
 
     All blocks of the first stage have it, as in that paper's code. Options as in ``c2d_50``.
     """
-    stages = [[3, 3, 3], [3, 1, 3, 1], [3, 1, 3, 1, 3, 1], [1, 3, 1]]
-    return _with_weights(ResNet3D(5, stages, temporal_pool=temporal_pool), weights, weights_sha256)
+    return _made(ResNet3D(5, [[3, 3, 3], [3, 1, 3, 1], [3, 1, 3, 1, 3, 1], [1, 3, 1]], temporal_pool=temporal_pool))
+
+
+def _made(network: ResNet3D) -> tuple[Backbone, int]:
+    return network, network.features

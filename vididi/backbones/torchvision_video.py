@@ -1,4 +1,4 @@
-"""The four networks of ViDiDi Table 2, as torchvision has them, with pooling and classifier cut off and weights drawn at random."""
+"""The four networks of ViDiDi Table 2, as torchvision has them, with pooling and classifier cut off."""
 
 from __future__ import annotations
 

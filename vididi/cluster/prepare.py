@@ -7,21 +7,19 @@ run ahead of it. A chunk whose Ray worker or node is lost is run again by Ray.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from vididi.cluster.connection import connected
 from vididi.data.prepare import Reject, Run, versions
 from vididi.data.workers import Failed, run_apart
 from vididi.errors import ResourceError, VididiError
@@ -47,7 +45,7 @@ def over_cluster(address: str) -> Run:
 def _run(address: str, function: Callable[[Any], Any], items: Sequence[Any], timeout: float, made_with: dict[str, str]) -> Generator[Any]:
     if not items:
         return
-    with _connected(address):
+    with connected(address):
         frozen = ray.put(function)
 
         def start(chunk: Sequence[Any]) -> Any:
@@ -61,28 +59,6 @@ def _run(address: str, function: Callable[[Any], Any], items: Sequence[Any], tim
             ) from None
         except RayError as error:
             raise ResourceError(f"cluster: a part of the work was lost {RETRIES + 1} times, or the connection was: {error}") from None
-
-
-@contextmanager
-def _connected(address: str) -> Iterator[None]:
-    try:
-        _check_reachable(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ResourceError(f"--address {address}: no Ray cluster can be reached: {error}") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()  # ends the tasks that are left
-
-
-def _check_reachable(address: str) -> None:
-    """Raise OSError or ValueError where nothing answers; ray.init would try for minutes."""
-    if "://" in address:
-        raise ValueError("it is of Ray Client; run this on a node of the cluster and give its host:port, or 'auto'")
-    host, _, port = address.rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _in_order(start: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Iterator[Any]:

@@ -58,6 +58,23 @@ def _fit(resources: Resources, total: Mapping[str, float], cpus: int, where: str
     return min(fits, resources.concurrency) if resources.concurrency else fits
 
 
+def pool_size(cpus: int, gpus: float, nodes: Iterable[Mapping[str, float]]) -> int:
+    """Actors of ``cpus`` and ``gpus`` each that fit on nodes with these total resources; an actor lies on one node.
+
+    Raises:
+        ResourceError: none does.
+    """
+    needs = {"CPU": float(cpus), **({"GPU": gpus} if gpus else {})}
+    nodes = list(nodes)
+    fits = sum(min(int(node.get(kind, 0) / need + 1e-9) for kind, need in needs.items()) for node in nodes)
+    if not fits:
+        have = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+        raise ResourceError(
+            f"--cpus-per-worker, --gpus-per-worker: a worker needs {cpus} CPUs and {gpus:g} GPUs on one node, but the nodes have {have}"
+        )
+    return fits
+
+
 def cpus_to_declare(groups: Iterable[tuple[Resources, int]]) -> int:
     """CPUs to declare to a Ray of our own for groups of (resources, cells at a time) that run one after another."""
     return max(declared_cpus(resources) * concurrency for resources, concurrency in groups)

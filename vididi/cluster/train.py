@@ -30,10 +30,18 @@ class TrainContext:
     def __init__(self) -> None:
         context = ray.train.get_context()
         self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
+        self.nodes = _nodes(context.get_node_rank(), self.world_size)
         self.device: torch.device = get_device()
 
     def report(self, metrics: Metrics) -> None:
         ray.train.report(dict(metrics))
+
+
+def _nodes(own: int, world_size: int) -> int:
+    """How many nodes the workers are on, which nothing but their ranks tells."""
+    ranks: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(ranks, own)
+    return len(set(ranks))
 
 
 def _worker(job: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ import ray
 import torch
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 
 from vididi.cluster.held import SHARE, Held, hold, open_stream
 from vididi.cluster.resources import cluster_concurrency, cpus_to_declare, local_concurrency
@@ -91,7 +92,7 @@ class Watcher:
 class TuneContext:
     """One worker alone, in a Tune trial."""
 
-    rank, world_size = 0, 1
+    rank, world_size, nodes = 0, 1, 1
 
     def __init__(self, gpu: bool) -> None:
         self.device = torch.device("cuda:0" if gpu else "cpu")
@@ -303,10 +304,14 @@ def _reason(error: Exception) -> str:
     return f"{error}\n" if isinstance(error, VididiError) else "".join(traceback.format_exception(error))
 
 
-class _Events(tune.Callback):
-    """Passes Tune's events on, and notices when nothing can start."""
+class _Events(TrialProgressCallback):
+    """Passes Tune's events on, and notices when nothing can start.
+
+    Stands where Tune's own printer would be: that one prints a line for every trial that ends without a report, whatever ``verbose`` says.
+    """
 
     def __init__(self, jobs: list[Job], watcher: Watcher, resources: Resources, stopping: EarlyStopping | None) -> None:
+        super().__init__()
         self.stopping = stopping
         self.jobs, self.watcher, self.wait_s = jobs, watcher, resources.wait_s
         self.needs = resources.summary

@@ -174,6 +174,20 @@ class Chain:
 
 
 @dataclass(frozen=True)
+class Picked:
+    """Some batches of a plan, by their numbers there."""
+
+    plan: Plan
+    numbers: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, number: int) -> Request:
+        return self.plan[int(self.numbers[number])]
+
+
+@dataclass(frozen=True)
 class Interrupted:
     """A training plan, and after each ``every`` of its epochs the whole of another plan."""
 

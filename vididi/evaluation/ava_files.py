@@ -1,4 +1,4 @@
-"""Reading files in AVA's layout for ``ava_map``: predictions, ground truth, lists of actions and of excluded key frames.
+"""Reading files in AVA's layout for ``ava_map``: predictions, ground truth and lists of excluded key frames.
 
 -5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1       ground truth: film, second, x1, y1, x2, y2, action, person
 -5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,0.85    prediction: the same with a score
@@ -54,36 +54,6 @@ def read_excluded(path: Path) -> set[tuple[str, int]]:
         except ValueError as error:
             raise DataError(f"{path}, line {line}: {error}") from None
     return frames
-
-
-def read_labels(path: Path) -> dict[int, str]:
-    """Names by id, of ``item { name: "stand" id: 12 }`` and of ``label { name: "stand" label_id: 12 label_type: ... }``.
-
-    Raises:
-        DataError: the file cannot be read, holds anything else or nothing, or an id is 0 or there twice; names file and line.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    names: dict[int, str] = {}
-    end = 0
-    for block in re.finditer(r"\s*(?:item|label)\s*\{([^}\"]*\"[^\"]*\"[^}\"]*)\}", text):
-        name, number = re.search(r'\bname\s*:\s*"([^"]+)"', block[1]), re.search(r"\b(?:label_)?id\s*:\s*(\d+)", block[1])
-        if block.start() != end or name is None or number is None:
-            break
-        action, line = int(number[1]), text.count("\n", 0, block.start(1)) + 1
-        if action == 0:
-            raise DataError(f"{path}, line {line}: id 0 is not valid; ids count from 1")
-        if action in names:
-            raise DataError(f"{path}, line {line}: id {action} is {names[action]!r} already")
-        names[action], end = name[1], block.end()
-    if rest := text[end:].lstrip():
-        line = text.count("\n", 0, len(text) - len(rest)) + 1
-        raise DataError(f'{path}, line {line}: neither item {{ name: "..." id: 12 }} nor label {{ name: "..." label_id: 12 }}')
-    if not names:
-        raise DataError(f"{path}: holds no actions")
-    return names
 
 
 # --- Boxes ---------------------------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ def train_classifier(
 
     Args:
         labels: of every index row.
-        on_epoch: called after each epoch with its metrics.
+        on_epoch: called after each epoch with its metrics; ``train_top1`` is of the augmented clips, as they came.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -149,6 +149,7 @@ def train_classifier(
     model.train()
     device = next(model.parameters()).device
     losses: list[Tensor] = []
+    right: list[Tensor] = []
     for step in range(start, fit.steps):
         rate = scale_rates(optimiser, fit.rate(step))
         batch = next(batches)
@@ -156,17 +157,21 @@ def train_classifier(
         torch.manual_seed(int(key(Use.CLASSIFIER, fit.seed, step)) >> 1)  # dropout's, the same after a restart
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fit.precision == "bf16"):
             logits = model(_view(batch, epoch, fit, device))
-        loss = F.cross_entropy(logits.float(), torch.from_numpy(labels[batch.rows]).to(device))
+        target = torch.from_numpy(labels[batch.rows]).to(device)
+        loss = F.cross_entropy(logits.float(), target)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         losses.append(loss.detach())
+        right.append((logits.detach().argmax(dim=1) == target).float().mean())
         if (step + 1) % fit.steps_per_epoch == 0:
             mean = float(torch.stack(losses).mean())
             if not np.isfinite(mean):
                 raise TrainingError(f"the loss is not finite in epoch {epoch + 1}; lower optimiser.lr")
-            losses = []
-            on_epoch({"epoch": epoch + 1, "step": step + 1, "loss": mean, "lr": rate})
+            top1 = float(torch.stack(right).mean())
+            losses, right = [], []
+            on_epoch({"epoch": epoch + 1, "step": step + 1, "loss": mean, "train_top1": top1, "lr": rate})
+            model.train()  # what is called may have tested it
 
 
 def _view(batch: Batch, epoch: int, fit: Fit, device: torch.device) -> Tensor:

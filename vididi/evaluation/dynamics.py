@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from torch import nn
 
 from vididi.data.stream import Batch
 from vididi.draws import Use, permutation
-from vididi.evaluation.features import FeatureView
+from vididi.evaluation.features import Features, FeatureView
 from vididi.evaluation.retrieval import retrieval_recall
 
 Change = Callable[[Batch, int], NDArray[np.uint8]]  # (batch, seed) -> its clips [B, K, N, H, W, 3], with other frames
@@ -49,19 +49,11 @@ CHANGES: dict[str, Change] = {
 }
 
 
-def changed_features(
-    encoder: nn.Module, batches: Iterator[Batch], count: int, view: FeatureView
-) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]]:
-    """Features ``[V, D]`` of the next ``count`` batches under each of CHANGES, and their index rows ``[V]``, in the batches' order."""
-    encoder.eval()
-    rows: list[NDArray] = []
-    features: dict[str, list[NDArray]] = {name: [] for name in CHANGES}
-    for _ in range(count):
-        batch = next(batches)
-        rows.append(batch.rows)
-        for name, change in CHANGES.items():
-            features[name].append(view.features(encoder, batch, change(batch, view.seed)))
-    return np.concatenate(rows), {name: np.concatenate(parts) for name, parts in features.items()}
+class ChangedView(FeatureView):
+    """As a Measure it gives the features of a batch under each of CHANGES."""
+
+    def __call__(self, encoder: nn.Module, batch: Batch) -> Features:
+        return {name: self.features(encoder, batch, change(batch, self.seed)) for name, change in CHANGES.items()}
 
 
 def dynamics(features: dict[str, NDArray], labels: NDArray, scenes: NDArray, test: NDArray[np.bool_]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,48 +10,67 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vididi.data.stream import Batch
+from vididi.data.plan import Plan
+from vididi.data.stream import Batch, Stream
 from vididi.draws import Use, key
 from vididi.views import evaluation_view
+
+Features = dict[str, NDArray[np.float32]]  # features [B, D] by name
+Measure = Callable[[nn.Module, Batch], Features]  # (encoder in evaluation mode, batch); picklable, so that it can run anywhere
+Progress = Callable[[int, int], None]  # (batches done, batches in all)
+Extract = Callable[[nn.Module, Plan, Measure, Progress], tuple[NDArray[np.int64], Features]]  # of a whole plan, as measure_batches
 
 
 @dataclass(frozen=True)
 class FeatureView:
-    """How an encoder sees a clip: the random crop of evaluation_view, and on which device."""
+    """How an encoder sees a clip: the random crop of evaluation_view. As a Measure it gives the features of the clips as they are."""
 
     size: int
     crop: float
     seed: int
-    device: torch.device
+
+    def __call__(self, encoder: nn.Module, batch: Batch) -> Features:
+        return {"intact": self.features(encoder, batch, batch.clips)}
 
     @torch.inference_mode()
     def features(self, encoder: nn.Module, batch: Batch, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """``[B, D]``, the mean over a video's clips ``[B, K, N, H, W, 3]``, which have the crops of the batch's own clips."""
         videos, each = clips.shape[:2]
-        pixels = torch.from_numpy(clips).to(self.device, non_blocking=True).flatten(0, 1).permute(0, 4, 1, 2, 3)
+        device = next(encoder.parameters()).device
+        pixels = torch.from_numpy(clips).to(device, non_blocking=True).flatten(0, 1).permute(0, 4, 1, 2, 3)
         keys = key(Use.EVALUATION_CROP, self.seed, batch.rows[:, None], np.arange(each)).reshape(-1)
         view = evaluation_view(pixels, np.repeat(batch.sizes, each, axis=0), keys, self.size, self.crop)
         return encoder(view).view(videos, each, -1).mean(dim=1).float().cpu().numpy()
 
 
-def video_features(
-    encoder: nn.Module, batches: Iterator[Batch], count: int, view: FeatureView
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def measure_batches(
+    encoder: nn.Module, batches: Iterator[Batch], count: int, measure: Measure, progress: Progress = lambda done, count: None
+) -> tuple[NDArray[np.int64], Features]:
     """Features of the videos in the next ``count`` batches.
 
     Args:
         encoder: ``[B, 3, T, H, W]`` -> ``[B, D]``; put into evaluation mode.
 
     Returns:
-        index rows ``[V]`` and features ``[V, D]``, in the batches' order.
+        index rows ``[V]`` and features ``[V, D]`` by name, in the batches' order.
     """
     encoder.eval()
-    rows, features = [], []
-    for _ in range(count):
+    rows, parts = [], []
+    for number in range(count):
         batch = next(batches)
-        features.append(view.features(encoder, batch, batch.clips))
+        parts.append(measure(encoder, batch))
         rows.append(batch.rows)
-    return np.concatenate(rows), np.concatenate(features)
+        progress(number + 1, count)
+    return np.concatenate(rows), {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def extract_here(stream: Stream) -> Extract:
+    """Features by this process, of the batches that ``stream`` gives."""
+
+    def extract(encoder: nn.Module, plan: Plan, measure: Measure, progress: Progress) -> tuple[NDArray[np.int64], Features]:
+        return measure_batches(encoder, stream(plan, 0), len(plan), measure, progress)
+
+    return extract
 
 
 def spread(features: NDArray) -> float:

@@ -21,10 +21,11 @@ class StoppedEarly(Exception):
 
 
 class Context(Protocol):
-    """Rank 0 of ``world_size`` is the one that writes files. Every worker calls ``report``."""
+    """Rank 0 of ``world_size`` is the one that writes files. Every worker calls ``report``. ``nodes``: over how many the workers are."""
 
     rank: int
     world_size: int
+    nodes: int
     device: torch.device
 
     def report(self, metrics: Metrics) -> None:
@@ -37,6 +38,7 @@ class LocalContext:
 
     rank: int = 0
     world_size: int = 1
+    nodes: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def report(self, metrics: Metrics) -> None:
@@ -66,7 +68,7 @@ def local_context(device: str | None = None) -> Iterator[LocalContext]:
     if world_size > 1:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
-        yield LocalContext(rank, world_size, chosen)
+        yield LocalContext(rank, world_size, world_size // int(os.environ.get("LOCAL_WORLD_SIZE", world_size)), chosen)
     finally:
         if world_size > 1:
             dist.destroy_process_group()

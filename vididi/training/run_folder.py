@@ -101,8 +101,8 @@ class RunFolder:
         path = self.path / "checkpoint.pt"
         return torch.load(path, map_location=device, weights_only=True) if path.is_file() else None
 
-    def save_encoder(self, weights: dict[str, Tensor]) -> None:
-        with replacing(self.path / "encoder.safetensors") as aside:
+    def save_encoder(self, weights: dict[str, Tensor], name: str = "encoder.safetensors") -> None:
+        with replacing(self.path / name) as aside:
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, aside)
 
     def save_best(self, weights: dict[str, Tensor], metric: str, value: float, epoch: int) -> None:

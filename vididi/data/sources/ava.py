@@ -14,7 +14,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from vididi.data.sources.files import VideoFolder, existing_folder, list_file, malformed, matching_files, numbered_lines, read_list
+from vididi.data.actions import read_actions
+from vididi.data.sources.files import VideoFolder, existing_folder, list_file, malformed, matching_files, numbered_lines
 from vididi.data.video import Actions, Box, Boxes, Moment, Video
 from vididi.errors import DataError
 
@@ -119,7 +120,7 @@ def _key_frame(film: str, second: str) -> KeyFrame:
 def _without_excluded(rows: Annotated, root: Path, name: str) -> Annotated:
     path = list_file(root, *(f"ava_{name}_excluded_timestamps_{edition}.csv" for edition in EDITIONS))
     excluded = set()
-    for number, line in numbered_lines(path):
+    for number, line in numbered_lines(path) if path.stat().st_size else ():  # a set of one's own may exclude nothing
         values = [value.strip() for value in line.split(",")]
         if len(values) != 2:
             raise malformed(path, f"line {number}", f"{line!r} has {len(values)} columns, not the 2 of video_id,second")
@@ -154,7 +155,7 @@ def _check_apart(annotated: dict[str, Annotated], lists: dict[str, Path]) -> Non
 def _actions(root: Path) -> Actions:
     """All actions that the lists name; of those the evaluated ones, which have a list of their own, or else all."""
     edition = rf"ava_action_list_(?:{'|'.join(map(re.escape, EDITIONS))})"
-    every, evaluated = (_action_names(_one(root, pattern)) for pattern in (rf"{edition}\.pbtxt", rf"{edition}_for_activitynet_\d+\.pbtxt"))
+    every, evaluated = (_names(_one(root, pattern)) for pattern in (rf"{edition}\.pbtxt", rf"{edition}_for_activitynet_\d+\.pbtxt"))
     if not every and not evaluated:
         raise DataError(
             f"data.splits: missing list: neither {root} nor a folder in it holds ava_action_list_v2.2.pbtxt or "
@@ -171,25 +172,8 @@ def _one(root: Path, pattern: str) -> Path | None:
     return list_file(root, *sorted({path.name for path in found})) if found else None
 
 
-def _action_names(path: Path | None) -> dict[int, str]:
-    """The names by id of ``item { name: "stand" id: 12 }`` and of ``label { name: "stand" label_id: 12 label_type: ... }``."""
-    if path is None:
-        return {}
-    names: dict[int, str] = {}
-    text, end = read_list(path).rstrip(), 0
-    for block in re.finditer(r"\s*(?:item|label)\s*\{([^}]*)\}", text):
-        name, number = re.search(r'\bname\s*:\s*"([^"]+)"', block[1]), re.search(r"\b(?:label_)?id\s*:\s*(\d+)", block[1])
-        if block.start() != end or name is None or number is None:
-            break
-        if int(number[1]) in names:
-            raise malformed(path, _line_of(text, block.start(1)), f"duplicate: id {number[1]} is {names[int(number[1])]!r} already")
-        names[int(number[1])] = name[1]
-        end = block.end()
-    if end < len(text):
-        begin = len(text) - len(text[end:].lstrip())
-        raise malformed(path, _line_of(text, begin), 'neither item { name: "..." id: 12 } nor label { name: "..." label_id: 12 }')
-    return names
-
-
-def _line_of(text: str, place: int) -> str:
-    return f"line {text.count(chr(10), 0, place) + 1}"
+def _names(path: Path | None) -> dict[int, str]:
+    try:
+        return read_actions(path) if path else {}
+    except DataError as error:
+        raise DataError(f"data.splits: {error}") from None

@@ -1,4 +1,4 @@
-"""2D weights in 3D networks: the same activations on repeated frames, and files that do not fit are refused by name."""
+"""Weights from files: 2D ones give the same activations on repeated frames, 3D ones on every clip; what does not fit is refused by name."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
 from vididi.backbones import BACKBONES
-from vididi.backbones.inflate import file_sha256, inflate
 from vididi.backbones.resnet3d import ResNet3D
+from vididi.backbones.weights import file_sha256, write_weights
 
 Weights = dict[str, Tensor]
 
@@ -143,7 +144,7 @@ def test_initial_weights_of_what_comes_after_do_not_depend_on_the_file(file: Pat
 )
 def test_checkpoints_as_others_save_them(wrap: Callable[[Weights], dict[str, Any]], tiny_weights: Weights) -> None:
     network = tiny()
-    inflate(network, wrap(tiny_weights))
+    write_weights(network, wrap(tiny_weights))
     for name, tensor in network.state_dict().items():
         if not name.endswith("num_batches_tracked"):
             torch.testing.assert_close(tensor.sum(2) if tensor.dim() == 5 else tensor, tiny_weights[name], msg=name)
@@ -151,7 +152,7 @@ def test_checkpoints_as_others_save_them(wrap: Callable[[Weights], dict[str, Any
 
 def test_half_precision_is_divided_in_the_network_s(tiny_weights: Weights) -> None:
     network = tiny(stem=3)
-    inflate(network, {**tiny_weights, "conv1.weight": torch.ones(64, 3, 7, 7, dtype=torch.float16)})
+    write_weights(network, {**tiny_weights, "conv1.weight": torch.ones(64, 3, 7, 7, dtype=torch.float16)})
     assert torch.equal(network.conv1.weight, torch.full((64, 3, 3, 7, 7), 1 / 3))
 
 
@@ -173,6 +174,91 @@ def test_a_wider_2d_network_fits_the_width_it_has(tmp_path: Path) -> None:
         on_meta("r3d_50", width=1, weights=str(path))
 
 
+# --- 3D weights ----------------------------------------------------------------------------------------------------
+
+
+def unlike_a_new_one(network: nn.Module) -> nn.Module:
+    """All weights and statistics drawn at random, so that none is what a new network begins with."""
+    generator = torch.Generator().manual_seed(5)
+    for name, tensor in network.state_dict().items():
+        if tensor.dim() == 1 and tensor.is_floating_point():
+            low, high = (0.5, 1.5) if name.endswith(("var", "weight")) else (-0.1, 0.1)
+            tensor.uniform_(low, high, generator=generator)
+    return network.eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["r3d_18", "r2plus1d_18", "mc3_18", "s3d"])
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_torchvision_s_own_files_give_torchvision_s_features(name: str, suffix: str, tmp_path: Path) -> None:
+    theirs = unlike_a_new_one(getattr(torchvision.models.video, name)())
+    path = tmp_path / f"{name}.{suffix}"
+    save_file(theirs.state_dict(), path) if suffix == "safetensors" else torch.save({"state_dict": theirs.state_dict(), "epoch": 3}, path)
+    ours, _ = BACKBONES[name](weights=str(path), weights_sha256=file_sha256(path), weights_from="nothing")
+    clips = torch.randn(2, 3, 8, 32, 32, generator=torch.Generator().manual_seed(6))
+    if name == "s3d":  # whose average pool takes more pixels
+        expected = theirs.features(clips).mean(dim=(2, 3, 4))
+    else:
+        theirs.fc = nn.Identity()
+        expected = theirs(clips)
+    assert expected.std() > 0.001
+    torch.testing.assert_close(ours.eval()(clips), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "options"), [("r3d_tiny", {"width": 2}), ("c2d_50", {}), ("i3d_50", {"temporal_pool": True}), ("r3d_18", {})]
+)
+def test_another_run_s_encoder(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    trained = unlike_a_new_one(BACKBONES[name](**options)[0])
+    save_file(trained.state_dict(), tmp_path / "encoder.safetensors")
+    ours, _ = BACKBONES[name](**options, weights=str(tmp_path / "encoder.safetensors"))
+    clips = torch.randn(1, 3, 4, 16, 16)
+    assert torch.equal(ours.eval()(clips), trained(clips))
+
+
+def test_3d_weights_of_another_precision_under_a_prefix() -> None:
+    network = tiny()
+    weights = {f"module.{name}": tensor.double() * 2 for name, tensor in network.state_dict().items()}
+    write_weights(network, {"model": weights})
+    assert torch.equal(network.conv1.weight, weights["module.conv1.weight"].float())
+    assert network.conv1.weight.dtype == torch.float32
+
+
+def test_2d_and_3d_kernels_in_one_file(tiny_weights: Weights) -> None:
+    with pytest.raises(
+        ValueError, match=r"^its conv1\.weight is 2D and its layer2\.0\.conv1\.weight 3D; all kernels must be one or the other$"
+    ):
+        write_weights(tiny(), {**tiny_weights, "layer2.0.conv1.weight": torch.zeros(128, 256, 1, 1, 1)})
+
+
+def test_3d_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    """MC3-18 has R3D-18's names and other kernels, R(2+1)D-18 other names, and R3D-18 no place in an S3D."""
+    for name in ("mc3_18", "r2plus1d_18"):
+        torch.save(getattr(torchvision.models.video, name)().state_dict(), tmp_path / f"{name}.pth")
+    kernels = re.escape("its layer2.0.conv1.0.weight is [128, 64, 1, 3, 3] and must be [128, 64, 3, 3, 3]")
+    with pytest.raises(ValueError, match=rf"^weights: .*mc3_18\.pth is not valid; {kernels}$"):
+        on_meta("r3d_18", weights=str(tmp_path / "mc3_18.pth"))
+    with pytest.raises(
+        ValueError, match=r"known by stem\.0\.weight and layer1\.0\.conv1\.0\.weight under the same prefix, and holds none$"
+    ):
+        on_meta("r3d_18", weights=str(tmp_path / "r2plus1d_18.pth"))
+    with pytest.raises(ValueError, match=r"known by features\.0\.0\.0\.weight and features\.0\.1\.0\.weight .* holds none$"):
+        on_meta("s3d", weights=str(tmp_path / "mc3_18.pth"))
+
+
+@pytest.mark.parametrize("name", ["r3d_tiny", "r3d_18", "s3d"])
+def test_missing_and_left_over_3d_weights(name: str) -> None:
+    network = on_meta(name)
+    weights = {key: torch.zeros(tensor.shape) for key, tensor in network.state_dict().items()}
+    last = next(key for key in reversed(weights) if not key.endswith("num_batches_tracked"))
+    with pytest.raises(ValueError, match=rf"^it lacks {re.escape(last)} \(1 missing in all\)$"):
+        write_weights(network, {key: tensor for key, tensor in weights.items() if key != last})
+    more = f"{last.partition('.')[0]}.99.weight"
+    with pytest.raises(ValueError, match=rf"^its {re.escape(more)} has no place in this network \(1 left over in all\)$"):
+        write_weights(network, {**weights, more: torch.zeros(1), "fc.weight": torch.zeros(1)})
+
+
 # --- Refused -------------------------------------------------------------------------------------------------------
 
 
@@ -189,9 +275,11 @@ def test_a_file_that_is_not_the_one_meant(file: Path) -> None:
         on_meta("r3d_50", weights=str(file), weights_sha256="0" * 64)
 
 
-def test_a_digest_without_a_file() -> None:
-    with pytest.raises(ValueError, match=r"^weights_sha256: 00 is not valid; it must come with weights"):
-        on_meta("r3d_50", weights_sha256="00")
+@pytest.mark.parametrize("option", ["weights_sha256", "weights_from"])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_what_is_said_of_no_file(name: str, option: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{option}: 00 is not valid; it must come with weights"):
+        on_meta(name, **{option: "00"})
 
 
 def test_the_digest_is_sha256(tmp_path: Path) -> None:
@@ -247,7 +335,7 @@ def test_a_shallower_network(file: Path) -> None:
 
 def test_a_deeper_network_is_not_cut_to_fit(weights: Weights) -> None:
     with pytest.raises(ValueError, match=r"^its layer3\.6\.conv1\.weight has no place in this network \(1 left over in all\)$"):
-        inflate(on_meta("r3d_50"), {**weights, "layer3.6.conv1.weight": torch.zeros(256, 1024, 1, 1)})
+        write_weights(on_meta("r3d_50"), {**weights, "layer3.6.conv1.weight": torch.zeros(256, 1024, 1, 1)})
 
 
 @pytest.mark.parametrize(
@@ -263,13 +351,13 @@ def test_a_deeper_network_is_not_cut_to_fit(weights: Weights) -> None:
     ],
 )
 def test_not_exactly_one_network(content: dict[str, Any], found: str) -> None:
-    with pytest.raises(ValueError, match=rf"^it must hold exactly one ResNet, .* and {re.escape(found)}$"):
-        inflate(tiny(), content)
+    with pytest.raises(ValueError, match=rf"^it must hold exactly one such network, .* and {re.escape(found)}$"):
+        write_weights(tiny(), content)
 
 
 def test_weights_that_do_not_fit_leave_the_network_as_it_was(tiny_weights: Weights) -> None:
     network = tiny()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with pytest.raises(ValueError, match=r"^its layer4\.0\.bn3\.bias is \[7\] and must be \[2048\], to be inflated to \[2048\]$"):
-        inflate(network, {**tiny_weights, "layer4.0.bn3.bias": torch.zeros(7)})
+        write_weights(network, {**tiny_weights, "layer4.0.bn3.bias": torch.zeros(7)})
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

@@ -1,0 +1,103 @@
+"""Training and test accuracy while a classifier is trained (CVRL Figure 6): ``python analysis/classifier_curves.py RUNS --out FILE``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+if __name__ == "__main__":  # run as a script, from anywhere
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from analysis.plots import COLOURS, image_path, look, pyplot, run_main, runs_in, save
+from analysis.runs import Run, read_run
+from vididi.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Training:
+    """Of one run's classifier: epochs and accuracies, of training clips after each epoch, of test videos where they were tested."""
+
+    label: str
+    name: str
+    train: dict[int, float]
+    test: dict[int, float]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description="Top-1 accuracy by epoch while a classifier is trained, dashed on training clips, solid on test videos (CVRL Figure 6)."
+        " Evaluate with --set test_every=1 for the solid lines. Runs of one label are drawn as their mean."
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="run folders, or folders that hold some")
+    parser.add_argument("--protocol", choices=("linear", "semi", "finetune"), default="linear", help="default: linear")
+    parser.add_argument("--evaluation", metavar="NAME", help="where a run has several: the folder in RUN/evaluations")
+    parser.add_argument("--out", type=image_path, required=True, metavar="FILE.png", help="the picture")
+    return run_main(_draw, parser, argv)
+
+
+def _draw(arguments: argparse.Namespace) -> None:
+    plt = pyplot()
+    runs = [read_run(folder) for folder in runs_in(arguments.runs)]
+    trainings = [found for run in runs if (found := training_of(run, arguments.protocol, arguments.evaluation))]
+    if not trainings:
+        raise ConfigError(f"none of the {len(runs)} runs has a classifier's epochs; make them by vididi evaluate {arguments.protocol}")
+    if len(names := sorted({training.name for training in trainings})) > 1:
+        raise ConfigError(f"the classifiers were trained in several ways; choose one by --evaluation: {', '.join(names)}")
+    with look():
+        figure, axis = plt.subplots(figsize=(4.6, 3.2))
+        draw_curves(axis, trainings)
+        axis.set(xlabel="epoch", ylabel="top-1 (%)", title=names[0])
+        save(figure, arguments.out)
+    if len(trainings) < len(runs):
+        print(f"  {len(runs) - len(trainings)} of {len(runs)} runs have no such classifier")
+    if not any(training.test for training in trainings):
+        print("  none was tested on the way (--set test_every=1), so there are dashed lines only")
+
+
+def training_of(run: Run, protocol: str, name: str | None) -> Training | None:
+    """The epochs of a run's classifier.
+
+    Raises:
+        ConfigError: it has several and none is named.
+    """
+    found = {}
+    for folder in sorted(run.folder.glob(f"evaluations/{protocol}-*")):
+        epochs = json.loads((folder / "result.json").read_text()).get("epochs") if (folder / "result.json").is_file() else None
+        if epochs and name in (None, folder.name):
+            train, test = ({one["epoch"]: one[key] for one in epochs if key in one} for key in ("train_top1", "test_top1"))
+            found[folder.name] = Training(str(run.cell["label"]), folder.name, train, test)
+    if len(found) > 1:
+        raise ConfigError(f"{run.folder}: has several; choose one by --evaluation: {', '.join(found)}")
+    return next(iter(found.values()), None)
+
+
+def draw_curves(axis: Any, trainings: Sequence[Training]) -> None:
+    arms: dict[str, list[Training]] = defaultdict(list)
+    for training in trainings:
+        arms[training.label].append(training)
+    for number, (label, own) in enumerate(arms.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        _line(axis, [one.train for one in own], color=colour, linestyle="--", linewidth=1.0, label=f"{label}, training")
+        _line(axis, [one.test for one in own], color=colour, linestyle="-", linewidth=1.5, label=f"{label}, test")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(visible=True)
+    axis.legend()
+
+
+def _line(axis: Any, runs: list[dict[int, float]], **style: Any) -> None:
+    """The mean over the epochs that all runs have, if there are any."""
+    epochs = sorted(set.intersection(*map(set, runs)))
+    if epochs:
+        axis.plot(epochs, [100 * np.mean([run[epoch] for run in runs]) for epoch in epochs], **style)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""One cell over two nodes: two raylets of this machine with addresses and object stores of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.cluster_utils import Cluster
+
+ROOT = Path(__file__).resolve().parents[2]
+SWEEP = """
+name: nodes
+base:
+  data: {name: motion, train: 24, test: 12, size: 32, frames: 24}
+  prepare: {short_side: 16}
+  clip: {frames: 4, stride: 2, size: 16}
+  objective: {name: vicreg, hidden: 16, out: 16}
+  backbone: {name: r3d_tiny, width: 2}
+  optimiser: {name: lars}
+  training: {epochs: 3, batch_size: 12}
+  evaluation: {clips: 2, frames: 4, stride: 2}
+arms:
+  alone: {label: "One worker, the whole batch"}
+  # Each node has room for one worker of two CPUs and its stream. The flip's sixth digit makes it a cell of its own.
+  two_nodes: {label: "Two nodes", augment.flip: 0.500001, resources: {workers: 2, cpus_per_worker: 2}}
+"""
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    node = {"num_cpus": 3, "object_store_memory": 200 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    try:
+        cluster.add_node(**node, node_ip_address="127.0.0.2")
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+def measured(runs: Path, arm: str) -> tuple[dict[str, Any], list[float]]:
+    (folder,) = (runs / "nodes").glob(f"{arm}-s0-*")
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return json.loads((folder / "result.json").read_text()), [json.loads(line)["train/loss"] for line in lines]
+
+
+def test_a_cell_over_two_nodes_is_the_cell_of_one_worker(address: str, tmp_path: Path) -> None:
+    """Float32 sums in another order: losses agree to 1e-3, as they do for two workers of one node; 3 epochs of 2 steps."""
+    (tmp_path / "nodes.yaml").write_text(SWEEP)
+    command = [sys.executable, str(ROOT / "run_sweep.py"), "nodes.yaml", "--address", address]
+    environment = {**os.environ, "VIDIDI_CACHE": str(tmp_path / "cache"), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (alone, alone_losses), (two, two_losses) = (measured(tmp_path / "runs", arm) for arm in ("alone", "two_nodes"))
+    assert (alone["workers"], alone["nodes"]) == (1, 1)
+    assert (two["workers"], two["nodes"]) == (2, 2)
+    assert two["steps"] == alone["steps"] == 6
+    assert two_losses == pytest.approx(alone_losses, rel=1e-3)
+    assert two["features/spread"] == pytest.approx(alone["features/spread"], rel=0.05)

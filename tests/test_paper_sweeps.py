@@ -1,0 +1,219 @@
+"""The files of sweeps/paper: each can be run, says what it costs, and makes the runs and the numbers of its paper's table."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import run_sweep
+from analysis.paper import PAPERS, Column, PaperTable, Row, load_paper_table
+from analysis.runs import Run
+from analysis.tables import matches, not_the_paper_s, protocol
+from vididi.config import Config, flatten
+from vididi.evaluate import complete_settings
+from vididi.experiment import resolve, resolve_component
+from vididi.objectives import OBJECTIVES
+from vididi.protocols import DetectionSettings, protocol_settings
+from vididi.sweep import Cell, Sweep, expand, load_sweep
+
+REPO = Path(__file__).resolve().parents[1]
+FILES = sorted((REPO / "sweeps" / "paper").glob("*.yaml"))
+TABLES = sorted(path.stem for path in PAPERS.glob("*.yaml"))
+EACH = pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+
+
+@cache
+def read(path: Path) -> tuple[Sweep, PaperTable, list[Cell], list[Run]]:
+    """A file, its table, its cells with resolved configurations, and the runs that these would be."""
+    sweep = load_sweep(path)
+    assert sweep.table
+    cells = [replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in expand(sweep)]
+    runs = [Run(Path(cell.title), flatten(cell.config.to_dict()), {}, {}, []) for cell in cells]
+    return sweep, load_paper_table(sweep.table), cells, runs
+
+
+def header(path: Path) -> str:
+    return "\n".join(line.removeprefix("#").strip() for line in path.read_text().splitlines() if line.startswith("#"))
+
+
+def rows_of(run: Run, table: PaperTable) -> list[Row]:
+    """The rows that a run stands in, but for those that ask for less than another of them."""
+    found = [row for row in table.rows if row.match is not None and matches(run, row.match, table)]
+    return [row for row in found if not any(asks(row) < asks(other) for other in found)]
+
+
+def asks(row: Row) -> set[tuple[str, Any]]:
+    return set((row.match or {}).items())
+
+
+def measured(sweep: Sweep, config: Config) -> set[tuple[str, str, int | None]]:
+    """What stands before a metric's slash, the data set and its split, for all that the sweep measures of a cell."""
+    found = set()
+    for entry in sweep.evaluations:
+        settings = complete_settings(protocol_settings(entry.protocol, entry.recipe, flatten(entry.settings)), config)
+        name = f"semi_{100 * settings.labels:g}" if entry.protocol == "semi" else entry.protocol  # type: ignore[union-attr]
+        data = resolve_component("data", entry.data or config.data)
+        found.add((name, data.name, data.options.get("split")))
+        if isinstance(settings, DetectionSettings) and settings.test == "each":
+            found.add(("best detection", data.name, None))
+    return found
+
+
+def needed(column: Column, row: Row) -> set[tuple[str, str | None, int | None]]:
+    split = row.split or column.split
+    metric = "best detection" if column.metric == "detection/best_mAP" else str(column.metric).partition("/")[0]
+    return {(metric, column.data, s) for s in ((1, 2, 3) if split == "mean" else (split,))}  # type: ignore[misc]
+
+
+# --- One file ------------------------------------------------------------------------------------------------------
+
+
+@EACH
+def test_it_can_be_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_sweep.main([str(path), "--dry-run"]) == 0
+    assert f"{len(read(path)[2])} cells; then of each: " in capsys.readouterr().out
+
+
+@EACH
+def test_its_header_says_how_on_what_and_how_long(path: Path) -> None:
+    text = header(path)
+    assert re.search(rf"^python run_sweep\.py sweeps/paper/{path.name}( |$)", text, re.MULTILINE)
+    for key in ("Data", "Hardware", "Time", "Paper"):
+        assert re.search(rf"^{key} +\S", text, re.MULTILINE), key
+    assert "an estimate, nothing of it measured" in text
+
+
+@EACH
+def test_its_name_is_its_table_s(path: Path) -> None:
+    """Files of one table differ in the data of pretraining; all files of a paper share a folder of runs."""
+    sweep, table, _, _ = read(path)
+    assert re.fullmatch(rf"{table.name}(_(ucf101|k200_40k|k400|k600|ssv2))?", path.stem)
+    assert sweep.name == f"paper_{table.name.partition('_')[0]}"
+
+
+@EACH
+def test_each_arm_is_one_configuration_of_the_table(path: Path) -> None:
+    _, table, cells, runs = read(path)
+    taken = []
+    for cell, run in zip(cells, runs, strict=True):
+        rows = rows_of(run, table)
+        assert len({frozenset(asks(row)) for row in rows}) == 1, f"{cell.arm} is {[row.title for row in rows]}"
+        assert not_the_paper_s(table, run) == []
+        taken.append(asks(rows[0]))
+    assert all(taken.count(row) == 1 for row in taken)
+
+
+@EACH
+def test_its_arms_stand_in_one_table(path: Path) -> None:
+    _, table, _, runs = read(path)
+    assert len({protocol(run, table.axes, "the same") for run in runs}) == 1
+
+
+@EACH
+def test_its_cells_have_one_data_set(path: Path) -> None:
+    run_sweep.one_data_set(read(path)[2])
+
+
+@EACH
+def test_every_number_of_its_rows_is_measured(path: Path) -> None:
+    sweep, table, cells, runs = read(path)
+    for cell, run in zip(cells, runs, strict=True):
+        there = measured(sweep, cell.config)
+        for row in rows_of(run, table):
+            for column, value in zip(table.columns, row.values, strict=True):
+                if column.metric is not None and value is not None and matches(run, column.match):
+                    assert needed(column, row) <= there, f"{cell.arm}, {column.name}"
+
+
+@EACH
+def test_its_evaluations_are_told_apart(path: Path) -> None:
+    titles = [entry.title for entry in read(path)[0].evaluations]
+    assert len(set(titles)) == len(titles)
+
+
+# --- All of them ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_each_row_that_can_be_run_is_in_a_file_or_named_as_not_there(name: str) -> None:
+    files = [path for path in FILES if read(path)[0].table == name]
+    assert files
+    made = [row for path in files for run in read(path)[3] for row in load_paper_table(name).rows if row.match and matches(run, row.match)]
+    told = " ".join(" ".join(header(path).split()) for path in files)
+    _, _, absent = told.partition("Not here ")
+    for row in load_paper_table(name).rows:
+        if row.match is not None and row not in made:
+            assert row.label in absent, f"{row.title} is in no file of {name}, and no header says so"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shared"),
+    [
+        ("vididi_table_1_ucf101", "vididi_table_7", 6),
+        ("vididi_table_1_ucf101", "vididi_table_3", 6),
+        ("vididi_table_1_ucf101", "vididi_table_4_ucf101", 2),
+        ("vididi_table_1_ucf101", "vididi_table_5_ucf101", 1),
+        ("vididi_table_1_ucf101", "vididi_table_6", 2),
+        ("vididi_table_1_k400", "vididi_table_4_k400", 1),
+        ("vididi_table_1_k400", "vididi_table_5_k400", 1),
+        ("vididi_table_1_k200_40k", "vididi_table_4_k200_40k", 1),
+        ("vididi_table_1_k200_40k", "vididi_table_5_k200_40k", 1),
+        ("cvrl_table_2_k400", "cvrl_table_3", 1),
+        ("cvrl_table_2_k400", "cvrl_table_4_k400", 1),
+        ("cvrl_table_2_k400", "cvrl_table_5", 1),
+        ("cvrl_table_2_k400", "cvrl_table_8", 1),
+        ("cvrl_table_2_k400", "cvrl_table_10_k400", 1),
+        ("cvrl_table_2_k600", "cvrl_table_4_k600", 1),
+        ("cvrl_table_2_k600", "cvrl_table_10_k600", 1),
+        ("cvrl_table_2_k600", "cvrl_table_11", 1),
+        ("cvrl_table_6", "cvrl_table_7", 1),
+        ("cvrl_table_6", "cvrl_table_8", 1),
+        ("cvrl_table_6", "cvrl_table_9", 1),
+        ("cvrl_table_6", "cvrl_table_12", 1),
+        ("corp_table_1", "corp_table_3", 1),
+        ("corp_table_1", "corp_table_4", 1),
+        ("corp_table_2", "corp_table_5_k400", 1),
+        ("corp_table_5_ssv2", "corp_table_6", 3),
+        ("corp_table_6", "corp_table_7", 3),
+    ],
+)
+def test_what_two_tables_share_is_trained_once(first: str, second: str, shared: int) -> None:
+    """The same identity on the same data, in the same folder of runs."""
+    identities = []
+    for name in (first, second):
+        sweep, _, cells, _ = read(REPO / "sweeps" / "paper" / f"{name}.yaml")
+        data = str((sweep.name, cells[0].config.data, cells[0].config.prepare))
+        identities.append({cell.config.identity(data) for cell in cells})
+    assert len(identities[0] & identities[1]) == shared
+
+
+def test_the_docs_list_every_file_and_its_cells() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|[^|]+\| (\d+) \|", (REPO / "docs" / "paper_sweeps.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted((path.stem, str(len(read(path)[2]))) for path in FILES)
+
+
+# --- The same tables at the built-in set's size --------------------------------------------------------------------
+
+
+def test_frameworks_are_all_objectives_with_and_without_derivatives_in_one_table() -> None:
+    _, table, cells, runs = read(REPO / "sweeps" / "frameworks.yaml")
+    assert {(cell.config.objective.name, cell.config.schedule.order) for cell in cells} == {
+        (name, k) for name in OBJECTIVES for k in (0, 2)
+    }
+    assert len({protocol(run, table.axes, "the same") for run in runs}) == 1
+    for name in ("vididi_table_1", "vididi_table_7"):
+        rows = {row.title for run in runs for row in rows_of(run, load_paper_table(name))}
+        assert rows == {row.title for row in load_paper_table(name).rows if row.about in ([], ["UCF101"])}
+
+
+def test_backbones_are_the_networks_of_table_2_and_of_table_1() -> None:
+    _, table, cells, runs = read(REPO / "sweeps" / "backbones.yaml")
+    rows = [row.title for run in runs for row in rows_of(run, table)]
+    assert sorted(rows) == sorted(row.title for row in table.rows)
+    assert [cell.config.schedule.order for cell in cells if cell.config.backbone.name == "r3d_18"] == [0, 2]
+    assert len({protocol(run, table.axes, "the same") for run in runs}) == 1

@@ -1,0 +1,86 @@
+"""Evaluations as trials of Ray Tune, several at a time: those of a sweep's cells, and those of any finished runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from vididi.cluster.connection import connected
+from vididi.cluster.inference import default_gpus
+from vididi.cluster.tune import Job, run_jobs
+from vididi.data.shards import ShardSet
+from vididi.data.stream import local_stream
+from vididi.evaluate import is_measured, make_task, read_run_config
+from vididi.protocols import EvaluationEntry
+from vididi.screen import ScreenWatcher, SweepScreen, report_unfinished
+from vididi.sweep import Cell, Resources
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is to be measured of a finished run. ``cell`` says what that takes."""
+
+    cell: Cell
+    run: Path
+    entry: EvaluationEntry
+    shards: ShardSet | None  # where they are not those of all
+
+
+class FinishedRun(Cell):
+    """A run that is there, whatever made it; its title is its label."""
+
+    @property
+    def title(self) -> str:
+        return self.label
+
+    @classmethod
+    def of(cls, run: Path, resources: Resources) -> FinishedRun:
+        config = read_run_config(run)
+        return cls(arm=run.name, label=str(run), axes={}, seed=config.training.seed, config=config, resources=resources)
+
+
+def make_evaluations(asked: Sequence[Evaluation], shards: ShardSet, runs: Path, address: str | None, console: Console) -> int:
+    """Make those that have not been made; one that fails does not stop the others.
+
+    Args:
+        shards, runs, address: as for run_jobs.
+
+    Returns:
+        the exit status: 0, or 1 where some failed or are unfinished, which are listed.
+    """
+    screen = SweepScreen(console)
+    jobs: dict[Path, Job] = {}
+    measured = {}
+    for one in asked:
+        data = one.shards or shards
+        task = make_task(one.run, one.entry, data, local_stream(data), torch.device("cpu"), print)
+        folder = one.run.resolve() / "evaluations" / task.name
+        measured[folder] = partial(is_measured, task, one.run, one.entry.untrained)
+        if not measured[folder]():
+            jobs[folder] = Job(one.cell, folder, {}, one.entry, one.shards)
+            screen.add(jobs[folder].title, "waiting", getattr(task.settings, "epochs", 1), None)
+    console.print(f"evaluations: {len(asked)} of {len({one.run for one in asked})} runs, {len(jobs)} to make", highlight=False)
+    if jobs:
+        with screen:
+            run_jobs(list(jobs.values()), shards, runs, ScreenWatcher(screen), address)  # type: ignore[arg-type]
+    return report_unfinished(jobs, console, lambda folder: measured[folder]())
+
+
+def evaluate_runs(data: Mapping[Path, ShardSet], entry: EvaluationEntry, asked: Mapping[str, Any], address: str, console: Console) -> int:
+    """Make one evaluation of finished runs on the cluster at ``address``, each on its data; returns as make_evaluations.
+
+    Args:
+        asked: ``workers``, how many runs at a time, and ``cpus_per_worker`` and ``gpus_per_worker``; None is what the cluster has.
+    """
+    with connected(address):
+        gpus = default_gpus() if asked["gpus_per_worker"] is None else asked["gpus_per_worker"]
+    resources = Resources(cpus_per_worker=asked["cpus_per_worker"] or 1, gpus_per_worker=gpus, concurrency=asked["workers"])
+    evaluations = [Evaluation(FinishedRun.of(run, resources), run, entry, shards) for run, shards in data.items()]
+    first = next(iter(data))
+    return make_evaluations(evaluations, data[first], first.resolve().parent, address, console)
