@@ -163,7 +163,7 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
         if done is not None and is_measured(task, run, untrained):
             return done
         began = time.perf_counter()
-        folder.forget_error()
+        folder.forget("error.txt")
         with torch.device("meta"):
             width = make_encoder(config.backbone)[1]
         found = task.measure(load_encoder(run).to(task.device), width, folder)

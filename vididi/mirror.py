@@ -221,13 +221,19 @@ def pull(folder: Path, large: Collection[str] = ()) -> None:
         _pull(mirror, folder, large, _Locks(mirror.root))
 
 
-def fetch(path: Path) -> bool:
-    """Make a file the store's, and say whether there is one; for a path that is not in a mirror, whether it is there."""
+def fetch(path: Path, of_others: bool = False) -> bool:
+    """Make a file the store's, and say whether there is one; for a path that is not in a mirror, whether it is there.
+
+    Args:
+        of_others: another process may write it while this one holds the folder.
+    """
     mirror = _mirror(path)
     if mirror is None:
         return path.is_file()
     writer = _writer(path)
-    if writer is not None and path in writer.known:  # the store's may be an older one still
+    if writer is not None and of_others:
+        writer.settle()
+    elif writer is not None and path in writer.known:  # the store's may be an older one still
         return path.is_file()
     info = mirror.info(path)
     if info is None:

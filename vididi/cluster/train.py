@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from vididi.data.storage import as_folder
 from vididi.errors import VididiError
 from vididi.experiment import run_cell
 from vididi.sweep import Resources
-from vididi.training.context import Metrics
+from vididi.training.context import Metrics, StoppedEarly
 from vididi.training.run_folder import RunFolder
 
 
@@ -45,6 +46,11 @@ def _nodes(own: int, world_size: int) -> int:
 
 def _worker(job: Mapping[str, Any]) -> None:
     context = TrainContext()
+    with suppress(StoppedEarly):
+        _train(job, context)
+
+
+def _train(job: Mapping[str, Any], context: TrainContext) -> None:
     try:
         shards = ShardSet.open(as_folder(job["shards"]))
         run_cell(Config.model_validate(job["config"]), job["cell"], Path(job["folder"]), shards, open_stream(shards, job["held"]), context)
