@@ -29,16 +29,11 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
-from vididi.cluster.held import SHARE, Held, hold, open_stream
+from vididi.cluster.held import SHARE, Held, hold
 from vididi.cluster.resources import cluster_concurrency, cpus_to_declare, local_concurrency
-from vididi.cluster.train import train_distributed
-from vididi.config import Config
+from vididi.cluster.train import train_distributed, work
 from vididi.data.shards import ShardSet
-from vididi.data.storage import as_folder
-from vididi.data.stream import Stream
 from vididi.errors import ResourceError, VididiError
-from vididi.evaluate import evaluate_run, make_task
-from vididi.experiment import run_cell
 from vididi.protocols import EvaluationEntry
 from vididi.sweep import Cell, Resources
 from vididi.training.context import Metrics
@@ -201,24 +196,12 @@ def _single(values: list[dict[str, Any]], resources: Resources) -> Callable[[dic
         job = values[parameters["cell"]]
         folder = RunFolder(Path(job["folder"]))
         try:
-            shards = ShardSet.open(as_folder(job["shards"]))
-            context = TuneContext(gpu=resources.gpus_per_worker > 0)
-            stream = open_stream(shards, job["held"])
-            if job["evaluation"]:
-                _evaluate(folder.path, job["evaluation"], shards, stream, context)
-            else:
-                run_cell(Config.model_validate(job["config"]), job["cell"], folder.path, shards, stream, context)
+            work(job, TuneContext(gpu=resources.gpus_per_worker > 0))
         except Exception as error:
             # What raises here would raise again: record it and end. Only the death of the process is tried again.
             folder.save_error(_reason(error))
 
     return run
-
-
-def _evaluate(folder: Path, entry: dict[str, Any], shards: ShardSet, stream: Stream, context: TuneContext) -> None:
-    """Evaluate the run in whose ``evaluations`` the folder lies."""
-    run, asked = folder.parents[1], EvaluationEntry.model_validate(entry)
-    evaluate_run(run, make_task(run, asked, shards, stream, context.device, context.report), asked.recipe, asked.untrained)
 
 
 def _distributed(values: list[dict[str, Any]], resources: Resources) -> Callable[[dict[str, Any]], None]:
