@@ -104,7 +104,7 @@ class Hosts:
         (home / ".bashrc").write_text("PATH=/home/ubuntu/bin:$PATH\n")
         make_environment(home)
 
-    def user(self, *command: str, timeout: float = 240, **variables: str) -> subprocess.CompletedProcess[str]:
+    def user(self, *command: str, timeout: float = 300, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command on the user's machine, in the checkout."""
         pid = self.process.pid
         enter = ["nsenter", f"--target={pid}", "--net", "--mount", f"--pid=/proc/{pid}/ns/pid_for_children"]
@@ -149,7 +149,7 @@ def make_environment(home: Path) -> None:
     activate = venv / "bin/activate"
     activate.write_text(activate.read_text().replace(str(home), "/home/ubuntu"))
     (packages,) = venv.glob("lib/python*/site-packages")
-    (packages / "image.pth").write_text(f"/home/ubuntu/vididi\n{sysconfig.get_path('purelib')}\n")
+    (packages / "image.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     (venv / "bin/ray").write_text("#!/home/ubuntu/venv/bin/python\nfrom ray.scripts.scripts import main\n\nmain()\n")
     (venv / "bin/ray").chmod(0o755)
     (venv / "installed").write_bytes((ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes())
