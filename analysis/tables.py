@@ -17,7 +17,9 @@ from analysis.samples import THREE_SPLITS, Gain, Samples, Ways, collect, gain, i
 
 # What may differ between runs of one protocol besides the table's own axes. Where data and weights lay is not part of a
 # protocol; which ones they were is (the checksum, the digest).
-_NOT_PROTOCOL = ("data", "prepare", "training.seed", "backbone.weights")
+# What is measured and kept on the way changes no result.
+_ON_THE_WAY = ("training.checkpoint_epochs", "training.checkpoint_steps", "evaluation.online")
+_NOT_PROTOCOL = ("data", "prepare", "training.seed", "backbone.weights", *_ON_THE_WAY)
 _BEGINNING = ("backbone.weights_from", "backbone.weights_sha256")
 # All that tells encoders from each other that were not pretrained, and what a run measures at its end.
 _WITHOUT_PRETRAINING = ("backbone", "clip.size", *(f"evaluation.{key}" for key in ("clips", "frames", "stride", "crop", "seed")))

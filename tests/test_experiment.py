@@ -823,3 +823,68 @@ def test_nothing_can_be_measured_on_the_way_without_test_videos(make_config: Mak
     vars(shards)["index"] = tiny_shards.index.filter(pc.equal(tiny_shards.index.column("split"), "train"))
     with pytest.raises(DataError, match="no test split to evaluate on"):
         make_plans(config, shards)
+
+
+KEEP_BEST = {**ONLINE, "evaluation.online.every": 1, "evaluation.online.keep_best": "online/knn"}
+
+
+def test_the_encoder_of_the_best_epoch_is_kept_and_can_be_loaded(
+    make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([0.2, 0.6, 0.6])
+    monkeypatch.setattr("vididi.experiment.knn_accuracy", lambda *parts: next(values))
+    with pytest.raises(Stop):
+        run(make_config(KEEP_BEST), tmp_path, tiny_shards, context=StopsAfter(epoch=2))
+    second = {name: tensor.clone() for name, tensor in load_file(tmp_path / "best.safetensors").items()}
+    run(make_config(KEEP_BEST), tmp_path, tiny_shards)
+    folder = RunFolder(tmp_path)
+    assert folder.best("online/knn") == 0.6
+    assert all(torch.equal(second[name], tensor) for name, tensor in folder.load_encoder("best.safetensors").items()), (
+        "a tie keeps the first"
+    )
+    loaded = load_encoder(tmp_path / "best.safetensors")
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in second.items())
+    assert any(not torch.equal(tensor, second[name]) for name, tensor in load_encoder(tmp_path).state_dict().items())
+
+
+def test_no_encoder_is_kept_unless_asked_for(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+    run(make_config(ONLINE), tmp_path, tiny_shards)
+    assert not (tmp_path / "best.safetensors").exists()
+    with pytest.raises(TrainingError, match=r"no best\.safetensors"):
+        load_encoder(tmp_path / "best.safetensors")
+
+
+def test_a_run_that_was_stopped_early_goes_on_when_it_is_run_again(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+    config = make_config(KEEP_BEST)
+    run(config, tmp_path / "whole", tiny_shards)
+    with pytest.raises(Stop):
+        run(config, tmp_path / "parts", tiny_shards, context=StopsAfter(epoch=1))
+    RunFolder(tmp_path / "parts").save_stopped({"epoch": 1})
+    assert run(config, tmp_path / "parts", tiny_shards)["resumed_from_step"] == 3
+    assert RunFolder(tmp_path / "parts").stopped is None
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_workers_that_find_their_folder_marked_as_stopped_end_after_the_epoch(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marked: bool
+) -> None:
+    from vididi.experiment import _epoch_end
+    from vididi.training.context import StoppedEarly
+
+    monkeypatch.setattr("vididi.experiment.from_first", lambda value, context: value)
+    config, folder, reported = make_config(KEEP_BEST), RunFolder(tmp_path), []
+
+    class Two(LocalContext):
+        def report(self, metrics: Metrics) -> None:
+            reported.append(metrics["epoch"])
+
+    on_epoch = _epoch_end(config, build_state(config), folder, None, Two(rank=1, world_size=2), lambda epoch: {})
+    on_epoch({"epoch": 1}, 1)
+    if marked:
+        folder.save_stopped({"epoch": 1})
+        with pytest.raises(StoppedEarly):
+            on_epoch({"epoch": 2}, 2)
+    else:
+        on_epoch({"epoch": 2}, 2)
+    assert reported == [1, 2]

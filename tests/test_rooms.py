@@ -16,7 +16,16 @@ REPO = Path(__file__).resolve().parents[1]
 FILES = sorted((REPO / "vididi").rglob("*.py"))
 SOURCES = {".".join(path.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
 CORE = [name for name in SOURCES if not name.startswith("vididi.cluster")]
-TORCHLESS = ("vididi.checks", "vididi.config", "vididi.sweep", "vididi.pairing", "vididi.draws", "vididi.errors", "vididi.data")
+TORCHLESS = (
+    "vididi.checks",
+    "vididi.config",
+    "vididi.sweep",
+    "vididi.search",
+    "vididi.pairing",
+    "vididi.draws",
+    "vididi.errors",
+    "vididi.data",
+)
 MATHS = ("vididi.views", "vididi.objectives", "vididi.backbones", "vididi.optim")
 
 
@@ -61,6 +70,11 @@ def loaded_by(modules: list[str], blocked: tuple[str, ...] = ()) -> set[str]:
 @pytest.mark.parametrize("module", CORE)
 def test_ray_is_imported_in_cluster_only(module: str) -> None:
     assert not uses(module, "ray")
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_optuna_is_imported_in_cluster_only(module: str) -> None:
+    assert not uses(module, "optuna")
 
 
 @pytest.mark.parametrize("module", [module for module in CORE if module != "vididi.cli"])
@@ -108,7 +122,7 @@ def test_names_become_objects_in_experiment_only() -> None:
 
 
 def test_configuration_and_sweep_load_neither_torch_nor_ray() -> None:
-    assert not loaded_by(["vididi", "vididi.config", "vididi.sweep"]) & {"torch", "ray", "torchvision", "pyarrow"}
+    assert not loaded_by(["vididi", "vididi.config", "vididi.sweep"]) & {"torch", "ray", "torchvision", "pyarrow", "optuna"}
 
 
 def test_data_load_neither_torch_nor_ray() -> None:

@@ -12,7 +12,7 @@ import yaml
 from vididi.config import validate
 from vididi.errors import ConfigError
 from vididi.pairing import SCHEDULES, Schedule
-from vididi.sweep import Cell, Sweep, expand, load_sweep
+from vididi.sweep import Cell, Sweep, cell_at, expand, load_sweep, point_of
 
 REPO = Path(__file__).resolve().parents[1]
 SWEEPS = sorted(path.relative_to(REPO) for path in (REPO / "sweeps").glob("**/*.yaml"))
@@ -301,6 +301,23 @@ def test_the_ablation_s_arms_differ_in_their_schedules_only() -> None:
     rest = {yaml.safe_dump({key: value for key, value in cell.config.to_dict().items() if key != "schedule"}) for cell in cells}
     assert len(cells) == 9
     assert len(rest) == 1
+
+
+def test_the_search_begins_with_the_arms_of_the_ablation_and_has_three_times_its_budget() -> None:
+    from vididi.experiment import resolve
+
+    search, grid = load_sweep(REPO / "sweeps" / "search.yaml"), expand(load_sweep(REPO / "sweeps" / "ablation.yaml"))
+    points = {cell.arm: point_of(search, cell.config.to_dict()) for cell in grid}
+    assert [arm for arm, point in points.items() if point is None] == ["base"]
+    for cell in grid:
+        if (point := points[cell.arm]) is not None:
+            assert (found := cell_at(search, point)) is not None
+            assert resolve(found.config).identity("videos") == resolve(cell.config).identity("videos")
+    s = search.search
+    assert s.budget is not None
+    assert s.confirm is not None
+    epochs = grid[0].config.training.epochs
+    assert s.budget + s.confirm.top * len(s.confirm.choose_seeds) * epochs <= 3 * len(grid) * epochs
 
 
 def test_the_ablation_s_labels_are_the_paper_s_rows_and_match_one_each() -> None:

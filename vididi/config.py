@@ -13,7 +13,7 @@ import re
 from collections.abc import Hashable, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -139,6 +139,7 @@ class OnlineConfig(Closed):
     train: int = Field(400, ge=2, description="training videos, to find neighbours among and to fit the probe on")
     test: int = Field(200, ge=1, description="test videos")
     clips: int = Field(1, ge=1, description="clips per video, averaged")
+    keep_best: Literal["online/knn", "online/probe"] | None = Field(None, description="keep the encoder of the best epoch by this measure")
 
 
 class EvaluationConfig(Closed):
@@ -265,11 +266,20 @@ def unknown_key(location: str, valid: Iterable[str]) -> str:
 def _valid_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     for part in path:
         field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        if field is None:
+            continue  # a key of a mapping, or a place in a list
+        found = _model_in(field.annotation)
+        if found is None:
             break
-        model = annotation
+        model = found
     return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation is, or that its values are."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -41,7 +41,7 @@ from vididi.evaluation.features import FeatureView, measure_batches, spread
 from vididi.evaluation.online import knn_accuracy, probe_accuracy
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import OPTIMISERS
-from vididi.training.context import Context, from_first
+from vididi.training.context import Context, StoppedEarly, from_first
 from vididi.training.loop import EpochLog, Job, State, train
 from vididi.training.run_folder import Recorder, RunFolder
 from vididi.views import AUGMENTATIONS
@@ -349,6 +349,9 @@ def run_cell(
 
     Returns:
         the content of result.json, on every worker.
+
+    Raises:
+        StoppedEarly: on every worker, where a sweep has marked the folder as stopped.
     """
     folder = RunFolder(path)
     with ExitStack() as held:
@@ -455,11 +458,24 @@ def _epoch_end(
         metrics = {**metrics, **look(epoch)}
         if recorder is not None:
             recorder.epoch(metrics)
+            _keep_best(config, state, folder, metrics, epoch)
             if epoch % config.training.checkpoint_epochs == 0 or epoch == config.training.epochs:
                 _save(state, folder)
         context.report(metrics)
+        # A cell of one worker is stopped in its report.
+        if config.evaluation.online.keep_best and context.world_size > 1 and from_first(folder.stopped is not None, context):
+            raise StoppedEarly(f"stopped early after epoch {epoch}")
 
     return on_epoch
+
+
+def _keep_best(config: Config, state: State, folder: RunFolder, metrics: dict, epoch: int) -> None:
+    metric = config.evaluation.online.keep_best
+    if metric is None or metric not in metrics:
+        return
+    best = folder.best(metric)
+    if best is None or metrics[metric] > best:
+        folder.save_best(state.objective.backbone.state_dict(), metric, metrics[metric], epoch)
 
 
 def _measure_online(
@@ -547,18 +563,19 @@ def load_encoder(path: str | Path) -> nn.Module:
     """A trained backbone in evaluation mode: ``[B, 3, T, H, W]``, normalised -> ``[B, D]``.
 
     Args:
-        path: a run folder, or the ``encoder.safetensors`` in one.
+        path: a run folder, or a file in one: ``encoder.safetensors``, or ``best.safetensors`` of a run that was stopped early.
 
     Raises:
-        TrainingError: there is no finished encoder.
+        TrainingError: there is no such encoder.
     """
-    folder = Path(path)
-    folder = folder.parent if folder.name == "encoder.safetensors" else folder
-    if not (folder / "encoder.safetensors").is_file():
-        raise TrainingError(f"{folder}: no encoder.safetensors, so there is no finished run here")
+    file = Path(path)
+    file = file if file.suffix == ".safetensors" else file / "encoder.safetensors"
+    folder = file.parent
+    if not file.is_file():
+        raise TrainingError(f"{folder}: no {file.name}, so there is no finished run here")
     config = build_config(read_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
     encoder, _ = make_encoder(config.backbone)
-    encoder.load_state_dict(RunFolder(folder).load_encoder())
+    encoder.load_state_dict(RunFolder(folder).load_encoder(file.name))
     return encoder.eval()
 
 

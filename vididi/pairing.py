@@ -109,6 +109,15 @@ def check_axes(order: int, mix: str | None, selection: str | None, reverse: bool
         raise ValueError(f"mix: {mix!r} is not valid with selection 'scheduled'; it is one of {', '.join(CYCLES)}")
 
 
+def needless(order: int, mix: str | None, selection: str | None) -> set[str]:
+    """The axes that mean nothing beside these values: there is nothing to pair with order 0, and so on, as in check_axes."""
+    if order == 0:
+        return {"mix", "selection", "reverse", "weights"}
+    if selection == "random":
+        return {"reverse", "weights"} | ({"mix"} if mix != "same" else set())
+    return {"mix", "reverse"} if selection == "weighted" else {"weights"} if selection == "scheduled" else set()
+
+
 def _refuse(given: Mapping[str, object], why: str) -> None:
     for axis, value in given.items():
         if value is not None:

@@ -18,6 +18,7 @@ from tabulate import tabulate
 if TYPE_CHECKING:
     from vididi.evaluation.ava_map import AvaMap
 
+INTERRUPTED = 130  # exit status, as of a shell's command after Ctrl-C
 COLUMNS = ("cell", "state", "epoch", "loss", "s/step", "data wait", "R@1", "R@5", "R@10", "silhouette", "time")
 
 
@@ -131,7 +132,9 @@ class ScreenWatcher:
         note = f", restarted {failures} times" if failures else ""
         if result and job.evaluation:
             note += ": " + evaluation_summary(result)
-        self.screen.end(job.title, "finished" if result else "failed", result, note)
+        stopped = None if result else read_stopped(job.folder)
+        state = f"stopped early at epoch {stopped['epoch']}" if stopped else "finished" if result else "failed"
+        self.screen.end(job.title, state, result, note)
 
     def waiting(self, seconds: float, needs: str) -> None:
         self.screen.say(f"no cell could start for {seconds:.0f} s: each needs {needs}, and the cluster has not got that free")
@@ -144,19 +147,23 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     return RunFolder(folder).result
 
 
+def read_stopped(folder: Path) -> dict[str, Any] | None:
+    """Where and why a run was stopped early, if it was."""
+    from vididi.training.run_folder import RunFolder
+
+    return RunFolder(folder).stopped
+
+
 def report_unfinished(jobs: dict[Path, Any], console: Console, finished: Callable[[Path], Any] = read_result) -> int:
-    """Name the jobs, by folder, that did not get done, and why. The exit status: 1 if there are any."""
+    """Name the jobs, by folder, that came to no good end, and why. The exit status: 1 if some failed, INTERRUPTED if some came to none."""
     status = 0
     for folder, job in jobs.items():
-        if finished(folder):
+        if finished(folder) or read_stopped(folder):
             continue
-        status = 1
         error = folder / "error.txt"
-        reason = (
-            "\n    ".join(error.read_text().strip().splitlines()[-3:])
-            if error.is_file()
-            else "stopped; run the same command again to go on"
-        )
+        failed = error.is_file()
+        status = max(status, 1 if failed else INTERRUPTED)
+        reason = "\n    ".join(error.read_text().strip().splitlines()[-3:]) if failed else "run the same command again to go on"
         console.print(f"not finished: {job.title}: {reason}\n    in {folder}", markup=False, highlight=False)
     return status
 

@@ -9,7 +9,9 @@ A sweep file has
     arms        name -> {label, resources, and values}: one row of the table each
     axes        value name -> list of values, crossed
     seeds       list of seeds
-    search      grid
+    exclude     list of mappings: a cell that has all values of one is left out; a value may be a list of them
+    search      grid, or {name: optuna | random, ...}: points of a space instead of arms and axes (docs/sweeps.md)
+    stopping    {name: asha | median, ...}: which cells end early (docs/sweeps.md)
     evaluate    what is measured of each encoder: retrieval and silhouette at the end of its pretraining, and entries
                 {protocol, recipe, data, settings, untrained} that are run of each finished cell (docs/evaluation.md)
     resources   what each cell needs
@@ -19,16 +21,20 @@ Values are configuration keys such as ``training.epochs`` or the short names of 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from vididi.config import BF16_NEEDS_GPU, Closed, Component, Config, build_config, flatten, nest, read_yaml, unknown_key, validate
 from vididi.errors import ConfigError
+from vididi.pairing import needless
 from vididi.protocols import EvaluationEntry
+from vididi.search import Point, Search, Stopping, digest, draw, fits, read_point, rounded
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # becomes part of a folder's name
 SHORT_NAMES = {
@@ -41,6 +47,7 @@ SHORT_NAMES = {
 }
 
 
+BASE, POINT = 0, 2  # the places of base and a point among the sources of values: base, arm, point, overrides
 # Values that a sweep gives by keys of its own.
 SWEEP_KEYS = {"training.seed": "`seeds` (or --seeds)", "evaluation.protocols": "`evaluate`"}
 
@@ -82,7 +89,9 @@ class Sweep(Closed):
     axes: dict[str, list[Any]] = {}
     arms: dict[Annotated[str, Field(pattern=NAME)], Arm] = {}
     seeds: list[int] = Field([0], min_length=1)
-    search: Literal["grid"] = "grid"
+    exclude: list[dict[str, Any]] = []
+    search: Search = Search()
+    stopping: Stopping | None = None
     evaluate: list[Literal["retrieval", "silhouette"] | EvaluationEntry] = ["retrieval", "silhouette"]
     resources: Resources = Resources()
 
@@ -105,6 +114,17 @@ class Sweep(Closed):
             if any(value in values[:i] for i, value in enumerate(values)):
                 raise ValueError(f"{name}: {values} names a value twice")
         return axes
+
+    @model_validator(mode="after")
+    def _search_is_alone(self) -> Sweep:
+        if self.search.name == "grid":
+            return self
+        for key in ("arms", "axes"):
+            if getattr(self, key):
+                raise ValueError(f"{key}: are for search: grid; with {self.search.name}, what differs between cells is search.space")
+        if len(self.seeds) > 1:
+            raise ValueError(f"seeds: {self.seeds} are more than one; a search trains each point once, search.confirm its best with others")
+        return self
 
     @model_validator(mode="after")
     def _seeds_once(self) -> Sweep:
@@ -189,11 +209,79 @@ def expand(sweep: Sweep, overrides: Mapping[str, Any] | None = None, only: Seque
                 except ConfigError as error:
                     faults.append(str(error))
                     break  # another seed has the same fault
-                if not only or name in only:
+                if cell and (not only or name in only):
                     cells.append(cell)
     if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
+    if not cells:
+        raise ConfigError("exclude: leaves no cell")
     return cells
+
+
+def size(sweep: Sweep, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> int:
+    """How many cells a grid has before any is excluded."""
+    arms = len(only or sweep.arms or [sweep.name])
+    return arms * math.prod(len(values) for values in sweep.axes.values()) * len(seeds or sweep.seeds)
+
+
+def distinct(cells: Iterable[Cell]) -> tuple[list[Cell], list[str]]:
+    """The first of each kind of resolved cells, and a line for each other one."""
+    titles: dict[str, str] = {}
+    first, notes = [], []
+    for cell in cells:
+        identity = cell.config.identity("")
+        if identity in titles:
+            notes.append(f"{cell.title}: the same cell as {titles[identity]}, which runs once")
+        else:
+            titles[identity] = cell.title
+            first.append(cell)
+    return first, notes
+
+
+def cell_at(sweep: Sweep, point: Point, seed: int | None = None, overrides: Mapping[str, Any] | None = None) -> Cell | None:
+    """The cell of a search at a point of its space, with the sweep's seed unless given; None if it is excluded.
+
+    Raises:
+        ConfigError: the point makes no configuration.
+    """
+    point = rounded(point)
+    cell = _cell(sweep, "", Arm(), point, sweep.seeds[0] if seed is None else seed, overrides or {})
+    if cell is None:
+        return None
+    label = ", ".join(f"{name.removeprefix('schedule.')} {value}" for name, value in cell.axes.items())
+    return replace(cell, arm=f"{sweep.name}-{digest(cell.axes)}", label=label, axes={})
+
+
+def examples(sweep: Sweep, count: int, overrides: Mapping[str, Any] | None = None) -> tuple[list[Cell], list[str]]:
+    """Cells at points drawn evenly from a search's space, by which it is checked, and why others make no cell.
+
+    Raises:
+        ConfigError: none of the points makes a cell.
+    """
+    random = Random(sweep.search.seed)
+    cells, faults = [], []
+    for _ in range(count):
+        point = draw(sweep.search.space, lambda name, dimension: dimension.drawn_by(random))
+        try:
+            cell = cell_at(sweep, point, overrides=overrides)
+        except ConfigError as error:
+            faults.append(str(error))
+        else:
+            cells += [cell] if cell else []
+    if not cells:
+        raise ConfigError(f"search.space: none of {count} points makes a cell\n" + (faults[0] if faults else "exclude leaves none of them"))
+    return cells, faults
+
+
+def point_of(sweep: Sweep, config: Mapping[str, Any]) -> Point | None:
+    """The point of a search's space that a configuration (nested) is, as far as its values say."""
+    return read_point(sweep.search.space, {name: _at(config, SHORT_NAMES.get(name, name)) for name in sweep.search.space})
+
+
+def _at(values: Any, path: str) -> Any:
+    for part in path.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
 
 
 def _points(axes: Mapping[str, Iterable[Any]]) -> Iterable[dict[str, Any]]:
@@ -201,19 +289,50 @@ def _points(axes: Mapping[str, Iterable[Any]]) -> Iterable[dict[str, Any]]:
         yield dict(zip(axes, values, strict=True))
 
 
-def _cell(sweep: Sweep, name: str, arm: Arm, point: dict[str, Any], seed: int, overrides: Mapping[str, Any]) -> Cell:
-    where = f"arm {name!r}" + (f" at {', '.join(f'{axis}={value}' for axis, value in point.items())}" if point else "")
+def _cell(sweep: Sweep, name: str, arm: Arm, point: dict[str, Any], seed: int, overrides: Mapping[str, Any]) -> Cell | None:
+    """A cell; None if it is excluded."""
+    at = ", ".join(f"{axis}={value}" for axis, value in point.items())
+    where = (f"arm {name!r}" if name else "search") + (f" at {at}" if point else "")
+    sources = [_full_names(source, where) for source in (sweep.base, arm.values, point, overrides)]
+    idle = _needless(sources)
     values: dict[str, Any] = {}
-    for source in (sweep.base, arm.values, point, overrides):
-        values |= _full_names(source, where)
+    for place, source in enumerate(sources):
+        values |= {key: value for key, value in source.items() if (place, key) not in idle}
+    for excluded in sweep.exclude:
+        if fits(_full_names(excluded, "exclude"), values):
+            return None
+    point = {axis: value for axis, value in point.items() if (POINT, SHORT_NAMES.get(axis, axis)) not in idle}
     values |= {"training.seed": seed, "evaluation.protocols": sweep.protocols}
+    if sweep.stopping:
+        values["evaluation.online.keep_best"] = sweep.stopping.metric
     resources = validate(Resources, {**sweep.resources.model_dump(), **arm.resources}, f"{where}, resources")
     config = build_config(nest(values), where)
     if config.training.batch_size % resources.workers:
         raise ConfigError(f"{where}: training.batch_size: {config.training.batch_size} does not divide over {resources.workers} workers")
     if config.training.precision == "bf16" and not resources.gpus_per_worker:
         raise ConfigError(f"{where}: {BF16_NEEDS_GPU}; set resources.gpus_per_worker")
+    if sweep.stopping and not 0 < config.evaluation.online.every <= sweep.stopping.grace:
+        raise ConfigError(
+            f"{where}: evaluation.online.every: {config.evaluation.online.every} is not valid with stopping, which judges by "
+            f"{sweep.stopping.metric}; it is 1 to stopping.grace, {sweep.stopping.grace}"
+        )
     return Cell(name, arm.label or name, point, seed, config, resources)
+
+
+def _needless(sources: Sequence[Mapping[str, Any]]) -> set[tuple[int, str]]:
+    """Place and key of the schedule's values that mean nothing because of where in its axes a cell is: they are left out.
+
+    So each point of crossed axes is a cell, and those that differ in nothing that matters are the same one. What an arm says
+    in so many words is an error instead (vididi.pairing.check_axes).
+    """
+    given: dict[str, Any] = {}
+    for source in sources:
+        given |= source
+    order = given.get("schedule.order", 2)
+    found = needless(order, given.get("schedule.mix"), given.get("schedule.selection")) if isinstance(order, int) else set()
+    places = {POINT, BASE} if sources[POINT].keys() & {"schedule.order", "schedule.selection"} else {POINT}
+    keys = [(place, key) for place in places for key in sources[place] if key.startswith("schedule.")]
+    return {(place, key) for place, key in keys if key.split(".")[1] in found}
 
 
 def _full_names(source: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from vididi.evaluate import evaluate_run, make_task
 from vididi.experiment import run_cell
 from vididi.protocols import EvaluationEntry
 from vididi.sweep import Resources
-from vididi.training.context import Context, Metrics
+from vididi.training.context import Context, Metrics, StoppedEarly
 from vididi.training.run_folder import RunFolder
 
 
@@ -58,6 +59,11 @@ def work(job: Mapping[str, Any], context: Context) -> None:
 
 def _worker(job: Mapping[str, Any]) -> None:
     context = TrainContext()
+    with suppress(StoppedEarly):
+        _train(job, context)
+
+
+def _train(job: Mapping[str, Any], context: TrainContext) -> None:
     try:
         work(job, context)
     except VididiError as error:

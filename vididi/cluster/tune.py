@@ -6,6 +6,7 @@ TorchTrainer costs 10); cells of more run under Ray Train. Both run vididi.exper
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -31,10 +32,13 @@ from ray.tune.progress_reporter import TrialProgressCallback
 
 from vididi.cluster.held import SHARE, Held, hold
 from vididi.cluster.resources import cluster_concurrency, cpus_to_declare, local_concurrency
+from vididi.cluster.search import CellSearch
+from vididi.cluster.stopping import Curve, EarlyStopping
 from vididi.cluster.train import train_distributed, work
 from vididi.data.shards import ShardSet
 from vididi.errors import ResourceError, VididiError
 from vididi.protocols import EvaluationEntry
+from vididi.search import Stopping
 from vididi.sweep import Cell, Resources
 from vididi.training.context import Metrics
 from vididi.training.run_folder import RunFolder
@@ -57,12 +61,15 @@ class Job:
     def title(self) -> str:
         return f"{self.cell.title} {self.evaluation.title}" if self.evaluation else self.cell.title
 
+    def plain(self) -> dict[str, Any]:
+        """Plain values for another process, without the data."""
+        evaluation = self.evaluation.model_dump() if self.evaluation else None
+        return {"config": self.cell.config.to_dict(), "cell": self.record, "evaluation": evaluation, "folder": str(self.folder)}
+
     def values(self, shards: ShardSet, held: Held | None) -> dict[str, Any]:
         """Plain values for another process; ``shards`` and ``held`` are the sweep's."""
         data = {"shards": str(self.shards.root), "held": None} if self.shards else {"shards": str(shards.root), "held": held}
-        where = {"folder": str(self.folder), **data}
-        evaluation = self.evaluation.model_dump() if self.evaluation else None
-        return {"config": self.cell.config.to_dict(), "cell": self.record, "evaluation": evaluation, **where}
+        return {**self.plain(), **data}
 
 
 class Watcher:
@@ -89,10 +96,19 @@ class TuneContext:
         tune.report(dict(metrics))
 
 
-def run_jobs(jobs: Sequence[Job], shards: ShardSet, runs: Path, watcher: Watcher, address: str | None = None) -> None:
+def run_jobs(
+    jobs: Sequence[Job],
+    shards: ShardSet,
+    runs: Path,
+    watcher: Watcher,
+    address: str | None = None,
+    stopping: Stopping | None = None,
+    curves: Sequence[Curve] = (),
+) -> None:
     """Run every job to its end; what became of each is in its run folder.
 
     Args:
+        stopping: which cells end early, compared with each other and with ``curves``, of cells that ended before.
         address: of a running cluster (``auto`` for the one this node belongs to); without it Ray starts on this machine
             alone and is stopped at the end.
 
@@ -105,14 +121,43 @@ def run_jobs(jobs: Sequence[Job], shards: ShardSet, runs: Path, watcher: Watcher
     with _ray(asked, address, shards.nbytes if holding else 0) as concurrency:
         held = hold(shards) if holding else None
         for group, resources in zip(groups, asked, strict=True):
-            _run_group(group, concurrency(resources), shards, held if resources.hold_data else None, runs, watcher)
+            scheduler = _scheduler(stopping, group, resources, max(job.cell.config.training.epochs for job in group), curves)
+            _run_group(group, resources, concurrency(resources), shards, held if resources.hold_data else None, runs, watcher, scheduler)
             if any(_untouched(job) for job in group):
                 return  # interrupted: Tune returns normally then, and the next group must not start
 
 
+def run_search(
+    search: CellSearch,
+    resources: Resources,
+    shards: ShardSet,
+    runs: Path,
+    watcher: Watcher,
+    address: str | None = None,
+    stopping: Stopping | None = None,
+    curves: Sequence[Curve] = (),
+) -> None:
+    """Run the cells that a search asks for until it asks for no more. Arguments and errors are those of run_jobs."""
+    with _ray([resources], address, shards.nbytes if resources.hold_data else 0) as concurrency:
+        held = hold(shards) if resources.hold_data else None
+        search.stopping = _scheduler(stopping, search.jobs, resources, search.epochs, curves)
+        _run_group(search.jobs, resources, concurrency(resources), shards, held, runs, watcher, search.stopping, search)
+
+
+def _scheduler(
+    stopping: Stopping | None, jobs: list[Job], resources: Resources, longest: int, curves: Sequence[Curve]
+) -> EarlyStopping | None:
+    if stopping is None:
+        return None
+    kill = resources.workers == 1
+    scheduler = EarlyStopping(stopping, longest, lambda trial: jobs[trial.config["cell"]].cell.config.training.epochs, kill)
+    scheduler.learn(curves)
+    return scheduler
+
+
 def _untouched(job: Job) -> bool:
-    """Neither finished nor failed."""
-    return not any((job.folder / name).is_file() for name in ("result.json", "error.txt"))
+    """Neither finished nor stopped nor failed."""
+    return not any((job.folder / name).is_file() for name in ("result.json", "stopped.json", "error.txt"))
 
 
 def _group_key(job: Job) -> str:
@@ -151,17 +196,31 @@ def _ray(asked: list[Resources], address: str | None, held_bytes: int) -> Iterat
         ray.shutdown()
 
 
-def _run_group(jobs: list[Job], concurrency: int, shards: ShardSet, held: Held | None, runs: Path, watcher: Watcher) -> None:
-    resources = jobs[0].cell.resources
+def _run_group(
+    jobs: list[Job],
+    resources: Resources,
+    concurrency: int,
+    shards: ShardSet,
+    held: Held | None,
+    runs: Path,
+    watcher: Watcher,
+    stopping: EarlyStopping | None = None,
+    search: CellSearch | None = None,
+) -> None:
+    """Run jobs that need the same: those given, or those that ``search`` adds to them one by one."""
     single = resources.workers == 1
     storage = runs / ".tune" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     values = [job.values(shards, held) for job in jobs]
-    events = _Events(jobs, watcher, resources)
-    trainable = _single(values, resources) if single else _distributed(values, resources)
+    data = {"shards": str(shards.root), "held": held}
+    events = _Events(jobs, watcher, resources, stopping)
+    trainable = _single(values, data, resources) if single else _distributed(values, data, resources)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _trial_resources(resources)),
-        param_space={"cell": tune.grid_search(list(range(len(jobs))))},
+        param_space={} if search else {"cell": tune.grid_search(list(range(len(jobs))))},
         tune_config=tune.TuneConfig(
+            search_alg=search,
+            num_samples=-1 if search else 1,  # a search says itself when it ends
+            scheduler=stopping,
             max_concurrent_trials=concurrency,
             # Reused trial processes and TorchTrainer together hang for ever when a trial is stopped early.
             reuse_actors=single,
@@ -191,9 +250,16 @@ def _trial_resources(resources: Resources) -> dict[str, float]:
     return {"cpu": resources.cpus_per_worker, **gpu}
 
 
-def _single(values: list[dict[str, Any]], resources: Resources) -> Callable[[dict[str, Any]], None]:
+def _asked(values: list[dict[str, Any]], data: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+    """The values of a trial's job: one of those known from the start, or one that a search brings along."""
+    if "job" not in parameters:
+        return values[parameters["cell"]]
+    return {**json.loads(parameters["job"]), **data}
+
+
+def _single(values: list[dict[str, Any]], data: dict[str, Any], resources: Resources) -> Callable[[dict[str, Any]], None]:
     def run(parameters: dict[str, Any]) -> None:
-        job = values[parameters["cell"]]
+        job = _asked(values, data, parameters)
         folder = RunFolder(Path(job["folder"]))
         try:
             work(job, TuneContext(gpu=resources.gpus_per_worker > 0))
@@ -204,11 +270,11 @@ def _single(values: list[dict[str, Any]], resources: Resources) -> Callable[[dic
     return run
 
 
-def _distributed(values: list[dict[str, Any]], resources: Resources) -> Callable[[dict[str, Any]], None]:
+def _distributed(values: list[dict[str, Any]], data: dict[str, Any], resources: Resources) -> Callable[[dict[str, Any]], None]:
     def run(parameters: dict[str, Any]) -> None:
         from ray.tune.integration.ray_train import TuneReportCallback
 
-        job = values[parameters["cell"]]
+        job = _asked(values, data, parameters)
         try:
             train_distributed(job, resources, [TuneReportCallback()])
         except Exception as error:
@@ -227,8 +293,9 @@ class _Events(TrialProgressCallback):
     Stands where Tune's own printer would be: that one prints a line for every trial that ends without a report, whatever ``verbose`` says.
     """
 
-    def __init__(self, jobs: list[Job], watcher: Watcher, resources: Resources) -> None:
+    def __init__(self, jobs: list[Job], watcher: Watcher, resources: Resources, stopping: EarlyStopping | None) -> None:
         super().__init__()
+        self.stopping = stopping
         self.jobs, self.watcher, self.wait_s = jobs, watcher, resources.wait_s
         self.needs = resources.summary
         self.idle_since: float | None = None
@@ -239,16 +306,24 @@ class _Events(TrialProgressCallback):
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks for a restore that we do not use (a stopped sweep is a new Tuner), and a screen
         # cannot be pickled.
-        return {**self.__dict__, "watcher": None}
+        return {**self.__dict__, "watcher": None, "stopping": None, "jobs": []}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.watcher.started(self._job(trial))
 
+    def _mark_stopped(self, trial: Trial) -> None:
+        """Write where a cell was stopped early into its folder, if it was."""
+        folder = RunFolder(self._job(trial).folder)
+        if self.stopping and trial.trial_id in self.stopping.stopped and not folder.stopped:
+            folder.save_stopped(self.stopping.stopped[trial.trial_id])
+
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
+        self._mark_stopped(trial)
         if "epoch" in result:
             self.watcher.reported(self._job(trial), result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._mark_stopped(trial)
         self.watcher.ended(self._job(trial), trial.num_failures)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -285,4 +360,4 @@ class _Stop(tune.Stopper):
         return self.events.gave_up
 
 
-__all__ = ["Job", "Watcher", "run_jobs"]
+__all__ = ["Job", "Watcher", "run_jobs", "run_search"]

@@ -16,6 +16,10 @@ from vididi.errors import ConfigError
 Metrics = Mapping[str, float | int | str]
 
 
+class StoppedEarly(Exception):
+    """The run was told to end after an epoch; everything of that epoch is written."""
+
+
 class Context(Protocol):
     """Rank 0 of ``world_size`` is the one that writes files. Every worker calls ``report``. ``nodes``: over how many the workers are."""
 

@@ -6,8 +6,10 @@ metrics.jsonl         one line per epoch
 events.out.tfevents.* the same for TensorBoard, and the hyperparameters
 checkpoint.pt         weights, optimiser state and step; what a half-done run goes on from
 encoder.safetensors   the trained backbone
+best.safetensors      the backbone of the best epoch by an online measure, if asked for; its metadata say which epoch
 queries.parquet       per test video: the rank of its first correct neighbour
 result.json           the measurements; its presence means that the run is finished
+stopped.json          at which epoch the run was stopped early, and why, if it was
 error.txt             why the last attempt failed, if it did
 """
 
@@ -25,6 +27,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -65,7 +68,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "config.yaml", config_yaml)
         write_atomically(self.path / "cell.json", json.dumps(cell, indent=2) + "\n")
-        (self.path / "error.txt").unlink(missing_ok=True)
+        for name in ("error.txt", "stopped.json"):
+            (self.path / name).unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -101,8 +105,37 @@ class RunFolder:
         with replacing(self.path / name) as aside:
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, aside)
 
-    def load_encoder(self) -> dict[str, Tensor]:
-        return load_file(self.path / "encoder.safetensors")
+    def save_best(self, weights: dict[str, Tensor], metric: str, value: float, epoch: int) -> None:
+        """Keep an encoder as the best one so far."""
+        told = {"epoch": str(epoch), metric: repr(value)}
+        with replacing(self.path / "best.safetensors") as aside:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, aside, told)
+
+    def best(self, metric: str) -> float | None:
+        """The value of the encoder that is kept as the best one by ``metric``."""
+        path = self.path / "best.safetensors"
+        if not path.is_file():
+            return None
+        with safe_open(path, "pt") as file:
+            told = file.metadata() or {}
+        return float(told[metric]) if metric in told else None
+
+    @property
+    def stopped(self) -> dict[str, Any] | None:
+        """Where and why the run was stopped early, if it was."""
+        path = self.path / "stopped.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def save_stopped(self, content: Mapping[str, Any]) -> None:
+        write_atomically(self.path / "stopped.json", json.dumps(content, indent=2) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """What was recorded of each epoch so far, the last record of an epoch counting."""
+        records = {record["epoch"]: record for record in map(json.loads, _whole_lines(self.path / "metrics.jsonl"))}
+        return [records[epoch] for epoch in sorted(records)]
+
+    def load_encoder(self, name: str = "encoder.safetensors") -> dict[str, Tensor]:
+        return load_file(self.path / name)
 
     def save_queries(self, queries: pa.Table) -> None:
         self._save_table("queries.parquet", queries)
@@ -125,6 +158,13 @@ class RunFolder:
         write_atomically(self.path / "error.txt", text)
 
 
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a file that may not be there; one cut short by a kill has no newline."""
+    if not path.is_file():
+        return []
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
 class Recorder:
     """metrics.jsonl and TensorBoard of one run, in step. What a restart would write again is cut off first."""
 
@@ -132,15 +172,9 @@ class Recorder:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder.path / "metrics.jsonl"
-        kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
+        kept = [line for line in _whole_lines(self.path) if json.loads(line)["step"] <= step]
         write_atomically(self.path, "".join(kept))
         self.board = SummaryWriter(str(folder.path), purge_step=step + 1 if step else None)
-
-    def _lines(self) -> list[str]:
-        if not self.path.is_file():
-            return []
-        # A line cut short by a kill has no newline.
-        return [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
     def epoch(self, metrics: Mapping[str, float | int | str]) -> None:
         with self.path.open("a") as file:

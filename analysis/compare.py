@@ -1,0 +1,125 @@
+"""Two sets of runs, and how sure their difference is: ``python analysis/compare.py ARM_A ARM_B --runs runs/ablation``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+if __name__ == "__main__":  # run as a script, from anywhere
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from analysis.paper import Column
+from analysis.runs import Run, find_runs, read_finished
+from analysis.samples import Gain, Ways, collect, gain
+from analysis.tables import differences, protocol
+
+R1 = "retrieval/R@1"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A metric of one set of runs minus that of another, over the seeds that both have, or over all where they share none."""
+
+    metric: str
+    first: str
+    second: str
+    means: tuple[float, float]
+    gain: Gain
+    seeds: list[int]  # that both have; they are compared in pairs
+    apart: str  # in what the configurations differ
+
+    def above(self, bound: float) -> bool | None:
+        """Whether the interval lies above ``bound``; None if there is no interval."""
+        return None if self.gain.interval is None else self.gain.interval[0] > bound
+
+    def lines(self, bound: float | None = None) -> list[str]:
+        """What to print; metrics of 0 to 1 are given in points of 100."""
+        a, b = (100 * mean for mean in self.means)
+        over = f"paired over seeds {', '.join(map(str, self.seeds))}" if self.seeds else "over seeds that are not the same"
+        lines = [
+            f"{self.metric}: {self.first} {a:.1f}, {self.second} {b:.1f}, {over}",
+            f"difference {100 * self.gain.value:+.1f} points" + self._interval(),
+        ]
+        if bound is not None:
+            said = {True: "yes", False: "no", None: "not known"}[self.above(bound)]
+            lines.append(f"the 95% bound is above {100 * bound:+.1f} points: {said}")
+        return [*lines, f"{self.first} differs in {self.apart}"] if self.apart else lines
+
+    def _interval(self) -> str:
+        if self.gain.interval is None:
+            return ", no interval (neither the same queries nor three seeds)"
+        low, high = self.gain.interval
+        return f", 95% {100 * low:+.1f} to {100 * high:+.1f}" + ("" if self.gain.seeds > 1 else " (of one seed)")
+
+
+def compare(first: Sequence[Run], second: Sequence[Run], metric: str = R1, names: tuple[str, str] = ("first", "second")) -> Comparison:
+    """What ``first`` has over ``second``: the paired bootstrap over queries and seeds (analysis/bootstrap.py).
+
+    Raises:
+        ValueError: a set is empty, has a seed twice, or has not measured the metric as the other has.
+    """
+    for name, runs in zip(names, (first, second), strict=True):
+        _check(name, runs)
+    shared = sorted({run.seed for run in first} & {run.seed for run in second})
+    if shared:
+        first, second = ([run for run in runs if run.seed in shared] for runs in (first, second))
+    ways, column = Ways([*first, *second]), Column(metric, metric, 100, 1)
+    a, b = (collect(runs, column, None, 0, ways) for runs in (first, second))
+    found = gain(a, b)
+    if a is None or b is None or found is None:
+        missing = [name for name, samples in zip(names, (a, b), strict=True) if samples is None]
+        raise ValueError(f"{metric}: not measured in the same way by {' and '.join(missing or names)}")
+    apart = differences(protocol(second[0]), protocol(first[0])).removeprefix("; with ")
+    return Comparison(metric, *names, (a.mean, b.mean), found, shared, apart)
+
+
+def _check(name: str, runs: Sequence[Run]) -> None:
+    if not runs:
+        raise ValueError(f"{name}: has no finished runs")
+    seeds = [run.seed for run in runs]
+    if len(set(seeds)) < len(seeds) or len({protocol(run) for run in runs}) > 1:
+        raise ValueError(f"{name}: its runs differ in more than the seed; name one arm of them")
+
+
+def best_arm(runs: Iterable[Run], metric: str = R1, largest: bool = True) -> list[Run]:
+    """The runs of the arm with the best mean of a metric that the runs measured at their end; none if none has it."""
+    arms: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.measurements[0].metrics.get(metric) is not None:
+            arms.setdefault(protocol(run), []).append(run)
+    sign = 1 if largest else -1
+    return max(arms.values(), key=lambda arm: sign * sum(run.measurements[0].metrics[metric] for run in arm) / len(arm), default=[])
+
+
+def named(name: str, runs: Path) -> list[Run]:
+    """The finished runs of an arm under ``runs``, or those in the folder that ``name`` is."""
+    if Path(name).is_dir():
+        return read_finished(find_runs(Path(name)))
+    return [run for run in read_finished(find_runs(runs)) if name in (run.cell["arm"], run.cell["label"])]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 compared, 1 the bound is not above --above, 2 there is nothing to compare."""
+    parser = argparse.ArgumentParser(description="The difference between two sets of runs, with its paired bootstrap interval.")
+    parser.add_argument("first", metavar="A", help="an arm's name or label under --runs, or a folder that holds its runs")
+    parser.add_argument("second", metavar="B", help="the same")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where arms are looked for (default: runs)")
+    parser.add_argument("--metric", default=R1, help=f"of a result.json (default: {R1})")
+    parser.add_argument("--above", type=float, metavar="POINTS", help="also say whether the bound is above this, such as -3")
+    arguments = parser.parse_args(argv)
+    bound = None if arguments.above is None else arguments.above / 100
+    try:
+        sets = [named(name, arguments.runs) for name in (arguments.first, arguments.second)]
+        found = compare(sets[0], sets[1], arguments.metric, (arguments.first, arguments.second))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(found.lines(bound)))
+    return 1 if bound is not None and not found.above(bound) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""Searches and early stopping as a user runs them: run_sweep.py in a process of its own, with a Ray of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+BASE = """
+name: {name}
+base:
+  data: {{name: motion, train: 24, test: 20, size: 32, frames: 24}}
+  prepare: {{short_side: 20}}
+  clip: {{frames: 4, stride: 2, size: 16}}
+  augment: {{name: vididi, crop_scale: [0.3, 1.0], hue: 0.0}}
+  objective: {{name: vicreg, hidden: 16, out: 16}}
+  backbone: {{name: r3d_tiny, width: 2}}
+  optimiser: {{name: lars}}
+  training: {{epochs: {epochs}, batch_size: 12}}
+  evaluation: {{clips: 2, frames: 4, stride: 2}}
+"""
+SEARCH = """
+search:
+  name: optuna
+  trials: 3
+  space:
+    order: {choice: [1, 2]}
+    schedule.weights.0-0: {uniform: [0.1, 1]}
+    schedule.weights.1-1: {uniform: [0.1, 1]}
+    schedule.weights.2-1: {uniform: [0.1, 1], when: {order: 2}}
+"""
+STOPPING = """
+  evaluation.online: {every: 1, train: 24, test: 20}
+axes: {optimiser.lr: [1.2, 0.1, 0.01, 0.001, 0.0001]}
+stopping: {name: asha, grace: 1, reduction: 2}
+"""
+
+pytestmark = pytest.mark.ray
+
+
+def command(*arguments):
+    return [sys.executable, str(ROOT / "run_sweep.py"), *arguments]
+
+
+def environment(place):
+    return {**os.environ, "VIDIDI_CACHE": str(place / "cache"), "COLUMNS": "200", "PYTHONWARNINGS": "ignore"}
+
+
+def run(place, *arguments):
+    return subprocess.run(command(*arguments), cwd=place, env=environment(place), capture_output=True, text=True, timeout=400, check=False)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    path = tmp_path_factory.mktemp("search")
+    (path / "search.yaml").write_text(BASE.format(name="found", epochs=60) + SEARCH)
+    (path / "stopping.yaml").write_text(BASE.format(name="early", epochs=8) + STOPPING)
+    return path
+
+
+def test_a_search_interrupted_once_says_how_to_go_on_and_ends_as_if_it_had_not_been(place):
+    with (place / "first.txt").open("w+") as out:
+        started = {"cwd": place, "env": environment(place), "stdout": out, "stderr": subprocess.STDOUT, "start_new_session": True}
+        with subprocess.Popen(command("search.yaml"), **started) as driver:
+            wait_for_epochs(place / "runs" / "found", 8)
+            os.killpg(driver.pid, signal.SIGINT)  # Ctrl-C reaches every process of a terminal
+        first = (place / "first.txt").read_text()
+    assert driver.returncode == 130, first
+    assert "To go on:  python run_sweep.py search.yaml" in first
+    done = run(place, "search.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "search: 3 of 3 points drawn" in done.stdout
+    results = [json.loads(path.read_text()) for path in (place / "runs" / "found").glob("*/result.json")]
+    assert len(results) == 3
+    assert any(result["resumed_from_step"] for result in results), "what was interrupted went on from its checkpoint"
+    best = max(result["retrieval/R@1"] for result in results)
+    assert f"retrieval/R@1 {best:.4g}: order" in done.stdout
+    again = run(place, "search.yaml")
+    assert again.returncode == 0
+    assert "3 of 3 points drawn, 0 cells run now" in again.stdout
+
+
+def test_cells_are_stopped_early_stay_so_and_go_on_when_asked(place):
+    first = run(place, "stopping.yaml")
+    assert first.returncode == 0, first.stdout + first.stderr
+    folders = sorted((place / "runs" / "early").glob("early-*"))
+    stopped = {folder: json.loads((folder / "stopped.json").read_text()) for folder in folders if (folder / "stopped.json").exists()}
+    finished = [folder for folder in folders if (folder / "result.json").exists()]
+    assert len(folders) == len(stopped) + len(finished) == 5
+    assert stopped, first.stdout
+    assert finished
+    for folder, found in stopped.items():
+        epochs = [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert epochs == list(range(1, found["epoch"] + 1)), "it ended where it was stopped"
+        assert (folder / "best.safetensors").exists()
+        assert f"at epoch {found['epoch']} of 8" in first.stdout
+    saved = sum(8 - found["epoch"] for found in stopped.values())
+    assert f"early stopping: {len(stopped)} of 5 cells, {saved} of 40 epochs saved" in first.stdout
+    assert f"{len(finished)} finished before, {len(stopped)} stopped early before, 0 to run" in run(place, "stopping.yaml").stdout
+    on = run(place, "stopping.yaml", "--no-stopping")
+    assert on.returncode == 0, on.stdout + on.stderr
+    assert all((folder / "result.json").exists() and not (folder / "stopped.json").exists() for folder in folders)
+    assert all(json.loads((folder / "result.json").read_text())["resumed_from_step"] for folder in stopped)
+
+
+def test_the_audit_replays_the_finished_curves_without_training(place):
+    before = {path: path.stat().st_mtime_ns for path in (place / "runs" / "early").rglob("*")}
+    audit = run(place, "stopping.yaml", "--audit-stopping")
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+    assert audit.stdout.count("would have finished") + audit.stdout.count("would have been stopped at epoch") == 5
+    assert "of 40 epochs" in audit.stdout
+    assert "the best cell, early-lr=" in audit.stdout
+    assert "rule: asha on online/knn, grace 1 epochs, reduction 2" in audit.stdout
+    assert "rule: median on online/knn" in run(place, "stopping.yaml", "--audit-stopping", "median").stdout
+    assert before == {path: path.stat().st_mtime_ns for path in (place / "runs" / "early").rglob("*")}
+    refused = run(place, "search.yaml", "--audit-stopping")
+    assert refused.returncode == 2
+    assert "finished and have online/knn" in refused.stderr
+
+
+def wait_for_epochs(runs, count):
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if any(len(path.read_text().splitlines()) >= count for path in runs.glob("*/metrics.jsonl")):
+            return
+        time.sleep(0.01)
+    pytest.fail(f"no cell reached {count} epochs")
