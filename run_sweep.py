@@ -6,7 +6,8 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from analysis.runs import Run, find_runs, read_finished
 from analysis.tables import write_results, write_tables
 from vididi.cli import overrides, run_at
 from vididi.config import build_config, nest
-from vididi.errors import ConfigError, VididiError
+from vididi.errors import ConfigError, HeldError, VididiError
+from vididi.mirror import local_path, place_of, pull, pulled
 from vididi.screen import INTERRUPTED, ScreenWatcher, SweepScreen, read_result, read_stopped, report_unfinished
 from vididi.search import Point, Stopping, digest, rounded
 from vididi.sweep import Cell, Sweep, cell_at, distinct, examples, expand, load_sweep, point_of, size
@@ -38,7 +40,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", default=[], metavar="ARM", help="only this arm; may be given again")
     parser.add_argument("--seeds", default="", metavar="0,1,2", help="these seeds instead of the file's")
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs); storage that all nodes share"
+        "--runs", default="runs", metavar="URI", help="where run folders go (default: runs): storage that all nodes share, or s3://..."
     )
     parser.add_argument("--shards", metavar="URI", help="prepared data, a folder or s3://... (default: prepared once into the cache)")
     parser.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster, or 'auto'; default: this machine alone")
@@ -120,17 +122,20 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         for entry in sweep.evaluations
         if entry.data
     }
-    runs = (arguments.runs / sweep.name).resolve()
+    runs = (local_path(arguments.runs) / sweep.name).resolve()
+    pull(runs)
     if arguments.audit_stopping is not None:
         return audit_stopping(sweep, arguments.audit_stopping, cells, shards, runs, console)
     if searching:
-        status, cells = run_search(sweep, changes, cells[0], shards, runs, arguments.address, console)
+        with only_search(runs):
+            status, cells = run_search(sweep, changes, cells[0], shards, runs, arguments.address, console)
     else:
         status = run_cells(sweep, cells, shards, runs, arguments.address, console)
     if status == INTERRUPTED:
         return status
     if sweep.evaluations:
         status = max(status, run_evaluations(sweep, cells, shards, others, runs, arguments.address, console))
+    pull(runs)
     table = write_tables(paper, find_runs(runs), runs) if paper else write_results(find_runs(runs), runs)
     console.print("\n" + table, markup=False, highlight=False)
     console.print(f"\nTensorBoard:  tensorboard --logdir {shlex.quote(str(runs))}", highlight=False)
@@ -211,16 +216,16 @@ def run_cells(sweep: Sweep, cells: list[Cell], shards: Any, runs: Path, address:
             jobs[folder] = Job(cell, folder, cell.describe(sweep.name))
     finished = sum(read_result(folder) is not None for folder in ended)
     early = f", {len(ended) - finished} stopped early before" if len(ended) > finished else ""
-    console.print(
-        f"sweep {sweep.name}: {len(cells)} cells, {finished} finished before{early}, {len(jobs)} to run, in {runs}", highlight=False
-    )
+    counts = f"{len(cells)} cells, {finished} finished before{early}, {len(jobs)} to run"
+    console.print(f"sweep {sweep.name}: {counts}, in {place_of(runs)}", highlight=False)
     curves = [read_curve(folder, sweep.stopping.metric) for folder in ended] if sweep.stopping else []
+    elsewhere: set[Path] = set()
     if jobs:
         with screen:
-            run_jobs(list(jobs.values()), shards, runs, ScreenWatcher(screen), address, sweep.stopping, curves)  # type: ignore[arg-type]
+            elsewhere = run_jobs(list(jobs.values()), shards, runs, ScreenWatcher(screen), address, sweep.stopping, curves)  # type: ignore[arg-type]
     if sweep.stopping:
         report_stopping({**ended, **{folder: job.cell for folder, job in jobs.items()}}, console)
-    return report_unfinished(jobs, console)
+    return report_unfinished(jobs, console, elsewhere=elsewhere)
 
 
 def run_search(
@@ -257,22 +262,24 @@ def run_search(
     # Whatever the values depend on is part of the study's name; how many of them there are to be is not.
     definition = [search.model_dump(include={"name", "seed", "metrics", "space"}), sweep.model_dump(include={"base", "exclude", "seeds"})]
     study = StoredStudy(search, runs, f"{sweep.name}-{digest([*definition, changes, checksum])}")
-    points = {str(run.folder): (point, run.result) for run in known if (point := known_point(sweep, run, cell_of, checksum)) is not None}
+    found = [(run, known_point(sweep, run, cell_of, checksum)) for run in known]
+    points = {place_of(run.folder): (point, run.result) for run, point in found if point is not None}
     study.tell_known(points)
     again = study.take_back()
     cells = CellSearch(study, make, example.config.training.epochs)
     said = f", {len(points)} of {len(known)} runs known before" if known else ""
     console.print(
-        f"search {sweep.name}: {study.drawn} of {search.trials} points drawn before, {again} of them half-done{said}, in {runs}",
+        f"search {sweep.name}: {study.drawn} of {search.trials} points drawn before, {again} of them half-done{said}, in {place_of(runs)}",
         highlight=False,
     )
     curves = [read_curve(folder, sweep.stopping.metric) for folder in cells.cells] if sweep.stopping else []
     watcher: Any = ScreenWatcher(screen)
+    elsewhere: set[Path] = set()
     if not cells.ended:
         with screen:
-            tune.run_search(cells, example.resources, shards, runs, watcher, address, sweep.stopping, [c for c in curves if c])
+            elsewhere = tune.run_search(cells, example.resources, shards, runs, watcher, address, sweep.stopping, [c for c in curves if c])
     drawn = {folder: job for folder, job in cells.cells.items() if read_result(folder) is None}
-    status = report_unfinished({folder: job for folder, job in drawn.items() if not read_stopped(folder)}, console)
+    status = report_unfinished({folder: job for folder, job in drawn.items() if not read_stopped(folder)}, console, elsewhere=elsewhere)
     if cells.interrupted:
         return INTERRUPTED, []
     report_search(study, cells, console)
@@ -284,9 +291,24 @@ def run_search(
 
 
 def existing(place: str, field: str) -> Path:
-    if not Path(place).is_dir():
+    folder = pulled(place)
+    if not folder.is_dir():
         raise ConfigError(f"{field}: {place!r} is not a folder; it is one that holds finished runs")
-    return Path(place)
+    return folder
+
+
+@contextmanager
+def only_search(runs: Path) -> Iterator[None]:
+    """Hold the study of a runs folder, which takes one process at a time."""
+    from vididi.training.run_folder import RunFolder
+
+    with ExitStack() as held:
+        try:
+            held.enter_context(RunFolder(runs / ".search").locked())
+        except HeldError:
+            raise ConfigError(f"{place_of(runs)}: another process is running a search in this folder") from None
+        pull(runs)
+        yield
 
 
 def known_point(sweep: Sweep, run: Run, cell_of: Callable[[Point], Cell], checksum: str) -> Point | None:

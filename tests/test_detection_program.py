@@ -59,7 +59,7 @@ def evaluate(run: Path, shards: ShardSet, changes: dict[str, Any], *options: str
 
 def task_of(run: Path, shards: ShardSet, changes: dict[str, Any], recipe: str | None = None) -> Task:
     settings = complete_settings(protocol_settings("detection", recipe, changes), read_run_config(run))
-    return Task("detection", settings, shards, local_stream(shards), torch.device("cpu"), lambda metrics: None)
+    return Task("detection", settings, shards, local_stream(shards), LocalContext(), lambda metrics: None)
 
 
 def score_before_training(run: Path, shards: ShardSet) -> float:

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 import vididi.evaluate as module
 from vididi.cli import main
@@ -130,7 +129,7 @@ def task_of(run: Path, protocol: str, changes: dict[str, Any]) -> Task:
     config = read_run_config(run)
     shards = ensure_prepared(config)
     settings = complete_settings(protocol_settings(protocol, None, changes), config)
-    return Task(protocol, settings, shards, local_stream(shards), torch.device("cpu"), lambda metrics: None)
+    return Task(protocol, settings, shards, local_stream(shards), LocalContext(), lambda metrics: None)
 
 
 CLASSIFIER = {"epochs": 3, "batch_size": 8, "clips": 1, "steps": [1, 2], "optimiser.lr": 0.05}

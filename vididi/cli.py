@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -225,17 +225,14 @@ def pretrain(arguments: argparse.Namespace) -> int:
     from vididi.experiment import ensure_prepared, resolve, run_cell
     from vididi.mirror import local_path
     from vididi.screen import PrepareBar
-    from vididi.training.context import barrier, local_context
+    from vididi.training.context import first_alone, local_context
 
     config = resolve(config, int(os.environ.get("WORLD_SIZE", "1")))
     out = local_path(arguments.out).resolve()
     shards_folder = as_folder(arguments.shards) if arguments.shards else None
     with local_context(arguments.device) as context:
-        if context.rank == 0:
-            shards = ensure_prepared(config, shards_folder, PrepareBar(Console(stderr=True), "preparing videos"))
-        barrier(context)
-        if context.rank > 0:  # by now there is nothing left to prepare
-            shards = ensure_prepared(config, shards_folder)
+        bar = PrepareBar(Console(stderr=True), "preparing videos")
+        shards = first_alone(lambda: ensure_prepared(config, shards_folder, bar), context)
         cell: dict[str, Any] = {"sweep": None, "arm": out.name, "label": out.name, "axes": {}, "seed": config.training.seed}
         result = run_cell(config, cell, out, shards, local_stream(shards), context)
         if context.rank == 0:
@@ -256,26 +253,31 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     runs = [run for folder in arguments.folders for run in find_encoders(pulled(folder))]
     given = ShardSet.open(as_folder(arguments.shards)) if arguments.shards else None
-    data = {run: given or ensure_prepared(read_run_config(run), run=run_at(arguments.address)) for run in runs}
+
+    def data() -> dict[Path, ShardSet]:
+        return {run: given or ensure_prepared(read_run_config(run), run=run_at(arguments.address)) for run in runs}
+
     if arguments.address and entry.protocol not in FEATURE_PROTOCOLS:
         from vididi.cluster.evaluations import evaluate_runs
 
-        return evaluate_runs(data, entry, resources, arguments.address, Console(soft_wrap=True))
+        return evaluate_runs(data(), entry, resources, arguments.address, Console(soft_wrap=True))
     return _evaluate_one_by_one(data, entry, resources, arguments)
 
 
-def _evaluate_one_by_one(data: dict[Path, Any], entry: EvaluationEntry, resources: dict[str, Any], arguments: argparse.Namespace) -> int:
-    """In this process; with an address it asks the whole cluster for the features of one run after another."""
+def _evaluate_one_by_one(
+    data: Callable[[], dict[Path, Any]], entry: EvaluationEntry, resources: dict[str, Any], arguments: argparse.Namespace
+) -> int:
+    """In this process, or torchrun's; with an address it asks the whole cluster for the features of one run after another."""
     from vididi.data.stream import local_stream
     from vididi.evaluate import evaluate_run, make_task
     from vididi.screen import EvaluationScreen
-    from vididi.training.context import local_context
+    from vididi.training.context import first_alone, local_context
 
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, quiet=int(os.environ.get("RANK", "0")) > 0)
     device = "cpu" if arguments.address else arguments.device
     with local_context(device) as context, _pool(arguments.address, resources, console) as pool, EvaluationScreen(console) as screen:
-        for run, shards in data.items():
-            task = make_task(run, entry, shards, local_stream(shards), context.device, screen.report)
+        for run, shards in first_alone(data, context).items():
+            task = make_task(run, entry, shards, local_stream(shards), context, screen.report)
             task = replace(task, extract=pool.extract(shards) if pool else None, progress=screen.progress)
             screen.begin(f"{run.name} {task.name}", getattr(task.settings, "epochs", None))
             screen.end(evaluate_run(run, task, entry.recipe, entry.untrained))

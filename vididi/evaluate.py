@@ -16,6 +16,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -34,14 +35,16 @@ from vididi.data.boxes import KeyFrames
 from vididi.data.plan import Chain, EvaluationPlan, Interrupted, KeyFramePlan, Plan, PretrainPlan, frame_counts
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Stream
-from vididi.errors import DataError, TrainingError
+from vididi.errors import ConfigError, DataError, TrainingError
 from vididi.evaluation import AvaMap, ava_map, detection, first_hits, recall_at, silhouette_table
-from vididi.evaluation.classification import Classifier, Fit, accuracy, labelled_rows, predict, train_classifier, true_class_ranks
+from vididi.evaluation.classification import Classifier, Crops, Fit, accuracy, labelled_rows, predict, train_classifier, true_class_ranks
 from vididi.evaluation.dynamics import ChangedView, dynamics
 from vididi.evaluation.features import Extract, FeatureView, Progress, extract_here, spread
 from vididi.experiment import (
     KS,
     check_clip,
+    claim,
+    gather_rows,
     load_encoder,
     make_augment,
     make_encoder,
@@ -50,6 +53,7 @@ from vididi.experiment import (
     untrained_encoder,
 )
 from vididi.protocols import ClassificationSettings, DetectionSettings, EvaluationEntry, Settings, protocol_settings
+from vididi.training.context import Context, from_first
 from vididi.training.run_folder import RunFolder, replacing
 
 Report = Callable[[dict[str, Any]], None]  # the metrics of an epoch, for whoever watches
@@ -74,7 +78,7 @@ class Task:
     settings: Any
     shards: ShardSet
     open_stream: Stream
-    device: torch.device
+    context: Context
     report: Report
     extract: Extract | None = None  # where features are computed; None: in this process, of the batches of open_stream
     progress: Progress = lambda done, count: None  # of the batches whose features are computed
@@ -91,6 +95,10 @@ class Task:
         if isinstance(self.settings, DetectionSettings):
             return _detect(self, encoder, width, folder)
         return _look(self, encoder)
+
+    @property
+    def device(self) -> torch.device:
+        return self.context.device
 
     @property
     def keeps_features(self) -> bool:
@@ -134,14 +142,19 @@ def complete_settings(settings: Settings, config: Config) -> Settings:
     return settings
 
 
-def make_task(run: Path, entry: EvaluationEntry, shards: ShardSet, stream: Stream, device: torch.device, report: Report) -> Task:
-    """The task of an evaluation for a run: the recipe, the entry's own settings, and the run's values for what is left open."""
+def make_task(run: Path, entry: EvaluationEntry, shards: ShardSet, stream: Stream, context: Context, report: Report) -> Task:
+    """The task of an evaluation for a run: the recipe, the entry's own settings, and the run's values for what is left open.
+
+    Args:
+        context: of this worker; several share the work of one evaluation. Detection has one.
+        report: called on every worker.
+    """
     settings = protocol_settings(entry.protocol, entry.recipe, flatten(entry.settings))
-    return Task(entry.protocol, complete_settings(settings, read_run_config(run)), shards, stream, device, report)
+    return Task(entry.protocol, complete_settings(settings, read_run_config(run)), shards, stream, context, report)
 
 
 def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> dict[str, Any]:
-    """Measure the encoder of a run folder, or read what was measured before.
+    """Measure the encoder of a run folder, or read what was measured before; every worker calls it, the first one writes.
 
     Args:
         task: with settings as complete_settings gives them for this run.
@@ -149,21 +162,23 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
             began from those, that is the encoder as it was before its first step; where it also ended there, it is the same.
 
     Returns:
-        the content of result.json.
+        the content of result.json, on every worker.
 
     Raises:
         DataError: the data set has no classes (for detection: no boxes), or no videos to train or test on.
+        ConfigError: the batch does not divide over the workers, or detection has more than one.
     """
     _check_data(task)
     config = read_run_config(run)
     torch.set_num_threads(config.training.threads)
     folder = RunFolder(run / "evaluations" / task.name)
-    with folder.locked():
-        done = folder.result
-        if done is not None and is_measured(task, run, untrained):
+    with ExitStack() as held:
+        done = claim(folder, task.context, held)
+        if done is not None and from_first(is_measured(task, run, untrained), task.context):
             return done
         began = time.perf_counter()
-        folder.forget("error.txt")
+        if task.context.rank == 0:
+            folder.forget("error.txt")
         with torch.device("meta"):
             width = make_encoder(config.backbone)[1]
         found = task.measure(load_encoder(run).to(task.device), width, folder)
@@ -183,14 +198,19 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
             "seconds": time.perf_counter() - began,
             "versions": {"vididi": __version__, "torch": torch.__version__, "python": platform.python_version()},
         }
-        if found.queries is not None:
-            folder.save_queries(found.queries)
-        if found.features is not None:
-            folder.save_features(found.features)
-        folder.save_result(result)
-        for checkpoint in mirror.find(folder.path, "checkpoint.pt"):
-            mirror.remove(checkpoint)
-    return result
+        if task.context.rank == 0:
+            _save(folder, found, result)
+        return from_first(result, task.context)
+
+
+def _save(folder: RunFolder, found: Found, result: dict[str, Any]) -> None:
+    if found.queries is not None:
+        folder.save_queries(found.queries)
+    if found.features is not None:
+        folder.save_features(found.features)
+    folder.save_result(result)
+    for checkpoint in mirror.find(folder.path, "checkpoint.pt"):
+        mirror.remove(checkpoint)
 
 
 def _measure_untrained(task: Task, config: Config, width: int, found: Found, folder: RunFolder) -> dict[str, float]:
@@ -224,10 +244,14 @@ def _look(task: Task, encoder: nn.Module) -> Found:
     """Retrieval, silhouette and dynamics: nothing is trained."""
     s, shards = task.settings, task.shards
     rows = np.concatenate([shards.rows("train"), shards.rows("test")])
+    rows = _share(rows, task.context)
     plan = EvaluationPlan(rows, frame_counts(shards), s.frames, s.stride, s.clips, 8)
     view = (ChangedView if task.protocol == "dynamics" else FeatureView)(s.size, s.crop, s.seed)
     extract = task.extract or extract_here(task.open_stream)
-    rows, found = extract(encoder, plan, view, task.progress)
+    own, parts = extract(encoder, plan, view, task.progress)
+    found = {}
+    for name, part in parts.items():
+        rows, found[name] = gather_rows(own, part, task.context)
     features = found["intact"]
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
     hits = first_hits(features[test], labels[test], features[~test], labels[~test])
@@ -263,7 +287,7 @@ def _features(shards: ShardSet, rows: NDArray[np.int64], features: NDArray[np.fl
 def _classify(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> Found:
     """Train a classifier from wherever an earlier attempt got to, and test it."""
     s, shards = task.settings, task.shards
-    train, test = _plans(s, shards)
+    train, test = _plans(s, shards, task.context)
     glance = replace(test, clips=1)
     training = Interrupted(train, glance, s.test_every) if s.test_every else train
     labels = shards.column("label").astype(np.int64)
@@ -291,17 +315,23 @@ def _classify(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> 
 
     def on_epoch(metrics: dict[str, float | int]) -> None:
         if s.test_every and metrics["epoch"] % s.test_every == 0:
-            rows, scores = predict(model, batches, len(glance), s.size, "centre", s.crop, s.seed, task.device)
+            rows, scores = tested(glance, "centre")
             metrics["test_top1"] = float((true_class_ranks(scores, labels[rows]) < 1).mean())
         epochs.append(metrics)
-        state = {"model": model.trained.state_dict(), "optimiser": optimiser.state_dict()}
-        folder.save_checkpoint({**state, "step": metrics["step"], "epochs": epochs})
+        if task.context.rank == 0:
+            state = {"model": model.trained.state_dict(), "optimiser": optimiser.state_dict()}
+            folder.save_checkpoint({**state, "step": metrics["step"], "epochs": epochs})
         task.report(metrics)
 
-    train_classifier(model, optimiser, batches, labels, fit, step, on_epoch)
-    if s.keep_encoder:
+    def tested(plan: EvaluationPlan, crops: Crops) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Predictions for the videos of the next batches, of all workers."""
+        rows, scores = predict(model, batches, len(plan), s.size, crops, s.crop, s.seed, task.device)
+        return gather_rows(rows, scores, task.context)
+
+    train_classifier(model, optimiser, batches, labels, fit, step, task.context, on_epoch)
+    if s.keep_encoder and task.context.rank == 0:
         folder.save_encoder(model.encoder.state_dict(), "tuned.safetensors")
-    rows, scores = predict(model, batches, len(test), s.size, s.crops, s.crop, s.seed, task.device)
+    rows, scores = tested(test, s.crops)
     ranks = true_class_ranks(scores, labels[rows])
     tops, each = accuracy(ranks, labels[rows], shards.manifest.classes)
     name = task.protocol if task.protocol != "semi" else f"semi_{100 * s.labels:g}"
@@ -309,11 +339,12 @@ def _classify(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> 
     return Found(found, _queries(shards, rows, ranks), each, {"epochs": epochs})
 
 
-def _plans(s: ClassificationSettings, shards: ShardSet) -> tuple[PretrainPlan, EvaluationPlan]:
-    """One clip of each labelled video an epoch, and then the test videos.
+def _plans(s: ClassificationSettings, shards: ShardSet, context: Context) -> tuple[PretrainPlan, EvaluationPlan]:
+    """One clip of each labelled video an epoch, and then the test videos: this worker's part.
 
     Raises:
         DataError: there are fewer labelled videos than make a batch.
+        ConfigError: the batch does not divide over the workers.
     """
     assert s.frames
     assert s.stride
@@ -321,8 +352,22 @@ def _plans(s: ClassificationSettings, shards: ShardSet) -> tuple[PretrainPlan, E
     chosen = labelled_rows(rows, shards.column("label")[rows], s.labels, s.balance, s.seed)
     if len(chosen) < s.batch_size:
         raise DataError(f"batch_size: {s.batch_size} is more than the {len(chosen)} training videos with labels (labels: {s.labels:g})")
-    train = PretrainPlan(chosen, counts, s.frames, s.stride, s.batch_size, s.epochs, s.seed, clips=1)
-    return train, EvaluationPlan(shards.rows("test"), counts, s.frames, s.stride, s.clips, 8)
+    if s.batch_size % context.world_size:
+        raise ConfigError(f"batch_size: {s.batch_size} does not divide over {context.world_size} workers")
+    part = context.rank, context.world_size
+    train = PretrainPlan(chosen, counts, s.frames, s.stride, s.batch_size, s.epochs, s.seed, *part, clips=1)
+    return train, EvaluationPlan(_share(shards.rows("test"), context), counts, s.frames, s.stride, s.clips, 8)
+
+
+def _share(rows: NDArray[np.int64], context: Context) -> NDArray[np.int64]:
+    """This worker's part of the videos to measure.
+
+    Raises:
+        DataError: there are fewer than workers.
+    """
+    if len(rows) < context.world_size:
+        raise DataError(f"{len(rows)} videos cannot be divided over {context.world_size} workers")
+    return rows[context.rank :: context.world_size]
 
 
 # --- Detection -----------------------------------------------------------------------------------------------------
@@ -333,6 +378,8 @@ def _detect(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> Fo
 
     A checkpoint is written after training an epoch and before testing it, so what was interrupted goes on with that test.
     """
+    if task.context.world_size > 1:
+        raise ConfigError(f"detection: trains on one worker, not on {task.context.world_size}")
     s, key_frames = task.settings, KeyFrames.of(task.shards)
     train, test = _key_frame_plans(s, task.shards, key_frames)
     fit = detection.Fit(len(train[0]), s.warmup_epochs, s.steps, s.factor, s.size, s.flip, s.seed, s.precision)

@@ -349,7 +349,7 @@ def run_cell(
     """
     folder = RunFolder(path)
     with ExitStack() as held:
-        done = _claim(folder, context, held)
+        done = claim(folder, context, held)
         if done is not None:
             return done
         if context.rank == 0:
@@ -357,7 +357,7 @@ def run_cell(
         return _run(config, folder, shards, open_stream, context)
 
 
-def _claim(folder: RunFolder, context: Context, held: ExitStack) -> dict[str, Any] | None:
+def claim(folder: RunFolder, context: Context, held: ExitStack) -> dict[str, Any] | None:
     """Rank 0 locks the folder for as long as ``held`` is open; every worker learns whether there is a result already."""
     found: tuple[str, Any] = ("", None)
     if context.rank == 0:
@@ -463,11 +463,8 @@ def _epoch_end(
                 mirror.settle(folder.path)  # a cell that is stopped in its report must leave a whole folder
         context.report(metrics)
         # A cell of one worker is stopped in its report.
-        if (
-            config.evaluation.online.keep_best
-            and context.world_size > 1
-            and from_first(context.rank == 0 and folder.told_to_stop(), context)
-        ):
+        stoppable = config.evaluation.online.keep_best and context.world_size > 1
+        if stoppable and from_first(context.rank == 0 and folder.told_to_stop(), context):
             raise StoppedEarly(f"stopped early after epoch {epoch}")
 
     return on_epoch
@@ -492,7 +489,7 @@ def _measure_online(
     view = FeatureView(config.clip.size, config.evaluation.crop, config.evaluation.seed)
     rows, found = measure_batches(state.objective.backbone, batches, len(plans.online), view)
     state.objective.train()
-    rows, features = _gather_features(rows, found["intact"], context)
+    rows, features = gather_rows(rows, found["intact"], context)
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
     parts = features[test], labels[test], features[~test], labels[~test]
     return {"online/knn": knn_accuracy(*parts), "online/probe": probe_accuracy(*parts), "time/online_seconds": time.perf_counter() - began}
@@ -537,7 +534,7 @@ def evaluate(config: Config, encoder: nn.Module, shards: ShardSet, batches: Iter
         return Measured({}, None)
     view = FeatureView(config.clip.size, e.crop, e.seed)
     rows, found = measure_batches(encoder, batches, len(plans.evaluation), view)
-    rows, features = _gather_features(rows, found["intact"], context)
+    rows, features = gather_rows(rows, found["intact"], context)
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
     hits = first_hits(features[test], labels[test], features[~test], labels[~test])
     metrics = {"features/spread": spread(features[test])}
@@ -553,14 +550,14 @@ def evaluate(config: Config, encoder: nn.Module, shards: ShardSet, batches: Iter
     return Measured(metrics, queries)
 
 
-def _gather_features(rows: NDArray, features: NDArray, context: Context) -> tuple[NDArray, NDArray]:
-    """All workers' features in index order, so that ties do not depend on the number of workers."""
+def gather_rows(rows: NDArray, found: NDArray, context: Context) -> tuple[NDArray, NDArray]:
+    """What all workers found ``[V, ...]`` by index rows ``[V]``, in index order, so that ties do not depend on the number of workers."""
     if context.world_size > 1:
         parts: list[Any] = [None] * context.world_size
-        torch.distributed.all_gather_object(parts, (rows, features))
-        rows, features = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        torch.distributed.all_gather_object(parts, (rows, found))
+        rows, found = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     order = np.argsort(rows)
-    return rows[order], features[order]
+    return rows[order], found[order]
 
 
 def load_encoder(path: str | Path) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,6 +136,9 @@ class ScreenWatcher:
         state = f"stopped early at epoch {stopped['epoch']}" if stopped else "finished" if result else "failed"
         self.screen.end(job.title, state, result, note)
 
+    def elsewhere(self, job: Any) -> None:
+        self.screen.end(job.title, "run by another driver", read_result(job.folder), "")
+
     def waiting(self, seconds: float, needs: str) -> None:
         self.screen.say(f"no cell could start for {seconds:.0f} s: each needs {needs}, and the cluster has not got that free")
 
@@ -154,17 +157,31 @@ def read_stopped(folder: Path) -> dict[str, Any] | None:
     return RunFolder(folder).stopped
 
 
-def report_unfinished(jobs: dict[Path, Any], console: Console, finished: Callable[[Path], Any] = read_result) -> int:
-    """Name the jobs, by folder, that came to no good end, and why. The exit status: 1 if some failed, INTERRUPTED if some came to none."""
+def report_unfinished(
+    jobs: dict[Path, Any], console: Console, finished: Callable[[Path], Any] = read_result, elsewhere: Collection[Path] = ()
+) -> int:
+    """Name the jobs, by folder, that came to no good end, and why.
+
+    Args:
+        elsewhere: folders in which another driver is at work.
+
+    Returns:
+        the exit status: 1 if some failed or are left to another driver, INTERRUPTED if some came to no end.
+    """
+    from vididi.mirror import place_of
+
     status = 0
     for folder, job in jobs.items():
         if finished(folder) or read_stopped(folder):
             continue
-        error = folder / "error.txt"
-        failed = error.is_file()
-        status = max(status, 1 if failed else INTERRUPTED)
-        reason = "\n    ".join(error.read_text().strip().splitlines()[-3:]) if failed else "run the same command again to go on"
-        console.print(f"not finished: {job.title}: {reason}\n    in {folder}", markup=False, highlight=False)
+        error, reason = folder / "error.txt", "run the same command again to go on"
+        if folder in elsewhere:
+            status, reason = max(status, 1), f"run by another driver; {reason}"
+        elif error.is_file():
+            status, reason = max(status, 1), "\n    ".join(error.read_text().strip().splitlines()[-3:])
+        else:
+            status = INTERRUPTED
+        console.print(f"not finished: {job.title}: {reason}\n    in {place_of(folder)}", markup=False, highlight=False)
     return status
 
 

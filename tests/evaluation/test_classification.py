@@ -17,6 +17,7 @@ from vididi.evaluation.classification import (
     train_classifier,
     true_class_ranks,
 )
+from vididi.training.context import LocalContext
 from vididi.views import AUGMENTATIONS
 
 
@@ -53,7 +54,7 @@ def run(model: Classifier, how: Fit, start: int = 0, lr: float = 0.5) -> list[di
     seen: list[dict] = []
     optimiser = torch.optim.SGD(model.trained.parameters(), lr=lr)
     batches = (colours(np.arange(6) + 6 * (step % 5)) for step in range(start, how.steps))
-    train_classifier(model, optimiser, batches, LABELS, how, start, lambda metrics: seen.append(dict(metrics)))
+    train_classifier(model, optimiser, batches, LABELS, how, start, LocalContext(), lambda metrics: seen.append(dict(metrics)))
     return seen
 
 
@@ -128,7 +129,9 @@ def test_going_on_after_an_epoch_ends_as_if_it_had_not_stopped() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(parts, optimiser, (colours(np.arange(6) + 6 * (step % 5)) for step in range(20)), LABELS, how, 0, stop)
+        train_classifier(
+            parts, optimiser, (colours(np.arange(6) + 6 * (step % 5)) for step in range(20)), LABELS, how, 0, LocalContext(), stop
+        )
     again = make()
     again.load_state_dict(kept)
     run(again, how, start=10)

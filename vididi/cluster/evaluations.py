@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from vididi.cluster.connection import connected
@@ -20,6 +19,7 @@ from vididi.evaluate import is_measured, make_task, read_run_config
 from vididi.protocols import EvaluationEntry
 from vididi.screen import ScreenWatcher, SweepScreen, report_unfinished
 from vididi.sweep import Cell, Resources
+from vididi.training.context import LocalContext
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,18 @@ def make_evaluations(asked: Sequence[Evaluation], shards: ShardSet, runs: Path, 
     measured = {}
     for one in asked:
         data = one.shards or shards
-        task = make_task(one.run, one.entry, data, local_stream(data), torch.device("cpu"), print)
+        task = make_task(one.run, one.entry, data, local_stream(data), LocalContext(), print)
         folder = one.run.resolve() / "evaluations" / task.name
         measured[folder] = partial(is_measured, task, one.run, one.entry.untrained)
         if not measured[folder]():
             jobs[folder] = Job(one.cell, folder, {}, one.entry, one.shards)
             screen.add(jobs[folder].title, "waiting", getattr(task.settings, "epochs", 1), None)
     console.print(f"evaluations: {len(asked)} of {len({one.run for one in asked})} runs, {len(jobs)} to make", highlight=False)
+    elsewhere: set[Path] = set()
     if jobs:
         with screen:
-            run_jobs(list(jobs.values()), shards, runs, ScreenWatcher(screen), address)  # type: ignore[arg-type]
-    return report_unfinished(jobs, console, lambda folder: measured[folder]())
+            elsewhere = run_jobs(list(jobs.values()), shards, runs, ScreenWatcher(screen), address)  # type: ignore[arg-type]
+    return report_unfinished(jobs, console, lambda folder: measured[folder](), elsewhere)
 
 
 def evaluate_runs(data: Mapping[Path, ShardSet], entry: EvaluationEntry, asked: Mapping[str, Any], address: str, console: Console) -> int:

@@ -27,6 +27,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from vididi.cluster.stopping import EarlyStopping
 from vididi.errors import ResourceError, VididiError
+from vididi.mirror import push
 from vididi.search import Dimension, Point, Search, digest, draw
 from vididi.training.run_folder import RunFolder
 
@@ -105,6 +106,10 @@ class StoredStudy:
         self.study = optuna.create_study(
             storage=self.storage, study_name=name, directions=directions, load_if_exists=True, sampler=_Seeded(search)
         )
+
+    def push(self) -> None:
+        """Bring the journal to the store, where the runs are in one."""
+        push(self.runs / JOURNAL)
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -237,6 +242,7 @@ class CellSearch(Searcher):
             else:
                 self.live[trial_id] = job, [asked]
                 self.jobs.append(job)
+                self.study.push()
                 return {"cell": len(self.jobs) - 1, "job": json.dumps(job.plain())}
         raise ResourceError(f"search: {MOST_REFUSED} draws in a row gave no cell to run: {_counted(self.refused)}")
 
@@ -266,8 +272,11 @@ class CellSearch(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         job, keys = self.live[trial_id]
         stopped = self.stopping is not None and trial_id in self.stopping.stopped
-        if [asked for asked in keys if self._tell(asked, job, stopped, error)]:
+        told = [asked for asked in keys if self._tell(asked, job, stopped, error)]
+        # A cell that another driver runs is left open in the study: the next start draws its point again.
+        if told or "elsewhere" in (result or {}):
             del self.live[trial_id]
+        self.study.push()
 
     # Tune pickles a searcher for a restore that we do not use: the study is in its journal.
     def __getstate__(self) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import ray.train
@@ -17,10 +16,13 @@ from vididi.cluster.held import open_stream
 from vididi.config import Config
 from vididi.data.shards import ShardSet
 from vididi.data.storage import as_folder
-from vididi.errors import VididiError
+from vididi.errors import HeldError, VididiError
+from vididi.evaluate import evaluate_run, make_task
 from vididi.experiment import run_cell
+from vididi.mirror import local_path, pull
+from vididi.protocols import EvaluationEntry
 from vididi.sweep import Resources
-from vididi.training.context import Metrics, StoppedEarly
+from vididi.training.context import Context, Metrics, StoppedEarly
 from vididi.training.run_folder import RunFolder
 
 
@@ -44,6 +46,18 @@ def _nodes(own: int, world_size: int) -> int:
     return len(set(ranks))
 
 
+def work(job: Mapping[str, Any], context: Context) -> None:
+    """Train the cell, or make the evaluation, of ``job``, as one of its workers."""
+    folder, shards = local_path(job["folder"]), ShardSet.open(as_folder(job["shards"]))
+    stream = open_stream(shards, job["held"])
+    if job["evaluation"] is None:
+        run_cell(Config.model_validate(job["config"]), job["cell"], folder, shards, stream, context)
+        return
+    run, entry = folder.parents[1], EvaluationEntry.model_validate(job["evaluation"])
+    pull(run)
+    evaluate_run(run, make_task(run, entry, shards, stream, context, context.report), entry.recipe, entry.untrained)
+
+
 def _worker(job: Mapping[str, Any]) -> None:
     context = TrainContext()
     with suppress(StoppedEarly):
@@ -52,25 +66,26 @@ def _worker(job: Mapping[str, Any]) -> None:
 
 def _train(job: Mapping[str, Any], context: TrainContext) -> None:
     try:
-        shards = ShardSet.open(as_folder(job["shards"]))
-        run_cell(Config.model_validate(job["config"]), job["cell"], Path(job["folder"]), shards, open_stream(shards, job["held"]), context)
+        work(job, context)
+    except HeldError:
+        context.report({"elsewhere": 1})
     except VididiError as error:
         # All workers raise it alike and would again, so it must not count as a failure that is worth a restart.
         if context.rank == 0:
-            RunFolder(Path(job["folder"])).save_error(f"{error}\n")
+            RunFolder(local_path(job["folder"])).save_error(f"{error}\n")
 
 
 def train_distributed(job: Mapping[str, Any], resources: Resources, callbacks: list[Any]) -> None:
-    """Run one cell over ``resources.workers`` workers and wait for it.
+    """Run one cell, or the evaluation of one, over ``resources.workers`` workers and wait for it.
 
     Args:
-        job: config, cell, folder, shards as plain values with absolute paths; and held, where the data are held.
+        job: config, cell, evaluation, folder, shards as plain values with absolute paths; and held, where the data are held.
 
     Raises:
         ray.train.TrainingFailedError: a worker raised, or died more often than allowed.
     """
     gpu = resources.gpus_per_worker > 0
-    folder = Path(job["folder"])
+    folder = local_path(job["folder"])
     storage = folder.parent / ".train" / folder.name
     needs = {"CPU": float(resources.cpus_per_worker)} | ({"GPU": resources.gpus_per_worker} if gpu else {})
     trainer = TorchTrainer(

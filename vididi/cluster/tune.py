@@ -12,7 +12,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -30,18 +30,14 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
-from vididi.cluster.held import SHARE, Held, hold, open_stream
+from vididi.cluster.held import SHARE, Held, hold
 from vididi.cluster.resources import cluster_concurrency, cpus_to_declare, local_concurrency
 from vididi.cluster.search import CellSearch
 from vididi.cluster.stopping import Curve, EarlyStopping
-from vididi.cluster.train import train_distributed
-from vididi.config import Config
+from vididi.cluster.train import train_distributed, work
 from vididi.data.shards import ShardSet
-from vididi.data.storage import as_folder
-from vididi.data.stream import Stream
-from vididi.errors import ResourceError, VididiError
-from vididi.evaluate import evaluate_run, make_task
-from vididi.experiment import run_cell
+from vididi.errors import DataError, HeldError, ResourceError, VididiError
+from vididi.mirror import local_path, place_of, pull
 from vididi.protocols import EvaluationEntry
 from vididi.search import Stopping
 from vididi.sweep import Cell, Resources
@@ -69,7 +65,7 @@ class Job:
     def plain(self) -> dict[str, Any]:
         """Plain values for another process, without the data."""
         evaluation = self.evaluation.model_dump() if self.evaluation else None
-        return {"config": self.cell.config.to_dict(), "cell": self.record, "evaluation": evaluation, "folder": str(self.folder)}
+        return {"config": self.cell.config.to_dict(), "cell": self.record, "evaluation": evaluation, "folder": place_of(self.folder)}
 
     def values(self, shards: ShardSet, held: Held | None) -> dict[str, Any]:
         """Plain values for another process; ``shards`` and ``held`` are the sweep's."""
@@ -85,6 +81,8 @@ class Watcher:
     def reported(self, job: Job, metrics: dict[str, Any]) -> None: ...
 
     def ended(self, job: Job, failures: int) -> None: ...
+
+    def elsewhere(self, job: Job) -> None: ...
 
     def waiting(self, seconds: float, needs: str) -> None: ...
 
@@ -109,7 +107,7 @@ def run_jobs(
     address: str | None = None,
     stopping: Stopping | None = None,
     curves: Sequence[Curve] = (),
-) -> None:
+) -> set[Path]:
     """Run every job to its end; what became of each is in its run folder.
 
     Args:
@@ -117,9 +115,13 @@ def run_jobs(
         address: of a running cluster (``auto`` for the one this node belongs to); without it Ray starts on this machine
             alone and is stopped at the end.
 
+    Returns:
+        the folders that were left to another driver, which is at work there.
+
     Raises:
         ResourceError: a cell needs more than there is, or no cell could start for ``resources.wait_s``.
     """
+    elsewhere: set[Path] = set()
     groups = [list(group) for _, group in groupby(sorted(jobs, key=_group_key), key=_group_key)]
     asked = [group[0].cell.resources for group in groups]
     holding = any(resources.hold_data for resources in asked)
@@ -127,9 +129,14 @@ def run_jobs(
         held = hold(shards) if holding else None
         for group, resources in zip(groups, asked, strict=True):
             scheduler = _scheduler(stopping, group, resources, max(job.cell.config.training.epochs for job in group), curves)
-            _run_group(group, resources, concurrency(resources), shards, held if resources.hold_data else None, runs, watcher, scheduler)
-            if any(_untouched(job) for job in group):
-                return  # interrupted: Tune returns normally then, and the next group must not start
+            data = held if resources.hold_data else None
+            events = _run_group(group, resources, concurrency(resources), shards, data, runs, watcher, scheduler)
+            elsewhere |= events.elsewhere
+            if any(_untouched(job) for job in group if job.folder not in events.elsewhere | events.failed):
+                break  # interrupted: Tune returns normally then, and the next group must not start
+    for folder in elsewhere:
+        pull(folder)  # it may have been finished by now
+    return elsewhere
 
 
 def run_search(
@@ -141,12 +148,12 @@ def run_search(
     address: str | None = None,
     stopping: Stopping | None = None,
     curves: Sequence[Curve] = (),
-) -> None:
-    """Run the cells that a search asks for until it asks for no more. Arguments and errors are those of run_jobs."""
+) -> set[Path]:
+    """Run the cells that a search asks for until it asks for no more. Arguments, value and errors are those of run_jobs."""
     with _ray([resources], address, shards.nbytes if resources.hold_data else 0) as concurrency:
         held = hold(shards) if resources.hold_data else None
         search.stopping = _scheduler(stopping, search.jobs, resources, search.epochs, curves)
-        _run_group(search.jobs, resources, concurrency(resources), shards, held, runs, watcher, search.stopping, search)
+        return _run_group(search.jobs, resources, concurrency(resources), shards, held, runs, watcher, search.stopping, search).elsewhere
 
 
 def _scheduler(
@@ -211,7 +218,7 @@ def _run_group(
     watcher: Watcher,
     stopping: EarlyStopping | None = None,
     search: CellSearch | None = None,
-) -> None:
+) -> _Events:
     """Run jobs that need the same: those given, or those that ``search`` adds to them one by one."""
     single = resources.workers == 1
     storage = runs / ".tune" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
@@ -246,6 +253,7 @@ def _run_group(
         shutil.rmtree(storage, ignore_errors=True)  # Tune's own records; a stopped sweep goes on from the run folders
     if events.gave_up:
         raise ResourceError(f"no cell could start for {resources.wait_s:g} s (resources.wait_s); each needs {events.needs}")
+    return events
 
 
 def _trial_resources(resources: Resources) -> dict[str, float]:
@@ -265,26 +273,16 @@ def _asked(values: list[dict[str, Any]], data: dict[str, Any], parameters: dict[
 def _single(values: list[dict[str, Any]], data: dict[str, Any], resources: Resources) -> Callable[[dict[str, Any]], None]:
     def run(parameters: dict[str, Any]) -> None:
         job = _asked(values, data, parameters)
-        folder = RunFolder(Path(job["folder"]))
+        context = TuneContext(gpu=resources.gpus_per_worker > 0)
         try:
-            shards = ShardSet.open(as_folder(job["shards"]))
-            context = TuneContext(gpu=resources.gpus_per_worker > 0)
-            stream = open_stream(shards, job["held"])
-            if job["evaluation"]:
-                _evaluate(folder.path, job["evaluation"], shards, stream, context)
-            else:
-                run_cell(Config.model_validate(job["config"]), job["cell"], folder.path, shards, stream, context)
+            work(job, context)
+        except HeldError:
+            context.report({"elsewhere": 1})
         except Exception as error:
             # What raises here would raise again: record it and end. Only the death of the process is tried again.
-            folder.save_error(_reason(error))
+            RunFolder(local_path(job["folder"])).save_error(_reason(error))
 
     return run
-
-
-def _evaluate(folder: Path, entry: dict[str, Any], shards: ShardSet, stream: Stream, context: TuneContext) -> None:
-    """Evaluate the run in whose ``evaluations`` the folder lies."""
-    run, asked = folder.parents[1], EvaluationEntry.model_validate(entry)
-    evaluate_run(run, make_task(run, asked, shards, stream, context.device, context.report), asked.recipe, asked.untrained)
 
 
 def _distributed(values: list[dict[str, Any]], data: dict[str, Any], resources: Resources) -> Callable[[dict[str, Any]], None]:
@@ -295,7 +293,7 @@ def _distributed(values: list[dict[str, Any]], data: dict[str, Any], resources: 
         try:
             train_distributed(job, resources, [TuneReportCallback()])
         except Exception as error:
-            RunFolder(Path(job["folder"])).save_error(_reason(error))
+            RunFolder(local_path(job["folder"])).save_error(_reason(error))
 
     return run
 
@@ -318,6 +316,8 @@ class _Events(TrialProgressCallback):
         self.idle_since: float | None = None
         self.warned = 0.0
         self.gave_up = False
+        self.elsewhere: set[Path] = set()  # folders in which another driver is at work
+        self.failed: set[Path] = set()
         self.stopper = _Stop(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -336,19 +336,30 @@ class _Events(TrialProgressCallback):
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
         self._mark_stopped(trial)
+        if "elsewhere" in result:
+            self.elsewhere.add(self._job(trial).folder)
         if "epoch" in result:
             self.watcher.reported(self._job(trial), result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._mark_stopped(trial)
-        self.watcher.ended(self._job(trial), trial.num_failures)
+        self._tell_end(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         folder = RunFolder(self._job(trial).folder)
-        folder.path.mkdir(parents=True, exist_ok=True)
+        self.failed.add(folder.path)
         text = Path(trial.error_file).read_text() if trial.error_file and Path(trial.error_file).is_file() else "its process died"
         folder.save_error(text)
-        self.watcher.ended(self._job(trial), trial.num_failures)
+        self._tell_end(trial)
+
+    def _tell_end(self, trial: Trial) -> None:
+        job = self._job(trial)
+        with suppress(DataError):  # a store that is out of reach for a moment; all is pulled again at the end
+            pull(job.folder)
+        if job.folder in self.elsewhere:
+            self.watcher.elsewhere(job)
+        else:
+            self.watcher.ended(job, trial.num_failures)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         statuses = {trial.status for trial in trials}

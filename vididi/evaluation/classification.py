@@ -20,6 +20,8 @@ from vididi.data.stream import Batch
 from vididi.draws import Use, key, permutation
 from vididi.errors import TrainingError
 from vididi.optim import cosine_with_warmup, scale_rates, steps_with_warmup
+from vididi.training.context import Context
+from vididi.training.distributed import data_parallel, mean_over_workers
 from vididi.views import evaluation_view, square_view
 from vididi.views.compose import Augment, make_view
 
@@ -45,7 +47,7 @@ class Classifier(nn.Module):
         self, encoder: nn.Module, width: int, classes: int, frozen: bool, features: Literal["as_is", "l2", "zscore"], dropout: float
     ) -> None:
         super().__init__()
-        self.encoder, self.frozen = encoder, frozen
+        self.encoder, self.frozen = encoder.requires_grad_(not frozen), frozen
         kinds: dict[str, Callable[[], nn.Module]] = {
             "as_is": nn.Identity,
             "l2": UnitLength,
@@ -135,43 +137,46 @@ def train_classifier(
     labels: NDArray[np.int64],
     fit: Fit,
     start: int,
+    context: Context,
     on_epoch: Callable[[dict[str, float | int]], None],
 ) -> None:
-    """Train from step ``start`` to the last one, on ``batches`` that begin at that step.
+    """Train from step ``start`` to the last one, on ``batches`` that begin at that step: this worker's equal part of each.
 
     Args:
         labels: of every index row.
-        on_epoch: called after each epoch with its metrics; ``train_top1`` is of the augmented clips, as they came.
+        on_epoch: called on every worker after each epoch with its metrics; ``train_top1`` is of the augmented clips, as they came.
 
     Raises:
         TrainingError: the loss is not finite.
     """
+    called = model if context.world_size == 1 else data_parallel(model)
     model.train()
-    device = next(model.parameters()).device
-    losses: list[Tensor] = []
-    right: list[Tensor] = []
+    device = context.device
+    told: list[Tensor] = []  # of each step: loss, top-1 accuracy
     for step in range(start, fit.steps):
         rate = scale_rates(optimiser, fit.rate(step))
         batch = next(batches)
         epoch = step // fit.steps_per_epoch
-        torch.manual_seed(int(key(Use.CLASSIFIER, fit.seed, step)) >> 1)  # dropout's, the same after a restart
+        torch.manual_seed(int(key(Use.CLASSIFIER, fit.seed, step, context.rank)) >> 1)  # dropout's, the same after a restart
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fit.precision == "bf16"):
-            logits = model(_view(batch, epoch, fit, device))
+            logits = called(_view(batch, epoch, fit, device))
         target = torch.from_numpy(labels[batch.rows]).to(device)
         loss = F.cross_entropy(logits.float(), target)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        losses.append(loss.detach())
-        right.append((logits.detach().argmax(dim=1) == target).float().mean())
+        told.append(torch.stack([loss.detach(), (logits.detach().argmax(dim=1) == target).float().mean()]))
         if (step + 1) % fit.steps_per_epoch == 0:
-            mean = float(torch.stack(losses).mean())
+            mean, top1 = _over_workers(torch.stack(told).mean(dim=0), context).tolist()
             if not np.isfinite(mean):
                 raise TrainingError(f"the loss is not finite in epoch {epoch + 1}; lower optimiser.lr")
-            top1 = float(torch.stack(right).mean())
-            losses, right = [], []
+            told = []
             on_epoch({"epoch": epoch + 1, "step": step + 1, "loss": mean, "train_top1": top1, "lr": rate})
             model.train()  # what is called may have tested it
+
+
+def _over_workers(x: Tensor, context: Context) -> Tensor:
+    return x if context.world_size == 1 else mean_over_workers(x)
 
 
 def _view(batch: Batch, epoch: int, fit: Fit, device: torch.device) -> Tensor:

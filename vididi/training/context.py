@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -84,6 +84,14 @@ def from_first(value: Value, context: Context) -> Value:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def first_alone(prepare: Callable[[], Value], context: Context) -> Value:
+    """What ``prepare`` returns, on every worker: rank 0 calls it before the others, which then find that there is nothing left to do."""
+    if context.rank == 0:
+        value = prepare()
+    barrier(context)
+    return value if context.rank == 0 else prepare()
 
 
 def barrier(context: Context) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 class _Gather(torch.autograd.Function):
@@ -81,6 +82,20 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(unbiased, self.momentum)
+
+
+def data_parallel(module: nn.Module) -> nn.Module:
+    """What to call instead of ``module``, so that its gradients are averaged over the workers; its batch statistics are synchronised."""
+    synchronise_batch_norm(module)
+    # Buffers are equal on all workers already, because batch statistics are.
+    return DistributedDataParallel(module, broadcast_buffers=False)
+
+
+def mean_over_workers(x: Tensor) -> Tensor:
+    """The mean of what the workers hold, on every worker, without gradient."""
+    x = x.detach().clone()
+    dist.all_reduce(x)
+    return x / dist.get_world_size()
 
 
 def synchronise_batch_norm(module: nn.Module) -> nn.Module:

@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
@@ -24,7 +23,7 @@ from vididi.objectives import Objective
 from vididi.optim import cosine_with_warmup, scale_rates
 from vididi.pairing import Schedule
 from vididi.training.context import Context
-from vididi.training.distributed import gather, synchronise_batch_norm
+from vididi.training.distributed import data_parallel, gather
 from vididi.views.compose import Augment, make_view
 
 
@@ -138,10 +137,8 @@ def distribute(objective: Objective, context: Context) -> tuple[Objective, nn.Mo
     """The objective as ``context`` needs it, and the module whose call averages gradients over the workers."""
     if context.world_size == 1:
         return objective, objective
-    synchronise_batch_norm(objective)
     objective.gather = gather
-    # Buffers are equal on all workers already, because batch statistics are.
-    return objective, DistributedDataParallel(objective, broadcast_buffers=False)
+    return objective, data_parallel(objective)
 
 
 def train_step(

@@ -38,7 +38,7 @@ from vididi.errors import HeldError
 
 RESULT_VERSION = 1
 EVENTS = "events.out.tfevents.*"
-LOCK_WAIT_S = 60.0
+LOCK_WAIT_S = 20.0
 ERROR_WAIT_S = 5.0  # the processes of a cell that failed are about to end
 
 

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# A sweep as one SLURM job: Ray's head on the first node, a worker on every other, all of them train. docs/cluster.md.
+#
+#   sbatch --nodes=4 docs/clusters/slurm.sh sweeps/ablation.yaml --runs /shared/runs
+#
+# Run it from the root of the repository, on storage that all nodes share, in an environment where vididi is installed.
+#SBATCH --job-name=vididi
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --exclusive
+#SBATCH --cpus-per-task=48
+#SBATCH --gpus-per-node=4
+#SBATCH --mem=180G
+#SBATCH --time=24:00:00
+set -euo pipefail
+
+: "${1:?usage: sbatch docs/clusters/slurm.sh SWEEP.yaml [options of run_sweep.py]}"
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+address=$(srun --nodes=1 --ntasks=1 -w "${nodes[0]}" hostname -I | awk '{print $1}'):$((20000 + SLURM_JOB_ID % 10000))
+
+export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK" # srun does not take it from sbatch
+# One token for this job's nodes; without it another user of these machines could run code in the cluster.
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_TOKEN_PATH="$PWD/.ray-token-$SLURM_JOB_ID"
+export VIDIDI_CACHE="${VIDIDI_CACHE:-$PWD/.cache}" # prepared data, for all nodes
+(umask 077 && python -c 'import secrets; print(secrets.token_hex(32))' >"$RAY_AUTH_TOKEN_PATH")
+trap 'kill $(jobs -p) 2>&- || true; wait; rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
+
+# --block: Ray on a node lives as long as its srun, and SLURM ends it with the job. No `ray stop`, which would end every Ray
+# of this user on the node. A third of the memory for the object store, as it lies in /dev/shm, which counts as the job's memory.
+node=(--num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --object-store-memory=$((SLURM_MEM_PER_NODE * 1024 * 1024 / 3)) --block)
+srun --nodes=1 --ntasks=1 -w "${nodes[0]}" ray start --head --node-ip-address="${address%:*}" --port="${address#*:}" \
+    --dashboard-host=127.0.0.1 --temp-dir="/tmp/ray-$SLURM_JOB_ID" --resources='{"trial_slot": 1000}' "${node[@]}" &
+if ((${#nodes[@]} > 1)); then
+    until (echo >"/dev/tcp/${address%:*}/${address#*:}") 2>&-; do sleep 1; done
+    srun --nodes=$((${#nodes[@]} - 1)) --ntasks=$((${#nodes[@]} - 1)) --exclude="${nodes[0]}" ray start --address="$address" "${node[@]}" &
+fi
+
+timeout 300 python - "$address" "${#nodes[@]}" <<'WAIT'
+import sys, time, ray
+
+ray.init(sys.argv[1], log_to_driver=False)
+while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
+    time.sleep(1)
+WAIT
+python run_sweep.py "$@" --address "$address"
