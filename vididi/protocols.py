@@ -171,6 +171,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
 }
 FEATURE_PROTOCOLS = ("retrieval", "silhouette", "dynamics")
 PROTOCOLS = (*FEATURE_PROTOCOLS, *RECIPES)
+SHARED = ("linear", "semi", "finetune")  # of a sweep's evaluations, those that all workers of a cell make together; one makes the others
 
 Settings = FeatureSettings | ClassificationSettings | DetectionSettings
 
@@ -191,6 +192,12 @@ class EvaluationEntry(Closed):
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return self
+
+    def check_workers(self, workers: int) -> None:
+        """Raise ConfigError if so many workers of a cell cannot share its batches."""
+        settings = protocol_settings(self.protocol, self.recipe, flatten(self.settings))
+        if self.protocol in SHARED and settings.batch_size % workers:  # type: ignore[union-attr]
+            raise ConfigError(f"{self.title}: batch_size: {settings.batch_size} does not divide over {workers} workers")  # type: ignore[union-attr]
 
     @property
     def title(self) -> str:

@@ -17,6 +17,7 @@ from tabulate import tabulate
 
 if TYPE_CHECKING:
     from vididi.evaluation.ava_map import AvaMap
+    from vididi.sweep import Cell
 
 INTERRUPTED = 130  # exit status, as of a shell's command after Ctrl-C
 COLUMNS = ("cell", "state", "epoch", "loss", "s/step", "data wait", "R@1", "R@5", "R@10", "silhouette", "time")
@@ -155,6 +156,55 @@ def read_stopped(folder: Path) -> dict[str, Any] | None:
     from vididi.training.run_folder import RunFolder
 
     return RunFolder(folder).stopped
+
+
+@dataclass(frozen=True)
+class CellState:
+    """What became of a cell so far: finished, stopped early, failed, half-done or waiting; ``note`` says more."""
+
+    cell: Cell
+    name: str
+    epoch: int
+    result: dict[str, Any]
+    note: str
+
+
+def cell_states(cells: Iterable[Cell], runs: Path, checksum: str) -> list[CellState]:
+    """What became of each cell, from its run folder under ``runs``."""
+    return [_state(cell, cell.find_folder(runs, checksum)) for cell in cells]
+
+
+def _state(cell: Cell, path: Path) -> CellState:
+    from vididi.training.run_folder import RunFolder
+
+    folder = RunFolder(path)
+    epochs = [int(record["epoch"]) for record in folder.metrics()]
+    reached, error = max(epochs, default=0), path / "error.txt"
+    if result := folder.result:
+        return CellState(cell, "finished", cell.config.training.epochs, result, "")
+    if stopped := folder.stopped:
+        return CellState(cell, "stopped early", int(stopped["epoch"]), {}, "")
+    if error.is_file():
+        return CellState(cell, "failed", reached, {}, (error.read_text().strip().splitlines() or [""])[-1])
+    if not path.is_dir():
+        return CellState(cell, "waiting", 0, {}, "")
+    ago = time.time() - max((file.stat().st_mtime for file in path.iterdir()), default=path.stat().st_mtime)
+    return CellState(cell, "half-done", reached, {}, f"last written to {ago / 60:.0f} min ago")
+
+
+def states_table(states: Iterable[CellState]) -> str:
+    rows = [
+        (
+            state.cell.title,
+            state.name,
+            f"{state.epoch}/{state.cell.config.training.epochs}",
+            _number(state.result.get("retrieval/R@1"), ".1%"),
+            _number(state.result.get("seconds"), ".0f"),
+            state.note,
+        )
+        for state in states
+    ]
+    return tabulate(rows, ("cell", "state", "epoch", "R@1", "seconds", ""), tablefmt="simple", disable_numparse=True)
 
 
 def report_unfinished(

@@ -309,6 +309,11 @@ def _cell(sweep: Sweep, name: str, arm: Arm, point: dict[str, Any], seed: int, o
     config = build_config(nest(values), where)
     if config.training.batch_size % resources.workers:
         raise ConfigError(f"{where}: training.batch_size: {config.training.batch_size} does not divide over {resources.workers} workers")
+    for entry in sweep.evaluations:
+        try:
+            entry.check_workers(resources.workers)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: evaluate: {error}") from None
     if config.training.precision == "bf16" and not resources.gpus_per_worker:
         raise ConfigError(f"{where}: {BF16_NEEDS_GPU}; set resources.gpus_per_worker")
     if sweep.stopping and not 0 < config.evaluation.online.every <= sweep.stopping.grace:

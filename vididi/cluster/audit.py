@@ -1,0 +1,53 @@
+"""What early stopping would have done to a sweep that is finished, without training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from vididi.cluster.stopping import replay
+from vididi.cluster.studies import Run
+from vididi.cluster.sweeps import read_curve
+from vididi.errors import ConfigError
+from vididi.search import Stopping
+from vididi.sweep import Cell, Sweep
+
+
+def audit_stopping(sweep: Sweep, name: str, cells: Sequence[Cell], finished: Sequence[Run], runs: Path, console: Console) -> int:
+    """Replay the curves of the ``finished`` ones of a sweep's cells under the rule ``name``, or under the file's."""
+    asked = sweep.stopping or Stopping(name=name or "asha")  # type: ignore[arg-type]
+    stopping = asked.model_copy(update={"name": name}) if name else asked
+    metric, mode = next(iter(sweep.search.metrics.items()))
+    found = [run for run in finished if metric in run.result]
+    curves = {run.folder.name: read_curve(run.folder, stopping.metric) for run in found}
+    if not found or not all(curves.values()):
+        raise ConfigError(
+            f"--audit-stopping: {sum(map(bool, curves.values()))} of {len(cells)} cells in {runs} are finished and have {stopping.metric}; "
+            "it is measured with --set evaluation.online.every=1 (a finished sweep is not run again, so with another --runs too)"
+        )
+    slots = cells[0].resources.concurrency or max(1, (os.cpu_count() or 1) // cells[0].resources.workers)
+    stopped = replay(curves, stopping, slots)
+    print_audit({run.folder.name: (run, stopped.get(run.folder.name)) for run in found}, metric, mode == "max", console)
+    console.print(f"rule: {stopping.summary}; {slots} cells at a time, in the sweep's order", highlight=False)
+    return 0
+
+
+def print_audit(runs: dict[str, tuple[Run, int | None]], metric: str, largest: bool, console: Console) -> None:
+    epochs = {name: int(run.config["training.epochs"]) for name, (run, _) in runs.items()}
+    ranked = sorted(runs, key=lambda name: runs[name][0].result[metric], reverse=largest)
+    for name in ranked:
+        run, epoch = runs[name]
+        fate = "would have finished" if epoch is None else f"would have been stopped at epoch {epoch} of {epochs[name]}"
+        console.print(f"{name}: {metric} {run.result[metric]:.3f}, {fate}", markup=False, highlight=False)
+    saved = sum(epochs[name] - epoch for name, (_, epoch) in runs.items() if epoch is not None)
+    total = sum(epochs.values())
+    console.print(f"saved: {saved} of {total} epochs ({saved / total:.0%})", highlight=False)
+    kept = [name for name in ranked if runs[name][1] is None]
+    if kept and kept[0] == ranked[0]:
+        console.print(f"the best cell, {ranked[0]}, would have been kept", markup=False, highlight=False)
+    else:
+        left = f"the best one left is {kept[0]}, {metric} {runs[kept[0]][0].result[metric]:.3f}" if kept else "none would have been left"
+        console.print(f"the best cell, {ranked[0]}, would have been lost; {left}", markup=False, highlight=False)

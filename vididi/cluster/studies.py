@@ -1,0 +1,150 @@
+"""A search from wherever it got to: its study, its cells, and what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+
+from vididi.cluster import tune
+from vididi.cluster.search import CellSearch, StoredStudy
+from vididi.cluster.sweeps import read_curve, report_stopping
+from vididi.config import nest
+from vididi.data.shards import ShardSet
+from vididi.errors import ConfigError, HeldError, VididiError
+from vididi.experiment import make_plans, resolve
+from vididi.mirror import place_of, pull
+from vididi.screen import INTERRUPTED, ScreenWatcher, SweepScreen, read_result, read_stopped, report_unfinished
+from vididi.search import Point, digest, rounded
+from vididi.sweep import Cell, Sweep, cell_at, point_of
+from vididi.training.run_folder import RunFolder
+
+
+class Run(Protocol):
+    """A finished run: its folder, configuration with dotted keys, and result."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def config(self) -> dict[str, Any]: ...
+
+    @property
+    def result(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Searched:
+    """How a search ended, the cells that it drew, and its best points' cells, the best first."""
+
+    status: int
+    cells: list[Cell]
+    best: Callable[[int], list[Cell]]
+
+
+@contextmanager
+def only_search(runs: Path) -> Iterator[None]:
+    """Hold the study of a runs folder, which takes one process at a time."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(RunFolder(runs / ".search").locked())
+        except HeldError:
+            raise ConfigError(f"{place_of(runs)}: another process is running a search in this folder") from None
+        pull(runs)
+        yield
+
+
+def run_search(
+    sweep: Sweep,
+    changes: dict[str, Any],
+    example: Cell,
+    known: Sequence[Run],
+    shards: ShardSet,
+    runs: Path,
+    address: str | None,
+    console: Console,
+) -> Searched:
+    """Run a search from wherever it got to.
+
+    Args:
+        changes: values that win over the file's. example: any cell of the space, for what all of them need.
+        known: finished runs that the study is told first, where they are points of the space.
+    """
+    search, checksum = sweep.search, shards.manifest.checksum
+    runs.mkdir(parents=True, exist_ok=True)
+    screen = SweepScreen(console)
+
+    def cell_of(point: Point) -> Cell:
+        cell = cell_at(sweep, point, overrides=changes)
+        if cell is None:
+            raise ConfigError("exclude: leaves this point out")
+        cell = replace(cell, config=resolve(cell.config, cell.resources.workers))
+        make_plans(cell.config, shards)
+        return cell
+
+    def make(point: Point) -> Any:
+        cell = cell_of(point)
+        identity = cell.config.identity(checksum)
+        folder = next((run.folder for run in known if run.folder.name.endswith(f"-{identity}")), cell.find_folder(runs, checksum))
+        if cell.title not in screen.lines:
+            result = read_result(folder)
+            screen.add(cell.title, "finished" if result else "waiting", cell.config.training.epochs, result)
+        return tune.Job(cell, folder, cell.describe(sweep.name))
+
+    # Whatever the values depend on is part of the study's name; how many of them there are to be is not.
+    definition = [search.model_dump(include={"name", "seed", "metrics", "space"}), sweep.model_dump(include={"base", "exclude", "seeds"})]
+    study = StoredStudy(search, runs, f"{sweep.name}-{digest([*definition, changes, checksum])}")
+    found = [(run, known_point(sweep, run, cell_of, checksum)) for run in known]
+    points = {place_of(run.folder): (point, run.result) for run, point in found if point is not None}
+    study.tell_known(points)
+    again = study.take_back()
+    cells = CellSearch(study, make, example.config.training.epochs)
+    said = f", {len(points)} of {len(known)} runs known before" if known else ""
+    console.print(
+        f"search {sweep.name}: {study.drawn} of {search.trials} points drawn before, {again} of them half-done{said}, in {place_of(runs)}",
+        highlight=False,
+    )
+    curves = [read_curve(folder, sweep.stopping.metric) for folder in cells.cells] if sweep.stopping else []
+    watcher: Any = ScreenWatcher(screen)
+    elsewhere: set[Path] = set()
+    if not cells.ended:
+        with screen:
+            elsewhere = tune.run_search(cells, example.resources, shards, runs, watcher, address, sweep.stopping, [c for c in curves if c])
+    drawn = {folder: job for folder, job in cells.cells.items() if read_result(folder) is None}
+    status = report_unfinished({folder: job for folder, job in drawn.items() if not read_stopped(folder)}, console, elsewhere=elsewhere)
+    if cells.interrupted:
+        return Searched(INTERRUPTED, [], lambda count: [])
+    report_search(study, cells, console)
+    if sweep.stopping:
+        report_stopping({folder: job.cell for folder, job in cells.cells.items()}, console)
+    drawn_cells = [job.cell for job in cells.cells.values()]
+    return Searched(status, drawn_cells, lambda count: [make(point).cell for point, _ in study.best(count)])
+
+
+def known_point(sweep: Sweep, run: Run, cell_of: Callable[[Point], Cell], checksum: str) -> Point | None:
+    """The point of the space whose cell a finished run is, or None."""
+    point = point_of(sweep, nest(run.config))
+    try:
+        return point if point is not None and run.folder.name.endswith(f"-{cell_of(point).config.identity(checksum)}") else None
+    except VididiError:
+        return None
+
+
+def report_search(study: Any, cells: Any, console: Console) -> None:
+    search = study.search
+    budget = f" of {search.budget}" if search.budget else ""
+    counts = f"{len(cells.jobs)} cells run now, {cells.found_finished} points whose cell was finished already"
+    console.print(f"search: {study.drawn} of {search.trials} points drawn, {counts}; {cells.spent}{budget} epochs spent", highlight=False)
+    for reason, count in cells.refused.items():
+        console.print(f"{count} points make no cell: {reason}", markup=False, highlight=False)
+    metrics = list(search.metrics)
+    found = study.front() if len(metrics) > 1 else [(point, [value]) for point, value in study.best(5)]
+    console.print("the points that none surpasses in all metrics:" if len(metrics) > 1 else "the best points:", highlight=False)
+    for point, values in found:
+        measured = ", ".join(f"{metric} {value:.4g}" for metric, value in zip(metrics, values, strict=True))
+        words = ", ".join(f"{name} {value}" for name, value in rounded(point).items())
+        console.print(f"  {measured}: {words}", markup=False, highlight=False)
