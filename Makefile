@@ -12,7 +12,7 @@ sweep: $(STAMP)
 	$(VENV)/bin/python run_sweep.py $(SWEEP) $(ARGS)
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

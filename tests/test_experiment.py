@@ -491,18 +491,16 @@ def test_objectives_with_more_to_remember_go_on_where_they_stopped(
 @pytest.mark.parametrize(
     ("changes", "pairs"),
     [
-        ({"schedule": {"weights": {"1-0": 1, "0-1": 3, "2-2": 0}}}, {"10", "01"}),
-        ({"schedule": {"selection": "random", "mix": "same"}}, {"00", "11", "22"}),
-        ({"schedule": {"order": 4, "mix": "one_way"}, "clip.extra_frames": 4}, {"11", "22", "33", "44", "10", "21", "32", "43"}),
+        ({"schedule": {"weights": {"1-0": 1, "0-1": 3, "2-2": 0}}}, "10 01"),
+        ({"schedule": {"selection": "random", "mix": "same"}}, "00 11 22"),
+        ({"schedule": {"order": 4, "mix": "one_way"}, "clip.extra_frames": 4}, "11 22 33 44 10 21 32 43"),
     ],
     ids=str,
 )
-def test_other_schedules_run(
-    changes: dict[str, Any], pairs: set[str], make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
-) -> None:
+def test_other_schedules_run(changes: dict[str, Any], pairs: str, make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
     run(make_config({"training.epochs": 2, **changes}), tmp_path, tiny_shards)
     lines = metric_lines(tmp_path)
-    assert {pair for line in lines for pair in line["train/pairs"].split()} <= pairs
+    assert {pair for line in lines for pair in line["train/pairs"].split()} <= set(pairs.split())
     assert all(np.isfinite(line["train/loss"]) for line in lines)
 
 
