@@ -67,7 +67,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, write_video: Callable[..., Pa
     command = [sys.executable, str(ROOT / "run_sweep.py"), "every.yaml"]
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "evaluations: 12 of 2 cells, 12 to make" in done.stdout
+    assert "evaluations: 12 of 2 runs, 12 to make" in done.stdout
     return place / "runs" / "every"
 
 
