@@ -53,9 +53,11 @@ def environment(place, cache="cache"):
 
 
 def run(place, *arguments, spec="tiny.yaml", cache="cache"):
-    return subprocess.run(
-        command(*arguments, spec=spec), cwd=place, env=environment(place, cache), capture_output=True, text=True, timeout=400, check=False
-    )
+    return called(place, command(*arguments, spec=spec), cache)
+
+
+def called(place, program, cache="cache"):
+    return subprocess.run(program, cwd=place, env=environment(place, cache), capture_output=True, text=True, timeout=400, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +195,26 @@ def test_cells_whose_data_are_held_give_the_same_results(place, whole):
     assert done.returncode == 0, done.stdout + done.stderr
     assert losses(place / "held", "two_workers") == losses(place / "runs", "two_workers")
     assert measurements(place / "held", "two_workers") == measurements(place / "runs", "two_workers")
+
+
+def test_status_says_what_became_of_each_cell_and_runs_nothing(place, whole):
+    before = {path: path.stat().st_mtime_ns for path in (place / "runs").rglob("*") if path.is_file()}
+    done = called(place, command("tiny.yaml", spec="status"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "sweep tiny: 5 cells, 4 finished, 1 failed, in " in done.stdout
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if "-s0 " in line}
+    assert f"{measurements(place / 'runs', 'vididi')['retrieval/R@1']:.1%}" in lines["vididi-s0"]
+    assert lines["broken-s0"].split()[1] == "failed"
+    assert "the loss is not finite" in lines["broken-s0"]
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_only_what_failed_is_run_again(place, whole):
+    done = called(place, command("tiny.yaml", "--failed", spec="rerun"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 of 5 cells failed" in done.stdout
+    assert "sweep tiny: 1 cells, 0 finished before, 1 to run" in done.stdout
+    assert "not finished: broken-s0: the loss is not finite at step" in done.stdout
 
 
 EVALUATED = """

@@ -1,0 +1,116 @@
+"""The commands of run_sweep.py, as far as they go without Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+import run_sweep
+from vididi.errors import ConfigError
+from vididi.experiment import resolve
+from vididi.screen import cell_states, states_table
+from vididi.sweep import expand, load_sweep
+
+SWEEP = """
+name: few
+base:
+  data: {name: motion, train: 24, test: 12, size: 32, frames: 24}
+  prepare: {short_side: 16}
+  clip: {frames: 4, stride: 2, size: 16}
+  objective: {name: vicreg, hidden: 16, out: 16}
+  backbone: {name: r3d_tiny, width: 2}
+  training: {epochs: 4, batch_size: 8}
+arms: {base: {order: 0}, vididi: {order: 2}, random: {order: 1, selection: random}, both: {order: 1}, late: {order: 2, reverse: true}}
+seeds: [0, 2]
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    (tmp_path / "few.yaml").write_text(SWEEP)
+    return tmp_path / "few.yaml"
+
+
+@pytest.mark.parametrize(("asked", "seeds"), [(2, [0, 2]), (3, [0, 2, 1]), (5, [0, 2, 1, 3, 4])])
+def test_more_seeds_are_the_files_and_those_it_leaves_out(asked: int, seeds: list[int], spec: Path) -> None:
+    assert run_sweep.extended(load_sweep(spec), asked) == seeds
+
+
+def test_fewer_seeds_than_the_file_has_are_refused(spec: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--seeds 1: is not valid; the file has 2 already, \[0, 2\]"):
+        run_sweep.extended(load_sweep(spec), 1)
+
+
+def test_extend_plans_the_cells_of_all_seeds(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_sweep.main(["extend", str(spec), "--seeds", "3", "--only", "base", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert [line.partition(":")[0] for line in said.splitlines()] == ["base-s0", "base-s2", "base-s1", "3 cells"]
+
+
+def test_a_cell_s_state_is_what_its_folder_says(spec: Path, tmp_path: Path) -> None:
+    cells = expand(load_sweep(spec), seeds=[0])
+    runs = tmp_path / "runs"
+    folders = [cell.find_folder(runs, "sum") for cell in cells]
+    for folder in folders[:4]:
+        folder.mkdir(parents=True)
+        (folder / "metrics.jsonl").write_text('{"epoch": 1, "step": 3}\n{"epoch": 2, "step": 6}\n{"epoch": 3, "st')
+    (folders[0] / "result.json").write_text(json.dumps({"version": 1, "retrieval/R@1": 0.25, "seconds": 12.4}))
+    (folders[1] / "stopped.json").write_text(json.dumps({"epoch": 2}))
+    (folders[2] / "error.txt").write_text("Traceback\n  of much\nValueError: too hot\n")
+    for path in folders[3].iterdir():
+        os.utime(path, (time.time() - 300, time.time() - 300))
+    states = cell_states(cells, runs, "sum")
+    assert [(state.name, state.epoch) for state in states] == [
+        ("finished", 4),
+        ("stopped early", 2),
+        ("failed", 2),
+        ("half-done", 2),
+        ("waiting", 0),
+    ]
+    table = states_table(states).splitlines()
+    assert "25.0%" in table[2]
+    assert "ValueError: too hot" in table[4]
+    assert "last written to 5 min ago" in table[5]
+
+
+def test_status_of_a_sweep_that_has_not_begun_needs_no_data(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_sweep.main(["status", str(spec), "--runs", str(tmp_path / "none")]) == 1
+    assert "sweep few: 10 cells, none has begun" in capsys.readouterr().out
+
+
+def test_status_finds_a_finished_sweep(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from vididi.experiment import ensure_prepared
+
+    cells = expand(load_sweep(spec), only=["base"])
+    checksum = ensure_prepared(resolve(cells[0].config)).manifest.checksum
+    for cell in cells:
+        config = resolve(cell.config)
+        folder = tmp_path / "runs" / "few" / f"{cell.title}-{config.identity(checksum)}"
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps({"version": 1, "retrieval/R@1": 0.25, "seconds": 1.0}))
+    assert run_sweep.main(["status", str(spec), "--runs", str(tmp_path / "runs"), "--only", "base"]) == 0
+    assert "sweep few: 2 cells, 2 finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["rerun", "SPEC"], ["extend", "SPEC"], ["status", "SPEC", "--address", "auto"]])
+def test_commands_ask_for_what_they_need(arguments: list[str], spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run_sweep.main([str(spec) if word == "SPEC" else word for word in arguments])
+    assert stopped.value.code == 2
+    assert f"run_sweep.py {arguments[0]}" in capsys.readouterr().err
+
+
+def test_commands_are_for_grids(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = "search: {name: random, trials: 2, metrics: {retrieval/R@1: max}, space: {order: {choice: [1, 2]}}}\n"
+    spec.write_text(SWEEP.replace("seeds: [0, 2]", "seeds: [0]").replace("arms:", "# ") + search)
+    assert run_sweep.main(["status", str(spec)]) == 2
+    assert "are for grids" in capsys.readouterr().err
+
+
+def test_compare_is_analysis_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_sweep.main(["compare", "a", "b", "--runs", str(tmp_path)]) == 2
+    assert "error: a: has no finished runs" in capsys.readouterr().err
