@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,14 @@ def test_another_decoder_gives_the_same_frames_in_the_same_order(name: str) -> N
 
 
 # --- Made here: whole files ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def no_higher_priority() -> Iterator[None]:
+    """Run as root, SVT-AV1 gives the thread that calls it a real-time priority, which all processes started from here would inherit."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    yield
+    os.sched_setscheduler(0, policy, parameters)
 
 
 def encode(
