@@ -67,8 +67,9 @@ def _protocol(metric: str) -> str:
     return metric.partition("/")[0]
 
 
-def _protocols(measurement: Measurement) -> set[str]:
-    return {_protocol(metric) for metric in (*measurement.metrics, *measurement.untrained)}
+def _protocols(measurement: Measurement) -> list[str]:
+    """Each once, in the order of the measurement's metrics: a set's order would be another one in each process."""
+    return list(dict.fromkeys(_protocol(metric) for metric in (*measurement.metrics, *measurement.untrained)))
 
 
 def _made(m: Measurement) -> tuple[str, int | None, str, str]:

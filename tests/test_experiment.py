@@ -877,7 +877,7 @@ def test_workers_that_find_their_folder_marked_as_stopped_end_after_the_epoch(
         def report(self, metrics: Metrics) -> None:
             reported.append(metrics["epoch"])
 
-    on_epoch = _epoch_end(config, build_state(config), folder, None, Two(rank=1, world_size=2), lambda epoch: {})
+    on_epoch = _epoch_end(config, build_state(config), folder, None, Two(rank=0, world_size=2), lambda epoch: {})
     on_epoch({"epoch": 1}, 1)
     if marked:
         folder.save_stopped({"epoch": 1})

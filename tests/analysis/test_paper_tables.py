@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -492,6 +493,19 @@ def test_a_column_may_be_one_class_of_an_evaluation(tmp_path: Path) -> None:
     assert row["Move something up ours"] == "62.5"
     assert row["Move something down ours"] == "no runs"
     assert read_run(run).measurements[1].value("linear/top1") == 0.25
+
+
+def test_a_table_is_the_same_text_in_each_process(tmp_path: Path) -> None:
+    run = made_up_run(
+        tmp_path / "runs", BASE, {"retrieval/R@1": 0.5, "features/spread": 0.5, "silhouette/all": 0.1, "dynamics/motion": 0.2}
+    )
+    made_up_evaluation(run, "linear", "ucf101", {"linear/top1": 0.25}, split=1)
+    command = [sys.executable, str(REPO / "analysis" / "paper_table.py"), "vididi_table_6", str(tmp_path / "runs"), "--out", str(tmp_path)]
+    printed = [
+        subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout
+        for seed in ("1", "2")
+    ]
+    assert printed[0] == printed[1]
 
 
 def test_results_hold_later_evaluations(tmp_path: Path) -> None:
