@@ -503,9 +503,9 @@ def test_a_table_is_the_same_text_in_each_process(tmp_path: Path) -> None:
     command = [sys.executable, str(REPO / "analysis" / "paper_table.py"), "vididi_table_6", str(tmp_path / "runs"), "--out", str(tmp_path)]
     printed = [
         subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout
-        for seed in ("1", "2")
+        for seed in "12345"
     ]
-    assert printed[0] == printed[1]
+    assert len(set(printed)) == 1
 
 
 def test_results_hold_later_evaluations(tmp_path: Path) -> None:
