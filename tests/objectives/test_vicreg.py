@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -15,14 +14,7 @@ from vididi.backbones.r3d_tiny import r3d_tiny
 from vididi.objectives import VICReg, vicreg_terms
 from vididi.optim import OPTIMISERS
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other make such small networks many times slower on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def embeddings(batch: int = 7, width: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -29,13 +29,7 @@ CPU = torch.device("cpu")
 VIDEOS, FRAMES, SIZE = 4, 3, 8
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other make such small networks many times slower on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def as_they_are(clips: Tensor, sizes: NDArray, keys: NDArray[np.uint64], view: int) -> Tensor:
