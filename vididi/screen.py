@@ -140,8 +140,8 @@ class ScreenWatcher:
     def elsewhere(self, job: Any) -> None:
         self.screen.end(job.title, "run by another driver", read_result(job.folder), "")
 
-    def waiting(self, seconds: float, needs: str) -> None:
-        self.screen.say(f"no cell could start for {seconds:.0f} s: each needs {needs}, and the cluster has not got that free")
+    def waiting(self, seconds: float, why: str) -> None:
+        self.screen.say(f"no cell could start for {seconds:.0f} s: {why}")
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

@@ -63,6 +63,13 @@ class Resources(Closed):
     max_failures: int = Field(2, ge=0, description="restarts of a cell whose process or node died")
     wait_s: float = Field(600, gt=0, description="give up when no cell could start for this long")
 
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _gpus_are_whole_or_shared(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"{gpus:g}: a fraction below 1, or a whole number")
+        return gpus
+
     @property
     def summary(self) -> str:
         return f"{self.workers} x ({self.cpus_per_worker} CPUs, {self.gpus_per_worker:g} GPUs)"

@@ -29,7 +29,7 @@ trap 'kill $(jobs -p) 2>&- || true; wait; rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
 # of this user on the node. A third of the memory for the object store, as it lies in /dev/shm, which counts as the job's memory.
 node=(--num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --object-store-memory=$((SLURM_MEM_PER_NODE * 1024 * 1024 / 3)) --block)
 srun --nodes=1 --ntasks=1 -w "${nodes[0]}" ray start --head --node-ip-address="${address%:*}" --port="${address#*:}" \
-    --dashboard-host=127.0.0.1 --temp-dir="/tmp/ray-$SLURM_JOB_ID" --resources='{"trial_slot": 1000}' "${node[@]}" &
+    --dashboard-host=127.0.0.1 --temp-dir="/tmp/ray-$SLURM_JOB_ID" "${node[@]}" &
 if ((${#nodes[@]} > 1)); then
     until (echo >"/dev/tcp/${address%:*}/${address#*:}") 2>&-; do sleep 1; done
     srun --nodes=$((${#nodes[@]} - 1)) --ntasks=$((${#nodes[@]} - 1)) --exclude="${nodes[0]}" ray start --address="$address" "${node[@]}" &

@@ -1,6 +1,6 @@
 import pytest
 
-from vididi.cluster.resources import cluster_concurrency, cpus_to_declare, local_concurrency, pool_size
+from vididi.cluster.resources import cluster_concurrency, cluster_shortage, cpus_to_declare, local_concurrency, pool_size
 from vididi.errors import ResourceError
 from vididi.sweep import Resources
 
@@ -17,13 +17,31 @@ def test_declared_cpus_hold_every_trainer_and_every_stream():
 
 
 def test_a_cluster_counts_streams_too():
-    assert cluster_concurrency(Resources(), {"CPU": 8}) == 4
-    assert cluster_concurrency(Resources(workers=8, gpus_per_worker=1), {"CPU": 64, "GPU": 16}) == 2
+    assert cluster_concurrency(Resources(), [{"CPU": 8}]) == 4
+    assert cluster_concurrency(Resources(workers=8, gpus_per_worker=1), [{"CPU": 32, "GPU": 8}] * 2) == 2
+    assert cluster_concurrency(Resources(), []) == 0
+
+
+def test_a_worker_lies_on_one_node_with_its_stream():
+    nodes = [{"CPU": 3}] * 3
+    assert cluster_concurrency(Resources(cpus_per_worker=3), nodes) == 0
+    assert cluster_concurrency(Resources(cpus_per_worker=3, hold_data=True), nodes) == 3
+    assert cluster_concurrency(Resources(cpus_per_worker=2), nodes) == 3
+    assert cluster_concurrency(Resources(), nodes) == 3
+    assert cluster_concurrency(Resources(workers=3, cpus_per_worker=2), nodes) == 1
 
 
 def test_fractional_gpus_share():
     assert local_concurrency(Resources(gpus_per_worker=0.25), cores=16, gpus=1) == 4
     assert local_concurrency(Resources(gpus_per_worker=0.1), cores=16, gpus=1) == 10
+    # Nobody trains on a third of one GPU and a bit of the next.
+    assert local_concurrency(Resources(gpus_per_worker=0.4), cores=16, gpus=4) == 8
+    assert cluster_concurrency(Resources(workers=2, gpus_per_worker=0.5), [{"CPU": 64, "GPU": 1}] * 3) == 3
+
+
+def test_a_part_of_a_gpu_beside_whole_ones_is_refused():
+    with pytest.raises(ValueError, match=r"1\.5: a fraction below 1, or a whole number"):
+        Resources(gpus_per_worker=1.5)
 
 
 def test_concurrency_is_an_upper_bound():
@@ -34,9 +52,14 @@ def test_concurrency_is_an_upper_bound():
 @pytest.mark.parametrize(
     ("resources", "cores", "gpus", "names"),
     [
-        (Resources(workers=3), 2, 0, ("resources.workers", "3 CPUs", "has 2")),
+        (Resources(workers=3), 2, 0, ("resources.workers", "3 workers with 1 CPUs", "has 2 CPUs")),
         (Resources(cpus_per_worker=4), 2, 0, ("resources.cpus_per_worker", "4 CPUs", "has 2")),
-        (Resources(workers=2, gpus_per_worker=1), 8, 1, ("resources.gpus_per_worker", "2 GPUs", "has 1")),
+        (
+            Resources(workers=2, gpus_per_worker=1),
+            8,
+            1,
+            ("resources.gpus_per_worker", "2 workers with 1 CPUs and 1 GPUs", "8 CPUs and 1 GPUs"),
+        ),
     ],
 )
 def test_a_cell_that_can_never_fit_is_refused_with_what_there_is(resources, cores, gpus, names):
@@ -46,9 +69,11 @@ def test_a_cell_that_can_never_fit_is_refused_with_what_there_is(resources, core
         assert name in str(error.value)
 
 
-def test_a_cluster_without_room_for_streams_is_refused_instead_of_hanging():
-    with pytest.raises(ResourceError, match="needs 2 CPUs, but the cluster has 1"):
-        cluster_concurrency(Resources(), {"CPU": 1})
+def test_a_cluster_without_room_for_streams_has_room_for_no_cell_and_says_why():
+    assert cluster_concurrency(Resources(), [{"CPU": 1}]) == 0
+    why = cluster_shortage(Resources(), [{"CPU": 1}, {"CPU": 0, "GPU": 2}])
+    assert "needs a worker with 2 CPUs (1 of the CPUs for its stream), each on one node, and the nodes of the cluster have 1 CPUs; " in why
+    assert "; 0 CPUs and 2 GPUs; lower resources.workers" in why
 
 
 def test_actors_are_counted_node_by_node():

@@ -20,8 +20,6 @@ def connected(address: str) -> Iterator[None]:
     Raises:
         ResourceError: there is no such cluster.
     """
-    # Read by ray.init, and of this process alone. What matters is raised; Ray prints an error for every pool of actors of Ray Data.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         _check_reachable(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

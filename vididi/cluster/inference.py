@@ -8,6 +8,7 @@ actor ever waits for a CPU that another operator needs, and one actor alone fini
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -31,6 +32,9 @@ from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.errors import ResourceError, VididiError
 from vididi.evaluation.features import Extract, Features, Measure, Progress, measure_batches
+
+# Read by ray.init, and of this process alone. What matters is raised; Ray prints an error for every pool of actors of Ray Data.
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 TASK_BATCHES = 8  # of a task at most: what is lost when an actor dies, and how finely progress shows
 TASKS_PER_ACTOR = 4  # at least, where there are batches enough: actors that are slow or come late then hold up nobody

@@ -1,29 +1,23 @@
 """How many cells fit at a time, and a clear error when not even one does. Pure arithmetic, no Ray.
 
-Every worker opens its own stream, and a stream wants one whole CPU beside the trainers or it can wait for ever, so a
-worker counts cpus_per_worker + 1. On one machine those extra CPUs are declared to Ray beyond the physical ones: reading
-shards is light work, and what must never happen is that trainers take every slot.
+Every worker opens a stream of its own, whose tasks ask Ray for no CPU: the worker reserves one for it, beside those that train. On one
+machine those extra CPUs are declared to Ray beyond the physical ones: reading shards is light work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from vididi.errors import ResourceError
 from vididi.sweep import Resources
 
 STREAM_CPUS = 1
+LOWER = "lower resources.workers, resources.cpus_per_worker or resources.gpus_per_worker"
 
 
-def trainer_cpus(resources: Resources) -> int:
-    """CPUs that train, of one cell."""
-    return resources.workers * resources.cpus_per_worker
-
-
-def declared_cpus(resources: Resources) -> int:
-    """CPUs that one cell takes of Ray's count: trainers and streams."""
-    streams = 0 if resources.hold_data else resources.workers
-    return trainer_cpus(resources) + streams * STREAM_CPUS
+def reserved_cpus(resources: Resources) -> int:
+    """CPUs that Ray reserves for one worker: those that train, and its stream's."""
+    return resources.cpus_per_worker + (0 if resources.hold_data else STREAM_CPUS)
 
 
 def local_concurrency(resources: Resources, cores: int, gpus: float) -> int:
@@ -32,30 +26,42 @@ def local_concurrency(resources: Resources, cores: int, gpus: float) -> int:
     Raises:
         ResourceError: one cell needs more than the machine has.
     """
-    return _fit(resources, {"CPU": cores, "GPU": gpus}, trainer_cpus(resources), "this machine")
+    fits = _places({"CPU": cores, "GPU": gpus}, resources.cpus_per_worker, resources.gpus_per_worker) // resources.workers
+    if not fits:
+        raise ResourceError(f"{_need(resources, resources.cpus_per_worker)}, but this machine has {_have(cores, gpus)}; {LOWER}")
+    return min(fits, resources.concurrency or fits)
 
 
-def cluster_concurrency(resources: Resources, total: Mapping[str, float]) -> int:
-    """Cells at a time on a running cluster with ``total`` resources.
-
-    Raises:
-        ResourceError: one cell needs more than the cluster has.
-    """
-    return _fit(resources, total, declared_cpus(resources), "the cluster")
+def cluster_concurrency(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> int:
+    """Cells at a time on a running cluster whose nodes have these total resources; 0 if not even one fits."""
+    places = sum(_places(node, reserved_cpus(resources), resources.gpus_per_worker) for node in nodes)
+    fits = places // resources.workers
+    return min(fits, resources.concurrency or fits)
 
 
-def _fit(resources: Resources, total: Mapping[str, float], cpus: int, where: str) -> int:
-    needs = {"CPU": float(cpus), "GPU": resources.workers * resources.gpus_per_worker}
-    for kind, need in needs.items():
-        have = total.get(kind, 0)
-        if need > have:
-            each = resources.cpus_per_worker if kind == "CPU" else resources.gpus_per_worker
-            raise ResourceError(
-                f"resources: a cell of {resources.workers} workers with {each:g} {kind}s each needs {need:g} {kind}s, "
-                f"but {where} has {have:g}; lower resources.workers or resources.{kind.lower()}s_per_worker"
-            )
-    fits = min(int(total.get(kind, 0) / need + 1e-9) for kind, need in needs.items() if need > 0)
-    return min(fits, resources.concurrency) if resources.concurrency else fits
+def cluster_shortage(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> str:
+    """Why no cell fits on a cluster, and what would help."""
+    have = "; ".join(_have(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes) or "nothing"
+    return f"{_need(resources, reserved_cpus(resources))}, and the nodes of the cluster have {have}; {LOWER}, or add nodes"
+
+
+def _need(resources: Resources, cpus: int) -> str:
+    stream = "" if cpus == resources.cpus_per_worker else f" ({STREAM_CPUS} of the CPUs for its stream)"
+    workers = "a worker" if resources.workers == 1 else f"{resources.workers} workers"
+    return f"resources: a cell needs {workers} with {_have(cpus, resources.gpus_per_worker)}{stream}, each on one node"
+
+
+def _have(cpus: float, gpus: float) -> str:
+    return f"{cpus:g} CPUs and {gpus:g} GPUs" if gpus else f"{cpus:g} CPUs"
+
+
+def _places(node: Mapping[str, float], cpus: int, gpus: float) -> int:
+    """Processes of ``cpus`` and ``gpus`` each that fit on a node; several may share a GPU, but none has parts of two."""
+    places = int(node.get("CPU", 0) / cpus + 1e-9)
+    if not gpus:
+        return places
+    have = node.get("GPU", 0)
+    return min(places, int(have / gpus + 1e-9) if gpus >= 1 else int(have) * int(1 / gpus + 1e-9))
 
 
 def pool_size(cpus: int, gpus: float, nodes: Iterable[Mapping[str, float]]) -> int:
@@ -64,9 +70,8 @@ def pool_size(cpus: int, gpus: float, nodes: Iterable[Mapping[str, float]]) -> i
     Raises:
         ResourceError: none does.
     """
-    needs = {"CPU": float(cpus), **({"GPU": gpus} if gpus else {})}
     nodes = list(nodes)
-    fits = sum(min(int(node.get(kind, 0) / need + 1e-9) for kind, need in needs.items()) for node in nodes)
+    fits = sum(_places(node, cpus, gpus) for node in nodes)
     if not fits:
         have = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
         raise ResourceError(
@@ -77,4 +82,4 @@ def pool_size(cpus: int, gpus: float, nodes: Iterable[Mapping[str, float]]) -> i
 
 def cpus_to_declare(groups: Iterable[tuple[Resources, int]]) -> int:
     """CPUs to declare to a Ray of our own for groups of (resources, cells at a time) that run one after another."""
-    return max(declared_cpus(resources) * concurrency for resources, concurrency in groups)
+    return max(concurrency * resources.workers * reserved_cpus(resources) for resources, concurrency in groups)

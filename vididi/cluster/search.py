@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from vididi.cluster.room import Room
 from vididi.cluster.stopping import EarlyStopping
 from vididi.errors import ResourceError, VididiError
 from vididi.mirror import push
@@ -177,6 +178,7 @@ class CellSearch(Searcher):
         super().__init__()
         self.study, self.make, self.epochs = study, make, epochs
         self.stopping: EarlyStopping | None = None
+        self.room = Room(1)
         self.jobs: list[Job] = []  # that Tune was given, by number
         self.cells: dict[Path, Job] = {}  # of all points drawn so far, by folder
         self.live: dict[str, tuple[Job, list[str]]] = {}  # by Tune's trial: what runs, and the draws that wait for it
@@ -226,7 +228,14 @@ class CellSearch(Searcher):
             return False
         return self.study.drawn >= search.trials or (search.budget is not None and self.spent + self.epochs > search.budget)
 
+    @property
+    def left(self) -> int:
+        """How many points may still be drawn."""
+        return 0 if self.ended else max(1, self.study.search.trials - self.study.drawn)
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        if len(self.live) >= self.room():
+            return None
         for _ in range(MOST_REFUSED):
             if self.ended:
                 return None if self.live else Searcher.FINISHED  # a cell that is stopped early leaves some of the budget

@@ -30,11 +30,15 @@ TASK_BATCHES, TASK_FRAMES = 8, 8192  # what a task reads at most: a few batches,
 TASKS = 256  # of one execution: Ray Data sets them all up before the first runs, 1.3 ms each
 AHEAD_BYTES = 256 << 20  # of the object store that an execution may fill before it is consumed
 LEAD = 1 / 4  # of an execution's batches that are still to come when the next one is set up
+NODE = "ray.io/node-id"  # a label that Ray gives every node
 _READERS: dict[str, FrameReader] = {}
 
 
-def ray_stream(shards: ShardSet, cpus: float = 1.0, depth: int = 4, threads: int = 2) -> Stream:
-    """A stream whose reading runs in Ray Data tasks on up to ``cpus`` CPUs, decoded ``depth`` batches ahead.
+def ray_stream(shards: ShardSet, depth: int = 4, threads: int = 2) -> Stream:
+    """A stream whose reading runs in Ray Data tasks, one at a time on this node, decoded ``depth`` batches ahead.
+
+    The tasks ask Ray for no CPU: whoever opens a stream reserves one for it (resources.STREAM_CPUS). So the cells that fit are those
+    that Ray counts, no trainer waits for a task of another's stream, and no stream for a CPU that a trainer holds.
 
     Args:
         threads: of this process that decode; they sleep while training is the slower one.
@@ -46,7 +50,7 @@ def ray_stream(shards: ShardSet, cpus: float = 1.0, depth: int = 4, threads: int
         def unpack(number: int, jpegs: list[memoryview]) -> Batch:
             return decode(jpegs, plan[number], shards.sizes, buffers)
 
-        with ThreadPoolExecutor(threads) as pool, closing(_encoded(shards, plan, start, cpus)) as encoded:
+        with ThreadPoolExecutor(threads) as pool, closing(_encoded(shards, plan, start)) as encoded:
             # One thread waits for Ray and hands out the decoding, so what is decoded never waits for what is not yet read.
             futures = background((pool.submit(unpack, number, jpegs) for number, jpegs in enumerate(encoded, start)), depth)
             with closing(futures):
@@ -56,11 +60,11 @@ def ray_stream(shards: ShardSet, cpus: float = 1.0, depth: int = 4, threads: int
     return stream
 
 
-def _encoded(shards: ShardSet, plan: Plan, start: int, cpus: float) -> Generator[list[memoryview], None, None]:
+def _encoded(shards: ShardSet, plan: Plan, start: int) -> Generator[list[memoryview], None, None]:
     """The encoded batches in the plan's order, from one execution after another, of which the next is begun before it is needed."""
     if start >= len(plan):
         return
-    _set_up(ray.data.DataContext.get_current(), cpus)
+    _set_up(ray.data.DataContext.get_current())
     arguments = {"reader": ray.put(FrameReader(shards)), "plan": ray.put(plan), "token": str(shards.root)}
     most = max(plan[number].frames.size for number in (start, len(plan) - 1))
     per_task = max(1, min(TASK_BATCHES, TASK_FRAMES // most))
@@ -85,9 +89,17 @@ class _Execution:
     """One execution of Ray Data over the batches of a segment; its first tasks run when it is made."""
 
     def __init__(self, segment: range, per_task: int, arguments: dict[str, Any]) -> None:
-        numbers = ray.data.range(len(segment), override_num_blocks=-(-len(segment) // per_task))
-        arguments = {**arguments, "start": segment.start}
-        dataset = numbers.map_batches(_fetch, batch_size=None, batch_format="numpy", fn_kwargs=arguments)  # type: ignore[arg-type]
+        # Unlike range, which reads in tasks, this takes no CPU of the cluster.
+        numbers = ray.data.from_items([{"batch": number} for number in segment], override_num_blocks=-(-len(segment) // per_task))
+        dataset = numbers.map_batches(
+            _fetch,  # type: ignore[arg-type]
+            batch_size=None,
+            batch_format="numpy",
+            fn_kwargs=arguments,
+            num_cpus=0,
+            concurrency=1,
+            label_selector={NODE: ray.get_runtime_context().get_node_id()},  # where the CPU that is reserved for it lies
+        )
         self.expected = segment.start
         self.blocks: Any = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1))
         self.first = next(self.blocks)
@@ -116,22 +128,21 @@ class Pace(ExecutionCallback):
         time.sleep(0.02)
 
 
-def _set_up(context: ray.data.DataContext, cpus: float) -> None:
+def _set_up(context: ray.data.DataContext) -> None:
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     context.target_max_block_size = None  # a task gives one block and ends: one that waits to give another would hold its CPU
-    limits = context.execution_options.resource_limits
-    context.execution_options.resource_limits = limits.copy(cpu=cpus, object_store_memory=AHEAD_BYTES)
+    context.execution_options.resource_limits = context.execution_options.resource_limits.copy(object_store_memory=AHEAD_BYTES)
     if Pace not in context.custom_execution_callback_classes:
         context.custom_execution_callback_classes.append(Pace)
 
 
-def _fetch(rows: dict[str, NDArray[np.int64]], reader: Any, plan: Any, start: int, token: str) -> pa.Table:
+def _fetch(rows: dict[str, NDArray[np.int64]], reader: Any, plan: Any, token: str) -> pa.Table:
     """A row for each frame of the batches, in their order."""
     # The reader's cache must outlive the task, so each worker process keeps one reader per data set.
     if token not in _READERS:
         _READERS[token] = ray.get(reader)
-    numbers, requests = rows["id"] + start, ray.get(plan)
+    numbers, requests = rows["batch"], ray.get(plan)
     batches = [fetch(_READERS[token], requests[int(number)]) for number in numbers]
     data, ends = _joined([jpeg for batch in batches for jpeg in batch])
     frames = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends) - 1, [None, pa.py_buffer(ends), data])

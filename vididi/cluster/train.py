@@ -13,6 +13,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from vididi.cluster.held import open_stream
+from vididi.cluster.resources import reserved_cpus
 from vididi.config import Config
 from vididi.data.shards import ShardSet
 from vididi.data.storage import as_folder
@@ -87,7 +88,7 @@ def train_distributed(job: Mapping[str, Any], resources: Resources, callbacks: l
     gpu = resources.gpus_per_worker > 0
     folder = local_path(job["folder"])
     storage = folder.parent / ".train" / folder.name
-    needs = {"CPU": float(resources.cpus_per_worker)} | ({"GPU": resources.gpus_per_worker} if gpu else {})
+    needs = {"CPU": float(reserved_cpus(resources))} | ({"GPU": resources.gpus_per_worker} if gpu else {})
     trainer = TorchTrainer(
         _worker,
         train_loop_config=dict(job),

@@ -7,6 +7,7 @@ TorchTrainer costs 10); cells of more run under Ray Train. Both run vididi.exper
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import time
@@ -30,8 +31,10 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
+from vididi.cluster.connection import connected
 from vididi.cluster.held import SHARE, Held, hold
-from vididi.cluster.resources import cluster_concurrency, cpus_to_declare, local_concurrency
+from vididi.cluster.resources import cpus_to_declare, local_concurrency, reserved_cpus
+from vididi.cluster.room import ClusterRoom, Queue, Room
 from vididi.cluster.search import CellSearch
 from vididi.cluster.stopping import Curve, EarlyStopping
 from vididi.cluster.train import train_distributed, work
@@ -45,7 +48,8 @@ from vididi.training.context import Metrics
 from vididi.training.run_folder import RunFolder
 
 OBJECT_STORE_BYTES = 1 << 30  # of a Ray of our own: encoded frames in flight, no more
-DRIVER_CPUS = 0.01
+DRIVER = {"node:__internal_head__": 0.001}  # Ray wants to be asked for something; the head, which every cluster has, has 1 of this
+WARN_S = 30
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Watcher:
 
     def elsewhere(self, job: Job) -> None: ...
 
-    def waiting(self, seconds: float, needs: str) -> None: ...
+    def waiting(self, seconds: float, why: str) -> None: ...
 
 
 class TuneContext:
@@ -125,12 +129,12 @@ def run_jobs(
     groups = [list(group) for _, group in groupby(sorted(jobs, key=_group_key), key=_group_key)]
     asked = [group[0].cell.resources for group in groups]
     holding = any(resources.hold_data for resources in asked)
-    with _ray(asked, address, shards.nbytes if holding else 0) as concurrency:
+    with _ray(asked, address, shards.nbytes if holding else 0) as room:
         held = hold(shards) if holding else None
         for group, resources in zip(groups, asked, strict=True):
             scheduler = _scheduler(stopping, group, resources, max(job.cell.config.training.epochs for job in group), curves)
             data = held if resources.hold_data else None
-            events = _run_group(group, resources, concurrency(resources), shards, data, runs, watcher, scheduler)
+            events = _run_group(group, resources, room(resources), shards, data, runs, watcher, scheduler)
             elsewhere |= events.elsewhere
             if any(_untouched(job) for job in group if job.folder not in events.elsewhere | events.failed):
                 break  # interrupted: Tune returns normally then, and the next group must not start
@@ -150,10 +154,11 @@ def run_search(
     curves: Sequence[Curve] = (),
 ) -> set[Path]:
     """Run the cells that a search asks for until it asks for no more. Arguments, value and errors are those of run_jobs."""
-    with _ray([resources], address, shards.nbytes if resources.hold_data else 0) as concurrency:
+    with _ray([resources], address, shards.nbytes if resources.hold_data else 0) as room:
         held = hold(shards) if resources.hold_data else None
         search.stopping = _scheduler(stopping, search.jobs, resources, search.epochs, curves)
-        return _run_group(search.jobs, resources, concurrency(resources), shards, held, runs, watcher, search.stopping, search).elsewhere
+        search.room = room(resources)
+        return _run_group(search.jobs, resources, search.room, shards, held, runs, watcher, search.stopping, search).elsewhere
 
 
 def _scheduler(
@@ -177,33 +182,28 @@ def _group_key(job: Job) -> str:
 
 
 @contextmanager
-def _ray(asked: list[Resources], address: str | None, held_bytes: int) -> Iterator[Callable[[Resources], int]]:
-    """A connection to Ray, and how many cells of some resources run at a time there."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+def _ray(asked: list[Resources], address: str | None, held_bytes: int) -> Iterator[Callable[[Resources], Room]]:
+    """A connection to Ray, and the room there for cells of some resources."""
     if address:
-        ray.init(address=address, **quiet)
+        with connected(address):
+            yield ClusterRoom
+        return
+    cores, gpus = len(os.sched_getaffinity(0)), float(torch.cuda.device_count())
 
-        def concurrency(resources: Resources) -> int:
-            return cluster_concurrency(resources, ray.cluster_resources())
-    else:
-        cores, gpus = len(os.sched_getaffinity(0)), float(torch.cuda.device_count())
+    def room(resources: Resources) -> Room:
+        return Room(local_concurrency(resources, cores, gpus))
 
-        def concurrency(resources: Resources) -> int:
-            return local_concurrency(resources, cores, gpus)
-
-        declared = cpus_to_declare([(resources, concurrency(resources)) for resources in asked])
-        ray.init(
-            address="local",
-            num_cpus=declared,
-            resources={"trial_slot": 1000},
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES + int(held_bytes / SHARE),
-            **quiet,
-        )
+    ray.init(
+        address="local",
+        # An impossible group fails here, before any other has run for hours.
+        num_cpus=cpus_to_declare([(resources, room(resources)()) for resources in asked]),
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES + int(held_bytes / SHARE),
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
     try:
-        for resources in asked:
-            concurrency(resources)  # an impossible group fails before any other has run for hours
-        yield concurrency
+        yield room
     finally:
         ray.shutdown()
 
@@ -211,7 +211,7 @@ def _ray(asked: list[Resources], address: str | None, held_bytes: int) -> Iterat
 def _run_group(
     jobs: list[Job],
     resources: Resources,
-    concurrency: int,
+    room: Room,
     shards: ShardSet,
     held: Held | None,
     runs: Path,
@@ -224,16 +224,15 @@ def _run_group(
     storage = runs / ".tune" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     values = [job.values(shards, held) for job in jobs]
     data = {"shards": str(shards.root), "held": held}
-    events = _Events(jobs, watcher, resources, stopping)
+    events = _Events(jobs, watcher, resources, stopping, room, search)
     trainable = _single(values, data, resources) if single else _distributed(values, data, resources)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _trial_resources(resources)),
         param_space={} if search else {"cell": tune.grid_search(list(range(len(jobs))))},
         tune_config=tune.TuneConfig(
-            search_alg=search,
+            search_alg=search or Queue(room),
             num_samples=-1 if search else 1,  # a search says itself when it ends
             scheduler=stopping,
-            max_concurrent_trials=concurrency,
             # Reused trial processes and TorchTrainer together hang for ever when a trial is stopped early.
             reuse_actors=single,
             trial_dirname_creator=lambda trial: f"cell-{trial.config['cell']}",
@@ -248,19 +247,25 @@ def _run_group(
         ),
     )
     try:
-        tuner.fit()
+        # Where Tune has nothing to run it waits for a trial and calls nobody.
+        while not room() and not events.gave_up:
+            events.on_step_end(0, [])
+            time.sleep(1)
+        if not events.gave_up:
+            tuner.fit()
     finally:
+        room.close()
         shutil.rmtree(storage, ignore_errors=True)  # Tune's own records; a stopped sweep goes on from the run folders
     if events.gave_up:
-        raise ResourceError(f"no cell could start for {resources.wait_s:g} s (resources.wait_s); each needs {events.needs}")
+        raise ResourceError(f"no cell could start for {resources.wait_s:g} s (resources.wait_s); {events.why}")
     return events
 
 
 def _trial_resources(resources: Resources) -> dict[str, float]:
-    if resources.workers > 1:  # the workers ask for themselves; the trial only drives them
-        return {"trial_slot": 1} if ray.cluster_resources().get("trial_slot") else {"cpu": DRIVER_CPUS}
+    if resources.workers > 1:  # the workers are asked for all at once by Ray Train; the trial only drives them
+        return DRIVER
     gpu = {"gpu": resources.gpus_per_worker} if resources.gpus_per_worker else {}
-    return {"cpu": resources.cpus_per_worker, **gpu}
+    return {"cpu": reserved_cpus(resources), **gpu}
 
 
 def _asked(values: list[dict[str, Any]], data: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
@@ -290,6 +295,8 @@ def _distributed(values: list[dict[str, Any]], data: dict[str, Any], resources: 
         from ray.tune.integration.ray_train import TuneReportCallback
 
         job = _asked(values, data, parameters)
+        # Ray Train gives up a group of workers that it could not place for a minute, three times; others may be at work there.
+        os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(resources.wait_s)
         try:
             train_distributed(job, resources, [TuneReportCallback()])
         except Exception as error:
@@ -308,13 +315,21 @@ class _Events(TrialProgressCallback):
     Stands where Tune's own printer would be: that one prints a line for every trial that ends without a report, whatever ``verbose`` says.
     """
 
-    def __init__(self, jobs: list[Job], watcher: Watcher, resources: Resources, stopping: EarlyStopping | None) -> None:
+    def __init__(
+        self,
+        jobs: list[Job],
+        watcher: Watcher,
+        resources: Resources,
+        stopping: EarlyStopping | None,
+        room: Room,
+        search: CellSearch | None,
+    ) -> None:
         super().__init__()
-        self.stopping = stopping
+        self.stopping, self.room, self.search = stopping, room, search
         self.jobs, self.watcher, self.wait_s = jobs, watcher, resources.wait_s
         self.needs = resources.summary
         self.idle_since: float | None = None
-        self.warned = 0.0
+        self.warned: float | None = None
         self.gave_up = False
         self.elsewhere: set[Path] = set()  # folders in which another driver is at work
         self.failed: set[Path] = set()
@@ -323,7 +338,7 @@ class _Events(TrialProgressCallback):
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks for a restore that we do not use (a stopped sweep is a new Tuner), and a screen
         # cannot be pickled.
-        return {**self.__dict__, "watcher": None, "stopping": None, "jobs": []}
+        return {**self.__dict__, "watcher": None, "stopping": None, "jobs": [], "room": None, "search": None}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self.watcher.started(self._job(trial))
@@ -362,16 +377,28 @@ class _Events(TrialProgressCallback):
             self.watcher.ended(job, trial.num_failures)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        statuses = {trial.status for trial in trials}
-        if Trial.RUNNING in statuses or Trial.PENDING not in statuses:
-            self.idle_since = None
+        waiting = self.search.left if self.search else len(self.jobs) - len(trials)
+        statuses = [trial.status for trial in trials]
+        self.room.ask(waiting - max(0, self.room() - statuses.count(Trial.RUNNING) - statuses.count(Trial.PENDING)))
+        if Trial.RUNNING in statuses or (Trial.PENDING not in statuses and not waiting):
+            self.idle_since = self.warned = None
             return
         now = time.monotonic()
         self.idle_since = self.idle_since or now
-        if now - max(self.idle_since, self.warned) > 30:
-            self.warned = now
-            self.watcher.waiting(now - self.idle_since, self.needs)
+        self._warn(now)
         self.gave_up = now - self.idle_since > self.wait_s
+
+    def _warn(self, now: float) -> None:
+        """Say why nothing runs: at once if a cell needs more than there is, in half a minute if others are at work there."""
+        assert self.idle_since
+        if now - (self.warned or self.idle_since) > WARN_S or (self.warned is None and self.room.shortage):
+            self.warned = now
+            self.watcher.waiting(now - self.idle_since, self.why)
+
+    @property
+    def why(self) -> str:
+        """Why nothing starts."""
+        return self.room.shortage or f"each needs {self.needs}, and that is not free"
 
     def _job(self, trial: Trial) -> Job:
         return self.jobs[trial.config["cell"]]
