@@ -103,7 +103,7 @@ def results(place: Path) -> dict[str, dict[str, Any]]:
 
 def test_cells_start_on_nodes_that_join_while_others_run(cluster: Cluster, drive: Callable[..., Driver], tmp_path: Path) -> None:
     cluster.add_node(num_cpus=2, object_store_memory=STORE)
-    driver = drive("seeds: [0, 1, 2]\n", epochs=150)
+    driver = drive("seeds: [0, 1, 2]\n", epochs=3000)
     runs = tmp_path / "runs" / "grow"
     driver.until("the first cell", lambda: len(list(runs.glob("*/metrics.jsonl"))) == 1)
     assert driver.until("asking", lambda: asked(cluster)) == [[{"CPU": 2.0}]] * 2

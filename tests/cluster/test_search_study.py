@@ -31,6 +31,7 @@ class Place:
     """A runs folder with a search in it, whose cells are folders named after their points."""
 
     def __init__(self, runs: Path, **search: Any) -> None:
+        from vididi.cluster.room import Room
         from vididi.cluster.search import CellSearch, StoredStudy
         from vididi.search import Search
 
@@ -39,6 +40,7 @@ class Place:
         self.study = StoredStudy(Search.model_validate(search), runs, "study")
         self.left = self.study.take_back()
         self.search = CellSearch(self.study, self.make, EPOCHS)  # type: ignore[arg-type]
+        self.search.room = Room(cells=2)
         self.asked = 0
 
     def make(self, point: dict[str, Any]) -> FakeJob:
@@ -242,3 +244,12 @@ def test_a_known_run_that_is_drawn_again_costs_nothing(tmp_path: Path) -> None:
     place.search.make = lambda point: FakeJob(elsewhere)  # type: ignore[assignment]
     assert place.run() == "FINISHED"
     assert (place.search.found_finished, place.search.spent) == (2, 0)
+
+
+def test_no_more_cells_are_drawn_than_there_is_room_for(tmp_path: Path) -> None:
+    place = Place(tmp_path, trials=20)
+    given = [place.next(), place.next()]
+    assert None not in given
+    drawn = place.study.drawn
+    assert place.next() is None
+    assert place.study.drawn == drawn

@@ -11,7 +11,6 @@ import os
 import socket
 import sys
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
@@ -94,7 +93,7 @@ def _wait_for_cpus() -> None:
         if waited > WAIT_S:
             raise ResourceError(f"cluster: it had no CPUs to prepare with for {WAIT_S:.0f} s; start nodes that have some")
         if waited < LOOK_S:
-            warnings.warn("the cluster has no CPUs to prepare with; waiting for nodes", stacklevel=1)
+            print("the cluster has no CPUs to prepare with; waiting for nodes", file=sys.stderr, flush=True)
         time.sleep(LOOK_S)
 
 
