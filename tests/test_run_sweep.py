@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny_sweep import BASE
 
 import run_sweep
 from vididi.errors import ConfigError
@@ -15,18 +16,14 @@ from vididi.experiment import resolve
 from vididi.screen import cell_states, states_table
 from vididi.sweep import expand, load_sweep
 
-SWEEP = """
-name: few
-base:
-  data: {name: motion, train: 24, test: 12, size: 32, frames: 24}
-  prepare: {short_side: 16}
-  clip: {frames: 4, stride: 2, size: 16}
-  objective: {name: vicreg, hidden: 16, out: 16}
-  backbone: {name: r3d_tiny, width: 2}
-  training: {epochs: 4, batch_size: 8}
+SWEEP = (
+    "name: few"
+    + BASE
+    + """  training: {epochs: 4, batch_size: 8}
 arms: {base: {order: 0}, vididi: {order: 2}, random: {order: 1, selection: random}, both: {order: 1}, late: {order: 2, reverse: true}}
 seeds: [0, 2]
 """
+)
 
 
 @pytest.fixture

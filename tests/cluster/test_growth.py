@@ -14,20 +14,17 @@ from typing import IO, Any
 import pytest
 from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.cluster_utils import Cluster
+from tiny_sweep import BASE
 
 ROOT = Path(__file__).resolve().parents[2]
-SWEEP = """
-name: grow
-base:
-  data: {name: motion, train: 24, test: 12, size: 32, frames: 24}
-  prepare: {short_side: 16}
-  clip: {frames: 4, stride: 2, size: 16}
-  objective: {name: vicreg, hidden: 16, out: 16}
-  backbone: {name: r3d_tiny, width: 2}
-  optimiser: {name: lars}
+SWEEP = (
+    "name: grow"
+    + BASE
+    + """  optimiser: {name: lars}
   training: {epochs: EPOCHS, batch_size: 12}
   evaluation: {clips: 2, frames: 4, stride: 2}
 """
+)
 STORE = 200 << 20
 
 pytestmark = pytest.mark.ray

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from tiny_sweep import BASE
 
 from analysis import paper_table
 from vididi import mirror
@@ -18,21 +19,16 @@ from vididi.sweep import expand, load_sweep
 from vididi.training.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
-SWEEP = """
-name: shared
-table: vididi_table_6
-base:
-  data: {name: motion, train: 24, test: 12, size: 32, frames: 24}
-  prepare: {short_side: 16}
-  clip: {frames: 4, stride: 2, size: 16}
-  objective: {name: vicreg, hidden: 16, out: 16}
-  backbone: {name: r3d_tiny, width: 2}
-  training: {epochs: 2, batch_size: 12}
+SWEEP = (
+    "name: shared\ntable: vididi_table_6"
+    + BASE
+    + """  training: {epochs: 2, batch_size: 12}
   evaluation: {clips: 2, frames: 4, stride: 2}
 arms:
   %s: {label: "Base (VICReg)", order: 0}
   vididi: {label: "ViDiDi-VIC", order: 2}
 """
+)
 
 pytestmark = pytest.mark.ray
 

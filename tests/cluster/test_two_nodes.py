@@ -12,17 +12,13 @@ from typing import Any
 
 import pytest
 from ray.cluster_utils import Cluster
+from tiny_sweep import BASE
 
 ROOT = Path(__file__).resolve().parents[2]
-SWEEP = """
-name: nodes
-base:
-  data: {name: motion, train: 24, test: 12, size: 32, frames: 24}
-  prepare: {short_side: 16}
-  clip: {frames: 4, stride: 2, size: 16}
-  objective: {name: vicreg, hidden: 16, out: 16}
-  backbone: {name: r3d_tiny, width: 2}
-  optimiser: {name: lars}
+SWEEP = (
+    "name: nodes"
+    + BASE
+    + """  optimiser: {name: lars}
   training: {epochs: 3, batch_size: 12}
   evaluation: {clips: 2, frames: 4, stride: 2}
 arms:
@@ -30,6 +26,7 @@ arms:
   # Each node has room for one worker of two CPUs and its stream. The flip's sixth digit makes it a cell of its own.
   two_nodes: {label: "Two nodes", augment.flip: 0.500001, resources: {workers: 2, cpus_per_worker: 2}}
 """
+)
 
 pytestmark = pytest.mark.ray
 

@@ -20,6 +20,12 @@ def reserved_cpus(resources: Resources) -> int:
     return resources.cpus_per_worker + (0 if resources.hold_data else STREAM_CPUS)
 
 
+def worker_needs(resources: Resources) -> dict[str, float]:
+    """What Ray is asked for one worker, on one node."""
+    gpu = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}
+    return {"CPU": float(reserved_cpus(resources)), **gpu}
+
+
 def local_concurrency(resources: Resources, cores: int, gpus: float) -> int:
     """Cells at a time on a machine that Ray has to itself.
 

@@ -14,7 +14,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import BasicVariantGenerator
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
-from vididi.cluster.resources import cluster_concurrency, cluster_shortage, reserved_cpus
+from vididi.cluster.resources import cluster_concurrency, cluster_shortage, worker_needs
 from vididi.sweep import Resources
 
 MOST_ASKED = 100  # cells that are asked for at a time; clusters grow in steps anyway
@@ -78,11 +78,8 @@ class ClusterRoom(Room):
         waiting = [group for group in self.groups if group not in granted]
         for group in [*granted, *waiting[wanted:]]:
             remove_placement_group(group)  # there is room for a cell now, and Tune is to have it
-        self.groups = waiting[:wanted] + [placement_group(self._bundles()) for _ in range(wanted - len(waiting))]
-
-    def _bundles(self) -> list[dict[str, float]]:
-        gpu = {"GPU": self.resources.gpus_per_worker} if self.resources.gpus_per_worker else {}
-        return [{"CPU": reserved_cpus(self.resources), **gpu}] * self.resources.workers
+        cell = [worker_needs(self.resources)] * self.resources.workers
+        self.groups = waiting[:wanted] + [placement_group(cell) for _ in range(wanted - len(waiting))]
 
     def close(self) -> None:
         self._ask(0)

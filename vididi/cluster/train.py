@@ -13,7 +13,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from vididi.cluster.held import open_stream
-from vididi.cluster.resources import reserved_cpus
+from vididi.cluster.resources import worker_needs
 from vididi.config import Config
 from vididi.data.shards import ShardSet
 from vididi.data.storage import as_folder
@@ -88,12 +88,11 @@ def train_distributed(job: Mapping[str, Any], resources: Resources, callbacks: l
     gpu = resources.gpus_per_worker > 0
     folder = local_path(job["folder"])
     storage = folder.parent / ".train" / folder.name
-    needs = {"CPU": float(reserved_cpus(resources))} | ({"GPU": resources.gpus_per_worker} if gpu else {})
     trainer = TorchTrainer(
         _worker,
         train_loop_config=dict(job),
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-        scaling_config=ScalingConfig(num_workers=resources.workers, use_gpu=gpu, resources_per_worker=needs),
+        scaling_config=ScalingConfig(num_workers=resources.workers, use_gpu=gpu, resources_per_worker=worker_needs(resources)),
         run_config=RunConfig(
             name=storage.name,
             storage_path=str(storage.parent),

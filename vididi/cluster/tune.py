@@ -33,7 +33,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 
 from vididi.cluster.connection import connected
 from vididi.cluster.held import SHARE, Held, hold
-from vididi.cluster.resources import cpus_to_declare, local_concurrency, reserved_cpus
+from vididi.cluster.resources import cpus_to_declare, local_concurrency, worker_needs
 from vididi.cluster.room import ClusterRoom, Queue, Room
 from vididi.cluster.search import CellSearch
 from vididi.cluster.stopping import Curve, EarlyStopping
@@ -261,11 +261,10 @@ def _run_group(
     return events
 
 
-def _trial_resources(resources: Resources) -> dict[str, float]:
+def _trial_resources(resources: Resources) -> tune.PlacementGroupFactory:
     if resources.workers > 1:  # the workers are asked for all at once by Ray Train; the trial only drives them
-        return DRIVER
-    gpu = {"gpu": resources.gpus_per_worker} if resources.gpus_per_worker else {}
-    return {"cpu": reserved_cpus(resources), **gpu}
+        return tune.PlacementGroupFactory([DRIVER])
+    return tune.PlacementGroupFactory([worker_needs(resources)])
 
 
 def _asked(values: list[dict[str, Any]], data: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
