@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -207,6 +208,8 @@ def run_all(
 
     search, checksum = sweep.search, shards.manifest.checksum
     known = read_finished(folder for place in search.warm_start for folder in find_runs(existing(place, "search.warm_start")))
+    fresh = search.confirm.seeds if search.confirm else []  # runs with these seeds must not have had a say in what was found
+    known = [run for run in known if run.seed not in fresh]
     baseline = grid_best(search, checksum) if search.confirm else []
     with only_search(runs):
         found = run_search(sweep, overrides(arguments.set), cells[0], known, shards, runs, arguments.address, console)
@@ -325,24 +328,31 @@ def confirm(sweep: Sweep, found: Searched, baseline: list[Run], shards: ShardSet
     plain = sweep.model_copy(update={"stopping": None})
 
     def finished(cells: list[Cell]) -> list[Run]:
-        return read_finished(cell.find_folder(runs, shards.manifest.checksum) for cell in cells)
+        return read_finished(found.find(cell) for cell in cells)
 
     candidates = found.best(asked.top)
     if not candidates:
         console.print("confirm: the search has no finished cell", highlight=False)
         return 1
-    choosing = [with_seed(cell, seed) for cell in candidates for seed in asked.choose_seeds]
-    if choosing and (status := run_cells(plain, choosing, shards, runs, address, console)):
-        return status
     chosen = candidates[0]
-    if choosing:
-        best = best_arm(finished(choosing), metric, mode == "max")
-        chosen = next(cell for cell in candidates if cell.arm == best[0].cell["arm"])
+    if asked.choose_seeds:
+        choosing = {cell.arm: [with_seed(cell, seed) for seed in asked.choose_seeds] for cell in candidates}
+        new = [cell for cells in choosing.values() for cell in cells if found.find(cell).parent == runs]
+        if new and (status := run_cells(plain, new, shards, runs, address, console)):
+            return status
+        means = {arm: fmean(run.result[metric] for run in finished(cells)) for arm, cells in choosing.items()}
+        chosen = (max if mode == "max" else min)(candidates, key=lambda cell: means[cell.arm])
+        console.print(f"\nchosen by {metric} over seeds {', '.join(map(str, asked.choose_seeds))}:", highlight=False)
+        for cell in candidates:
+            mark = "*" if cell is chosen else " "
+            console.print(f"{mark} {means[cell.arm]:.4g}: {cell.label}", markup=False, highlight=False)
     grid = build_config(nest(baseline[0].config), str(baseline[0].folder))
     against = replace(chosen, arm=baseline[0].cell["arm"], label=baseline[0].cell["label"], config=grid)
     pair = [[with_seed(cell, seed) for seed in asked.seeds] for cell in (chosen, against)]
-    if chosen.config.identity("") == against.config.identity(""):
-        console.print(f"confirm: the search found the grid's best arm, {against.label}; the difference is 0", highlight=False)
+    if pair[0][0].config.identity("") == pair[1][0].config.identity(""):
+        console.print(
+            f"confirm: the search found nothing better than the grid's best arm, {against.label}; the difference is 0", highlight=False
+        )
         return 0
     if status := run_cells(plain, [*pair[0], *pair[1]], shards, runs, address, console):
         return status

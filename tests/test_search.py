@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from random import Random
+from statistics import fmean
 from typing import Any
 
 import pytest
 
 from vididi.config import validate
 from vididi.errors import ConfigError
-from vididi.search import Dimension, Search, draw, fits, read_point, rounded
+from vididi.search import Dimension, Search, draw, fits, read_point, rounded, shrunk
 from vididi.sweep import Cell, Sweep, cell_at, distinct, examples, expand, point_of, size
 
 SPACE: dict[str, Any] = {
@@ -192,8 +193,29 @@ def test_a_search_has_neither_arms_nor_axes(key: str) -> None:
     assert f"{key}: are for search: grid" in fault(**{key: values}, search={"name": "random", "space": SPACE})
 
 
-def test_a_search_has_one_seed() -> None:
-    assert "seeds: [0, 1] are more than one" in fault(seeds=[0, 1], search={"name": "random", "space": SPACE})
+def test_a_comparison_has_seeds_that_the_search_has_not() -> None:
+    confirm = {"against": "runs/a", "seeds": [1, 2]}
+    assert "search.confirm.seeds: [1] are in seeds too" in fault(
+        seeds=[0, 1], search={"name": "random", "space": SPACE, "confirm": confirm}
+    )
+
+
+def test_the_estimate_of_a_lucky_single_value_lies_below_a_mean_of_many() -> None:
+    lucky, proven, others = [0.60], [0.45, 0.68, 0.50, 0.62], [[0.3, 0.4], [0.35, 0.42], [0.2, 0.3]]
+    estimates = shrunk([lucky, proven, *others])
+    assert estimates[0] < estimates[1] < fmean(proven) < lucky[0]
+    assert min(estimates) > 0.25, "low ones are drawn up"
+    exact = shrunk([[0.60], [0.559, 0.561], [0.3, 0.3001]])
+    assert exact == pytest.approx([0.60, 0.56, 0.3], abs=1e-3), "where seeds agree there is little to correct"
+
+
+@pytest.mark.parametrize("values", [[[0.3], [0.5]], [[0.3, 0.9]], []])
+def test_without_repeats_or_with_one_point_estimates_are_the_means(values: list[list[float]]) -> None:
+    assert shrunk(values) == [sum(own) / len(own) for own in values]
+
+
+def test_points_that_differ_less_than_their_seeds_are_all_worth_the_same() -> None:
+    assert shrunk([[0.1, 0.9], [0.2, 0.8], [0.15, 0.9]]) == pytest.approx([0.5083] * 3, abs=1e-4)
 
 
 @pytest.mark.parametrize(("every", "possible"), [(0, False), (2, True), (4, True), (5, False)])

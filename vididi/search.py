@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from random import Random
+from statistics import fmean, variance
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -73,7 +74,7 @@ class Confirm(Closed):
 
     against: str = Field(description="the runs folder of the grid")
     top: int = Field(1, ge=1, description="how many of the search's best the choice is made from")
-    choose_seeds: list[int] = Field([], description="seeds by whose mean one of them is chosen, left out: by the search alone")
+    choose_seeds: list[int] = Field([], description="seeds by whose mean one of them is chosen; left out, the search's first")
     seeds: list[int] = Field(min_length=1, description="fresh seeds of the comparison")
     margin: float = Field(0.03, ge=0, description="the bound of the difference should lie above minus this")
 
@@ -90,7 +91,7 @@ class Search(Closed):
     """How the cells of a sweep are found: listed, or drawn from a space."""
 
     name: Literal["grid", "optuna", "random"] = "grid"
-    trials: int = Field(20, ge=1, description="cells in all, with those of earlier starts of the same search")
+    trials: int = Field(20, ge=1, description="cells that it trains in all, with those of earlier starts of the same search")
     budget: int | None = Field(None, ge=1, description="epochs of training in all; no cell starts that could go beyond")
     seed: int = Field(0, ge=0, description="of the draws")
     metrics: dict[str, Literal["max", "min"]] = Field({"retrieval/R@1": "max"}, min_length=1, description="of a result.json")
@@ -178,3 +179,24 @@ def read_point(space: Mapping[str, Dimension], values: Mapping[str, Any]) -> Poi
 def digest(content: Any) -> str:
     """Eight hex digits of plain values."""
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def shrunk(values: Sequence[Sequence[float]]) -> list[float]:
+    """What several points are worth, each estimated from one value per seed: their means, drawn to the mean of all by how noisy they are.
+
+    The best of many single values is mostly a lucky one. Efron and Morris, Data Analysis Using Stein's Estimator and its
+    Generalizations, JASA 1975, with the deviation between seeds taken from all points that have several. Where none has, the means
+    as they are.
+
+    Args:
+        values: of each point, at least one.
+    """
+    means = [fmean(own) for own in values]
+    degrees = sum(len(own) - 1 for own in values)
+    if degrees == 0 or len(values) < 2:
+        return means
+    noise = sum((value - mean) ** 2 for own, mean in zip(values, means, strict=True) for value in own) / degrees
+    spread = max(0.0, variance(means) - noise * fmean(1 / len(own) for own in values))
+    middle = fmean(means)
+    trust = [spread / (spread + noise / len(own)) if spread else 0.0 for own in values]
+    return [middle + weight * (mean - middle) for weight, mean in zip(trust, means, strict=True)]

@@ -129,8 +129,8 @@ class Sweep(Closed):
         for key in ("arms", "axes"):
             if getattr(self, key):
                 raise ValueError(f"{key}: are for search: grid; with {self.search.name}, what differs between cells is search.space")
-        if len(self.seeds) > 1:
-            raise ValueError(f"seeds: {self.seeds} are more than one; a search trains each point once, search.confirm its best with others")
+        if self.search.confirm and (used := set(self.seeds) & set(self.search.confirm.seeds)):
+            raise ValueError(f"search.confirm.seeds: {sorted(used)} are in seeds too; a comparison needs fresh ones")
         return self
 
     @model_validator(mode="after")

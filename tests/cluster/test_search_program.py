@@ -75,7 +75,7 @@ def test_a_search_interrupted_once_says_how_to_go_on_and_ends_as_if_it_had_not_b
     assert "To go on:  python run_sweep.py search.yaml" in first
     done = run(place, "search.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "search: 3 of 3 points drawn" in done.stdout
+    assert "search: 3 of 3 cells drawn" in done.stdout
     results = [json.loads(path.read_text()) for path in (place / "runs" / "found").glob("*/result.json")]
     assert len(results) == 3
     assert any(result["resumed_from_step"] for result in results), "what was interrupted went on from its checkpoint"
@@ -83,7 +83,7 @@ def test_a_search_interrupted_once_says_how_to_go_on_and_ends_as_if_it_had_not_b
     assert f"retrieval/R@1 {best:.4g}: order" in done.stdout
     again = run(place, "search.yaml")
     assert again.returncode == 0
-    assert "3 of 3 points drawn, 0 cells run now" in again.stdout
+    assert "3 of 3 cells drawn, 0 of them run now" in again.stdout
 
 
 def test_cells_are_stopped_early_stay_so_and_go_on_when_asked(place):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ class FakeJob:
 class Place:
     """A runs folder with a search in it, whose cells are folders named after their points."""
 
-    def __init__(self, runs: Path, **search: Any) -> None:
+    def __init__(self, runs: Path, seeds: Sequence[int] = (0,), **search: Any) -> None:
         from vididi.cluster.room import Room
         from vididi.cluster.search import CellSearch, StoredStudy
         from vididi.search import Search
@@ -39,14 +40,14 @@ class Place:
         search = {"name": "optuna", "space": SPACE, **search}
         self.study = StoredStudy(Search.model_validate(search), runs, "study")
         self.left = self.study.take_back()
-        self.search = CellSearch(self.study, self.make, EPOCHS)  # type: ignore[arg-type]
+        self.search = CellSearch(self.study, self.make, seeds, EPOCHS)  # type: ignore[arg-type]
         self.search.room = Room(cells=2)
         self.asked = 0
 
-    def make(self, point: dict[str, Any]) -> FakeJob:
+    def make(self, point: dict[str, Any], seed: int) -> FakeJob:
         if point["order"] == 2:
             raise ConfigError("order 2 is not for us")
-        return FakeJob(self.runs / json.dumps(point, sort_keys=True).replace("/", "_"))
+        return FakeJob(self.runs / f"{json.dumps(point, sort_keys=True)} {seed}")
 
     def next(self) -> tuple[str, FakeJob] | str | None:
         """The next trial and its job, or what else the searcher says."""
@@ -97,7 +98,7 @@ def test_a_search_draws_the_same_points_again_and_others_with_another_seed(tmp_p
         place = Place(tmp_path / str(number), name=name, trials=15, seed=seed)
         place.run_all()
         drawn.append(place.points)
-    assert len(drawn[0]) == 15
+    assert len(drawn[0]) >= 15
     assert drawn[0] == drawn[1] != drawn[2]
     assert {point["order"] for point in drawn[0]} == {0, 1, 2}
 
@@ -116,38 +117,52 @@ def test_a_search_that_is_started_again_draws_what_it_would_have_drawn(tmp_path:
 def test_tpe_prefers_what_was_good(tmp_path: Path) -> None:
     place = Place(tmp_path, trials=60, space={"order": {"choice": [0]}, "x": {"uniform": [0, 1]}})
     while isinstance(found := place.next(), tuple):
-        x = json.loads(found[1].folder.name)["x"]
+        x = json.loads(found[1].folder.name.removesuffix(" 0"))["x"]
         finish(found[1].folder, {"retrieval/R@1": -abs(x - 0.7)})
         place.search.on_trial_complete(found[0])
     late = [point["x"] for point in place.points[40:]]
     assert sum(abs(x - 0.7) < 0.1 for x in late) > len(late) / 2, "chance is a fifth"
 
 
-def test_a_point_whose_cell_is_finished_is_told_and_not_run(tmp_path: Path) -> None:
-    place = Place(tmp_path, trials=30, space={"order": {"choice": [0, 1]}})
+def test_a_point_that_is_drawn_again_is_trained_with_the_next_seed(tmp_path: Path) -> None:
+    place = Place(tmp_path, seeds=(0, 5), trials=30, space={"order": {"choice": [0, 1]}})
     jobs = place.run_all()
-    assert len(jobs) == 2, "there are two cells in this space"
-    assert place.search.found_finished == 28
-    assert states(place) == ["COMPLETE"] * 30
+    assert sorted(job.folder.name for job in jobs) == ['{"order": 0} 0', '{"order": 0} 5', '{"order": 1} 0', '{"order": 1} 5']
+    assert place.search.exhausted, "there are four cells in this space, and no thirty"
+    assert sorted(states(place))[:4] == ["COMPLETE"] * 4
+    assert states(place).count("FAIL") == len(states(place)) - 4, "what tells nothing new is no value of the study"
+    assert [len(found.values) for found in place.study.best(2)] == [2, 2]
 
 
-def test_a_point_whose_cell_is_running_waits_for_it(tmp_path: Path) -> None:
-    place = Place(tmp_path, trials=5, space={"order": {"choice": [0]}})
-    trial, job = place.next()  # type: ignore[misc]
-    assert place.next() is None
-    assert states(place) == ["RUNNING"] * 5
-    finish(job.folder, {"retrieval/R@1": 0.5})
-    place.search.on_trial_complete(trial)
-    assert [trial.value for trial in place.study.trials] == [0.5] * 5
-    assert place.next() == "FINISHED"
+def test_a_point_whose_cell_is_running_is_given_its_next_seed_or_nothing(tmp_path: Path) -> None:
+    place = Place(tmp_path, seeds=(0, 5), trials=5, space={"order": {"choice": [0]}})
+    first, second = place.next(), place.next()
+    assert isinstance(first, tuple)
+    assert isinstance(second, tuple)
+    assert [first[1].folder.name, second[1].folder.name] == ['{"order": 0} 0', '{"order": 0} 5']
+    one = Place(tmp_path / "one", trials=5, space={"order": {"choice": [0]}})
+    assert isinstance(one.next(), tuple)
+    assert one.next() is None
+
+
+def test_the_best_is_estimated_from_all_seeds_of_each_point(tmp_path: Path) -> None:
+    def told(points: list[tuple[int, list[float]]]) -> dict[str, Any]:
+        return {f"{order} {i}": ({"order": order}, {"retrieval/R@1": r1}) for order, values in points for i, r1 in enumerate(values)}
+
+    place = Place(tmp_path, trials=2, space={"order": {"choice": [0, 1, 2, 3]}})
+    place.study.tell_known(told([(0, [0.61]), (1, [0.48, 0.68, 0.62]), (2, [0.3, 0.45]), (3, [0.2])]))
+    assert [(found.point["order"], len(found.values)) for found in place.study.best(3)] == [(1, 3), (0, 1), (2, 2)]
 
 
 def test_points_that_make_no_cell_and_cells_that_fail_are_told_as_failed_and_counted(tmp_path: Path) -> None:
     place = Place(tmp_path, trials=12)
     while isinstance(found := place.next(), tuple):
+        record(found[1].folder, 1)
+        (found[1].folder / "error.txt").write_text("out of memory")
         place.search.on_trial_complete(found[0], error=True)
     assert set(states(place)) == {"FAIL"}
-    assert len(place.points) == 12
+    assert place.search.drawn == 12
+    assert len(place.points) > 12
     assert place.search.refused == {"order 2 is not for us": sum(point["order"] == 2 for point in place.points)}
 
 
@@ -164,13 +179,13 @@ def test_what_a_killed_search_left_running_is_drawn_again_and_counts_once(tmp_pa
     _, job = killed.next()  # type: ignore[misc]
     again = Place(tmp_path, trials=4, space={"order": {"choice": [0, 1]}, "x": {"uniform": [0, 1]}})
     assert again.left == 1
-    assert again.study.drawn == 2
+    assert again.search.drawn == 2
     _, same = again.next()  # type: ignore[misc]
     assert same == job
     finish(same.folder, {"retrieval/R@1": 0.9})
     again.search.on_trial_complete("tune-1")
     again.run_all()
-    assert again.study.drawn == 4
+    assert again.search.drawn == 4
     assert states(again).count("COMPLETE") == 4
 
 
@@ -204,7 +219,7 @@ def test_a_stopped_cell_counts_as_pruned_and_is_never_the_best(tmp_path: Path) -
     place.run_all()
     assert states(place) == ["PRUNED", "COMPLETE", "COMPLETE"]
     assert place.study.trials[0].intermediate_values == {2: 0.99}
-    assert place.points[0] not in [point for point, _ in place.study.best(3)]
+    assert place.points[0] not in [found.point for found in place.study.best(3)]
 
 
 def test_several_metrics_give_the_points_that_none_surpasses(tmp_path: Path) -> None:
@@ -212,21 +227,21 @@ def test_several_metrics_give_the_points_that_none_surpasses(tmp_path: Path) -> 
     place = Place(tmp_path, trials=3, metrics=metrics, space={"order": {"choice": [0]}, "x": {"uniform": [0, 1]}})
     for r1, seconds in ((0.5, 3.0), (0.4, 4.0), (0.3, 1.0)):
         place.run({"retrieval/R@1": r1, "seconds": seconds})
-    assert sorted(values for _, values in place.study.front()) == [[0.3, 1.0], [0.5, 3.0]]
-    assert [value for _, value in place.study.best(1)] == [0.5]
+    assert sorted(found.means for found in place.study.front()) == [[0.3, 1.0], [0.5, 3.0]]
+    assert [found.means for found in place.study.best(1)] == [[0.5, 3.0]]
 
 
 def test_finished_runs_are_told_once_and_are_not_counted(tmp_path: Path) -> None:
     known = {"runs/a": ({"order": 1, "selection": "random"}, {"retrieval/R@1": 0.7}), "runs/b": ({"order": 0}, {"retrieval/R@1": None})}
     place = Place(tmp_path, trials=2)
     assert place.study.tell_known(known) == 2
-    assert (place.study.drawn, states(place)) == (0, ["COMPLETE"]), "one without the metric tells nothing"
+    assert (place.search.drawn, states(place)) == (0, ["COMPLETE"]), "one without the metric tells nothing"
     again = Place(tmp_path, trials=2)
     again.study.tell_known(known)
     assert len(again.points) == 1
-    assert again.study.best(1) == [({"order": 1, "selection": "random"}, 0.7)]
+    assert [(found.point, found.values) for found in again.study.best(1)] == [({"order": 1, "selection": "random"}, [[0.7]])]
     again.run_all()
-    assert again.study.drawn == 2
+    assert again.search.drawn == 2
 
 
 def test_a_search_that_is_defined_otherwise_has_a_study_of_its_own(tmp_path: Path) -> None:
@@ -234,22 +249,22 @@ def test_a_search_that_is_defined_otherwise_has_a_study_of_its_own(tmp_path: Pat
     from vididi.search import Search
 
     Place(tmp_path, trials=2).run_all()
-    assert StoredStudy(Search(name="optuna", space=SPACE), tmp_path, "another").drawn == 0
+    assert not StoredStudy(Search(name="optuna", space=SPACE), tmp_path, "another").trials
 
 
 def test_a_known_run_that_is_drawn_again_costs_nothing(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     finish(elsewhere, {"retrieval/R@1": 0.5})
     place = Place(tmp_path / "runs", trials=2, budget=EPOCHS, space={"order": {"choice": [0]}})
-    place.search.make = lambda point: FakeJob(elsewhere)  # type: ignore[assignment]
+    place.search.make = lambda point, seed: FakeJob(elsewhere)  # type: ignore[assignment]
     assert place.run() == "FINISHED"
-    assert (place.search.found_finished, place.search.spent) == (2, 0)
+    assert (place.search.drawn, place.search.spent) == (0, 0)
 
 
 def test_no_more_cells_are_drawn_than_there_is_room_for(tmp_path: Path) -> None:
     place = Place(tmp_path, trials=20)
     given = [place.next(), place.next()]
     assert None not in given
-    drawn = place.study.drawn
+    drawn = len(place.points)
     assert place.next() is None
-    assert place.study.drawn == drawn
+    assert len(place.points) == drawn

@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -29,29 +31,35 @@ from vididi.cluster.room import Room
 from vididi.cluster.stopping import EarlyStopping
 from vididi.errors import ResourceError, VididiError
 from vididi.mirror import push
-from vididi.search import Dimension, Point, Search, digest, draw
+from vididi.search import Dimension, Point, Search, digest, draw, shrunk
 from vididi.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from vididi.cluster.tune import Job
 
 JOURNAL = "study.journal"
-MOST_REFUSED = 200  # draws in a row that make no cell
-AGAIN, KNOWN = "again", "known"  # attributes of trials that were drawn before, or finished before the search began
+MOST_DRAWS = 200  # in a row that give no cell to run
+PATIENCE = 20  # after so many of them points are drawn evenly: where choices are few, TPE comes back to the same ones
+# Attributes of trials: which seed its cell has, which trial it draws again, which finished run it tells of.
+SEED, AGAIN, KNOWN = "seed", "again", "known"
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 class _Seeded(BaseSampler):
-    """Draws each trial with a sampler whose seed follows from the search's and the trial's number: a restart changes nothing."""
+    """Draws each trial with a sampler whose seed follows from the search's and the trial's number: a restart changes nothing.
+
+    Attributes:
+        evenly: whether the trials to come are drawn without regard to what is known.
+    """
 
     def __init__(self, search: Search) -> None:
-        self.search = search
+        self.search, self.evenly = search, False
         self.number, self.sampler = -1, self._make(0)
 
     def _make(self, number: int) -> BaseSampler:
         seed = int(digest([self.search.seed, number]), 16)
-        if self.search.name == "random":
+        if self.search.name == "random" or self.evenly:
             return RandomSampler(seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -117,11 +125,6 @@ class StoredStudy:
         return self.study.get_trials(deepcopy=False)
 
     @property
-    def drawn(self) -> int:
-        """How many points were drawn in all; one that was drawn again after a kill counts once."""
-        return sum(t.state != TrialState.WAITING and not t.user_attrs.keys() & {AGAIN, KNOWN} for t in self.trials)
-
-    @property
     def waiting(self) -> bool:
         """Whether a point is to be drawn again."""
         return any(trial.state == TrialState.WAITING for trial in self.trials)
@@ -151,69 +154,121 @@ class StoredStudy:
         found = [result.get(metric) for metric in self.search.metrics]
         return found if all(isinstance(value, int | float) and math.isfinite(value) for value in found) else None  # type: ignore[return-value]
 
-    def best(self, count: int) -> list[tuple[Point, float]]:
-        """Points and values of the best by the first metric, each point once."""
-        done = [(trial.params, trial.values[0]) for trial in self.trials if trial.state == TrialState.COMPLETE]
-        sign = 1 if next(iter(self.search.metrics.values())) == "max" else -1
-        ranked = sorted(done, key=lambda found: -sign * found[1])
-        return [found for i, found in enumerate(ranked) if found[0] not in [other for other, _ in ranked[:i]]][:count]
+    def found(self) -> list[Found]:
+        """Each point that has a finished run."""
+        values: dict[str, list[list[float]]] = {}
+        points: dict[str, Point] = {}
+        for trial in self.trials:
+            if trial.state == TrialState.COMPLETE:
+                key = json.dumps(trial.params, sort_keys=True)
+                points[key] = trial.params
+                values.setdefault(key, []).append(list(trial.values))
+        return [Found(points[key], seeds) for key, seeds in values.items()]
 
-    def front(self) -> list[tuple[Point, list[float]]]:
-        """The points that none surpasses in all metrics at once."""
-        return [(trial.params, trial.values) for trial in self.study.best_trials]
+    def best(self, count: int) -> list[Found]:
+        """The best by the first metric, the best first, by an estimate from all seeds of each (see `shrunk`)."""
+        found = self.found()
+        estimates = shrunk([[values[0] for values in point.values] for point in found])
+        keys = [(-self.signs[0] * estimate, -self.signs[0] * point.means[0]) for estimate, point in zip(estimates, found, strict=True)]
+        return [found[i] for i in sorted(range(len(found)), key=keys.__getitem__)[:count]]
+
+    def front(self) -> list[Found]:
+        """The points that none surpasses in all metrics at once, by their means over seeds."""
+        found = self.found()
+        means = [[sign * mean for sign, mean in zip(self.signs, point.means, strict=True)] for point in found]
+        return [point for point, own in zip(found, means, strict=True) if not any(_surpasses(other, own) for other in means)]
+
+    @property
+    def signs(self) -> list[int]:
+        return [1 if mode == "max" else -1 for mode in self.search.metrics.values()]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A point, and for each of its finished runs, that differ by seed, the values of the search's metrics."""
+
+    point: Point
+    values: list[list[float]]
+
+    @property
+    def means(self) -> list[float]:
+        return [fmean(metric) for metric in zip(*self.values, strict=True)]
+
+
+def _surpasses(first: Sequence[float], second: Sequence[float]) -> bool:
+    return first != second and all(a >= b for a, b in zip(first, second, strict=True))
 
 
 class CellSearch(Searcher):
-    """Gives Tune a cell for each point that the study draws, where that cell has not been run.
+    """Gives Tune a cell for each point that the study draws.
 
-    A point whose cell is finished already is told to the study at once, one whose cell is running when that ends, and one that makes
-    no cell is closed as failed; all three count as drawn.
+    A point that is drawn again is trained with the next of the seeds, so a search looks again at what it holds good. A draw that gives
+    nothing new is closed as failed, which TPE learns nothing from: the point makes no cell, or has been trained with all seeds.
 
     Args:
-        make: the job of a point; raises VididiError for a point that makes no cell.
+        make: the job of a point and a seed; raises VididiError for a point that makes no cell.
+        seeds: that a point is trained with, in this order.
         epochs: that a cell has.
     """
 
-    def __init__(self, study: StoredStudy, make: Callable[[Point], Job], epochs: int) -> None:
+    def __init__(self, study: StoredStudy, make: Callable[[Point, int], Job], seeds: Sequence[int], epochs: int) -> None:
         super().__init__()
-        self.study, self.make, self.epochs = study, make, epochs
+        self.study, self.make, self.seeds, self.epochs = study, make, seeds, epochs
         self.stopping: EarlyStopping | None = None
         self.room = Room(1)
         self.jobs: list[Job] = []  # that Tune was given, by number
-        self.cells: dict[Path, Job] = {}  # of all points drawn so far, by folder
-        self.live: dict[str, tuple[Job, list[str]]] = {}  # by Tune's trial: what runs, and the draws that wait for it
+        self.cells: dict[Path, Job] = {}  # that were drawn, by folder
+        self.live: dict[str, tuple[Job, str]] = {}  # by Tune's trial: what runs, and its draw
         self.refused: dict[str, int] = {}
-        self.found_finished = 0
+        self.exhausted = False
         self.draws = 0
+        self.sampler = _Seeded(study.search)
         metrics = study.search.metrics
         single = len(metrics) == 1
         self.inner = OptunaSearch(
-            space=lambda trial: draw(study.search.space, _suggest(trial)) and None,
+            space=self._define,
             metric=next(iter(metrics)) if single else list(metrics),
             mode=next(iter(metrics.values())) if single else list(metrics.values()),
-            sampler=_Seeded(study.search),
+            sampler=self.sampler,
             study_name=study.name,
             storage=study.storage,
         )
         for trial in study.trials:
-            if KNOWN not in trial.user_attrs and trial.params:
-                self._remember(trial.params)
+            if SEED in trial.user_attrs and trial.params:
+                job = self.make(trial.params, trial.user_attrs[SEED])
+                self.cells.setdefault(job.folder, job)
 
-    def _remember(self, point: Point) -> Job | None:
+    def _define(self, trial: optuna.Trial) -> None:
+        self.trial = trial
+        draw(self.study.search.space, _suggest(trial))
+
+    def _draw(self) -> tuple[str, Job | None]:
+        """A draw, and the first of its point's cells that nothing has become of and that does not run; None if there is none."""
+        asked = f"draw-{self.draws}"
+        self.draws += 1
+        point = self.inner.suggest(asked) or {}
+        running = {job.folder for job, _ in self.live.values()}
         try:
-            job = self.make(point)
+            for seed in self.seeds:
+                job = self.make(point, seed)
+                if job.folder not in running and not self._outcome(job):
+                    self.trial.set_user_attr(SEED, seed)
+                    return asked, job
         except VididiError as error:
             reason = str(error).strip().splitlines()[-1].strip()
             self.refused[reason] = self.refused.get(reason, 0) + 1
-            return None
-        return self.cells.setdefault(job.folder, job)
+        return asked, None
+
+    @property
+    def drawn(self) -> int:
+        """How many cells were drawn in all."""
+        return len(self.cells)
 
     @property
     def spent(self) -> int:
-        """Epochs of training of all cells drawn so far, those that run now in full; runs of another folder cost nothing."""
+        """Epochs of training of all cells drawn so far, those that run now in full."""
         running = {job.folder for job, _ in self.live.values()}
-        own = [folder for folder in self.cells if folder.parent == self.study.runs]
-        return sum(self.epochs if folder in running else epochs_done(folder) for folder in own)
+        return sum(self.epochs if folder in running else epochs_done(folder) for folder in self.cells)
 
     @property
     def interrupted(self) -> bool:
@@ -224,66 +279,70 @@ class CellSearch(Searcher):
     def ended(self) -> bool:
         """Whether no more points are to be drawn."""
         search = self.study.search
+        if self.exhausted:
+            return True
         if self.study.waiting:
             return False
-        return self.study.drawn >= search.trials or (search.budget is not None and self.spent + self.epochs > search.budget)
+        return self.drawn >= search.trials or (search.budget is not None and self.spent + self.epochs > search.budget)
 
     @property
     def left(self) -> int:
-        """How many points may still be drawn."""
-        return 0 if self.ended else max(1, self.study.search.trials - self.study.drawn)
+        """How many cells may still be drawn."""
+        return 0 if self.ended else max(1, self.study.search.trials - self.drawn)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         if len(self.live) >= self.room():
             return None
-        for _ in range(MOST_REFUSED):
+        for number in range(MOST_DRAWS):
+            self.sampler.evenly = number >= PATIENCE
             if self.ended:
                 return None if self.live else Searcher.FINISHED  # a cell that is stopped early leaves some of the budget
-            asked = f"draw-{self.draws}"
-            self.draws += 1
-            job = self._remember(self.inner.suggest(asked) or {})
+            asked, job = self._draw()
             if job is None:
                 self.inner.on_trial_complete(asked, error=True)
-            elif twin := next((keys for other, keys in self.live.values() if other.folder == job.folder), None):
-                twin.append(asked)
-            elif self._tell(asked, job):
-                self.found_finished += 1
-            else:
-                self.live[trial_id] = job, [asked]
-                self.jobs.append(job)
-                self.study.push()
-                return {"cell": len(self.jobs) - 1, "job": json.dumps(job.plain())}
-        raise ResourceError(f"search: {MOST_REFUSED} draws in a row gave no cell to run: {_counted(self.refused)}")
+                continue
+            self.cells[job.folder] = job
+            self.live[trial_id] = job, asked
+            self.jobs.append(job)
+            self.study.push()
+            return {"cell": len(self.jobs) - 1, "job": json.dumps(job.plain())}
+        if not self.cells and self.refused:
+            raise ResourceError(f"search: {MOST_DRAWS} draws in a row gave no cell to run: {_counted(self.refused)}")
+        self.exhausted = True
+        return None if self.live else Searcher.FINISHED
 
-    def _tell(self, asked: str, job: Job, stopped: bool = False, failed: bool = False) -> bool:
-        """Tell the study what became of a cell, if anything has."""
+    def _outcome(self, job: Job) -> str | None:
+        """What became of a cell, if anything has."""
         folder = RunFolder(job.folder)
-        result = folder.result
-        if result is not None:
-            values = self.study.values(result)
-            metrics = dict(zip(self.study.search.metrics, values, strict=True)) if values else None
-            self.inner.on_trial_complete(asked, metrics, error=values is None)
-        elif stopped or (self.stopping and folder.stopped):
+        if folder.result is not None:
+            return "finished"
+        if self.stopping and folder.stopped:
+            return "stopped"
+        return "failed" if (job.folder / "error.txt").is_file() else None
+
+    def _tell(self, asked: str, job: Job, outcome: str) -> None:
+        if outcome == "stopped":
             self.inner.on_trial_complete(asked)  # without a value and an error it counts as pruned
-        elif failed or (job.folder / "error.txt").is_file():
-            self.inner.on_trial_complete(asked, error=True)
-        else:
-            return False
-        return True
+            return
+        values = self.study.values(RunFolder(job.folder).result or {})
+        metrics = dict(zip(self.study.search.metrics, values, strict=True)) if values else None
+        self.inner.on_trial_complete(asked, metrics, error=values is None)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         stopping = self.stopping and self.stopping.stopping.metric
         if stopping in result and isinstance(self.inner.metric, str):
             # How far a cell got that is stopped, and how well it did, is what TPE ranks such cells by.
-            for asked in self.live[trial_id][1]:
-                self.inner.on_trial_result(asked, {self.inner.metric: result[stopping], "training_iteration": result["epoch"]})
+            told = {self.inner.metric: result[stopping], "training_iteration": result["epoch"]}
+            self.inner.on_trial_result(self.live[trial_id][1], told)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        job, keys = self.live[trial_id]
+        job, asked = self.live[trial_id]
         stopped = self.stopping is not None and trial_id in self.stopping.stopped
-        told = [asked for asked in keys if self._tell(asked, job, stopped, error)]
+        outcome = self._outcome(job) or ("stopped" if stopped else "failed" if error else None)
+        if outcome:
+            self._tell(asked, job, outcome)
         # A cell that another driver runs is left open in the study: the next start draws its point again.
-        if told or "elsewhere" in (result or {}):
+        if outcome or "elsewhere" in (result or {}):
             del self.live[trial_id]
         self.study.push()
 
@@ -305,4 +364,4 @@ def epochs_done(folder: Path) -> int:
 
 
 def _counted(reasons: Mapping[str, int]) -> str:
-    return "; ".join(f"{count} x {reason}" for reason, count in reasons.items()) or "their cells have been run"
+    return "; ".join(f"{count} x {reason}" for reason, count in reasons.items())

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from vididi.cluster import tune
-from vididi.cluster.search import CellSearch, StoredStudy
+from vididi.cluster.search import MOST_DRAWS, CellSearch, StoredStudy
 from vididi.cluster.sweeps import read_curve, report_stopping
 from vididi.config import nest
 from vididi.data.shards import ShardSet
@@ -39,11 +39,15 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Searched:
-    """How a search ended, the cells that it drew, and its best points' cells, the best first."""
+    """How a search ended and the cells that it drew.
+
+    best: so many of its points' cells, the best first. find: the folder of a cell, wherever it is.
+    """
 
     status: int
     cells: list[Cell]
     best: Callable[[int], list[Cell]]
+    find: Callable[[Cell], Path]
 
 
 @contextmanager
@@ -78,18 +82,21 @@ def run_search(
     runs.mkdir(parents=True, exist_ok=True)
     screen = SweepScreen(console)
 
-    def cell_of(point: Point) -> Cell:
-        cell = cell_at(sweep, point, overrides=changes)
+    def cell_of(point: Point, seed: int = sweep.seeds[0]) -> Cell:
+        cell = cell_at(sweep, point, seed, changes)
         if cell is None:
             raise ConfigError("exclude: leaves this point out")
         cell = replace(cell, config=resolve(cell.config, cell.resources.workers))
         make_plans(cell.config, shards)
         return cell
 
-    def make(point: Point) -> Any:
-        cell = cell_of(point)
+    def find(cell: Cell) -> Path:
         identity = cell.config.identity(checksum)
-        folder = next((run.folder for run in known if run.folder.name.endswith(f"-{identity}")), cell.find_folder(runs, checksum))
+        return next((run.folder for run in known if run.folder.name.endswith(f"-{identity}")), cell.find_folder(runs, checksum))
+
+    def make(point: Point, seed: int) -> Any:
+        cell = cell_of(point, seed)
+        folder = find(cell)
         if cell.title not in screen.lines:
             result = read_result(folder)
             screen.add(cell.title, "finished" if result else "waiting", cell.config.training.epochs, result)
@@ -98,14 +105,14 @@ def run_search(
     # Whatever the values depend on is part of the study's name; how many of them there are to be is not.
     definition = [search.model_dump(include={"name", "seed", "metrics", "space"}), sweep.model_dump(include={"base", "exclude", "seeds"})]
     study = StoredStudy(search, runs, f"{sweep.name}-{digest([*definition, changes, checksum])}")
-    found = [(run, known_point(sweep, run, cell_of, checksum)) for run in known]
-    points = {place_of(run.folder): (point, run.result) for run, point in found if point is not None}
+    seen = [(run, known_point(sweep, run, cell_of, checksum)) for run in known]
+    points = {place_of(run.folder): (point, run.result) for run, point in seen if point is not None}
     study.tell_known(points)
     again = study.take_back()
-    cells = CellSearch(study, make, example.config.training.epochs)
+    cells = CellSearch(study, make, sweep.seeds, example.config.training.epochs)
     said = f", {len(points)} of {len(known)} runs known before" if known else ""
     console.print(
-        f"search {sweep.name}: {study.drawn} of {search.trials} points drawn before, {again} of them half-done{said}, in {place_of(runs)}",
+        f"search {sweep.name}: {cells.drawn} of {search.trials} cells drawn before, {again} of them half-done{said}, in {place_of(runs)}",
         highlight=False,
     )
     curves = [read_curve(folder, sweep.stopping.metric) for folder in cells.cells] if sweep.stopping else []
@@ -117,19 +124,21 @@ def run_search(
     drawn = {folder: job for folder, job in cells.cells.items() if read_result(folder) is None}
     status = report_unfinished({folder: job for folder, job in drawn.items() if not read_stopped(folder)}, console, elsewhere=elsewhere)
     if cells.interrupted:
-        return Searched(INTERRUPTED, [], lambda count: [])
+        return Searched(INTERRUPTED, [], lambda count: [], find)
     report_search(study, cells, console)
     if sweep.stopping:
         report_stopping({folder: job.cell for folder, job in cells.cells.items()}, console)
     drawn_cells = [job.cell for job in cells.cells.values()]
-    return Searched(status, drawn_cells, lambda count: [make(point).cell for point, _ in study.best(count)])
+    return Searched(status, drawn_cells, lambda count: [cell_of(found.point) for found in study.best(count)], find)
 
 
-def known_point(sweep: Sweep, run: Run, cell_of: Callable[[Point], Cell], checksum: str) -> Point | None:
+def known_point(sweep: Sweep, run: Run, cell_of: Callable[[Point, int], Cell], checksum: str) -> Point | None:
     """The point of the space whose cell a finished run is, or None."""
     point = point_of(sweep, nest(run.config))
     try:
-        return point if point is not None and run.folder.name.endswith(f"-{cell_of(point).config.identity(checksum)}") else None
+        if point is None or not run.folder.name.endswith(f"-{cell_of(point, run.config['training.seed']).config.identity(checksum)}"):
+            return None
+        return point
     except VididiError:
         return None
 
@@ -137,14 +146,17 @@ def known_point(sweep: Sweep, run: Run, cell_of: Callable[[Point], Cell], checks
 def report_search(study: Any, cells: Any, console: Console) -> None:
     search = study.search
     budget = f" of {search.budget}" if search.budget else ""
-    counts = f"{len(cells.jobs)} cells run now, {cells.found_finished} points whose cell was finished already"
-    console.print(f"search: {study.drawn} of {search.trials} points drawn, {counts}; {cells.spent}{budget} epochs spent", highlight=False)
+    counts = f"{len(cells.jobs)} of them run now; {cells.spent}{budget} epochs spent"
+    console.print(f"search: {cells.drawn} of {search.trials} cells drawn, {counts}", highlight=False)
+    if cells.exhausted:
+        console.print(f"search: {MOST_DRAWS} draws in a row gave no cell that had not been run, so it ended there", highlight=False)
     for reason, count in cells.refused.items():
         console.print(f"{count} points make no cell: {reason}", markup=False, highlight=False)
     metrics = list(search.metrics)
-    found = study.front() if len(metrics) > 1 else [(point, [value]) for point, value in study.best(5)]
+    found = study.front() if len(metrics) > 1 else study.best(5)
     console.print("the points that none surpasses in all metrics:" if len(metrics) > 1 else "the best points:", highlight=False)
-    for point, values in found:
-        measured = ", ".join(f"{metric} {value:.4g}" for metric, value in zip(metrics, values, strict=True))
-        words = ", ".join(f"{name} {value}" for name, value in rounded(point).items())
-        console.print(f"  {measured}: {words}", markup=False, highlight=False)
+    for each in found:
+        measured = ", ".join(f"{metric} {value:.4g}" for metric, value in zip(metrics, each.means, strict=True))
+        seeds = f" ({len(each.values)} seeds)" if len(each.values) > 1 else ""
+        words = ", ".join(f"{name} {value}" for name, value in rounded(each.point).items())
+        console.print(f"  {measured}{seeds}: {words}", markup=False, highlight=False)
