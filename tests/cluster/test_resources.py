@@ -74,6 +74,8 @@ def test_a_cluster_without_room_for_streams_has_room_for_no_cell_and_says_why():
     why = cluster_shortage(Resources(), [{"CPU": 1}, {"CPU": 0, "GPU": 2}])
     assert "needs a worker with 2 CPUs (1 of the CPUs for its stream), each on one node, and the nodes of the cluster have 1 CPUs; " in why
     assert "; 0 CPUs and 2 GPUs; lower resources.workers" in why
+    many = cluster_shortage(Resources(cpus_per_worker=8), [{"CPU": 0}, {"CPU": 4}, {"CPU": 0}])
+    assert "the nodes of the cluster have 4 CPUs; 2 x 0 CPUs; lower" in many
 
 
 def test_actors_are_counted_node_by_node():

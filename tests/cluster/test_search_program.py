@@ -40,6 +40,25 @@ STOPPING = """
 axes: {optimiser.lr: [1.2, 0.1, 0.01, 0.001, 0.0001]}
 stopping: {name: asha, grace: 1, reduction: 2}
 """
+WARM = """
+  evaluation.online: {every: 1, train: 24, test: 20}
+search:
+  name: optuna
+  trials: 3
+  metrics: {retrieval/R@1: max, seconds: min}
+  space:
+    order: {choice: [1, 2]}
+    optimiser.lr: {log: [0.01, 2]}
+  warm_start: [runs/early]
+  confirm: {against: runs/early, top: 2, choose_seeds: [1], seeds: [2, 3]}
+stopping: {name: asha, grace: 2, reduction: 2}
+"""
+TWO_WORKERS = """
+  evaluation.online: {every: 1, train: 24, test: 20}
+arms: {good: {optimiser.lr: 1.2}, bad: {optimiser.lr: 0.00001}}
+stopping: {name: asha, grace: 2, reduction: 2}
+resources: {workers: 2, cpus_per_worker: 1, concurrency: 1, hold_data: true}
+"""
 
 pytestmark = pytest.mark.ray
 
@@ -60,6 +79,8 @@ def run(place, *arguments):
 def place(tmp_path_factory):
     path = tmp_path_factory.mktemp("search")
     (path / "search.yaml").write_text(BASE.format(name="found", epochs=60) + SEARCH)
+    (path / "warm.yaml").write_text(BASE.format(name="warm", epochs=8) + WARM)
+    (path / "workers.yaml").write_text(BASE.format(name="workers", epochs=8) + TWO_WORKERS)
     (path / "stopping.yaml").write_text(BASE.format(name="early", epochs=8) + STOPPING)
     return path
 
@@ -122,6 +143,37 @@ def test_the_audit_replays_the_finished_curves_without_training(place):
     refused = run(place, "search.yaml", "--audit-stopping")
     assert refused.returncode == 2
     assert "finished and have online/knn" in refused.stderr
+
+
+def test_a_search_that_a_grid_warmed_is_held_against_the_grid_s_best(place):
+    """After the grid above has finished. With two metrics, early stopping, and both of confirm's steps."""
+    done = run(place, "warm.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 of 5 runs known before" in done.stdout
+    assert "search: 3 of 3 cells drawn, 3 of them run now" in done.stdout
+    assert "the points that none surpasses in all metrics:\n  retrieval/R@1 " in done.stdout
+    chosen = done.stdout.split("chosen by retrieval/R@1 over seeds 1:\n")[1].splitlines()[:2]
+    values = [float(line[2:].split(":")[0]) for line in chosen]
+    assert chosen[values.index(max(values))].startswith("* ")
+    folders = {path.parent.name.rsplit("-", 1)[0] for path in (place / "runs" / "warm").glob("*/result.json")}
+    assert sum(name.endswith(("-s2", "-s3")) for name in folders) in (0, 4), "both are trained with the fresh seeds, or they are the same"
+    same = "confirm: the search found nothing better than the grid's best arm" in done.stdout
+    assert same != ("the 95% bound is above -3.0 points:" in done.stdout)
+    again = run(place, "warm.yaml")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "3 of 3 cells drawn, 0 of them run now" in again.stdout
+    assert again.stdout.split("chosen by ")[1] == done.stdout.split("chosen by ")[1], "nothing is trained again, and it says the same"
+
+
+def test_a_cell_of_two_workers_is_stopped_early_and_makes_room(place):
+    done = run(place, "workers.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "early stopping: 1 of 2 cells" in done.stdout
+    (stopped,) = (place / "runs" / "workers").glob("*/stopped.json")
+    (finished,) = (place / "runs" / "workers").glob("*/result.json")
+    assert (stopped.parent.name[:4], finished.parent.name[:5]) == ("bad-", "good-")
+    epoch = json.loads(stopped.read_text())["epoch"]
+    assert 2 <= len((stopped.parent / "metrics.jsonl").read_text().splitlines()) <= epoch + 1 < 8
 
 
 def wait_for_epochs(runs, count):

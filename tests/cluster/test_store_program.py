@@ -29,6 +29,16 @@ arms:
   vididi: {label: "ViDiDi-VIC", order: 2}
 """
 )
+SEARCH = (
+    "name: found"
+    + BASE
+    + """  training: {epochs: 4, batch_size: 12}
+  evaluation: {clips: 2, frames: 4, stride: 2}
+  evaluation.online: {every: 1, train: 24, test: 12}
+search: {name: optuna, trials: TRIALS, space: {order: {choice: [1, 2]}, optimiser.lr: {log: [0.01, 2]}}}
+stopping: {name: asha, grace: 1, reduction: 2}
+"""
+)
 
 pytestmark = pytest.mark.ray
 
@@ -70,3 +80,15 @@ def test_two_sweeps_of_two_machines_share_a_folder(
     table = capsys.readouterr().out.strip()
     assert table in second.stdout
     assert "no runs" not in next(line for line in table.splitlines() if line.startswith("| Base (VICReg)"))
+
+
+def test_a_search_in_a_store_goes_on_from_another_machine(bucket: str, tmp_path: Path) -> None:
+    for machine, trials, said in (("one", 3, "0 of 3 cells drawn before"), ("two", 5, "3 of 5 cells drawn before")):
+        (tmp_path / "search.yaml").write_text(SEARCH.replace("TRIALS", str(trials)))
+        done = run(tmp_path, machine, "search.yaml", f"{bucket}/runs")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert said in done.stdout
+        ended = [name for name in names(f"{bucket}/runs/found") if name.endswith(("/result.json", "/stopped.json"))]
+        assert len(ended) == trials
+    assert "of 5 cells, " in done.stdout.split("early stopping: ")[1], "what the first machine stopped is told too"
+    assert any(name.endswith("/stopped.json") for name in ended)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
 
 from vididi.errors import ResourceError
 
@@ -25,6 +26,9 @@ def connected(address: str) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise ResourceError(f"--address {address}: no Ray cluster can be reached: {error}") from None
+    # Ray Data and Train share one of these, which outlives them. Whoever needs it first has it on its own node: a worker, which would
+    # then never be idle and never be released (Ray 2.60).
+    get_or_create_autoscaling_coordinator()
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ machine those extra CPUs are declared to Ray beyond the physical ones: reading s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from vididi.errors import ResourceError
@@ -47,7 +48,8 @@ def cluster_concurrency(resources: Resources, nodes: Sequence[Mapping[str, float
 
 def cluster_shortage(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> str:
     """Why no cell fits on a cluster, and what would help."""
-    have = "; ".join(_have(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes) or "nothing"
+    sizes = sorted(Counter((node.get("CPU", 0), node.get("GPU", 0)) for node in nodes).items(), reverse=True)
+    have = "; ".join((f"{count} x " if count > 1 else "") + _have(*size) for size, count in sizes) or "nothing"
     return f"{_need(resources, reserved_cpus(resources))}, and the nodes of the cluster have {have}; {LOWER}, or add nodes"
 
 
