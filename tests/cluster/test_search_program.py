@@ -47,8 +47,8 @@ search:
   trials: 3
   metrics: {retrieval/R@1: max, seconds: min}
   space:
-    order: {choice: [1, 2]}
-    optimiser.lr: {log: [0.01, 2]}
+    order: {choice: [0, 1, 2]}
+    optimiser.lr: {log: [0.00001, 2]}
   warm_start: [runs/early]
   confirm: {against: runs/early, top: 2, choose_seeds: [1], seeds: [2, 3]}
 stopping: {name: asha, grace: 2, reduction: 2}
