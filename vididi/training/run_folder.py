@@ -35,6 +35,7 @@ from torch import Tensor
 
 from vididi import mirror
 from vididi.errors import HeldError
+from vididi.lease import holding
 
 RESULT_VERSION = 1
 EVENTS = "events.out.tfevents.*"
@@ -107,7 +108,7 @@ class RunFolder:
                     if time.monotonic() > deadline:
                         raise HeldError(f"{self.path}: another process is running this cell") from None
                     time.sleep(0.5)
-            with mirror.holding(self.path, patience, for_dead=wait_s is None):
+            with holding(self.path, patience, for_dead=wait_s is None):
                 yield
 
     def save_checkpoint(self, content: dict[str, Any]) -> None:
