@@ -33,11 +33,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vididi import mirror
+from vididi import RESULT_VERSION, mirror
 from vididi.errors import HeldError
 from vididi.lease import holding
 
-RESULT_VERSION = 1
 EVENTS = "events.out.tfevents.*"
 LOCK_WAIT_S = 20.0
 ERROR_WAIT_S = 5.0  # the processes of a cell that failed are about to end
