@@ -87,8 +87,7 @@ def test_pulling_makes_the_small_files_those_of_the_store(bucket: str, tmp_path:
         runs = mirror.pulled(place)
         (runs / "a" / "old.json").write_text("not in the store")
         assert sorted(path.name for path in runs.rglob("*") if path.is_file() and path.name[0] != ".") == ["old.json", "result.json"]
-        mirror.pull(runs, large=("features.parquet",))
-        assert (runs / "a" / "evaluations" / "e" / "features.parquet").is_file()
+        mirror.pull(runs)
         assert not (runs / "a" / "old.json").exists()
         assert mirror.has(runs / "a" / "checkpoint.pt")
         assert not (runs / "a" / "checkpoint.pt").exists()

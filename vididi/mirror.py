@@ -17,7 +17,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -208,23 +208,20 @@ def _opened(root: Path) -> Mirror | None:
 # --- Pulling -------------------------------------------------------------------------------------------------------
 
 
-def is_large(name: str) -> bool:
+def _is_large(name: str) -> bool:
     """What is pulled only where it is asked for."""
     return name == "checkpoint.pt" or name == "features.parquet" or name.endswith(".safetensors")
 
 
-def pull(folder: Path, large: Collection[str] = ()) -> None:
+def pull(folder: Path) -> None:
     """Make the small files below a folder those of the store; where a process of this machine is at work they are newer, and stay.
-
-    Args:
-        large: names of large files that are wanted too.
 
     Raises:
         DataError: the store cannot be reached.
     """
     mirror = mirror_of(folder)
     if mirror is not None:
-        _pull(mirror, folder, large, _Locks(mirror.root))
+        _pull(mirror, folder, _Locks(mirror.root))
 
 
 def fetch(path: Path, of_others: bool = False) -> bool:
@@ -298,7 +295,7 @@ class _NoLocks(_Locks):
         yield True
 
 
-def _pull(mirror: Mirror, folder: Path, large: Collection[str], locks: _Locks) -> None:
+def _pull(mirror: Mirror, folder: Path, locks: _Locks) -> None:
     there: dict[Path, dict[Path, pafs.FileInfo]] = {}
     for info in mirror.files(folder):
         path = mirror.here(info.path)
@@ -311,7 +308,7 @@ def _pull(mirror: Mirror, folder: Path, large: Collection[str], locks: _Locks) -
 
     def bring(place: Path) -> None:
         infos = there.get(place, {})
-        changed = [path for path, info in infos.items() if (not is_large(path.name) or path.name in large) and not _same(path, info)]
+        changed = [path for path, info in infos.items() if not (_is_large(path.name) or _same(path, info))]
         gone = [path for path in here.get(place, ()) if path not in infos]
         if not changed and not gone:
             return
@@ -442,7 +439,7 @@ def working_in(mirror: Mirror, folder: Path, check_held: Callable[[], None]) -> 
     Raises:
         TrainingError: what was written cannot be brought to the store.
     """
-    _pull(mirror, folder, (), _NoLocks(mirror.root))
+    _pull(mirror, folder, _NoLocks(mirror.root))
     writer = _WRITERS[folder] = _Writer(check_held)
     try:
         yield
