@@ -28,6 +28,7 @@ from analysis.runs import Run, find_runs, read_finished
 from analysis.tables import write_results, write_tables
 from vididi.cli import overrides, run_at
 from vididi.config import build_config, nest
+from vididi.data.storage import Folder, as_folder
 from vididi.errors import ConfigError, VididiError
 from vididi.mirror import local_path, place_of, pull, pulled
 from vididi.screen import INTERRUPTED, cell_states, states_table
@@ -170,13 +171,11 @@ def extended(sweep: Sweep, asked: int | None) -> list[int]:
 
 def prepare(arguments: argparse.Namespace, sweep: Sweep, cells: list[Cell], console: Console) -> tuple[ShardSet, dict[str, ShardSet]]:
     """The cells' data, and others by the title of the evaluation that is made on them. A cell that the data will not do for is refused."""
-    from vididi.data.storage import as_folder
     from vididi.experiment import ensure_prepared, make_plans, resolve_component
     from vididi.screen import PrepareBar
 
     bar = PrepareBar(console, "preparing videos")
-    folder = as_folder(arguments.shards) if arguments.shards else None
-    shards = ensure_prepared(one_data_set(cells), folder, bar, run=run_at(arguments.address))
+    shards = ensure_prepared(one_data_set(cells), given_shards(arguments), bar, run=run_at(arguments.address))
     console.print(f"data: {shards.manifest.summary}, in {shards.root}", highlight=False)
     for cell in cells:
         if short := len(make_plans(cell.config, shards).too_short):
@@ -187,6 +186,10 @@ def prepare(arguments: argparse.Namespace, sweep: Sweep, cells: list[Cell], cons
         if entry.data
     }
     return shards, others
+
+
+def given_shards(arguments: argparse.Namespace) -> Folder | None:
+    return as_folder(arguments.shards) if arguments.shards else None
 
 
 def runs_of(arguments: argparse.Namespace, sweep: Sweep) -> Path:
@@ -231,10 +234,9 @@ def report_status(arguments: argparse.Namespace, console: Console) -> int:
     if not runs.is_dir():
         console.print(f"sweep {sweep.name}: {len(cells)} cells, none has begun, in {place_of(runs)}", highlight=False)
         return 1
-    from vididi.data.storage import as_folder
     from vididi.experiment import ensure_prepared
 
-    shards = ensure_prepared(one_data_set(cells), as_folder(arguments.shards) if arguments.shards else None)
+    shards = ensure_prepared(one_data_set(cells), given_shards(arguments))
     states = cell_states(cells, runs, shards.manifest.checksum)
     console.print(states_table(states), markup=False, highlight=False)
     counts = {name: sum(state.name == name for state in states) for name in dict.fromkeys(state.name for state in states)}

@@ -14,12 +14,11 @@ if __name__ == "__main__":  # run as a script, from anywhere
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from analysis.paper import Column, Match, load_paper_table
-from analysis.plots import COLOURS, image_path, look, pyplot, run_main, runs_in, save
+from analysis.plots import COLOURS, look, picture_parser, pyplot, run_main, runs_in, save
 from analysis.runs import Run, read_run
 from analysis.samples import Samples, Ways, collect, interval
 from analysis.tables import differences, matches, protocol
 from vididi.errors import ConfigError
-from vididi.mirror import local_path
 
 PAPER = "vididi_table_1"
 PRETRAINED = "ucf101"  # of the paper's rows; those on other data have one framework only
@@ -43,11 +42,7 @@ class Group:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description="R@1 of each framework with and without ViDiDi, the paper's beside ours (ViDiDi Figure 1)."
-    )
-    parser.add_argument("runs", nargs="+", type=local_path, metavar="RUNS", help="run folders, or folders (s3://...) that hold some")
-    parser.add_argument("--out", type=image_path, required=True, metavar="FILE.png", help="the picture")
+    parser = picture_parser("R@1 of each framework with and without ViDiDi, the paper's beside ours (ViDiDi Figure 1).")
     return run_main(_draw, parser, argv)
 
 

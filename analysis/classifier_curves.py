@@ -16,10 +16,9 @@ import numpy as np
 if __name__ == "__main__":  # run as a script, from anywhere
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.plots import COLOURS, image_path, look, pyplot, run_main, runs_in, save
+from analysis.plots import COLOURS, look, picture_parser, pyplot, run_main, runs_in, save
 from analysis.runs import Run, read_run
 from vididi.errors import ConfigError
-from vididi.mirror import local_path
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,12 @@ class Training:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description="Top-1 accuracy by epoch while a classifier is trained, dashed on training clips, solid on test videos (CVRL Figure 6)."
+    parser = picture_parser(
+        "Top-1 accuracy by epoch while a classifier is trained, dashed on training clips, solid on test videos (CVRL Figure 6)."
         " Evaluate with --set test_every=1 for the solid lines. Runs of one label are drawn as their mean."
     )
-    parser.add_argument("runs", nargs="+", type=local_path, metavar="RUNS", help="run folders, or folders (s3://...) that hold some")
     parser.add_argument("--protocol", choices=("linear", "semi", "finetune"), default="linear", help="default: linear")
     parser.add_argument("--evaluation", metavar="NAME", help="where a run has several: the folder in RUN/evaluations")
-    parser.add_argument("--out", type=image_path, required=True, metavar="FILE.png", help="the picture")
     return run_main(_draw, parser, argv)
 
 

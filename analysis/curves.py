@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 if __name__ == "__main__":  # run as a script, from anywhere
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.plots import COLOURS, DASHES, image_path, look, pyplot, run_main, runs_in, save
+from analysis.plots import COLOURS, DASHES, look, picture_parser, pyplot, run_main, runs_in, save
 from vididi.config import flatten
 from vididi.errors import ConfigError
-from vididi.mirror import local_path
 
 COLUMNS = 3
 LAST = ("gradient_norm", "lr")  # of how it was trained, after what it reached
@@ -49,13 +48,11 @@ class Band:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description="Loss, its terms, accuracies, online metrics and learning rate over the epochs of pretraining (CVRL Figure 5, CORP "
+    parser = picture_parser(
+        "Loss, its terms, accuracies, online metrics and learning rate over the epochs of pretraining (CVRL Figure 5, CORP "
         "Figure 3). Runs of one arm are drawn as their mean, with a band from the lowest to the highest seed. Unfinished runs count too."
     )
-    parser.add_argument("runs", nargs="+", type=local_path, metavar="RUNS", help="run folders, or folders (s3://...) that hold some")
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help="only these panels, such as loss and lr (default: all)")
-    parser.add_argument("--out", type=image_path, required=True, metavar="FILE.png", help="the picture")
     return run_main(_draw, parser, argv)
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from analysis.runs import Run, find_runs
 from vididi.errors import ConfigError, VididiError
-from vididi.mirror import place_of, pull
+from vididi.mirror import local_path, place_of, pull
 
 # Paul Tol's "muted" scheme, which colour-blind readers can tell apart; shapes and dashes repeat the difference for print.
 COLOURS = ("#332288", "#CC6677", "#117733", "#DDCC77", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#888888")
@@ -82,6 +82,14 @@ def image_path(text: str) -> Path:
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"--out: {text} must end in .png, .pdf or .svg")
     return path
+
+
+def picture_parser(description: str) -> argparse.ArgumentParser:
+    """The arguments of a picture of any runs: RUNS and --out."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("runs", nargs="+", type=local_path, metavar="RUNS", help="run folders, or folders (s3://...) that hold some")
+    parser.add_argument("--out", type=image_path, required=True, metavar="FILE.png", help="the picture")
+    return parser
 
 
 def runs_in(folders: Sequence[Path], find: Callable[[Path], list[Path]] = find_runs) -> list[Path]:

@@ -20,9 +20,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from vididi import RESULT_VERSION
 from vididi.config import flatten
 
-RESULT_VERSION = 1
 NOT_HOW = ("seed", "test_every", "keep_encoder")  # settings that do not say how something was measured
 PER_CLASS = ("/top1", "/mAP")  # what result.json has for each class too
 # What every query tells: whether it was found among the first k.

@@ -14,23 +14,20 @@ import numpy as np
 if __name__ == "__main__":  # run as a script, from anywhere
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.plots import COLOURS, MARKERS, image_path, look, pyplot, run_main, runs_in, save
+from analysis.plots import COLOURS, MARKERS, look, picture_parser, pyplot, run_main, runs_in, save
 from analysis.runs import Run, read_run
 from vididi.errors import ConfigError
-from vididi.mirror import local_path
 
 Points = dict[str, dict[int, list[float]]]  # line -> steps -> a value of each seed
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description="A metric against the number of pretraining steps, a line for each label and data set of pretraining (CVRL Figure 4: "
+    parser = picture_parser(
+        "A metric against the number of pretraining steps, a line for each label and data set of pretraining (CVRL Figure 4: "
         "linear/top1 on the validation videos of Kinetics-400 after pretraining on Kinetics-400 and 600)."
     )
-    parser.add_argument("runs", nargs="+", type=local_path, metavar="RUNS", help="run folders, or folders (s3://...) that hold some")
     parser.add_argument("--metric", default="linear/top1", help="default: linear/top1")
     parser.add_argument("--data", metavar="NAME", help="data set that it is measured on (default: the one of pretraining)")
-    parser.add_argument("--out", type=image_path, required=True, metavar="FILE.png", help="the picture")
     return run_main(_draw, parser, argv)
 
 

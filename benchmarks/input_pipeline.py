@@ -63,8 +63,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TARGETS = {"ray/decord": 6.0, "ray/bare": 0.7, "ray/loader": 1.0}
 
 
-def make_plan(shards: ShardSet, batch: int = BATCH, epochs: int = ENDLESS) -> PretrainPlan:
-    return PretrainPlan(shards.rows("train"), frame_counts(shards), LENGTH, STRIDE, batch, epochs, seed=0)
+def make_plan(shards: ShardSet, epochs: int = ENDLESS) -> PretrainPlan:
+    return PretrainPlan(shards.rows("train"), frame_counts(shards), LENGTH, STRIDE, BATCH, epochs, seed=0)
 
 
 # --- The contenders: each yields the number of clips of each batch -------------------------------------------------

@@ -9,14 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from made_up_machines import machine, objects, put
 from safetensors.torch import load_file
 
 import vididi
@@ -25,38 +24,12 @@ from vididi import mirror
 from vididi.cli import main
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
-from vididi.errors import DataError, HeldError, TrainingError
+from vididi.errors import DataError, TrainingError
 from vididi.experiment import run_cell
 from vididi.training.context import LocalContext, Metrics
 from vididi.training.run_folder import RunFolder
 
 CELL = {"sweep": "tests", "arm": "a", "label": "A", "axes": {}, "seed": 0}
-
-
-@contextmanager
-def machine(folder: Path) -> Iterator[None]:
-    """A machine whose disk is ``folder``."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VIDIDI_CACHE", str(folder))
-        yield
-
-
-def objects(uri: str) -> dict[str, bytes]:
-    """The objects below a place, without the empty ones that stand for folders."""
-    import boto3
-
-    bucket, _, folder = uri.removeprefix("s3://").partition("/")
-    store = boto3.client("s3")
-    listed = store.list_objects_v2(Bucket=bucket, Prefix=f"{folder}/").get("Contents", [])
-    names = [entry["Key"] for entry in listed if not entry["Key"].endswith("/")]
-    return {name.removeprefix(f"{folder}/"): store.get_object(Bucket=bucket, Key=name)["Body"].read() for name in names}
-
-
-def put(uri: str, content: bytes) -> None:
-    import boto3
-
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=content)
 
 
 def names(uri: str) -> set[str]:
@@ -114,8 +87,7 @@ def test_pulling_makes_the_small_files_those_of_the_store(bucket: str, tmp_path:
         runs = mirror.pulled(place)
         (runs / "a" / "old.json").write_text("not in the store")
         assert sorted(path.name for path in runs.rglob("*") if path.is_file() and path.name[0] != ".") == ["old.json", "result.json"]
-        mirror.pull(runs, large=("features.parquet",))
-        assert (runs / "a" / "evaluations" / "e" / "features.parquet").is_file()
+        mirror.pull(runs)
         assert not (runs / "a" / "old.json").exists()
         assert mirror.has(runs / "a" / "checkpoint.pt")
         assert not (runs / "a" / "checkpoint.pt").exists()
@@ -190,76 +162,6 @@ def test_a_store_that_fails_stops_the_cell_and_no_result_comes_after_it(
             folder.save_checkpoint({})
             folder.save_result({})
     assert objects(f"{bucket}/failing/a") == {}
-
-
-# --- Leases --------------------------------------------------------------------------------------------------------
-
-
-def test_of_many_machines_that_come_at_once_one_works_at_a_time(bucket: str, tmp_path: Path) -> None:
-    roots = []
-    for number in range(4):
-        with machine(tmp_path / str(number)):
-            roots.append(mirror.local_path(f"{bucket}/crowd/a"))
-    inside, most, turns = 0, 0, 0
-    guard = threading.Lock()
-
-    def work(lease: mirror._Lease) -> None:
-        nonlocal inside, most, turns
-        lease.acquire(60, 60)
-        with guard:
-            inside += 1
-            most, turns = max(most, inside), turns + 1
-        time.sleep(0.1)
-        with guard:
-            inside -= 1
-        lease.release()
-
-    leases = [mirror._Lease(mirror.Mirror(root.parents[1], bucket), root) for root in roots]
-    threads = [threading.Thread(target=work, args=(lease,)) for lease in leases]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (turns, most) == (4, 1)
-    assert objects(f"{bucket}/crowd/a") == {}
-
-
-def owner(**changes: Any) -> bytes:
-    return json.dumps({**mirror._process(), **changes}).encode()
-
-
-def test_a_lease_of_a_process_of_this_machine_that_is_no_more_is_free_at_once(bucket: str, tmp_path: Path) -> None:
-    put(f"{bucket}/died/a/.owner-1.json", owner(began="long ago"))
-    with machine(tmp_path), RunFolder(mirror.local_path(f"{bucket}/died/a")).locked(0):
-        assert ".owner-1.json" not in objects(f"{bucket}/died/a")
-
-
-def test_a_lease_that_is_not_renewed_is_over_and_one_that_is_is_not(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "LEASE_S", 3.0)
-    monkeypatch.setattr(mirror, "REFRESH_S", 0.5)
-    put(f"{bucket}/over/a/.owner-1.json", owner(machine="another", host="far"))
-    with machine(tmp_path / "here"):
-        folder = RunFolder(mirror.local_path(f"{bucket}/over/a"))
-        with pytest.raises(HeldError, match=rf"{bucket}/over/a: another process is at work there \(process {os.getpid()} of far\)"):
-            folder.locked(0).__enter__()
-        began = time.monotonic()
-        with folder.locked():
-            assert time.monotonic() - began > 1
-            time.sleep(4)  # it would be over if it were not renewed
-            with machine(tmp_path / "there"), pytest.raises(HeldError), RunFolder(mirror.local_path(f"{bucket}/over/a")).locked(0):
-                pass
-
-
-def test_a_process_whose_lease_was_taken_pushes_no_more(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "REFRESH_S", 1.0)
-    with machine(tmp_path):
-        folder = RunFolder(mirror.local_path(f"{bucket}/taken/a"))
-        with pytest.raises(TrainingError, match="another one may have taken over"), folder.locked():  # noqa: PT012
-            (name,) = objects(f"{bucket}/taken/a")
-            mirror.remove(folder.path / name)
-            time.sleep(1.5)
-            folder.save_result({})
-    assert objects(f"{bucket}/taken/a") == {}
 
 
 # --- Whole runs ----------------------------------------------------------------------------------------------------
@@ -338,22 +240,6 @@ def test_a_killed_program_loses_nothing_that_was_pushed(
         assert_same_run(mirror.local_path(uri), whole)
         assert RunFolder(mirror.local_path(uri)).result["resumed_from_step"] == 6  # type: ignore[index]
     assert not any(name.startswith(".") for name in objects(uri))
-
-
-def test_two_machines_do_not_run_one_cell(
-    bucket: str, make_config: Callable[..., Any], tiny_shards: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vididi.training.run_folder.LOCK_WAIT_S", 0.0)
-    monkeypatch.setattr(mirror, "LEASE_S", 3.0)
-    monkeypatch.setattr(mirror, "REFRESH_S", 1.0)
-    uri = f"{bucket}/twice/cell"
-    with machine(tmp_path / "one"), RunFolder(mirror.local_path(uri)).locked(), machine(tmp_path / "two"):
-        folder = mirror.local_path(uri)
-        with pytest.raises(HeldError, match="another process is at work there"):
-            run_cell(make_config(), CELL, folder, tiny_shards, local_stream(tiny_shards), LocalContext())
-        RunFolder(folder).save_error("what another process does is no error of the cell")
-        assert not (folder / "error.txt").exists()
-    assert objects(uri) == {}
 
 
 def test_an_error_is_forgotten_in_the_store_when_the_cell_begins_again(

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from vididi.experiment import load_encoder as load_encoder
 
 __version__ = "0.1.0"
+RESULT_VERSION = 1  # of result.json, which vididi writes and analysis reads
 __all__ = ["__version__", "load_encoder"]
 
 

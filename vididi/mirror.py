@@ -6,44 +6,33 @@ that take a path do nothing for one that is not in a mirror.
 
 What a process pushes goes one after the other, in a thread of its own: a checkpoint after the metrics up to it, a result last.
 
-One process at a time may write into a folder: the one that holds its **lease**, an object ``.owner-<token>.json`` in it. A process that
-wants to write puts its own one there and then lists the folder. If there is another, it takes its own away and tries again after a random
-time; if it is alone, it holds the folder. Of two that come at once, the later one to have put its object there sees the other's, because
-S3 (since 2020), GCS and MinIO show an object in every listing that begins after it was put; so two never hold a folder, however slow they
-are. The holder renews its object every REFRESH_S seconds. One whose time in the store, on the store's clock alone, is LEASE_S ago belongs
-to a process that died, and may be removed; one of a process of the same machine that is no more, at once. A holder that was suspended for
-longer than that finds its object gone, at its next renewal at the latest, and pushes no more.
+One process at a time may write into a folder, the one that holds its lease (vididi.lease).
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
-import random
 import shutil
-import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from queue import Queue
-from typing import IO, Any
+from typing import IO
 from uuid import uuid4
 
 import pyarrow.fs as pafs
 
 from vididi.data.storage import RemotePath, as_folder, cache_folder
-from vididi.errors import DataError, HeldError, TrainingError
+from vididi.errors import DataError, TrainingError
 
-REFRESH_S, LEASE_S = 15.0, 120.0  # how often a lease is renewed, and when one that is not renewed is over
 WAITING = 8  # files on their way to the store; the next one waits
 PULLS = 16  # folders that are pulled at a time
 RETRY_S = (1.0, 4.0, 15.0, 30.0)  # pauses between attempts to write to the store
@@ -81,7 +70,7 @@ def local_path(text: str | Path) -> Path:
 
 def place_of(path: Path) -> str:
     """What local_path makes ``path`` of on any machine: the URI of what it mirrors, or the path itself."""
-    mirror = _mirror(path)
+    mirror = mirror_of(path)
     return str(path) if mirror is None else mirror.uri_of(path)
 
 
@@ -156,6 +145,22 @@ class Mirror:
 
         self._patiently(path, write)
 
+    def put(self, path: Path, content: bytes) -> pafs.FileInfo:
+        """Write a small object, without trying again.
+
+        Returns:
+            what the store says of it then.
+
+        Raises:
+            DataError: the store cannot be reached, or has no such object then.
+        """
+        with _reaching(self, path), self.filesystem.open_output_stream(self.there(path)) as stream:
+            stream.write(content)
+        info = self.info(path)
+        if info is None:
+            raise DataError(f"{self.uri_of(path)}: was removed as soon as it was written")
+        return info
+
     def delete(self, path: Path) -> None:
         def delete() -> None:
             with contextlib.suppress(FileNotFoundError):
@@ -186,7 +191,8 @@ def _reaching(mirror: Mirror, path: Path) -> Iterator[None]:
         raise DataError(f"{mirror.uri_of(path)}: cannot be reached: {error}") from None
 
 
-def _mirror(path: Path) -> Mirror | None:
+def mirror_of(path: Path) -> Mirror | None:
+    """The mirror that a path is in, if it is in one."""
     mirrors = _mirrors()
     if not path.is_relative_to(mirrors) or path == mirrors:
         return None
@@ -202,23 +208,20 @@ def _opened(root: Path) -> Mirror | None:
 # --- Pulling -------------------------------------------------------------------------------------------------------
 
 
-def is_large(name: str) -> bool:
+def _is_large(name: str) -> bool:
     """What is pulled only where it is asked for."""
     return name == "checkpoint.pt" or name == "features.parquet" or name.endswith(".safetensors")
 
 
-def pull(folder: Path, large: Collection[str] = ()) -> None:
+def pull(folder: Path) -> None:
     """Make the small files below a folder those of the store; where a process of this machine is at work they are newer, and stay.
-
-    Args:
-        large: names of large files that are wanted too.
 
     Raises:
         DataError: the store cannot be reached.
     """
-    mirror = _mirror(folder)
+    mirror = mirror_of(folder)
     if mirror is not None:
-        _pull(mirror, folder, large, _Locks(mirror.root))
+        _pull(mirror, folder, _Locks(mirror.root))
 
 
 def fetch(path: Path, of_others: bool = False) -> bool:
@@ -227,7 +230,7 @@ def fetch(path: Path, of_others: bool = False) -> bool:
     Args:
         of_others: another process may write it while this one holds the folder.
     """
-    mirror = _mirror(path)
+    mirror = mirror_of(path)
     if mirror is None:
         return path.is_file()
     writer = _writer(path)
@@ -247,13 +250,13 @@ def fetch(path: Path, of_others: bool = False) -> bool:
 
 def has(path: Path) -> bool:
     """Whether there is such a file, without pulling it."""
-    mirror = _mirror(path)
+    mirror = mirror_of(path)
     return path.is_file() or (mirror is not None and mirror.info(path) is not None)
 
 
 def find(folder: Path, name: str) -> list[Path]:
     """The files of that name anywhere below a folder, sorted, pulled or not."""
-    mirror = _mirror(folder)
+    mirror = mirror_of(folder)
     if mirror is None:
         return sorted(folder.rglob(name))
     there = (mirror.here(info.path) for info in mirror.files(folder))
@@ -292,7 +295,7 @@ class _NoLocks(_Locks):
         yield True
 
 
-def _pull(mirror: Mirror, folder: Path, large: Collection[str], locks: _Locks) -> None:
+def _pull(mirror: Mirror, folder: Path, locks: _Locks) -> None:
     there: dict[Path, dict[Path, pafs.FileInfo]] = {}
     for info in mirror.files(folder):
         path = mirror.here(info.path)
@@ -305,7 +308,7 @@ def _pull(mirror: Mirror, folder: Path, large: Collection[str], locks: _Locks) -
 
     def bring(place: Path) -> None:
         infos = there.get(place, {})
-        changed = [path for path, info in infos.items() if (not is_large(path.name) or path.name in large) and not _same(path, info)]
+        changed = [path for path, info in infos.items() if not (_is_large(path.name) or _same(path, info))]
         gone = [path for path in here.get(place, ()) if path not in infos]
         if not changed and not gone:
             return
@@ -348,7 +351,7 @@ def push(path: Path) -> None:
     Raises:
         TrainingError: it, or something before it, cannot be written.
     """
-    mirror = _mirror(path)
+    mirror = mirror_of(path)
     if mirror is None:
         return
     file = path.open("rb")  # what is opened now stays what it is when another file takes the name
@@ -362,7 +365,7 @@ def _upload(mirror: Mirror, file: IO[bytes], path: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file, if it is there, in the store too."""
-    mirror = _mirror(path)
+    mirror = mirror_of(path)
     path.unlink(missing_ok=True)
     if mirror is not None:
         _in_turn(path, lambda: mirror.delete(path))
@@ -380,11 +383,11 @@ def settle(folder: Path) -> None:
 
 
 class _Writer:
-    """Does one thing after the other in a thread, for the holder of a lease."""
+    """Does one thing after the other in a thread, for the process that holds a folder."""
 
-    def __init__(self, lease: _Lease) -> None:
-        self.lease = lease
-        self.known: set[Path] = set()  # what was written or fetched under this lease
+    def __init__(self, check_held: Callable[[], None]) -> None:
+        self.check_held = check_held
+        self.known: set[Path] = set()  # what was written or fetched since the folder is held
         self.failure: Exception | None = None
         self.queue: Queue[Callable[[], None] | None] = Queue(WAITING)
         self.thread = threading.Thread(target=self._work, daemon=True)
@@ -411,7 +414,7 @@ class _Writer:
         while (action := self.queue.get()) is not None:
             try:
                 if self.failure is None:
-                    self.lease.check()
+                    self.check_held()
                     action()
             except Exception as error:  # raised where the next thing is pushed, or everything is awaited
                 self.failure = error
@@ -426,162 +429,29 @@ def _writer(path: Path) -> _Writer | None:
     return next((_WRITERS[parent] for parent in path.parents if parent in _WRITERS), None)
 
 
+@contextmanager
+def working_in(mirror: Mirror, folder: Path, check_held: Callable[[], None]) -> Iterator[None]:
+    """Work on what is in the store, in a folder that this process holds; at the end all that was pushed is there.
+
+    Args:
+        check_held: called before each thing is written to the store; raises if this process no longer holds the folder.
+
+    Raises:
+        TrainingError: what was written cannot be brought to the store.
+    """
+    _pull(mirror, folder, _NoLocks(mirror.root))
+    writer = _WRITERS[folder] = _Writer(check_held)
+    try:
+        yield
+        writer.settle()
+    finally:
+        writer.close()
+        del _WRITERS[folder]
+
+
 def _in_turn(path: Path, action: Callable[[], None]) -> None:
     writer = _writer(path)
     if writer is None:
         action()
     else:
         writer.put(path, action)
-
-
-# --- Leases --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def holding(folder: Path, wait_s: float, for_dead: bool = True) -> Iterator[None]:
-    """Hold a folder against processes of other machines and work on what is in the store; at the end all of it is there.
-
-    Processes of one machine that share a mirror keep each other out by a lock on their disk, which must be held already.
-
-    Args:
-        wait_s: how long to wait for another that is at work.
-        for_dead: also wait until the lease of one that died is over.
-
-    Raises:
-        HeldError: another holds it.
-        TrainingError: what was written cannot be brought to the store.
-    """
-    mirror = _mirror(folder)
-    if mirror is None:
-        yield
-        return
-    lease = _Lease(mirror, folder)
-    lease.acquire(wait_s, max(wait_s, LEASE_S + REFRESH_S) if for_dead else wait_s)
-    try:
-        _pull(mirror, folder, (), _NoLocks(mirror.root))
-        writer = _WRITERS[folder] = _Writer(lease)
-        try:
-            yield
-            writer.settle()
-        finally:
-            writer.close()
-            del _WRITERS[folder]
-    finally:
-        lease.release()
-
-
-class _Lease:
-    def __init__(self, mirror: Mirror, folder: Path) -> None:
-        self.mirror, self.folder = mirror, folder
-        self.path = folder / f".owner-{uuid4().hex}.json"
-        self.renewed = 0.0
-        self.gone = False
-        self.done = threading.Event()
-        self.thread = threading.Thread(target=self._renew, daemon=True)
-
-    def acquire(self, wait_s: float, wait_for_dead_s: float) -> None:
-        began = time.monotonic()
-        clock: float | None = None  # what the store's clock is ahead of ours
-        first: dict[str, int] = {}  # when each of the others had been renewed when it was first seen
-        while True:
-            others = self._others(clock)
-            if not others:
-                self.renewed = time.monotonic()
-                clock = self._write() - time.monotonic()
-                others = self._others(clock)
-                if not others and time.monotonic() - self.renewed < LEASE_S / 2:  # else it may be over for somebody else
-                    break
-                self.mirror.delete(self.path)
-                if not others:
-                    continue
-            renewed = [other for other in others if first.setdefault(other.path, other.mtime_ns) != other.mtime_ns]
-            if time.monotonic() - began >= (wait_s if renewed or clock is None else wait_for_dead_s):
-                raise HeldError(f"{self.mirror.uri_of(self.folder)}: another process is at work there{self._who(others[0])}")
-            if clock is None:
-                clock = self._write() - time.monotonic()
-                self.mirror.delete(self.path)
-            time.sleep(random.uniform(0.3, 1.0))
-        self.thread.start()
-
-    def check(self) -> None:
-        """Raise TrainingError if another process may have taken over."""
-        if self.gone or time.monotonic() - self.renewed > LEASE_S:
-            raise TrainingError(f"{self.mirror.uri_of(self.folder)}: this process was out of reach and another one may have taken over")
-
-    def release(self) -> None:
-        self.done.set()
-        self.thread.join()
-        if not self.gone:
-            with contextlib.suppress(TrainingError):  # it will be over by itself
-                self.mirror.delete(self.path)
-
-    def _renew(self) -> None:
-        while not self.done.wait(REFRESH_S) and not self.gone:
-            began = time.monotonic()
-            with contextlib.suppress(DataError):  # tried again; by and by check() will tell
-                self.gone = self.mirror.info(self.path) is None
-                if not self.gone:
-                    self._write()
-                    self.renewed = began
-
-    def _write(self) -> float:
-        """Put the object there, and say at what time of the store."""
-        content = {**_process(), "time": datetime.now(UTC).isoformat(timespec="seconds")}
-        with _reaching(self.mirror, self.path), self.mirror.filesystem.open_output_stream(self.mirror.there(self.path)) as stream:
-            stream.write(json.dumps(content).encode())
-        info = self.mirror.info(self.path)
-        if info is None:
-            raise DataError(f"{self.mirror.uri_of(self.path)}: was removed as soon as it was written")
-        return info.mtime_ns / 1e9
-
-    def _others(self, clock: float | None) -> list[pafs.FileInfo]:
-        """The objects of processes that are not known to be dead; those of dead ones are removed."""
-        alive = []
-        for info in self.mirror.files(self.folder, recursive=False):
-            if not info.base_name.startswith(".owner-") or info.base_name == self.path.name:
-                continue
-            over = clock is not None and clock + time.monotonic() - info.mtime_ns / 1e9 > LEASE_S
-            if over or _died(self._read(info)):
-                self.mirror.delete(self.mirror.here(info.path))
-            else:
-                alive.append(info)
-        return alive
-
-    def _read(self, info: pafs.FileInfo) -> dict[str, Any]:
-        try:
-            with self.mirror.filesystem.open_input_stream(info.path) as file:
-                return json.loads(file.read())
-        except (OSError, ValueError):
-            return {}
-
-    def _who(self, info: pafs.FileInfo) -> str:
-        found = self._read(info)
-        return f" (process {found['pid']} of {found['host']})" if found else ""
-
-
-def _process() -> dict[str, Any]:
-    """This process, so that one of the same machine can tell whether it is still there."""
-    return {"host": socket.gethostname(), "machine": _machine(), "pid": os.getpid(), "began": _began(os.getpid())}
-
-
-def _died(process: dict[str, Any]) -> bool:
-    if not process or process["machine"] is None or process["machine"] != _machine():
-        return False
-    return _began(process["pid"]) != process["began"]
-
-
-def _machine() -> str | None:
-    """This boot of this machine and its process numbers, where Linux tells."""
-    try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return None
-
-
-def _began(pid: int) -> str | None:
-    """When a process began, in ticks since boot; None where there is no such process, or it is dead and not reaped."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else fields[19]

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from vididi.data.stream import Batch
 from vididi.draws import Use, key, permutation
 from vididi.errors import TrainingError
+from vididi.evaluation.features import clips_in_a_row
 from vididi.optim import cosine_with_warmup, scale_rates, steps_with_warmup
 from vididi.training.context import Context
 from vididi.training.distributed import data_parallel, mean_over_workers
@@ -205,17 +206,14 @@ def predict(
     rows, scores = [], []
     for _ in range(count):
         batch = next(batches)
-        videos, clips = batch.clips.shape[:2]
-        pixels = torch.from_numpy(batch.clips).to(device, non_blocking=True).flatten(0, 1).permute(0, 4, 1, 2, 3)
-        sizes = np.repeat(batch.sizes, clips, axis=0)
-        keys = key(Use.EVALUATION_CROP, seed, batch.rows[:, None], np.arange(clips)).reshape(-1)
+        pixels, sizes, keys = clips_in_a_row(batch, batch.clips, seed, device)
         views = (
             [evaluation_view(pixels, sizes, keys, size, crop)]
             if crops == "random"
             else (square_view(pixels, sizes, size, place) for place in PLACES[crops])
         )
         probabilities = torch.stack([model(view).float().softmax(dim=1) for view in views]).mean(dim=0)
-        scores.append(probabilities.view(videos, clips, -1).mean(dim=1).cpu().numpy())
+        scores.append(probabilities.view(*batch.clips.shape[:2], -1).mean(dim=1).cpu().numpy())
         rows.append(batch.rows)
     return np.concatenate(rows), np.concatenate(scores)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from vididi.data.plan import Plan
 from vididi.data.stream import Batch, Stream
@@ -35,12 +35,22 @@ class FeatureView:
     @torch.inference_mode()
     def features(self, encoder: nn.Module, batch: Batch, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """``[B, D]``, the mean over a video's clips ``[B, K, N, H, W, 3]``, which have the crops of the batch's own clips."""
-        videos, each = clips.shape[:2]
-        device = next(encoder.parameters()).device
-        pixels = torch.from_numpy(clips).to(device, non_blocking=True).flatten(0, 1).permute(0, 4, 1, 2, 3)
-        keys = key(Use.EVALUATION_CROP, self.seed, batch.rows[:, None], np.arange(each)).reshape(-1)
-        view = evaluation_view(pixels, np.repeat(batch.sizes, each, axis=0), keys, self.size, self.crop)
-        return encoder(view).view(videos, each, -1).mean(dim=1).float().cpu().numpy()
+        view = evaluation_view(*clips_in_a_row(batch, clips, self.seed, next(encoder.parameters()).device), self.size, self.crop)
+        return encoder(view).view(*clips.shape[:2], -1).mean(dim=1).float().cpu().numpy()
+
+
+def clips_in_a_row(
+    batch: Batch, clips: NDArray[np.uint8], seed: int, device: torch.device
+) -> tuple[Tensor, NDArray[np.int64], NDArray[np.uint64]]:
+    """All clips ``[B, K, N, H, W, 3]`` of a batch as evaluation_view takes them.
+
+    Returns:
+        pixels ``[B * K, 3, N, H, W]`` on ``device``; of each clip the true height and width, and the key of its random crop.
+    """
+    each = clips.shape[1]
+    pixels = torch.from_numpy(clips).to(device, non_blocking=True).flatten(0, 1).permute(0, 4, 1, 2, 3)
+    keys = key(Use.EVALUATION_CROP, seed, batch.rows[:, None], np.arange(each)).reshape(-1)
+    return pixels, np.repeat(batch.sizes, each, axis=0), keys
 
 
 def measure_batches(

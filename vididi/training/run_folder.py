@@ -33,10 +33,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vididi import mirror
+from vididi import RESULT_VERSION, mirror
 from vididi.errors import HeldError
+from vididi.lease import holding
 
-RESULT_VERSION = 1
 EVENTS = "events.out.tfevents.*"
 LOCK_WAIT_S = 20.0
 ERROR_WAIT_S = 5.0  # the processes of a cell that failed are about to end
@@ -107,7 +107,7 @@ class RunFolder:
                     if time.monotonic() > deadline:
                         raise HeldError(f"{self.path}: another process is running this cell") from None
                     time.sleep(0.5)
-            with mirror.holding(self.path, patience, for_dead=wait_s is None):
+            with holding(self.path, patience, for_dead=wait_s is None):
                 yield
 
     def save_checkpoint(self, content: dict[str, Any]) -> None:
