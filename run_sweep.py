@@ -353,7 +353,9 @@ def confirm(sweep: Sweep, found: Searched, baseline: list[Run], shards: ShardSet
     pair = [[with_seed(cell, seed) for seed in asked.seeds] for cell in (chosen, against)]
     if pair[0][0].config.identity("") == pair[1][0].config.identity(""):
         console.print(
-            f"confirm: the search found nothing better than the grid's best arm, {against.label}; the difference is 0", highlight=False
+            f"confirm: the search found nothing better than the grid's best arm, {against.label}:"
+            f" the difference is 0, above -{100 * asked.margin:g} points",
+            highlight=False,
         )
         return 0
     if status := run_cells(plain, [*pair[0], *pair[1]], shards, runs, address, console):
