@@ -18,7 +18,7 @@ from vididi.evaluation.classification import (
     true_class_ranks,
 )
 from vididi.training.context import LocalContext
-from vididi.views import AUGMENTATIONS
+from vididi.views import AUGMENTATIONS, operations
 
 
 class Encoder(nn.Module):
@@ -103,6 +103,17 @@ def test_a_frozen_encoder_does_not_change_and_a_trained_one_does() -> None:
         run(model, fit())
         same = [torch.equal(before[name], value) for name, value in model.encoder.state_dict().items()]
         assert all(same) if frozen else not any(same)
+
+
+def test_views_are_made_in_full_precision_whatever_the_network_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "_crop_resize_each", operations.crop_resize_product)  # matrix products, as on a GPU
+    seen: dict[str, list[torch.Tensor]] = {"fp32": [], "bf16": []}
+    for precision, views in seen.items():
+        model = Classifier(Encoder(), 3, 3, True, "l2", 0.0)
+        model.encoder.register_forward_pre_hook(lambda _, given, views=views: views.append(given[0].clone()))
+        run(model, fit(1, precision=precision))
+    assert [view.dtype for view in seen["bf16"]] == [torch.float32] * 5
+    assert all(torch.equal(*both) for both in zip(*seen.values(), strict=True))
 
 
 def test_it_learns_what_can_be_learned() -> None:

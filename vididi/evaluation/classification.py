@@ -159,8 +159,9 @@ def train_classifier(
         batch = next(batches)
         epoch = step // fit.steps_per_epoch
         torch.manual_seed(int(key(Use.CLASSIFIER, fit.seed, step, context.rank)) >> 1)  # dropout's, the same after a restart
+        view = _view(batch, epoch, fit, device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fit.precision == "bf16"):
-            logits = called(_view(batch, epoch, fit, device))
+            logits = called(view)
         target = torch.from_numpy(labels[batch.rows]).to(device)
         loss = F.cross_entropy(logits.float(), target)
         optimiser.zero_grad(set_to_none=True)
