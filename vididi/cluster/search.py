@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 JOURNAL = "study.journal"
 MOST_DRAWS = 200  # in a row that give no cell to run
 PATIENCE = 20  # after so many of them points are drawn evenly: where choices are few, TPE comes back to the same ones
-# Attributes of trials: which seed its cell has, which trial it draws again, which finished run it tells of.
-SEED, AGAIN, KNOWN = "seed", "again", "known"
+SEED, KNOWN = "seed", "known"  # attributes of trials: the seed of its cell; the finished run that it tells of
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -146,7 +145,7 @@ class StoredStudy:
         for trial in left:
             self.study.tell(trial.number, state=TrialState.FAIL)
             if trial.params:
-                self.study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
+                self.study.enqueue_trial(trial.params)
         return len(left)
 
     def values(self, result: Mapping[str, Any]) -> list[float] | None:
