@@ -144,6 +144,24 @@ def test_values_that_mean_nothing_at_a_point_are_left_out() -> None:
     assert cell == cell_at(sweep, {"order": 0, "training.epochs": 3})
 
 
+def test_settings_of_an_objective_are_drawn_with_it_and_read_back() -> None:
+    space = {
+        "framework": {"choice": ["simclr", "vicreg"]},
+        "objective.temperature": {"log": [0.03, 0.5], "when": {"framework": "simclr"}},
+        "objective.variance": {"log": [0.3, 10], "when": {"framework": "vicreg"}},
+    }
+    sweep = search_of(space, base={"objective.hidden": 16})
+    cells, faults = examples(sweep, 20)
+    assert not faults
+    assert {cell.config.objective.name for cell in cells} == {"simclr", "vicreg"}
+    for cell in cells:
+        drawn = {"simclr": "temperature", "vicreg": "variance"}[cell.config.objective.name]
+        assert cell.label.startswith(f"framework {cell.config.objective.name}, objective.{drawn} ")
+        point = point_of(sweep, cell.config.to_dict())
+        assert point is not None
+        assert cell_at(sweep, point) == cell
+
+
 def test_a_space_of_which_no_point_makes_a_cell_is_refused_with_the_reason() -> None:
     with pytest.raises(ConfigError, match="none of 5 points makes a cell") as error:
         examples(search_of({"schedule.ordr": {"choice": [1]}}), 5)
