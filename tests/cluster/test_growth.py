@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,9 @@ import pytest
 from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.cluster_utils import Cluster
 from tiny_sweep import BASE
+
+from vididi.cluster.connection import connected
+from vididi.cluster.inference import Pool
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = (
@@ -137,6 +141,18 @@ def test_a_cell_too_large_for_the_cluster_waits_for_nodes_and_says_so(
     assert driver.process.wait(timeout=240) == 0, driver.said[-3000:]
     assert sorted(result["workers"] for result in results(tmp_path).values()) == [1, 2]
     assert not asked(cluster)
+
+
+def test_evaluating_waits_for_the_first_node_as_well(cluster: Cluster) -> None:
+    with connected(cluster.address), ThreadPoolExecutor(1) as apart:
+        pool = apart.submit(Pool.on_cluster)
+        limit = time.monotonic() + 60
+        while asked(cluster) != [[{"CPU": 1.0}]]:
+            assert time.monotonic() < limit, "nothing is asked for"
+            time.sleep(0.2)
+        cluster.add_node(num_cpus=2, object_store_memory=STORE)
+        assert pool.result(timeout=60).workers == 2
+        assert not asked(cluster)
 
 
 def test_a_killed_driver_asks_for_nothing(cluster: Cluster, drive: Callable[..., Driver]) -> None:

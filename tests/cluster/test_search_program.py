@@ -50,7 +50,7 @@ search:
     order: {choice: [0, 1, 2]}
     optimiser.lr: {log: [0.00001, 2]}
   warm_start: [runs/early]
-  confirm: {against: runs/early, top: 2, choose_seeds: [1], seeds: [2, 3]}
+  confirm: {against: runs/early, top: 2, choose_seeds: [1], seeds: [2]}
 stopping: {name: asha, grace: 2, reduction: 2}
 """
 TWO_WORKERS = """
@@ -156,7 +156,7 @@ def test_a_search_that_a_grid_warmed_is_held_against_the_grid_s_best(place):
     values = [float(line[2:].split(":")[0]) for line in chosen]
     assert chosen[values.index(max(values))].startswith("* ")
     folders = {path.parent.name.rsplit("-", 1)[0] for path in (place / "runs" / "warm").glob("*/result.json")}
-    assert sum(name.endswith(("-s2", "-s3")) for name in folders) in (0, 4), "both are trained with the fresh seeds, or they are the same"
+    assert sum(name.endswith("-s2") for name in folders) in (0, 2), "both are trained with the fresh seed, or they are the same"
     same = "confirm: the search found nothing better than the grid's best arm" in done.stdout
     assert same != ("the 95% bound is above -3.0 points:" in done.stdout)
     again = run(place, "warm.yaml")

@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
 from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from vididi.errors import ResourceError
+
+WAIT_S, LOOK_S = 600, 1.0  # for the first CPU of a cluster that has none yet
 
 
 @contextmanager
@@ -33,6 +38,25 @@ def connected(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def wait_for_cpus(purpose: str) -> None:
+    """Return when the connected cluster has a CPU; one whose workers come when they are needed may have none, and is asked for one.
+
+    Raises:
+        ResourceError: it has none for WAIT_S.
+    """
+    if ray.cluster_resources().get("CPU"):
+        return
+    print(f"the cluster has no CPUs to {purpose} with; waiting for nodes", file=sys.stderr, flush=True)
+    since, asked = time.monotonic(), placement_group([{"CPU": 1}])
+    try:
+        while not ray.cluster_resources().get("CPU"):
+            if time.monotonic() - since > WAIT_S:
+                raise ResourceError(f"cluster: it had no CPUs to {purpose} with for {WAIT_S:.0f} s; start nodes that have some")
+            time.sleep(LOOK_S)
+    finally:
+        remove_placement_group(asked)
 
 
 def _check_reachable(address: str) -> None:

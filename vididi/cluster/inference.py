@@ -26,6 +26,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.annotations import RayDeprecationWarning
 from torch import nn
 
+from vididi.cluster.connection import wait_for_cpus
 from vididi.cluster.resources import pool_size
 from vididi.data.plan import Picked, Plan
 from vididi.data.shards import ShardSet
@@ -62,6 +63,7 @@ class Pool:
         Raises:
             ResourceError: no node has room for one, even if nothing else ran there.
         """
+        wait_for_cpus("compute features")
         cpus, gpus = cpus_per_worker or 1, default_gpus() if gpus_per_worker is None else gpus_per_worker
         fits = pool_size(cpus, gpus, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         return cls(workers or fits, cpus, gpus)
@@ -122,6 +124,7 @@ class Pool:
 
 def default_gpus() -> float:
     """Of a worker on the connected cluster: 1 where there are any."""
+    wait_for_cpus("compute features")
     return 1.0 if ray.cluster_resources().get("GPU") else 0.0
 
 

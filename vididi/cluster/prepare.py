@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
@@ -20,14 +19,13 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from vididi.cluster.connection import connected
+from vididi.cluster.connection import connected, wait_for_cpus
 from vididi.data.prepare import Reject, Run, versions
 from vididi.data.workers import Failed, run_apart
 from vididi.errors import ResourceError, VididiError
 
 CHUNK = 32  # items; starting a child costs 0.2 s, and decoding a short clip about 0.1 s
 AHEAD = 2  # chunks per CPU that may be under way or finished before the one that is due
-WAIT_S, LOOK_S = 600, 1.0  # for the first CPU of a cluster that has none yet
 RETRIES = 5  # of a chunk whose Ray worker or node is lost
 
 
@@ -70,7 +68,7 @@ def _in_order(start: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> It
         while waiting and len(running) < AHEAD * _cpus():
             chunk = waiting.popleft()
             running.append((chunk, start(chunk)))
-        _wait_for_cpus()
+        wait_for_cpus("prepare")
         chunk, results = running.popleft()
         for item, reference in zip(chunk, results, strict=True):
             node, result = ray.get(reference)
@@ -83,18 +81,6 @@ def _in_order(start: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> It
 def _cpus() -> int:
     """Of the cluster as it is now; nodes come and go."""
     return max(1, int(ray.cluster_resources().get("CPU", 0)))
-
-
-def _wait_for_cpus() -> None:
-    """While the cluster has none, tasks that were started are what its autoscaler sees."""
-    since = time.monotonic()
-    while not ray.cluster_resources().get("CPU"):
-        waited = time.monotonic() - since
-        if waited > WAIT_S:
-            raise ResourceError(f"cluster: it had no CPUs to prepare with for {WAIT_S:.0f} s; start nodes that have some")
-        if waited < LOOK_S:
-            print("the cluster has no CPUs to prepare with; waiting for nodes", file=sys.stderr, flush=True)
-        time.sleep(LOOK_S)
 
 
 def _split(items: Sequence[Any]) -> list[Sequence[Any]]:
