@@ -21,17 +21,22 @@ def audit_stopping(sweep: Sweep, name: str, cells: Sequence[Cell], finished: Seq
     asked = sweep.stopping or Stopping(name=name or "asha")  # type: ignore[arg-type]
     stopping = asked.model_copy(update={"name": name}) if name else asked
     metric, mode = next(iter(sweep.search.metrics.items()))
-    found = [run for run in finished if metric in run.result]
-    curves = {run.folder.name: read_curve(run.folder, stopping.metric) for run in found}
-    if not found or not all(curves.values()):
+    curves = {run.folder.name: read_curve(run.folder, stopping.metric) for run in finished if metric in run.result}
+    found = [run for run in finished if curves.get(run.folder.name)]
+    if not found:
         raise ConfigError(
-            f"--audit-stopping: {sum(map(bool, curves.values()))} of {len(cells)} cells in {runs} are finished and have {stopping.metric}; "
+            f"--audit-stopping: none of the {len(finished)} finished cells in {runs} has {stopping.metric}; "
             "it is measured with --set evaluation.online.every=1 (a finished sweep is not run again, so with another --runs too)"
         )
+    if len(found) < len(finished):
+        console.print(
+            f"{len(finished) - len(found)} of {len(finished)} finished cells have no {stopping.metric} and are left out", highlight=False
+        )
     slots = cells[0].resources.concurrency or max(1, (os.cpu_count() or 1) // cells[0].resources.workers)
-    stopped = replay(curves, stopping, slots)
+    stopped = replay({run.folder.name: curves[run.folder.name] for run in found}, stopping, slots)
     print_audit({run.folder.name: (run, stopped.get(run.folder.name)) for run in found}, metric, mode == "max", console)
-    console.print(f"rule: {stopping.summary}; {slots} cells at a time, in the sweep's order", highlight=False)
+    order = "the sweep's order" if sweep.search.name == "grid" else "the order of their names"
+    console.print(f"rule: {stopping.summary}; {slots} cells at a time, in {order}", highlight=False)
     return 0
 
 
