@@ -13,7 +13,7 @@ if __name__ == "__main__":  # run as a script, from anywhere
 
 from analysis.paper import Column
 from analysis.runs import Run, find_runs, read_finished
-from analysis.samples import Gain, Ways, collect, gain
+from analysis.samples import FEWEST_SEEDS, Gain, Samples, Ways, collect, gain
 from analysis.tables import differences, protocol
 
 R1 = "retrieval/R@1"
@@ -29,6 +29,7 @@ class Comparison:
     means: tuple[float, float]
     gain: Gain
     seeds: list[int]  # that both have; they are compared in pairs
+    p: float | None  # of the paired t-test over these seeds, two-sided; from three on, unless all differences are the same
     apart: str  # in what the configurations differ
 
     def above(self, bound: float) -> bool | None:
@@ -43,6 +44,8 @@ class Comparison:
             f"{self.metric}: {self.first} {a:.1f}, {self.second} {b:.1f}, {over}",
             f"difference {100 * self.gain.value:+.1f} points" + self._interval(),
         ]
+        if self.p is not None:
+            lines.append(f"paired t-test over the {len(self.seeds)} seeds: p = {self.p:.2g}")
         if bound is not None:
             said = {True: "yes", False: "no", None: "not known"}[self.above(bound)]
             lines.append(f"the 95% bound is above {100 * bound:+.1f} points: {said}")
@@ -73,7 +76,16 @@ def compare(first: Sequence[Run], second: Sequence[Run], metric: str = R1, names
         missing = [name for name, samples in zip(names, (a, b), strict=True) if samples is None]
         raise ValueError(f"{metric}: not measured in the same way by {' and '.join(missing or names)}")
     apart = differences(protocol(second[0]), protocol(first[0])).removeprefix("; with ")
-    return Comparison(metric, *names, (a.mean, b.mean), found, shared, apart)
+    return Comparison(metric, *names, (a.mean, b.mean), found, shared, _paired_t(a, b) if shared else None, apart)
+
+
+def _paired_t(a: Samples, b: Samples) -> float | None:
+    from scipy.stats import ttest_rel  # half a second, which commands that compare nothing need not wait
+
+    differences = [x - y for x, y in zip(a.values, b.values, strict=True)] if a.seeds == b.seeds else []
+    if len(differences) < FEWEST_SEEDS or max(differences) - min(differences) < 1e-9:
+        return None
+    return float(ttest_rel(a.values, b.values).pvalue)
 
 
 def _check(name: str, runs: Sequence[Run]) -> None:

@@ -39,6 +39,14 @@ def test_the_difference_has_its_sign_and_an_interval_around_it(tmp_path: Path) -
     assert 0.1 < low < 0.2 < high < 0.3
 
 
+def test_the_paired_test_is_over_the_seeds_that_both_have(tmp_path: Path) -> None:
+    a, b = arm(tmp_path / "a", "A", {0: 0.5, 1: 0.6, 2: 0.5, 9: 0.1}), arm(tmp_path / "b", "B", {0: 0.4, 1: 0.4, 2: 0.35})
+    found = compare(a, b)
+    assert found.p == pytest.approx(0.0351, abs=1e-4)  # differences 0.10, 0.20 and 0.15: t = 5.196, 2 degrees of freedom
+    assert "paired t-test over the 3 seeds: p = 0.035" in found.lines()
+    assert compare(a[:2], b[:2]).p is None, "two seeds are too few"
+
+
 def test_seeds_that_both_have_are_compared_and_named(tmp_path: Path) -> None:
     found = compare(arm(tmp_path / "a", "A", {0: 0.9, 1: 0.5, 2: 0.5}), arm(tmp_path / "b", "B", {1: 0.5, 2: 0.5, 3: 0.1}))
     assert found.seeds == [1, 2]
