@@ -159,11 +159,6 @@ def test_a_search_that_a_grid_warmed_is_held_against_the_grid_s_best(place):
     assert sum(name.endswith("-s2") for name in folders) in (0, 2), "both are trained with the fresh seed, or they are the same"
     same = "confirm: the search found nothing better than the grid's best arm" in done.stdout
     assert same != ("the 95% bound is above -3.0 points:" in done.stdout)
-    again = run(place, "warm.yaml")
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "3 of 3 cells drawn, 0 of them run now" in again.stdout
-    assert again.stdout.split("chosen by ")[1].splitlines()[:3] == done.stdout.split("chosen by ")[1].splitlines()[:3]
-    assert ": started" not in again.stdout, "nothing is trained again"
 
 
 def test_a_cell_of_two_workers_is_stopped_early_and_makes_room(place):
