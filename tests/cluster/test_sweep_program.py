@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from vididi.training.run_folder import RunFolder
+
 ROOT = Path(__file__).resolve().parents[2]
 
 SWEEP = """
@@ -207,6 +209,16 @@ def test_status_says_what_became_of_each_cell_and_runs_nothing(place, whole):
     assert lines["broken-s0"].split()[1] == "failed"
     assert "the loss is not finite" in lines["broken-s0"]
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_a_cell_that_another_driver_runs_is_left_to_it(place, whole):
+    (folder,) = (place / "runs" / "tiny").glob("broken-s0-*")
+    before = (folder / "error.txt").read_text()
+    with RunFolder(folder).locked():
+        done = called(place, command("tiny.yaml", "--failed", spec="rerun"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "not finished: broken-s0: run by another driver; run the same command again to go on" in done.stdout
+    assert (folder / "error.txt").read_text() == before
 
 
 def test_only_what_failed_is_run_again(place, whole):
