@@ -33,7 +33,7 @@ def audit_stopping(sweep: Sweep, name: str, cells: Sequence[Cell], finished: Seq
             f"{len(finished) - len(found)} of {len(finished)} finished cells have no {stopping.metric} and are left out", highlight=False
         )
     slots = cells[0].resources.concurrency or max(1, (os.cpu_count() or 1) // cells[0].resources.workers)
-    stopped = replay({run.folder.name: curves[run.folder.name] for run in found}, stopping, slots)
+    stopped = replay(curves, stopping, slots)
     print_audit({run.folder.name: (run, stopped.get(run.folder.name)) for run in found}, metric, mode == "max", console)
     order = "the sweep's order" if sweep.search.name == "grid" else "the order of their names"
     console.print(f"rule: {stopping.summary}; {slots} cells at a time, in {order}", highlight=False)
