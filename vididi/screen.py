@@ -178,12 +178,11 @@ def _state(cell: Cell, path: Path) -> CellState:
     from vididi.training.run_folder import RunFolder
 
     folder = RunFolder(path)
-    epochs = [int(record["epoch"]) for record in folder.metrics()]
-    reached, error = max(epochs, default=0), path / "error.txt"
+    reached, error = folder.epochs, path / "error.txt"
     if result := folder.result:
         return CellState(cell, "finished", cell.config.training.epochs, result, "")
-    if stopped := folder.stopped:
-        return CellState(cell, "stopped early", int(stopped["epoch"]), {}, "")
+    if folder.stopped:
+        return CellState(cell, "stopped early", reached, {}, "")
     if error.is_file():
         return CellState(cell, "failed", reached, {}, (error.read_text().strip().splitlines() or [""])[-1])
     if not path.is_dir():

@@ -218,6 +218,7 @@ class CellSearch(Searcher):
         self.jobs: list[Job] = []  # that Tune was given, by number
         self.cells: dict[Path, Job] = {}  # that were drawn, by folder
         self.live: dict[str, tuple[Job, str]] = {}  # by Tune's trial: what runs, and its draw
+        self.trained: dict[Path, int] = {}  # epochs of cells that ended, which Tune's every step asks for
         self.refused: dict[str, int] = {}
         self.exhausted = False
         self.draws = 0
@@ -267,7 +268,15 @@ class CellSearch(Searcher):
     def spent(self) -> int:
         """Epochs of training of all cells drawn so far, those that run now in full."""
         running = {job.folder for job, _ in self.live.values()}
-        return sum(self.epochs if folder in running else epochs_done(folder) for folder in self.cells)
+        return sum(self.epochs if folder in running else self._trained(job) for folder, job in self.cells.items())
+
+    def _trained(self, job: Job) -> int:
+        epochs = self.trained.get(job.folder)
+        if epochs is None:
+            epochs = RunFolder(job.folder).epochs
+            if self._outcome(job):
+                self.trained[job.folder] = epochs
+        return epochs
 
     @property
     def interrupted(self) -> bool:
@@ -354,12 +363,6 @@ class CellSearch(Searcher):
     def save(self, checkpoint_path: str) -> None: ...
 
     def restore(self, checkpoint_path: str) -> None: ...
-
-
-def epochs_done(folder: Path) -> int:
-    """How many epochs a run folder has."""
-    records = RunFolder(folder).metrics()
-    return int(records[-1]["epoch"]) if records else 0
 
 
 def _counted(reasons: Mapping[str, int]) -> str:

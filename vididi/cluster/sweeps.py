@@ -75,7 +75,8 @@ def report_stopping(cells: dict[Path, Cell], console: Console) -> None:
         console.print(
             f"stopped early: {cell.title} at epoch {found['epoch']} of {epochs}, {metric} {found[metric]:.3f}{kept}", highlight=False
         )
-    saved = sum(cells[folder].config.training.epochs - found["epoch"] for folder, found in stopped.items())
+    # Workers of one cell train on until the word reaches them: what was trained counts, not where the rule decided.
+    saved = sum(cells[folder].config.training.epochs - RunFolder(folder).epochs for folder in stopped)
     total = sum(cell.config.training.epochs for cell in cells.values())
     console.print(
         f"early stopping: {len(stopped)} of {len(cells)} cells, {saved} of {total} epochs saved ({saved / max(total, 1):.0%})",

@@ -155,6 +155,11 @@ class RunFolder:
         records = {record["epoch"]: record for record in map(json.loads, _whole_lines(self.path / "metrics.jsonl"))}
         return [records[epoch] for epoch in sorted(records)]
 
+    @property
+    def epochs(self) -> int:
+        """How many epochs were trained."""
+        return max((int(record["epoch"]) for record in self.metrics()), default=0)
+
     def load_encoder(self, name: str = "encoder.safetensors") -> dict[str, Tensor]:
         return load_file(self.path / name)
 
