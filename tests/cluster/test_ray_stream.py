@@ -74,4 +74,4 @@ def test_a_stream_that_is_left_early_stops(ray_session, shards, plan, monkeypatc
     next(batches)
     batches.close()
     names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if name.startswith(("vididi-stream", "StreamingExecutor"))]
+    assert not [name for name in names if name.startswith(("vididi-stream", "StreamingExecutor", "Prefetcher"))]
