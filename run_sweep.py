@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     130 it was interrupted."""
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0] == "compare":
-        return compare_main(list(argv[1:]))
+        return compare_main(list(argv[1:]), "run_sweep.py compare")
     arguments = parse_arguments(argv)
     console = Console(soft_wrap=True)
     try:

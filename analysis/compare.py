@@ -15,6 +15,8 @@ from analysis.paper import Column
 from analysis.runs import Run, find_runs, read_finished
 from analysis.samples import FEWEST_SEEDS, Gain, Samples, Ways, collect, gain
 from analysis.tables import differences, protocol
+from vididi.errors import VididiError
+from vididi.mirror import pulled
 
 R1 = "retrieval/R@1"
 
@@ -106,27 +108,37 @@ def best_arm(runs: Iterable[Run], metric: str = R1, largest: bool = True) -> lis
     return max(arms.values(), key=lambda arm: sign * sum(run.measurements[0].metrics[metric] for run in arm) / len(arm), default=[])
 
 
-def named(name: str, runs: Path) -> list[Run]:
-    """The finished runs of an arm under ``runs``, or those in the folder that ``name`` is."""
-    if Path(name).is_dir():
-        return read_finished(find_runs(Path(name)))
-    return [run for run in read_finished(find_runs(runs)) if name in (run.cell["arm"], run.cell["label"])]
+def named(name: str, runs: Sequence[Run], place: str) -> list[Run]:
+    """Those of ``runs``, which are all in ``place``, whose arm or label is ``name``, or else the finished runs in that folder.
+
+    Raises:
+        ValueError: there are none.
+    """
+    found = [run for run in runs if name in (run.cell["arm"], run.cell["label"])]
+    # Folders come second: a checkout has one named vididi, as the arm is.
+    found = found or read_finished(find_runs(pulled(name)))
+    if not found:
+        arms = ", ".join(dict.fromkeys(run.cell["arm"] for run in runs)) or "no finished run"
+        raise ValueError(f"{name}: is neither an arm that has finished runs nor a folder of some; in {place} (--runs) there is {arms}")
+    return found
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     """Exit status: 0 compared, 1 the bound is not above --above, 2 there is nothing to compare."""
-    parser = argparse.ArgumentParser(description="The difference between two sets of runs, with its paired bootstrap interval.")
-    parser.add_argument("first", metavar="A", help="an arm's name or label under --runs, or a folder that holds its runs")
+    about = "The difference between two sets of runs, with its paired bootstrap interval and, over seeds, the paired t-test."
+    parser = argparse.ArgumentParser(prog, description=about)
+    parser.add_argument("first", metavar="A", help="an arm's name or label under --runs, or a folder (s3://...) that holds its runs")
     parser.add_argument("second", metavar="B", help="the same")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where arms are looked for (default: runs)")
+    parser.add_argument("--runs", default="runs", metavar="URI", help="a folder (s3://...) where arms are looked for (default: runs)")
     parser.add_argument("--metric", default=R1, help=f"of a result.json (default: {R1})")
     parser.add_argument("--above", type=float, metavar="POINTS", help="also say whether the bound is above this, such as -3")
     arguments = parser.parse_args(argv)
     bound = None if arguments.above is None else arguments.above / 100
     try:
-        sets = [named(name, arguments.runs) for name in (arguments.first, arguments.second)]
+        runs = read_finished(find_runs(pulled(arguments.runs)))
+        sets = [named(name, runs, arguments.runs) for name in (arguments.first, arguments.second)]
         found = compare(sets[0], sets[1], arguments.metric, (arguments.first, arguments.second))
-    except ValueError as error:
+    except (VididiError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print("\n".join(found.lines(bound)))

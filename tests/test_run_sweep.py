@@ -110,4 +110,4 @@ def test_commands_are_for_grids(spec: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_compare_is_analysis_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_sweep.main(["compare", "a", "b", "--runs", str(tmp_path)]) == 2
-    assert "error: a: has no finished runs" in capsys.readouterr().err
+    assert "error: a: is neither an arm that has finished runs nor a folder of some; in " in capsys.readouterr().err

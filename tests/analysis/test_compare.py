@@ -100,4 +100,14 @@ def test_the_program_prints_the_difference_and_whether_its_bound_holds(tmp_path:
     assert main([str(tmp_path / "y"), str(tmp_path / "x"), "--above", "-3"]) == 1
     assert "above -3.0 points: no" in capsys.readouterr().out
     assert main(["A", "C", "--runs", str(tmp_path)]) == 2
-    assert "C: has no finished runs" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"C: is neither an arm that has finished runs nor a folder of some; in {tmp_path} (--runs) there is A, B" in told
+
+
+def test_an_arm_is_meant_although_a_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout has the folder vididi, and the ablation the arm."""
+    arm(tmp_path / "runs", "vididi", {0: 0.5})
+    arm(tmp_path / "runs", "base", {0: 0.4}, **{"schedule.order": 0})
+    (tmp_path / "vididi").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["vididi", "base"]) == 0

@@ -12,6 +12,7 @@ import boto3
 import pytest
 from tiny_sweep import BASE
 
+import run_sweep
 from analysis import paper_table
 from vididi import mirror
 from vididi.experiment import ensure_prepared, resolve
@@ -81,6 +82,8 @@ def test_two_sweeps_of_two_machines_share_a_folder(
     table = capsys.readouterr().out.strip()
     assert table in second.stdout
     assert "no runs" not in next(line for line in table.splitlines() if line.startswith("| Base (VICReg)"))
+    assert run_sweep.main(["compare", "base", "vididi", "--runs", f"{uri}/shared"]) == 0
+    assert "difference " in capsys.readouterr().out
 
 
 def test_a_search_in_a_store_goes_on_from_another_machine(bucket: str, tmp_path: Path) -> None:
