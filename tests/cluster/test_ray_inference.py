@@ -119,7 +119,7 @@ def test_pools_without_room_give_up(cluster: Any, run: Path, tiny_shards: Any) -
     from vididi.cluster.inference import Pool
 
     with connected(cluster.address):
-        with pytest.raises(ResourceError, match="a worker needs 3 CPUs and 0 GPUs on one node, but the nodes have 2 CPUs and 0 GPUs, 2"):
+        with pytest.raises(ResourceError, match="a worker needs 3 CPUs on one node, and the nodes of the cluster have 2 x 2 CPUs"):
             Pool.on_cluster(cpus_per_worker=3)
         ray.get(ray.util.placement_group([{"CPU": 2}, {"CPU": 2}]).ready())  # somebody else's
         pool = replace(Pool.on_cluster(), wait_s=2)

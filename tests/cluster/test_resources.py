@@ -83,5 +83,5 @@ def test_actors_are_counted_node_by_node():
     assert pool_size(2, 0, nodes) == 3
     assert pool_size(1, 1, nodes) == 2
     assert pool_size(1, 0.5, nodes) == 3
-    with pytest.raises(ResourceError, match="a worker needs 4 CPUs and 1 GPUs on one node, but the nodes have 5 CPUs and 0 GPUs, 3 CPUs"):
+    with pytest.raises(ResourceError, match="a worker needs 4 CPUs and 1 GPUs on one node, and the nodes of the cluster have 5 CPUs; 3 "):
         pool_size(4, 1, nodes)

@@ -48,15 +48,19 @@ def cluster_concurrency(resources: Resources, nodes: Sequence[Mapping[str, float
 
 def cluster_shortage(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> str:
     """Why no cell fits on a cluster, and what would help."""
-    sizes = sorted(Counter((node.get("CPU", 0), node.get("GPU", 0)) for node in nodes).items(), reverse=True)
-    have = "; ".join((f"{count} x " if count > 1 else "") + _have(*size) for size, count in sizes) or "nothing"
-    return f"{_need(resources, reserved_cpus(resources))}, and the nodes of the cluster have {have}; {LOWER}, or add nodes"
+    return f"{_need(resources, reserved_cpus(resources))}, and {_there(nodes)}; {LOWER}, or add nodes"
 
 
 def _need(resources: Resources, cpus: int) -> str:
     stream = "" if cpus == resources.cpus_per_worker else f" ({STREAM_CPUS} of the CPUs for its stream)"
     workers = "a worker" if resources.workers == 1 else f"{resources.workers} workers"
     return f"resources: a cell needs {workers} with {_have(cpus, resources.gpus_per_worker)}{stream}, each on one node"
+
+
+def _there(nodes: Iterable[Mapping[str, float]]) -> str:
+    sizes = sorted(Counter((node.get("CPU", 0), node.get("GPU", 0)) for node in nodes).items(), reverse=True)
+    have = "; ".join((f"{count} x " if count > 1 else "") + _have(*size) for size, count in sizes) or "nothing"
+    return f"the nodes of the cluster have {have}"
 
 
 def _have(cpus: float, gpus: float) -> str:
@@ -81,10 +85,7 @@ def pool_size(cpus: int, gpus: float, nodes: Iterable[Mapping[str, float]]) -> i
     nodes = list(nodes)
     fits = sum(_places(node, cpus, gpus) for node in nodes)
     if not fits:
-        have = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
-        raise ResourceError(
-            f"--cpus-per-worker, --gpus-per-worker: a worker needs {cpus} CPUs and {gpus:g} GPUs on one node, but the nodes have {have}"
-        )
+        raise ResourceError(f"--cpus-per-worker, --gpus-per-worker: a worker needs {_have(cpus, gpus)} on one node, and {_there(nodes)}")
     return fits
 
 
