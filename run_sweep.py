@@ -31,7 +31,7 @@ from vididi.config import build_config, nest
 from vididi.data.storage import Folder, as_folder
 from vididi.errors import ConfigError, VididiError
 from vididi.mirror import local_path, place_of, pull, pulled
-from vididi.screen import INTERRUPTED, cell_states, states_table
+from vididi.screen import INTERRUPTED, CellState, cell_states, folder_states, states_table
 from vididi.sweep import Cell, Sweep, distinct, examples, expand, load_sweep, size
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ COMMANDS = {
     "run": "Run the cells of a sweep file that are not finished yet, and print its table.",
     "status": "Say what became of each cell of a sweep so far. Runs nothing. Exit status 0 if all are finished.",
     "extend": "Run the cells of a sweep with more seeds: the file's, and the numbers from 0 that it leaves out.",
-    "rerun": "Run the cells of a sweep that failed, and no others.",
+    "rerun": "Run the cells of a sweep that failed, and no others. A search tries them again and goes on.",
 }
 
 
@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     paper = load_paper_table(sweep.table) if sweep.table else None
     shards, others = prepare(arguments, sweep, cells, console)
     runs = runs_of(arguments, sweep)
-    if arguments.command == "rerun":
+    if arguments.command == "rerun" and sweep.search.name == "grid":
         cells = failed(cells, runs, shards, console)
     if arguments.audit_stopping is not None:
         return audit(arguments.audit_stopping, sweep, cells, runs, shards, console)
@@ -144,17 +144,19 @@ def plan(arguments: argparse.Namespace, console: Console) -> tuple[Sweep, list[C
     if getattr(arguments, "no_stopping", False):
         sweep = sweep.model_copy(update={"stopping": None})
     changes, searching = overrides(arguments.set), sweep.search.name != "grid"
-    if searching and (arguments.command != "run" or arguments.only or arguments.seeds):
-        raise ConfigError("status, extend, rerun, --only, --seeds: are for grids; a search draws its cells")
+    if searching and (arguments.command == "extend" or arguments.only or arguments.seeds):
+        raise ConfigError("extend, --only, --seeds: are for grids; a search draws its cells")
     seeds = parse_seeds(arguments.seeds) or extended(sweep, arguments.count)
     cells, faults = examples(sweep, EXAMPLES, changes) if searching else (expand(sweep, changes, arguments.only, seeds), [])
     excluded = 0 if searching else size(sweep, arguments.only, seeds) - len(cells)
     from vididi.experiment import resolve  # imports torch, so not before the file is known to be good
 
     cells, same = distinct([replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in cells])
+    if arguments.command == "status":
+        return sweep, cells
     if searching:
         print_search(console, sweep, cells[0], faults)
-    elif arguments.command != "status":
+    else:
         print_left_out(console, excluded, same)
     return sweep, cells
 
@@ -215,7 +217,8 @@ def run_all(
     known = [run for run in known if run.seed not in fresh]
     baseline = grid_best(search, checksum) if search.confirm else []
     with only_search(runs):
-        found = run_search(sweep, overrides(arguments.set), cells[0], known, shards, runs, arguments.address, console)
+        again = arguments.command == "rerun"
+        found = run_search(sweep, overrides(arguments.set), cells[0], known, shards, runs, arguments.address, console, again)
         if search.confirm and found.status != INTERRUPTED:
             return max(found.status, confirm(sweep, found, baseline, shards, runs, arguments.address, console)), found.cells
     return found.status, found.cells
@@ -223,7 +226,8 @@ def run_all(
 
 def failed(cells: list[Cell], runs: Path, shards: ShardSet, console: Console) -> list[Cell]:
     """Those of the cells that failed."""
-    found = [state.cell for state in cell_states(cells, runs, shards.manifest.checksum) if state.name == "failed"]
+    states = cell_states(cells, runs, shards.manifest.checksum)
+    found = [cell for cell, state in zip(cells, states, strict=True) if state.name == "failed"]
     console.print(f"{len(found)} of {len(cells)} cells failed", highlight=False)
     return found
 
@@ -231,18 +235,25 @@ def failed(cells: list[Cell], runs: Path, shards: ShardSet, console: Console) ->
 def report_status(arguments: argparse.Namespace, console: Console) -> int:
     sweep, cells = plan(arguments, console)
     runs = runs_of(arguments, sweep)
+    states = states_of(arguments, sweep, cells, runs)
+    console.print(states_table(states), markup=False, highlight=False, end="\n" if states else "")
+    counts = {name: sum(state.name == name for state in states) for name in dict.fromkeys(state.name for state in states)}
+    said = ", ".join(f"{number} {name}" for name, number in counts.items()) or "none has begun"
+    whole = f"{len(cells)} cells" if sweep.search.name == "grid" else f"{len(states)} cells so far"
+    console.print(f"sweep {sweep.name}: {whole}, {said}, in {place_of(runs)}", highlight=False)
+    return 0 if counts and set(counts) <= {"finished", "stopped early"} else 1
+
+
+def states_of(arguments: argparse.Namespace, sweep: Sweep, cells: list[Cell], runs: Path) -> list[CellState]:
+    """What became of the sweep's cells; of a search, of those that have a folder. None where nothing has begun, which needs no data."""
     if not runs.is_dir():
-        console.print(f"sweep {sweep.name}: {len(cells)} cells, none has begun, in {place_of(runs)}", highlight=False)
-        return 1
+        return []
+    if sweep.search.name != "grid":
+        return folder_states(runs)
     from vididi.experiment import ensure_prepared
 
     shards = ensure_prepared(one_data_set(cells), given_shards(arguments))
-    states = cell_states(cells, runs, shards.manifest.checksum)
-    console.print(states_table(states), markup=False, highlight=False)
-    counts = {name: sum(state.name == name for state in states) for name in dict.fromkeys(state.name for state in states)}
-    said = ", ".join(f"{number} {name}" for name, number in counts.items())
-    console.print(f"sweep {sweep.name}: {len(cells)} cells, {said}, in {place_of(runs)}", highlight=False)
-    return 0 if set(counts) <= {"finished", "stopped early"} else 1
+    return cell_states(cells, runs, shards.manifest.checksum)
 
 
 def audit(name: str, sweep: Sweep, cells: list[Cell], runs: Path, shards: ShardSet, console: Console) -> int:

@@ -101,11 +101,45 @@ def test_commands_ask_for_what_they_need(arguments: list[str], spec: Path, capsy
     assert f"run_sweep.py {arguments[0]}" in capsys.readouterr().err
 
 
-def test_commands_are_for_grids(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    search = "search: {name: random, trials: 2, metrics: {retrieval/R@1: max}, space: {order: {choice: [1, 2]}}}\n"
-    spec.write_text(SWEEP.replace("seeds: [0, 2]", "seeds: [0]").replace("arms:", "# ") + search)
-    assert run_sweep.main(["status", str(spec)]) == 2
+@pytest.fixture
+def search(spec: Path) -> Path:
+    text = "search: {name: random, trials: 2, metrics: {retrieval/R@1: max}, space: {order: {choice: [1, 2]}}}\n"
+    spec.write_text(SWEEP.replace("seeds: [0, 2]", "seeds: [0]").replace("arms:", "# ") + text)
+    return spec
+
+
+@pytest.mark.parametrize("arguments", [["extend", "SPEC", "--seeds", "3"], ["SPEC", "--seeds", "3"], ["status", "SPEC", "--only", "a"]])
+def test_arms_and_seeds_are_for_grids(arguments: list[str], search: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_sweep.main([str(search) if word == "SPEC" else word for word in arguments]) == 2
     assert "are for grids" in capsys.readouterr().err
+
+
+def test_status_of_a_search_is_that_of_the_cells_that_have_begun(search: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = tmp_path / "runs" / "few"
+    status = ["status", str(search), "--runs", str(tmp_path / "runs")]
+    assert run_sweep.main(status) == 1
+    assert "sweep few: 0 cells so far, none has begun" in capsys.readouterr().out
+    files = {
+        "few-ab12-s0-0123": {"result.json": json.dumps({"version": 1, "retrieval/R@1": 0.25, "seconds": 1.0})},
+        "few-cd34-s1-4567": {"stopped.json": '{"epoch": 3}', "metrics.jsonl": '{"epoch": 1}\n{"epoch": 4}\n'},
+    }
+    for name, content in files.items():
+        (runs / name).mkdir(parents=True)
+        begun = {"cell.json": json.dumps({"label": f"point of {name}"}), "config.yaml": "training: {epochs: 8}\n"}
+        for file, text in {**begun, **content}.items():
+            (runs / name / file).write_text(text)
+    (runs / ".search").mkdir()
+    assert run_sweep.main(status) == 0
+    table, counts = capsys.readouterr().out.split("sweep few: ")
+    first, second = table.splitlines()[-2:]
+    assert first.split()[:4] == ["few-ab12-s0", "finished", "8/8", "25.0%"]
+    assert second.split()[:4] == ["few-cd34-s1", "stopped", "early", "4/8"]
+    assert "point of few-cd34-s1" in second
+    assert counts.startswith("2 cells so far, 1 finished, 1 stopped early")
+    (runs / "few-ef56-s0-89ab").mkdir()
+    (runs / "few-ef56-s0-89ab" / "error.txt").write_text("it could not begin\n")
+    assert run_sweep.main(status) == 1
+    assert "1 failed" in capsys.readouterr().out
 
 
 def test_compare_is_analysis_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -15,11 +17,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from tabulate import tabulate
 
+from vididi.config import read_yaml
+
 if TYPE_CHECKING:
     from vididi.evaluation.ava_map import AvaMap
     from vididi.sweep import Cell
 
 INTERRUPTED = 130  # exit status, as of a shell's command after Ctrl-C
+NOTE = 200  # characters of a reason; error.txt has all of it
 COLUMNS = ("cell", "state", "epoch", "loss", "s/step", "data wait", "R@1", "R@5", "R@10", "silhouette", "time")
 
 
@@ -160,9 +165,13 @@ def read_stopped(folder: Path) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class CellState:
-    """What became of a cell so far: finished, stopped early, failed, half-done or waiting; ``note`` says more."""
+    """What became of a cell so far: finished, stopped early, failed, half-done or waiting; ``note`` says more.
 
-    cell: Cell
+    epoch: how many were trained, of ``epochs``.
+    """
+
+    title: str
+    epochs: int
     name: str
     epoch: int
     result: dict[str, Any]
@@ -171,35 +180,48 @@ class CellState:
 
 def cell_states(cells: Iterable[Cell], runs: Path, checksum: str) -> list[CellState]:
     """What became of each cell, from its run folder under ``runs``."""
-    return [_state(cell, cell.find_folder(runs, checksum)) for cell in cells]
+    return [_state(cell.title, cell.config.training.epochs, cell.find_folder(runs, checksum)) for cell in cells]
 
 
-def _state(cell: Cell, path: Path) -> CellState:
+def folder_states(runs: Path) -> list[CellState]:
+    """What became of each cell that has a folder under ``runs``, with its label: the cells that a search drew so far."""
+    return [_labelled(path) for path in sorted(runs.glob("*/")) if (path / "cell.json").is_file() or (path / "error.txt").is_file()]
+
+
+def _labelled(path: Path) -> CellState:
+    record, config = path / "cell.json", path / "config.yaml"
+    epochs = read_yaml(config)["training"]["epochs"] if config.is_file() else 0  # it may have failed before it began
+    state = _state(path.name.rpartition("-")[0], epochs, path)
+    label = json.loads(record.read_text())["label"] if record.is_file() else ""
+    return replace(state, note="; ".join(filter(None, (label, state.note))))
+
+
+def _state(title: str, epochs: int, path: Path) -> CellState:
     from vididi.training.run_folder import RunFolder
 
     folder = RunFolder(path)
     reached, error = folder.epochs, path / "error.txt"
     if result := folder.result:
-        return CellState(cell, "finished", cell.config.training.epochs, result, "")
+        return CellState(title, epochs, "finished", epochs, result, "")
     if folder.stopped:
-        return CellState(cell, "stopped early", reached, {}, "")
+        return CellState(title, epochs, "stopped early", reached, {}, "")
     if error.is_file():
-        return CellState(cell, "failed", reached, {}, (error.read_text().strip().splitlines() or [""])[-1])
+        return CellState(title, epochs, "failed", reached, {}, (error.read_text().strip().splitlines() or [""])[-1])
     if not path.is_dir():
-        return CellState(cell, "waiting", 0, {}, "")
+        return CellState(title, epochs, "waiting", 0, {}, "")
     ago = time.time() - max((file.stat().st_mtime for file in path.iterdir()), default=path.stat().st_mtime)
-    return CellState(cell, "half-done", reached, {}, f"last written to {ago / 60:.0f} min ago")
+    return CellState(title, epochs, "half-done", reached, {}, f"last written to {ago / 60:.0f} min ago")
 
 
 def states_table(states: Iterable[CellState]) -> str:
     rows = [
         (
-            state.cell.title,
+            state.title,
             state.name,
-            f"{state.epoch}/{state.cell.config.training.epochs}",
+            f"{state.epoch}/{state.epochs}",
             _number(state.result.get("retrieval/R@1"), ".1%"),
             _number(state.result.get("seconds"), ".0f"),
-            state.note,
+            shorten(state.note, NOTE),
         )
         for state in states
     ]

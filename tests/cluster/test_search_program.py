@@ -107,6 +107,25 @@ def test_a_search_interrupted_once_says_how_to_go_on_and_ends_as_if_it_had_not_b
     assert "3 of 3 cells drawn, 0 of them run now" in again.stdout
 
 
+def test_a_search_tries_failed_cells_again_when_asked(place):
+    """After the search above: one of its cells is made to look as one that failed at its end."""
+    path = min((place / "runs" / "found").glob("*/result.json"))
+    before = json.loads(path.read_text())
+    path.unlink()
+    (path.parent / "error.txt").write_text("its node was lost\n")
+    status = run(place, "status", "search.yaml")
+    assert (status.returncode, "3 cells so far, 1 failed, 2 finished" in status.stdout) == (1, True), status.stdout
+    same = run(place, "search.yaml")
+    assert same.returncode == 1
+    assert "its node was lost" in same.stdout
+    assert "run_sweep.py rerun ... --failed tries them again" in same.stdout
+    done = run(place, "rerun", "search.yaml", "--failed")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 failed and to be run again" in done.stdout
+    assert "3 of 3 cells drawn, 1 of them run now" in done.stdout
+    assert json.loads(path.read_text())["retrieval/R@1"] == before["retrieval/R@1"]
+
+
 def test_cells_are_stopped_early_stay_so_and_go_on_when_asked(place):
     first = run(place, "stopping.yaml")
     assert first.returncode == 0, first.stdout + first.stderr

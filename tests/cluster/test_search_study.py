@@ -134,6 +134,27 @@ def test_a_point_that_is_drawn_again_is_trained_with_the_next_seed(tmp_path: Pat
     assert [len(found.values) for found in place.study.best(2)] == [2, 2]
 
 
+def test_a_cell_that_failed_is_drawn_again_only_when_asked(tmp_path: Path) -> None:
+    from vididi.cluster.studies import retry_failed
+
+    place = Place(tmp_path, trials=2, seeds=(0, 5))
+    found = place.next()
+    assert isinstance(found, tuple)
+    trial, failed = found
+    record(failed.folder, 1)
+    (failed.folder / "error.txt").write_text("its node was lost\n")
+    place.search.on_trial_complete(trial, error=True)
+    finished = place.run_all()
+    assert failed.folder not in [job.folder for job in finished]
+    assert Place(tmp_path, trials=2, seeds=(0, 5)).run() == "FINISHED"
+    again = Place(tmp_path, trials=2, seeds=(0, 5))
+    assert retry_failed(again.study, again.make) == 1  # type: ignore[arg-type]
+    assert retry_failed(again.study, again.make) == 0, "it is asked for"  # type: ignore[arg-type]
+    assert not (failed.folder / "error.txt").exists()
+    assert [job.folder for job in again.run_all()] == [failed.folder], "the same cell, and no other"
+    assert len(again.study.found()) == 2, "the study has learnt what became of it"
+
+
 def test_a_point_whose_cell_is_running_is_given_its_next_seed_or_nothing(tmp_path: Path) -> None:
     place = Place(tmp_path, seeds=(0, 5), trials=5, space={"order": {"choice": [0]}})
     first, second = place.next(), place.next()

@@ -145,8 +145,17 @@ class StoredStudy:
         for trial in left:
             self.study.tell(trial.number, state=TrialState.FAIL)
             if trial.params:
-                self.study.enqueue_trial(trial.params)
+                self.draw_again(trial.params)
         return len(left)
+
+    def draw_again(self, point: Point) -> None:
+        """Have this point drawn before others."""
+        self.study.enqueue_trial(point)
+
+    @property
+    def seeded(self) -> list[tuple[FrozenTrial, int]]:
+        """The draws that a cell was run for, and its seed."""
+        return [(trial, trial.user_attrs[SEED]) for trial in self.trials if SEED in trial.user_attrs and trial.params]
 
     def values(self, result: Mapping[str, Any]) -> list[float] | None:
         """The search's metrics in a result, or None if one is missing or not finite."""
@@ -233,10 +242,9 @@ class CellSearch(Searcher):
             study_name=study.name,
             storage=study.storage,
         )
-        for trial in study.trials:
-            if SEED in trial.user_attrs and trial.params:
-                job = self.make(trial.params, trial.user_attrs[SEED])
-                self.cells.setdefault(job.folder, job)
+        for trial, seed in study.seeded:
+            job = self.make(trial.params, seed)
+            self.cells.setdefault(job.folder, job)
 
     def _define(self, trial: optuna.Trial) -> None:
         self.trial = trial

@@ -71,10 +71,12 @@ def run_search(
     runs: Path,
     address: str | None,
     console: Console,
+    again: bool = False,
 ) -> Searched:
     """Run a search from wherever it got to.
 
     Args:
+        again: whether cells that failed are run again.
         changes: values that win over the file's. example: any cell of the space, for what all of them need.
         known: finished runs that the study is told first, where they are points of the space.
     """
@@ -108,13 +110,12 @@ def run_search(
     seen = [(run, known_point(sweep, run, cell_of, checksum)) for run in known]
     points = {place_of(run.folder): (point, run.result) for run, point in seen if point is not None}
     study.tell_known(points)
-    again = study.take_back()
+    halves = study.take_back()
+    failed = f", {retry_failed(study, make)} failed and to be run again" if again else ""
     cells = CellSearch(study, make, sweep.seeds, example.config.training.epochs)
     said = f", {len(points)} of {len(known)} runs known before" if known else ""
-    console.print(
-        f"search {sweep.name}: {cells.drawn} of {search.trials} cells drawn before, {again} of them half-done{said}, in {place_of(runs)}",
-        highlight=False,
-    )
+    before = f"{cells.drawn} of {search.trials} cells drawn before, {halves} of them half-done{failed}{said}"
+    console.print(f"search {sweep.name}: {before}, in {place_of(runs)}", highlight=False)
     curves = [read_curve(folder, sweep.stopping.metric) for folder in cells.cells] if sweep.stopping else []
     watcher: Any = ScreenWatcher(screen)
     elsewhere: set[Path] = set()
@@ -123,6 +124,8 @@ def run_search(
             elsewhere = tune.run_search(cells, example.resources, shards, runs, watcher, address, sweep.stopping, [c for c in curves if c])
     drawn = {folder: job for folder, job in cells.cells.items() if read_result(folder) is None}
     status = report_unfinished({folder: job for folder, job in drawn.items() if not read_stopped(folder)}, console, elsewhere=elsewhere)
+    if any((folder / "error.txt").is_file() for folder in drawn):
+        console.print("cells that failed are not drawn again; run_sweep.py rerun ... --failed tries them again", highlight=False)
     if cells.interrupted:
         return Searched(INTERRUPTED, [], lambda count: [], find)
     report_search(study, cells, console)
@@ -130,6 +133,16 @@ def run_search(
         report_stopping({folder: job.cell for folder, job in cells.cells.items()}, console)
     drawn_cells = [job.cell for job in cells.cells.values()]
     return Searched(status, drawn_cells, lambda count: [cell_of(found.point) for found in study.best(count)], find)
+
+
+def retry_failed(study: StoredStudy, make: Callable[[Point, int], tune.Job]) -> int:
+    """Forget that cells failed and have their points drawn again; how many."""
+    jobs = [(make(trial.params, seed), trial.params) for trial, seed in study.seeded]
+    failed = {job.folder: point for job, point in jobs if (job.folder / "error.txt").is_file() and not read_result(job.folder)}
+    for folder, point in failed.items():
+        RunFolder(folder).forget("error.txt")
+        study.draw_again(point)
+    return len(failed)
 
 
 def known_point(sweep: Sweep, run: Run, cell_of: Callable[[Point, int], Cell], checksum: str) -> Point | None:
