@@ -347,8 +347,12 @@ def confirm(sweep: Sweep, found: Searched, baseline: list[Run], shards: ShardSet
     if not candidates:
         console.print("confirm: the search has no finished cell", highlight=False)
         return 1
+    grid = build_config(nest(baseline[0].config), str(baseline[0].folder))
+    against = replace(candidates[0], arm=baseline[0].cell["arm"], label=baseline[0].cell["label"], config=grid)
     chosen = candidates[0]
     if asked.choose_seeds:
+        if not any(same_but_seed(cell, against) for cell in candidates):
+            candidates.append(against)  # what single seeds make look better must be better than it in these too
         choosing = {cell.arm: [with_seed(cell, seed) for seed in asked.choose_seeds] for cell in candidates}
         new = [cell for cells in choosing.values() for cell in cells if found.find(cell).parent == runs]
         if new and (status := run_cells(plain, new, shards, runs, address, console)):
@@ -359,10 +363,8 @@ def confirm(sweep: Sweep, found: Searched, baseline: list[Run], shards: ShardSet
         for cell in candidates:
             mark = "*" if cell is chosen else " "
             console.print(f"{mark} {means[cell.arm]:.4g}: {cell.label}", markup=False, highlight=False)
-    grid = build_config(nest(baseline[0].config), str(baseline[0].folder))
-    against = replace(chosen, arm=baseline[0].cell["arm"], label=baseline[0].cell["label"], config=grid)
     pair = [[with_seed(cell, seed) for seed in asked.seeds] for cell in (chosen, against)]
-    if pair[0][0].config.identity("") == pair[1][0].config.identity(""):
+    if same_but_seed(chosen, against):
         console.print(
             f"confirm: the search found nothing better than the grid's best arm, {against.label}:"
             f" the difference is 0, above -{100 * asked.margin:g} points",
@@ -375,6 +377,10 @@ def confirm(sweep: Sweep, found: Searched, baseline: list[Run], shards: ShardSet
     console.print("\nthe search's best against the grid's best arm, with fresh seeds:", highlight=False)
     console.print("\n".join(comparison.lines(-asked.margin)), markup=False, highlight=False)
     return 0
+
+
+def same_but_seed(first: Cell, second: Cell) -> bool:
+    return with_seed(first, 0).config.identity("") == with_seed(second, 0).config.identity("")
 
 
 def with_seed(cell: Cell, seed: int) -> Cell:
