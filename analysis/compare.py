@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":  # run as a script, from anywhere
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -108,19 +110,21 @@ def best_arm(runs: Iterable[Run], metric: str = R1, largest: bool = True) -> lis
     return max(arms.values(), key=lambda arm: sign * sum(run.measurements[0].metrics[metric] for run in arm) / len(arm), default=[])
 
 
-def named(name: str, runs: Sequence[Run], place: str) -> list[Run]:
-    """Those of ``runs``, which are all in ``place``, whose arm or label is ``name``, or else the finished runs in that folder.
+def named(name: str, cells: Mapping[Path, dict[str, Any]], place: str) -> list[Run]:
+    """The finished runs of an arm, or else those in the folder that ``name`` is.
+
+    Args:
+        cells: the finished runs' folders in ``place``, and what each remembers of its cell. Only those of the arm are read further.
 
     Raises:
         ValueError: there are none.
     """
-    found = [run for run in runs if name in (run.cell["arm"], run.cell["label"])]
     # Folders come second: a checkout has one named vididi, as the arm is.
-    found = found or read_finished(find_runs(pulled(name)))
+    found = [folder for folder, cell in cells.items() if name in (cell["arm"], cell["label"])] or find_runs(pulled(name))
     if not found:
-        arms = ", ".join(dict.fromkeys(run.cell["arm"] for run in runs)) or "no finished run"
+        arms = ", ".join(dict.fromkeys(cell["arm"] for cell in cells.values())) or "no finished run"
         raise ValueError(f"{name}: is neither an arm that has finished runs nor a folder of some; in {place} (--runs) there is {arms}")
-    return found
+    return read_finished(found)
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
@@ -135,8 +139,8 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     arguments = parser.parse_args(argv)
     bound = None if arguments.above is None else arguments.above / 100
     try:
-        runs = read_finished(find_runs(pulled(arguments.runs)))
-        sets = [named(name, runs, arguments.runs) for name in (arguments.first, arguments.second)]
+        cells = {folder: json.loads((folder / "cell.json").read_text()) for folder in find_runs(pulled(arguments.runs))}
+        sets = [named(name, cells, arguments.runs) for name in (arguments.first, arguments.second)]
         found = compare(sets[0], sets[1], arguments.metric, (arguments.first, arguments.second))
     except (VididiError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

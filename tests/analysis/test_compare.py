@@ -109,5 +109,6 @@ def test_an_arm_is_meant_although_a_folder_has_its_name(tmp_path: Path, monkeypa
     arm(tmp_path / "runs", "vididi", {0: 0.5})
     arm(tmp_path / "runs", "base", {0: 0.4}, **{"schedule.order": 0})
     (tmp_path / "vididi").mkdir()
+    arm(tmp_path / "runs", "other", {0: 0.4}, **{"schedule.order": 1})[0].folder.joinpath("result.json").write_text('{"version": 99}')
     monkeypatch.chdir(tmp_path)
     assert main(["vididi", "base"]) == 0
