@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     paper = load_paper_table(sweep.table) if sweep.table else None
     shards, others = prepare(arguments, sweep, cells, console)
     runs = runs_of(arguments, sweep)
-    if arguments.command == "rerun" and sweep.search.name == "grid":
+    if arguments.command == "rerun" and not sweep.searching:
         cells = failed(cells, runs, shards, console)
     if arguments.audit_stopping is not None:
         return audit(arguments.audit_stopping, sweep, cells, runs, shards, console)
@@ -143,7 +143,7 @@ def plan(arguments: argparse.Namespace, console: Console) -> tuple[Sweep, list[C
         load_paper_table(sweep.table)  # an unknown one is refused before anything runs
     if getattr(arguments, "no_stopping", False):
         sweep = sweep.model_copy(update={"stopping": None})
-    changes, searching = overrides(arguments.set), sweep.search.name != "grid"
+    changes, searching = overrides(arguments.set), sweep.searching
     if searching and (arguments.command == "extend" or arguments.only or arguments.seeds):
         raise ConfigError("extend, --only, --seeds: are for grids; a search draws its cells")
     seeds = parse_seeds(arguments.seeds) or extended(sweep, arguments.count)
@@ -205,7 +205,7 @@ def run_all(
     arguments: argparse.Namespace, sweep: Sweep, cells: list[Cell], shards: ShardSet, runs: Path, console: Console
 ) -> tuple[int, list[Cell]]:
     """Exit status, and the cells of the sweep, which a search draws on the way."""
-    if sweep.search.name == "grid":
+    if not sweep.searching:
         from vididi.cluster.sweeps import run_cells
 
         return run_cells(sweep, cells, shards, runs, arguments.address, console), cells
@@ -239,7 +239,7 @@ def report_status(arguments: argparse.Namespace, console: Console) -> int:
     console.print(states_table(states), markup=False, highlight=False, end="\n" if states else "")
     counts = {name: sum(state.name == name for state in states) for name in dict.fromkeys(state.name for state in states)}
     said = ", ".join(f"{number} {name}" for name, number in counts.items()) or "none has begun"
-    whole = f"{len(cells)} cells" if sweep.search.name == "grid" else f"{len(states)} cells so far"
+    whole = f"{len(states)} cells so far" if sweep.searching else f"{len(cells)} cells"
     console.print(f"sweep {sweep.name}: {whole}, {said}, in {place_of(runs)}", highlight=False)
     return 0 if counts and set(counts) <= {"finished", "stopped early"} else 1
 
@@ -248,7 +248,7 @@ def states_of(arguments: argparse.Namespace, sweep: Sweep, cells: list[Cell], ru
     """What became of the sweep's cells; of a search, of those that have a folder. None where nothing has begun, which needs no data."""
     if not runs.is_dir():
         return []
-    if sweep.search.name != "grid":
+    if sweep.searching:
         return folder_states(runs)
     from vididi.experiment import ensure_prepared
 
@@ -260,7 +260,7 @@ def audit(name: str, sweep: Sweep, cells: list[Cell], runs: Path, shards: ShardS
     from vididi.cluster.audit import audit_stopping
 
     own = [cell.find_folder(runs, shards.manifest.checksum) for cell in cells]
-    finished = read_finished(own if sweep.search.name == "grid" else find_runs(runs))
+    finished = read_finished(find_runs(runs) if sweep.searching else own)
     return audit_stopping(sweep, name, cells, finished, runs, console)
 
 
@@ -310,7 +310,7 @@ def print_cells(console: Console, cells: list[Cell], sweep: Sweep) -> None:
     for cell in cells:
         console.print(cell.summary, markup=False, highlight=False)
     then = f"; then of each: {', '.join(entry.title for entry in sweep.evaluations)}" if sweep.evaluations else ""
-    drawn = " as examples" if sweep.search.name != "grid" else ""
+    drawn = " as examples" if sweep.searching else ""
     console.print(f"{len(cells)} cells{drawn}{then}", highlight=False)
 
 

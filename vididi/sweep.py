@@ -103,6 +103,11 @@ class Sweep(Closed):
     resources: Resources = Resources()
 
     @property
+    def searching(self) -> bool:
+        """Whether a search draws the cells; of a grid all are known beforehand."""
+        return self.search.name != "grid"
+
+    @property
     def protocols(self) -> list[str]:
         """What is measured at the end of pretraining."""
         return [entry for entry in self.evaluate if isinstance(entry, str)]
@@ -124,7 +129,7 @@ class Sweep(Closed):
 
     @model_validator(mode="after")
     def _search_is_alone(self) -> Sweep:
-        if self.search.name == "grid":
+        if not self.searching:
             return self
         for key in ("arms", "axes"):
             if getattr(self, key):

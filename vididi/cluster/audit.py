@@ -35,7 +35,7 @@ def audit_stopping(sweep: Sweep, name: str, cells: Sequence[Cell], finished: Seq
     slots = cells[0].resources.concurrency or max(1, (os.cpu_count() or 1) // cells[0].resources.workers)
     stopped = replay(curves, stopping, slots)
     print_audit({run.folder.name: (run, stopped.get(run.folder.name)) for run in found}, metric, mode == "max", console)
-    order = "the sweep's order" if sweep.search.name == "grid" else "the order of their names"
+    order = "the order of their names" if sweep.searching else "the sweep's order"
     console.print(f"rule: {stopping.summary}; {slots} cells at a time, in {order}", highlight=False)
     return 0
 
