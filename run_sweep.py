@@ -334,11 +334,13 @@ def existing(place: str, field: str) -> Path:
 
 def confirm(sweep: Sweep, found: Searched, baseline: list[Run], shards: ShardSet, runs: Path, address: str | None, console: Console) -> int:
     """Train the search's best and the grid's best arm with fresh seeds, and print their difference."""
-    from vididi.cluster.sweeps import run_cells
-
     asked, (metric, mode) = sweep.search.confirm, next(iter(sweep.search.metrics.items()))
     assert asked is not None
-    plain = sweep.model_copy(update={"stopping": None})
+
+    def train(cells: list[Cell]) -> int:
+        from vididi.cluster.sweeps import run_cells
+
+        return run_cells(sweep.model_copy(update={"stopping": None}), cells, shards, runs, address, console)
 
     def finished(cells: list[Cell]) -> list[Run]:
         return read_finished(found.find(cell) for cell in cells)
@@ -353,17 +355,13 @@ def confirm(sweep: Sweep, found: Searched, baseline: list[Run], shards: ShardSet
     if asked.choose_seeds:
         if not any(same_but_seed(cell, against) for cell in candidates):
             candidates.append(against)  # what single seeds make look better must be better than it in these too
-        choosing = {cell.arm: [with_seed(cell, seed) for seed in asked.choose_seeds] for cell in candidates}
-        new = [cell for cells in choosing.values() for cell in cells if found.find(cell).parent == runs]
-        if new and (status := run_cells(plain, new, shards, runs, address, console)):
+        choosing = [with_seeds(cell, asked.choose_seeds) for cell in candidates]
+        new = [cell for cells in choosing for cell in cells if found.find(cell).parent == runs]
+        if new and (status := train(new)):
             return status
-        means = {arm: fmean(run.result[metric] for run in finished(cells)) for arm, cells in choosing.items()}
-        chosen = (max if mode == "max" else min)(candidates, key=lambda cell: means[cell.arm])
-        console.print(f"\nchosen by {metric} over seeds {', '.join(map(str, asked.choose_seeds))}:", highlight=False)
-        for cell in candidates:
-            mark = "*" if cell is chosen else " "
-            console.print(f"{mark} {means[cell.arm]:.4g}: {cell.label}", markup=False, highlight=False)
-    pair = [[with_seed(cell, seed) for seed in asked.seeds] for cell in (chosen, against)]
+        means = [fmean(run.result[metric] for run in finished(cells)) for cells in choosing]
+        chosen = candidates[means.index((max if mode == "max" else min)(means))]
+        print_choice(console, f"{metric} over seeds {', '.join(map(str, asked.choose_seeds))}", candidates, means, chosen)
     if same_but_seed(chosen, against):
         console.print(
             f"confirm: the search found nothing better than the grid's best arm, {against.label}:"
@@ -371,16 +369,27 @@ def confirm(sweep: Sweep, found: Searched, baseline: list[Run], shards: ShardSet
             highlight=False,
         )
         return 0
-    if status := run_cells(plain, [*pair[0], *pair[1]], shards, runs, address, console):
+    ours, theirs = with_seeds(chosen, asked.seeds), with_seeds(against, asked.seeds)
+    if status := train([*ours, *theirs]):
         return status
-    comparison = compare(finished(pair[0]), finished(pair[1]), metric, (f"{chosen.arm} ({chosen.label})", against.label))
+    comparison = compare(finished(ours), finished(theirs), metric, (f"{chosen.arm} ({chosen.label})", against.label))
     console.print("\nthe search's best against the grid's best arm, with fresh seeds:", highlight=False)
     console.print("\n".join(comparison.lines(-asked.margin)), markup=False, highlight=False)
     return 0
 
 
+def print_choice(console: Console, by: str, candidates: list[Cell], means: list[float], chosen: Cell) -> None:
+    console.print(f"\nchosen by {by}:", highlight=False)
+    for cell, mean in zip(candidates, means, strict=True):
+        console.print(f"{'*' if cell is chosen else ' '} {mean:.4g}: {cell.label}", markup=False, highlight=False)
+
+
 def same_but_seed(first: Cell, second: Cell) -> bool:
     return with_seed(first, 0).config.identity("") == with_seed(second, 0).config.identity("")
+
+
+def with_seeds(cell: Cell, seeds: list[int]) -> list[Cell]:
+    return [with_seed(cell, seed) for seed in seeds]
 
 
 def with_seed(cell: Cell, seed: int) -> Cell:

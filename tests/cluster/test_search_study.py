@@ -243,6 +243,24 @@ def test_a_stopped_cell_counts_as_pruned_and_is_never_the_best(tmp_path: Path) -
     assert place.points[0] not in [found.point for found in place.study.best(3)]
 
 
+def test_what_a_stopped_cell_trains_after_the_search_is_not_of_its_budget(tmp_path: Path) -> None:
+    """The choice among the best trains them to the end with seeds that the search may have stopped."""
+    from vididi.cluster.stopping import EarlyStopping
+    from vididi.search import Stopping
+
+    space = {"order": {"choice": [0]}, "x": {"uniform": [0, 1]}}
+    place = Place(tmp_path, trials=2, space=space)
+    place.search.stopping = EarlyStopping(Stopping(name="asha"), EPOCHS, lambda trial: EPOCHS)
+    trial, job = place.next()  # type: ignore[misc]
+    record(job.folder, 1)
+    place.search.stopping.stopped[trial] = {"epoch": 1, "online/knn": 0.1}
+    place.search.on_trial_complete(trial)
+    place.run_all()
+    assert place.search.spent == 1 + EPOCHS
+    finish(job.folder, {"retrieval/R@1": 0.9})
+    assert Place(tmp_path, trials=2, space=space).search.spent == 1 + EPOCHS
+
+
 def test_several_metrics_give_the_points_that_none_surpasses(tmp_path: Path) -> None:
     metrics = {"retrieval/R@1": "max", "seconds": "min"}
     place = Place(tmp_path, trials=3, metrics=metrics, space={"order": {"choice": [0]}, "x": {"uniform": [0, 1]}})

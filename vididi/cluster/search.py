@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 JOURNAL = "study.journal"
 MOST_DRAWS = 200  # in a row that give no cell to run
 PATIENCE = 20  # after so many of them points are drawn evenly: where choices are few, TPE comes back to the same ones
-SEED, KNOWN = "seed", "known"  # attributes of trials: the seed of its cell; the finished run that it tells of
+# Attributes of trials: the seed of its cell; the epochs after which that was stopped; the finished run that it tells of.
+SEED, STOPPED, KNOWN = "seed", "stopped", "known"
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -207,6 +208,14 @@ def _surpasses(first: Sequence[float], second: Sequence[float]) -> bool:
     return first != second and all(a >= b for a, b in zip(first, second, strict=True))
 
 
+class Live(NamedTuple):
+    """A cell that runs, the name of its draw, and its trial in the study."""
+
+    job: Job
+    asked: str
+    trial: optuna.Trial
+
+
 class CellSearch(Searcher):
     """Gives Tune a cell for each point that the study draws.
 
@@ -226,8 +235,8 @@ class CellSearch(Searcher):
         self.room = Room(1)
         self.jobs: list[Job] = []  # that Tune was given, by number
         self.cells: dict[Path, Job] = {}  # that were drawn, by folder
-        self.live: dict[str, tuple[Job, str]] = {}  # by Tune's trial: what runs, and its draw
-        self.trained: dict[Path, int] = {}  # epochs of cells that ended, which Tune's every step asks for
+        self.live: dict[str, Live] = {}  # by Tune's trial
+        self.trained: dict[Path, int] = {}  # epochs that the search gave to cells that ended; Tune's every step asks for them
         self.refused: dict[str, int] = {}
         self.exhausted = False
         self.draws = 0
@@ -245,6 +254,8 @@ class CellSearch(Searcher):
         for trial, seed in study.seeded:
             job = self.make(trial.params, seed)
             self.cells.setdefault(job.folder, job)
+            if STOPPED in trial.user_attrs:  # it may have gone on since, without early stopping, when the best were held against each other
+                self.trained[job.folder] = trial.user_attrs[STOPPED]
 
     def _define(self, trial: optuna.Trial) -> None:
         self.trial = trial
@@ -255,7 +266,7 @@ class CellSearch(Searcher):
         asked = f"draw-{self.draws}"
         self.draws += 1
         point = self.inner.suggest(asked) or {}
-        running = {job.folder for job, _ in self.live.values()}
+        running = {live.job.folder for live in self.live.values()}
         try:
             for seed in self.seeds:
                 job = self.make(point, seed)
@@ -275,7 +286,7 @@ class CellSearch(Searcher):
     @property
     def spent(self) -> int:
         """Epochs of training of all cells drawn so far, those that run now in full."""
-        running = {job.folder for job, _ in self.live.values()}
+        running = {live.job.folder for live in self.live.values()}
         return sum(self.epochs if folder in running else self._trained(job) for folder, job in self.cells.items())
 
     def _trained(self, job: Job) -> int:
@@ -318,7 +329,7 @@ class CellSearch(Searcher):
                 self.inner.on_trial_complete(asked, error=True)
                 continue
             self.cells[job.folder] = job
-            self.live[trial_id] = job, asked
+            self.live[trial_id] = Live(job, asked, self.trial)
             self.jobs.append(job)
             self.study.push()
             return {"cell": len(self.jobs) - 1, "job": json.dumps(job.plain())}
@@ -336,27 +347,30 @@ class CellSearch(Searcher):
             return "stopped"
         return "failed" if (job.folder / "error.txt").is_file() else None
 
-    def _tell(self, asked: str, job: Job, outcome: str) -> None:
+    def _tell(self, live: Live, outcome: str) -> None:
+        folder = RunFolder(live.job.folder)
+        self.trained.pop(folder.path, None)
         if outcome == "stopped":
-            self.inner.on_trial_complete(asked)  # without a value and an error it counts as pruned
+            live.trial.set_user_attr(STOPPED, folder.epochs)
+            self.inner.on_trial_complete(live.asked)  # without a value and an error it counts as pruned
             return
-        values = self.study.values(RunFolder(job.folder).result or {})
+        values = self.study.values(folder.result or {})
         metrics = dict(zip(self.study.search.metrics, values, strict=True)) if values else None
-        self.inner.on_trial_complete(asked, metrics, error=values is None)
+        self.inner.on_trial_complete(live.asked, metrics, error=values is None)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         stopping = self.stopping and self.stopping.stopping.metric
         if stopping in result and isinstance(self.inner.metric, str):
             # How far a cell got that is stopped, and how well it did, is what TPE ranks such cells by.
             told = {self.inner.metric: result[stopping], "training_iteration": result["epoch"]}
-            self.inner.on_trial_result(self.live[trial_id][1], told)
+            self.inner.on_trial_result(self.live[trial_id].asked, told)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        job, asked = self.live[trial_id]
+        live = self.live[trial_id]
         stopped = self.stopping is not None and trial_id in self.stopping.stopped
-        outcome = self._outcome(job) or ("stopped" if stopped else "failed" if error else None)
+        outcome = self._outcome(live.job) or ("stopped" if stopped else "failed" if error else None)
         if outcome:
-            self._tell(asked, job, outcome)
+            self._tell(live, outcome)
         # A cell that another driver runs is left open in the study: the next start draws its point again.
         if outcome or "elsewhere" in (result or {}):
             del self.live[trial_id]
