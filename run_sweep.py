@@ -32,6 +32,7 @@ from vididi.data.storage import Folder, as_folder
 from vididi.errors import ConfigError, VididiError
 from vididi.mirror import local_path, place_of, pull, pulled
 from vididi.screen import INTERRUPTED, CellState, cell_states, folder_states, states_table
+from vididi.search import halved
 from vididi.sweep import Cell, Sweep, distinct, examples, expand, load_sweep, size
 
 if TYPE_CHECKING:
@@ -355,13 +356,19 @@ def confirm(sweep: Sweep, found: Searched, baseline: list[Run], shards: ShardSet
     if asked.choose_seeds:
         if not any(same_but_seed(cell, against) for cell in candidates):
             candidates.append(against)  # what single seeds make look better must be better than it in these too
-        choosing = [with_seeds(cell, asked.choose_seeds) for cell in candidates]
-        new = [cell for cells in choosing for cell in cells if found.find(cell).parent == runs]
-        if new and (status := train(new)):
-            return status
-        means = [fmean(run.result[metric] for run in finished(cells)) for cells in choosing]
-        chosen = candidates[means.index((max if mode == "max" else min)(means))]
-        print_choice(console, f"{metric} over seeds {', '.join(map(str, asked.choose_seeds))}", candidates, means, chosen)
+        values: dict[str, list[float]] = {cell.arm: [] for cell in candidates}
+        left = candidates
+        for seed, count in zip(asked.choose_seeds, halved(len(candidates), len(asked.choose_seeds)), strict=True):
+            left = left[:count]
+            cells = [with_seed(cell, seed) for cell in left]
+            new = [cell for cell in cells if found.find(cell).parent == runs]
+            if new and (status := train(new)):
+                return status
+            for cell, run in zip(left, finished(cells), strict=True):
+                values[cell.arm].append(run.result[metric])
+            left = sorted(left, key=lambda cell: fmean(values[cell.arm]), reverse=mode == "max")
+        chosen = left[0]
+        print_choice(console, f"{metric} over seeds {', '.join(map(str, asked.choose_seeds))}", candidates, values, chosen)
     if same_but_seed(chosen, against):
         console.print(
             f"confirm: the search found nothing better than the grid's best arm, {against.label}:"
@@ -378,10 +385,12 @@ def confirm(sweep: Sweep, found: Searched, baseline: list[Run], shards: ShardSet
     return 0
 
 
-def print_choice(console: Console, by: str, candidates: list[Cell], means: list[float], chosen: Cell) -> None:
+def print_choice(console: Console, by: str, candidates: list[Cell], values: dict[str, list[float]], chosen: Cell) -> None:
     console.print(f"\nchosen by {by}:", highlight=False)
-    for cell, mean in zip(candidates, means, strict=True):
-        console.print(f"{'*' if cell is chosen else ' '} {mean:.4g}: {cell.label}", markup=False, highlight=False)
+    for cell in candidates:
+        own, mark = values[cell.arm], "*" if cell is chosen else " "
+        seeds = f"{len(own)} seed{'s' if len(own) > 1 else ''}"
+        console.print(f"{mark} {fmean(own):.4g} ({seeds}): {cell.label}", markup=False, highlight=False)
 
 
 def same_but_seed(first: Cell, second: Cell) -> bool:

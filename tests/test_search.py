@@ -10,7 +10,7 @@ import pytest
 
 from vididi.config import validate
 from vididi.errors import ConfigError
-from vididi.search import Dimension, Search, draw, fits, read_point, rounded, shrunk
+from vididi.search import Dimension, Search, draw, fits, halved, read_point, rounded, shrunk
 from vididi.sweep import Cell, Sweep, cell_at, distinct, examples, expand, point_of, size
 
 SPACE: dict[str, Any] = {
@@ -300,3 +300,11 @@ def test_exclude_that_leaves_nothing_or_names_no_value_is_an_error() -> None:
         grid(axes={"order": [1]}, exclude=[{"order": 1}])
     with pytest.raises(ConfigError, match="exclude: ordr: unknown key"):
         grid(axes={"order": [1]}, exclude=[{"ordr": 1}])
+
+
+@pytest.mark.parametrize(
+    ("candidates", "rounds", "taking_part"),
+    [(8, 3, [8, 4, 2]), (7, 3, [7, 4, 2]), (6, 4, [6, 3, 2, 2]), (2, 3, [2, 2, 2]), (1, 2, [1, 1]), (5, 1, [5])],
+)
+def test_half_of_the_candidates_go_after_each_round_but_the_last_two(candidates: int, rounds: int, taking_part: list[int]) -> None:
+    assert halved(candidates, rounds) == taking_part

@@ -74,7 +74,7 @@ class Confirm(Closed):
 
     against: str = Field(description="the runs folder of the grid")
     top: int = Field(1, ge=1, description="how many of the search's best the choice is made from")
-    choose_seeds: list[int] = Field([], description="seeds by whose mean one of them is chosen; left out, the search's first")
+    choose_seeds: list[int] = Field([], description="seeds by which one is chosen, the worse half going after each; left out, the first")
     seeds: list[int] = Field(min_length=1, description="fresh seeds of the comparison")
     margin: float = Field(0.03, ge=0, description="the bound of the difference should lie above minus this")
 
@@ -179,6 +179,17 @@ def read_point(space: Mapping[str, Dimension], values: Mapping[str, Any]) -> Poi
 def digest(content: Any) -> str:
     """Eight hex digits of plain values."""
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def halved(candidates: int, rounds: int) -> list[int]:
+    """How many of the candidates take part in each round, the worse half of them going after it. The last two meet in all that follow.
+
+    Sequential halving: Karnin, Koren, Somekh, Almost Optimal Exploration in Multi-Armed Bandits, ICML 2013.
+    """
+    left = [candidates]
+    while len(left) < rounds:
+        left.append(min(left[-1], max(2, (left[-1] + 1) // 2)))
+    return left
 
 
 def shrunk(values: Sequence[Sequence[float]]) -> list[float]:

@@ -175,7 +175,7 @@ def test_a_search_that_a_grid_warmed_is_held_against_the_grid_s_best(place):
     lines = done.stdout.split("chosen by retrieval/R@1 over seeds 1:\n")[1].splitlines()
     chosen = list(takewhile(lambda line: line[:2] in ("* ", "  "), lines))
     assert len(chosen) in (2, 3), "the best two, and the grid's best arm where it is neither"
-    values = [float(line[2:].split(":")[0]) for line in chosen]
+    values = [float(line[2:].split(" (1 seed): ")[0]) for line in chosen]
     assert chosen[values.index(max(values))].startswith("* ")
     folders = {path.parent.name.rsplit("-", 1)[0] for path in (place / "runs" / "warm").glob("*/result.json")}
     assert sum(name.endswith("-s2") for name in folders) in (0, 2), "both are trained with the fresh seed, or they are the same"
