@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
@@ -221,7 +221,10 @@ def run_all(
         again = arguments.command == "rerun"
         found = run_search(sweep, overrides(arguments.set), cells[0], known, shards, runs, arguments.address, console, again)
         if search.confirm and found.status != INTERRUPTED:
-            return max(found.status, confirm(sweep, found, baseline, shards, runs, arguments.address, console)), found.cells
+            try:
+                confirm(sweep, found, baseline, shards, runs, arguments.address, console)
+            except Unfinished as unfinished:
+                return max(found.status, unfinished.status), found.cells
     return found.status, found.cells
 
 
@@ -333,41 +336,41 @@ def existing(place: str, field: str) -> Path:
     return folder
 
 
-def confirm(sweep: Sweep, found: Searched, baseline: list[Run], shards: ShardSet, runs: Path, address: str | None, console: Console) -> int:
-    """Train the search's best and the grid's best arm with fresh seeds, and print their difference."""
+class Unfinished(Exception):
+    """Cells that something else waits for did not all finish; ``status`` is the program's."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def confirm(
+    sweep: Sweep, found: Searched, baseline: list[Run], shards: ShardSet, runs: Path, address: str | None, console: Console
+) -> None:
+    """Train the search's best and the grid's best arm with fresh seeds, and print their difference. Raises Unfinished."""
     asked, (metric, mode) = sweep.search.confirm, next(iter(sweep.search.metrics.items()))
     assert asked is not None
 
-    def train(cells: list[Cell]) -> int:
+    def finished(cells: list[Cell]) -> list[Run]:
         from vididi.cluster.sweeps import run_cells
 
-        return run_cells(sweep.model_copy(update={"stopping": None}), cells, shards, runs, address, console)
-
-    def finished(cells: list[Cell]) -> list[Run]:
+        new = [cell for cell in cells if found.find(cell).parent == runs]
+        if new and (status := run_cells(sweep.model_copy(update={"stopping": None}), new, shards, runs, address, console)):
+            raise Unfinished(status)
         return read_finished(found.find(cell) for cell in cells)
 
     candidates = found.best(asked.top)
     if not candidates:
         console.print("confirm: the search has no finished cell", highlight=False)
-        return 1
+        raise Unfinished(1)
     grid = build_config(nest(baseline[0].config), str(baseline[0].folder))
     against = replace(candidates[0], arm=baseline[0].cell["arm"], label=baseline[0].cell["label"], config=grid)
     chosen = candidates[0]
     if asked.choose_seeds:
         if not any(same_but_seed(cell, against) for cell in candidates):
             candidates.append(against)  # what single seeds make look better must be better than it in these too
-        values: dict[str, list[float]] = {cell.arm: [] for cell in candidates}
-        left = candidates
-        for seed, count in zip(asked.choose_seeds, halved(len(candidates), len(asked.choose_seeds)), strict=True):
-            left = left[:count]
-            cells = [with_seed(cell, seed) for cell in left]
-            new = [cell for cell in cells if found.find(cell).parent == runs]
-            if new and (status := train(new)):
-                return status
-            for cell, run in zip(left, finished(cells), strict=True):
-                values[cell.arm].append(run.result[metric])
-            left = sorted(left, key=lambda cell: fmean(values[cell.arm]), reverse=mode == "max")
-        chosen = left[0]
+        values = compete(candidates, asked.choose_seeds, lambda cells: [run.result[metric] for run in finished(cells)], mode == "max")
+        chosen = candidates[best_of(values, mode == "max")]
         print_choice(console, f"{metric} over seeds {', '.join(map(str, asked.choose_seeds))}", candidates, values, chosen)
     if same_but_seed(chosen, against):
         console.print(
@@ -375,30 +378,41 @@ def confirm(sweep: Sweep, found: Searched, baseline: list[Run], shards: ShardSet
             f" the difference is 0, above -{100 * asked.margin:g} points",
             highlight=False,
         )
-        return 0
-    ours, theirs = with_seeds(chosen, asked.seeds), with_seeds(against, asked.seeds)
-    if status := train([*ours, *theirs]):
-        return status
-    comparison = compare(finished(ours), finished(theirs), metric, (f"{chosen.arm} ({chosen.label})", against.label))
+        return
+    both = finished([with_seed(cell, seed) for cell in (chosen, against) for seed in asked.seeds])
+    ours, theirs = both[: len(asked.seeds)], both[len(asked.seeds) :]
+    comparison = compare(ours, theirs, metric, (f"{chosen.arm} ({chosen.label})", against.label))
     console.print("\nthe search's best against the grid's best arm, with fresh seeds:", highlight=False)
     console.print("\n".join(comparison.lines(-asked.margin)), markup=False, highlight=False)
-    return 0
 
 
-def print_choice(console: Console, by: str, candidates: list[Cell], values: dict[str, list[float]], chosen: Cell) -> None:
+def compete(candidates: list[Cell], seeds: list[int], measure: Callable[[list[Cell]], list[float]], largest: bool) -> list[list[float]]:
+    """What each candidate reached with each seed that it took part in, the worse half of them going after each (see `halved`)."""
+    values: list[list[float]] = [[] for _ in candidates]
+    left = list(range(len(candidates)))
+    for seed, taking_part in zip(seeds, halved(len(candidates), len(seeds)), strict=True):
+        left = left[:taking_part]
+        for i, value in zip(left, measure([with_seed(candidates[i], seed) for i in left]), strict=True):
+            values[i].append(value)
+        left.sort(key=lambda i: fmean(values[i]), reverse=largest)
+    return values
+
+
+def best_of(values: list[list[float]], largest: bool) -> int:
+    """Which has the best mean of those that were there to the end."""
+    sign = 1 if largest else -1
+    return max(range(len(values)), key=lambda i: (len(values[i]), sign * fmean(values[i])))
+
+
+def print_choice(console: Console, by: str, candidates: list[Cell], values: list[list[float]], chosen: Cell) -> None:
     console.print(f"\nchosen by {by}:", highlight=False)
-    for cell in candidates:
-        own, mark = values[cell.arm], "*" if cell is chosen else " "
+    for cell, own in zip(candidates, values, strict=True):
         seeds = f"{len(own)} seed{'s' if len(own) > 1 else ''}"
-        console.print(f"{mark} {fmean(own):.4g} ({seeds}): {cell.label}", markup=False, highlight=False)
+        console.print(f"{'*' if cell is chosen else ' '} {fmean(own):.4g} ({seeds}): {cell.label}", markup=False, highlight=False)
 
 
 def same_but_seed(first: Cell, second: Cell) -> bool:
     return with_seed(first, 0).config.identity("") == with_seed(second, 0).config.identity("")
-
-
-def with_seeds(cell: Cell, seeds: list[int]) -> list[Cell]:
-    return [with_seed(cell, seed) for seed in seeds]
 
 
 def with_seed(cell: Cell, seed: int) -> Cell:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import run_sweep
 from vididi.errors import ConfigError
 from vididi.experiment import resolve
 from vididi.screen import cell_states, states_table
-from vididi.sweep import expand, load_sweep
+from vididi.sweep import Cell, expand, load_sweep
 
 SWEEP = (
     "name: few"
@@ -145,3 +146,22 @@ def test_status_of_a_search_is_that_of_the_cells_that_have_begun(search: Path, t
 def test_compare_is_analysis_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_sweep.main(["compare", "a", "b", "--runs", str(tmp_path)]) == 2
     assert "error: a: is neither an arm that has finished runs nor a folder of some; in " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("largest", [True, False])
+def test_half_of_the_candidates_go_after_each_seed_and_the_best_of_the_last_wins(spec: Path, largest: bool) -> None:
+    """Values by candidate and seed; the first is the best with the first seed alone, the second has the best mean of three."""
+    sign = 1 if largest else -1
+    reached = [[0.9, 0.1, 1.0], [0.7, 0.8, 0.6], [0.1, 1.0, 1.0], [0.6, 0.7, 0.5], [0.2, 1.0, 1.0]]
+    (cell,) = expand(load_sweep(spec))[:1]
+    candidates = [replace(cell, arm=str(i)) for i in range(5)]
+    asked: list[tuple[str, int]] = []
+
+    def measure(cells: list[Cell]) -> list[float]:
+        asked.extend((cell.arm, cell.config.training.seed) for cell in cells)
+        return [sign * reached[int(cell.arm)][cell.config.training.seed] for cell in cells]
+
+    values = run_sweep.compete(candidates, [0, 1, 2], measure, largest)
+    assert asked == [*((arm, 0) for arm in "01234"), *((arm, 1) for arm in "013"), *((arm, 2) for arm in "13")]
+    assert values == [[sign * value for value in own[:seeds]] for own, seeds in zip(reached, (2, 3, 1, 3, 1), strict=True)]
+    assert run_sweep.best_of(values, largest) == 1
