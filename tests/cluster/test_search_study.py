@@ -261,6 +261,24 @@ def test_what_a_stopped_cell_trains_after_the_search_is_not_of_its_budget(tmp_pa
     assert Place(tmp_path, trials=2, space=space).search.spent == 1 + EPOCHS
 
 
+def test_a_stopped_cell_that_a_search_without_stopping_ends_is_of_its_budget_whole(tmp_path: Path) -> None:
+    from vididi.cluster.stopping import EarlyStopping
+    from vididi.search import Stopping
+
+    space = {"order": {"choice": [0]}, "x": {"uniform": [0, 1]}}
+    place = Place(tmp_path, trials=1, space=space)
+    place.search.stopping = EarlyStopping(Stopping(name="asha"), EPOCHS, lambda trial: EPOCHS)
+    trial, job = place.next()  # type: ignore[misc]
+    record(job.folder, 1)
+    place.search.stopping.stopped[trial] = {"epoch": 1, "online/knn": 0.1}
+    place.search.on_trial_complete(trial)
+    place.study.draw_again(place.points[0])
+    again = Place(tmp_path, trials=1, space=space)
+    assert again.run() == job
+    assert again.search.spent == EPOCHS
+    assert Place(tmp_path, trials=1, space=space).search.spent == EPOCHS
+
+
 def test_several_metrics_give_the_points_that_none_surpasses(tmp_path: Path) -> None:
     metrics = {"retrieval/R@1": "max", "seconds": "min"}
     place = Place(tmp_path, trials=3, metrics=metrics, space={"order": {"choice": [0]}, "x": {"uniform": [0, 1]}})

@@ -254,6 +254,7 @@ class CellSearch(Searcher):
         for trial, seed in study.seeded:
             job = self.make(trial.params, seed)
             self.cells.setdefault(job.folder, job)
+            self.trained.pop(job.folder, None)  # its last draw says what the search gave it
             if STOPPED in trial.user_attrs:  # it may have gone on since, without early stopping, when the best were held against each other
                 self.trained[job.folder] = trial.user_attrs[STOPPED]
 
