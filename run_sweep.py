@@ -354,10 +354,11 @@ def confirm(
     def finished(cells: list[Cell]) -> list[Run]:
         from vididi.cluster.sweeps import run_cells
 
-        new = [cell for cell in cells if found.find(cell).parent == runs]
+        folders = [found.find(cell) for cell in cells]
+        new = [cell for cell, folder in zip(cells, folders, strict=True) if folder.parent == runs]
         if new and (status := run_cells(sweep.model_copy(update={"stopping": None}), new, shards, runs, address, console)):
             raise Unfinished(status)
-        return read_finished(found.find(cell) for cell in cells)
+        return read_finished(folders)
 
     candidates = found.best(asked.top)
     if not candidates:

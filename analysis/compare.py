@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ if __name__ == "__main__":  # run as a script, from anywhere
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from analysis.paper import Column
-from analysis.runs import Run, find_runs, read_finished
+from analysis.runs import Run, find_runs, read_cell, read_finished
 from analysis.samples import FEWEST_SEEDS, Gain, Samples, Ways, collect, gain
 from analysis.tables import differences, protocol
 from vididi.errors import VididiError
@@ -139,7 +138,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     arguments = parser.parse_args(argv)
     bound = None if arguments.above is None else arguments.above / 100
     try:
-        cells = {folder: json.loads((folder / "cell.json").read_text()) for folder in find_runs(pulled(arguments.runs))}
+        cells = {folder: read_cell(folder) for folder in find_runs(pulled(arguments.runs))}
         sets = [named(name, cells, arguments.runs) for name in (arguments.first, arguments.second)]
         found = compare(sets[0], sets[1], arguments.metric, (arguments.first, arguments.second))
     except (VididiError, ValueError) as error:

@@ -19,6 +19,7 @@ if __name__ == "__main__":  # run as a script, from anywhere
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from analysis.plots import COLOURS, DASHES, look, picture_parser, pyplot, run_main, runs_in, save
+from analysis.runs import read_cell
 from vididi.config import flatten
 from vididi.errors import ConfigError
 
@@ -88,7 +89,7 @@ def find_curves(root: Path) -> list[Path]:
 
 def read_curve(folder: Path) -> Curve:
     """What a run wrote after each epoch. A last line that was cut short is left out, as it is when the run goes on."""
-    cell = json.loads((folder / "cell.json").read_text())
+    cell = read_cell(folder)
     config = flatten(yaml.safe_load((folder / "config.yaml").read_text()))
     own = {key: value for key, value in config.items() if not key.startswith(_NOT_ARM)}
     point = "".join(f", {axis}={value}" for axis, value in cell["axes"].items())

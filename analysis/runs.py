@@ -131,7 +131,12 @@ def read_run(folder: Path) -> Run:
     result = _read_result(folder)
     config = flatten(yaml.safe_load((folder / "config.yaml").read_text()))
     later = [_read_evaluation(path.parent) for path in sorted(folder.glob("evaluations/*/result.json"))]
-    return Run(folder, config, json.loads((folder / "cell.json").read_text()), result, [_own(folder, config, result), *later])
+    return Run(folder, config, read_cell(folder), result, [_own(folder, config, result), *later])
+
+
+def read_cell(folder: Path) -> dict[str, Any]:
+    """What a run folder remembers of its cell."""
+    return json.loads((folder / "cell.json").read_text())
 
 
 def read_finished(folders: Iterable[Path]) -> list[Run]:
