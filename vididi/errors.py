@@ -23,3 +23,7 @@ class TrainingError(VididiError):
 
 class HeldError(TrainingError):
     """A run folder in which another process is at work. Nothing is wrong with it."""
+
+
+class DamagedError(DataError):
+    """A file that is there and cannot be what was written: empty, cut, of another form. The message begins with its path."""
