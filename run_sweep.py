@@ -10,6 +10,7 @@ run_sweep.py compare A B            the difference between two arms or folders o
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -21,19 +22,22 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from analysis.compare import best_arm, compare
+from analysis.compare import best_arm, compare, unit
 from analysis.compare import main as compare_main
 from analysis.paper import load_paper_table
 from analysis.runs import Run, find_runs, read_finished
-from analysis.tables import write_results, write_tables
+from analysis.tables import column_of, write_results, write_tables
 from vididi.cli import overrides, run_at
 from vididi.config import build_config, nest
 from vididi.data.storage import Folder, as_folder
 from vididi.errors import ConfigError, VididiError
 from vididi.mirror import local_path, place_of, pull, pulled
-from vididi.screen import INTERRUPTED, CellState, cell_states, folder_states, states_table
+from vididi.screen import INTERRUPTED, CellState, cell_states, copies, folder_states, states_table
 from vididi.search import halved
-from vididi.sweep import Cell, Sweep, distinct, examples, expand, load_sweep, size
+from vididi.sweep import MOST_CELLS, Cell, Sweep, distinct, examples, expand, load_sweep, size
+from vididi.terminal import PlainConsole
+from vididi.values import LARGEST, cut
+from vididi.words import counted
 
 if TYPE_CHECKING:
     from vididi.cluster.studies import Searched
@@ -97,13 +101,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv and argv[0] == "compare":
         return compare_main(list(argv[1:]), "run_sweep.py compare")
     arguments = parse_arguments(argv)
-    console = Console(soft_wrap=True)
+    console = PlainConsole()
     try:
         status = report_status(arguments, console) if arguments.command == "status" else run(arguments, console)
     except KeyboardInterrupt:
         status = INTERRUPTED
     except VididiError as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
+        PlainConsole(stderr=True).print(f"error: {error}")
         return 2
     if status == INTERRUPTED:
         command = shlex.join(["python", "run_sweep.py", *argv])
@@ -153,6 +157,7 @@ def plan(arguments: argparse.Namespace, console: Console) -> tuple[Sweep, list[C
     from vididi.experiment import resolve  # imports torch, so not before the file is known to be good
 
     cells, same = distinct([replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in cells])
+    check_evaluations(sweep, cells)
     if arguments.command == "status":
         return sweep, cells
     if searching:
@@ -168,8 +173,22 @@ def extended(sweep: Sweep, asked: int | None) -> list[int]:
         return []
     if asked < len(sweep.seeds):
         raise ConfigError(f"--seeds {asked}: is not valid; the file has {len(sweep.seeds)} already, {sweep.seeds}")
+    if asked > MOST_CELLS:
+        raise ConfigError(f"--seeds {asked}: is not valid; at most {MOST_CELLS}")
     more = (seed for seed in count() if seed not in sweep.seeds)
     return [*sweep.seeds, *islice(more, asked - len(sweep.seeds))]
+
+
+def check_evaluations(sweep: Sweep, cells: list[Cell]) -> None:
+    """Refuse what an evaluation's settings ask for and cannot be made, before any cell is trained."""
+    from vididi.evaluate import check_settings
+
+    for entry in sweep.evaluations:
+        for cell in cells:
+            try:
+                check_settings(entry, cell.config)
+            except ConfigError as error:
+                raise ConfigError(f"evaluate: {entry.title}: {error}") from None
 
 
 def prepare(arguments: argparse.Namespace, sweep: Sweep, cells: list[Cell], console: Console) -> tuple[ShardSet, dict[str, ShardSet]]:
@@ -179,7 +198,7 @@ def prepare(arguments: argparse.Namespace, sweep: Sweep, cells: list[Cell], cons
 
     bar = PrepareBar(console, "preparing videos")
     shards = ensure_prepared(one_data_set(cells), given_shards(arguments), bar, run=run_at(arguments.address))
-    console.print(f"data: {shards.manifest.summary}, in {shards.root}", highlight=False)
+    console.print("\n".join([f"data: {shards.summary}, in {shards.root}", *shards.remarks]), highlight=False, markup=False)
     for cell in cells:
         if short := len(make_plans(cell.config, shards).too_short):
             console.print(f"{cell.title}: {short} training videos are too short, result.json will list them", highlight=False)
@@ -229,10 +248,12 @@ def run_all(
 
 
 def failed(cells: list[Cell], runs: Path, shards: ShardSet, console: Console) -> list[Cell]:
-    """Those of the cells that failed."""
+    """Those of the cells that failed, and those with damaged files."""
     states = cell_states(cells, runs, shards.manifest.checksum)
-    found = [cell for cell, state in zip(cells, states, strict=True) if state.name == "failed"]
-    console.print(f"{len(found)} of {len(cells)} cells failed", highlight=False)
+    found = [cell for cell, state in zip(cells, states, strict=True) if state.name in ("failed", "damaged")]
+    damaged = sum(state.name == "damaged" for state in states)
+    more = f", {damaged} with damaged files" if damaged else ""
+    console.print(f"{len(found) - damaged} of {counted(len(cells), 'cell')} failed{more}", highlight=False)
     return found
 
 
@@ -241,9 +262,12 @@ def report_status(arguments: argparse.Namespace, console: Console) -> int:
     runs = runs_of(arguments, sweep)
     states = states_of(arguments, sweep, cells, runs)
     console.print(states_table(states), markup=False, highlight=False, end="\n" if states else "")
+    if sweep.searching:
+        for path in copies(runs):
+            console.print(f"left out: {path}: its name does not end in a cell's identity", markup=False, highlight=False)
     counts = {name: sum(state.name == name for state in states) for name in dict.fromkeys(state.name for state in states)}
     said = ", ".join(f"{number} {name}" for name, number in counts.items()) or "none has begun"
-    whole = f"{len(states)} cells so far" if sweep.searching else f"{len(cells)} cells"
+    whole = f"{counted(len(states), 'cell')} so far" if sweep.searching else counted(len(cells), "cell")
     console.print(f"sweep {sweep.name}: {whole}, {said}, in {place_of(runs)}", highlight=False)
     return 0 if counts and set(counts) <= {"finished", "stopped early"} else 1
 
@@ -269,10 +293,10 @@ def audit(name: str, sweep: Sweep, cells: list[Cell], runs: Path, shards: ShardS
 
 
 def parse_seeds(text: str) -> list[int]:
-    try:
-        seeds = [int(seed) for seed in text.split(",") if seed.strip()]
-    except ValueError:
-        raise ConfigError(f"--seeds {text}: must be whole numbers with commas between, as in --seeds 0,1,2") from None
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not all(re.fullmatch(r"-?(0|[1-9][0-9]{0,18})", word) and int(word) <= LARGEST for word in words):
+        raise ConfigError(f"--seeds {cut(text)}: must be whole numbers with commas between, as in --seeds 0,1,2, up to {LARGEST}")
+    seeds = [int(word) for word in words]
     if any(seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
         raise ConfigError(f"--seeds {text}: seeds must be 0 or more, each given once")
     return seeds
@@ -288,11 +312,11 @@ def one_data_set(cells: list[Cell]) -> Any:
 
 def print_left_out(console: Console, excluded: int, same: list[str]) -> None:
     if excluded:
-        console.print(f"exclude: {excluded} cells are left out", highlight=False)
+        console.print(f"exclude: {counted(excluded, 'cell')} {'is' if excluded == 1 else 'are'} left out", highlight=False)
     for line in same[:SHOWN]:
         console.print(line, markup=False, highlight=False)
     if len(same) > SHOWN:
-        console.print(f"and {len(same) - SHOWN} more that are the same cell as another", highlight=False)
+        console.print(f"and {len(same) - SHOWN} more, each the same cell as another", highlight=False)
 
 
 def print_search(console: Console, sweep: Sweep, example: Cell, faults: list[str]) -> None:
@@ -301,7 +325,8 @@ def print_search(console: Console, sweep: Sweep, example: Cell, faults: list[str
     most = search.trials * epochs if search.budget is None else min(search.trials * epochs, search.budget)
     stopping = f"; early stopping: {sweep.stopping.summary}" if sweep.stopping else ""
     console.print(
-        f"search: {search.name} with seed {search.seed}, {search.trials} points of up to {epochs} epochs, {most} epochs at most{stopping}",
+        f"search: {search.name} with seed {search.seed}, {counted(search.trials, 'point')} of up to "
+        f"{counted(epochs, 'epoch')}, {counted(most, 'epoch')} at most{stopping}",
         highlight=False,
     )
     if faults:
@@ -315,7 +340,7 @@ def print_cells(console: Console, cells: list[Cell], sweep: Sweep) -> None:
         console.print(cell.summary, markup=False, highlight=False)
     then = f"; then of each: {', '.join(entry.title for entry in sweep.evaluations)}" if sweep.evaluations else ""
     drawn = " as examples" if sweep.searching else ""
-    console.print(f"{len(cells)} cells{drawn}{then}", highlight=False)
+    console.print(f"{counted(len(cells), 'cell')}{drawn}{then}", highlight=False)
 
 
 def grid_best(search: Any, checksum: str) -> list[Run]:
@@ -372,11 +397,11 @@ def confirm(
             candidates.append(against)  # what single seeds make look better must be better than it in these too
         values = compete(candidates, asked.choose_seeds, lambda cells: [run.result[metric] for run in finished(cells)], mode == "max")
         chosen = candidates[best_of(values, mode == "max")]
-        print_choice(console, f"{metric} over seeds {', '.join(map(str, asked.choose_seeds))}", candidates, values, chosen)
+        print_choice(console, metric, asked.choose_seeds, candidates, values, chosen)
     if same_but_seed(chosen, against):
         console.print(
             f"confirm: the search found nothing better than the grid's best arm, {against.label}:"
-            f" the difference is 0, above -{100 * asked.margin:g} points",
+            f" the difference is 0, above {column_of(metric).scaled(-asked.margin)}{unit(metric)}",
             highlight=False,
         )
         return
@@ -405,11 +430,13 @@ def best_of(values: list[list[float]], largest: bool) -> int:
     return max(range(len(values)), key=lambda i: (len(values[i]), sign * fmean(values[i])))
 
 
-def print_choice(console: Console, by: str, candidates: list[Cell], values: list[list[float]], chosen: Cell) -> None:
-    console.print(f"\nchosen by {by}:", highlight=False)
+def print_choice(
+    console: Console, metric: str, over: Sequence[int], candidates: list[Cell], values: list[list[float]], chosen: Cell
+) -> None:
+    console.print(f"\nchosen by {metric} over seeds {', '.join(map(str, over))}:", highlight=False)
     for cell, own in zip(candidates, values, strict=True):
-        seeds = f"{len(own)} seed{'s' if len(own) > 1 else ''}"
-        console.print(f"{'*' if cell is chosen else ' '} {fmean(own):.4g} ({seeds}): {cell.label}", markup=False, highlight=False)
+        mean, seeds = column_of(metric).scaled(fmean(own)), counted(len(own), "seed")
+        console.print(f"{'*' if cell is chosen else ' '} {mean} ({seeds}): {cell.label}", markup=False, highlight=False)
 
 
 def same_but_seed(first: Cell, second: Cell) -> bool:

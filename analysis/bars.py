@@ -14,11 +14,13 @@ if __name__ == "__main__":  # run as a script, from anywhere
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from analysis.paper import Column, Match, load_paper_table
-from analysis.plots import COLOURS, look, picture_parser, pyplot, run_main, runs_in, save
-from analysis.runs import Run, read_run
+from analysis.plots import COLOURS, finished_in, look, picture_parser, pyplot, run_main, save
+from analysis.runs import Run, each_cell_once, notes_of
 from analysis.samples import Samples, Ways, collect, interval
 from analysis.tables import differences, matches, protocol
 from vididi.errors import ConfigError
+from vididi.terminal import say
+from vididi.words import counted
 
 PAPER = "vididi_table_1"
 PRETRAINED = "ucf101"  # of the paper's rows; those on other data have one framework only
@@ -48,20 +50,21 @@ def main(argv: list[str] | None = None) -> int:
 
 def _draw(arguments: argparse.Namespace) -> None:
     plt = pyplot()
-    runs = [read_run(folder) for folder in runs_in(arguments.runs)]
+    runs = finished_in(arguments.runs)
     used = [run for run in runs if schedule_of(run) is not None]
     if not used:
-        raise ConfigError(f"none of the {len(runs)} runs is of frames alone or of ViDiDi's schedule")
+        raise ConfigError(f"of {counted(len(runs), 'run')} none is of frames alone or of ViDiDi's schedule")
     groups, notes = frameworks(used)
+    notes += each_cell_once(used)[1]
     with look():
         width = max(4.2, 1.3 * len(groups) + 1.2)
         figure, axis = plt.subplots(figsize=(width, 3.4))
         draw_bars(axis, groups, _setting(used))
         figure.legend(loc="outside lower center", ncols=4 if width > 6 else 2, handlelength=1.4, columnspacing=1.2)
         save(figure, arguments.out)
-    left_out = [f"left out: {len(runs) - len(used)} runs of other schedules"] if len(used) < len(runs) else []
-    for line in (*notes, *left_out):
-        print(f"  {line}")
+    left_out = [f"left out: {counted(len(runs) - len(used), 'run')} of other schedules"] if len(used) < len(runs) else []
+    for line in (*notes, *notes_of(used), *left_out):
+        say(f"  {line}")
 
 
 def schedule_of(run: Run) -> str | None:
@@ -75,7 +78,7 @@ def frameworks(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
     The notes say what sets a framework's second way apart from its first, which has the most runs.
     """
     found: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    for run in runs:
+    for run in each_cell_once(runs)[0]:
         found[run.config["objective.name"]][protocol(run, ["schedule"])].append(run)
     groups, notes = [], []
     for objective in sorted(found, key=list(NAMES).index):

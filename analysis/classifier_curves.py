@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,9 +15,12 @@ import numpy as np
 if __name__ == "__main__":  # run as a script, from anywhere
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.plots import COLOURS, look, picture_parser, pyplot, run_main, runs_in, save
-from analysis.runs import Run, read_run
+from analysis.plots import COLOURS, finished_in, legend_text, look, picture_parser, pyplot, run_main, save
+from analysis.runs import Run, each_cell_once, notes_of
 from vididi.errors import ConfigError
+from vididi.run_files import read_evaluation_result
+from vididi.terminal import say
+from vididi.words import counted
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _draw(arguments: argparse.Namespace) -> None:
     plt = pyplot()
-    runs = [read_run(folder) for folder in runs_in(arguments.runs)]
+    runs = finished_in(arguments.runs)
+    runs = each_cell_once(runs, lambda run: run.cell["label"])[0]
     trainings = [found for run in runs if (found := training_of(run, arguments.protocol, arguments.evaluation))]
     if not trainings:
-        raise ConfigError(f"none of the {len(runs)} runs has a classifier's epochs; make them by vididi evaluate {arguments.protocol}")
+        raise ConfigError(
+            f"of {counted(len(runs), 'run')} none has a classifier's epochs; make them by vididi evaluate {arguments.protocol}"
+        )
     if len(names := sorted({training.name for training in trainings})) > 1:
         raise ConfigError(f"the classifiers were trained in several ways; choose one by --evaluation: {', '.join(names)}")
     with look():
@@ -55,9 +60,11 @@ def _draw(arguments: argparse.Namespace) -> None:
         axis.set(xlabel="epoch", ylabel="top-1 (%)", title=names[0])
         save(figure, arguments.out)
     if len(trainings) < len(runs):
-        print(f"  {len(runs) - len(trainings)} of {len(runs)} runs have no such classifier")
+        say(f"  no such classifier of {len(runs) - len(trainings)} of {counted(len(runs), 'run')}")
     if not any(training.test for training in trainings):
-        print("  none was tested on the way (--set test_every=1), so there are dashed lines only")
+        say("  none was tested on the way (--set test_every=1), so there are dashed lines only")
+    for note in notes_of(runs):
+        say(f"  {note}")
 
 
 def training_of(run: Run, protocol: str, name: str | None) -> Training | None:
@@ -67,11 +74,12 @@ def training_of(run: Run, protocol: str, name: str | None) -> Training | None:
         ConfigError: it has several and none is named.
     """
     found = {}
-    for folder in sorted(run.folder.glob(f"evaluations/{protocol}-*")):
-        epochs = json.loads((folder / "result.json").read_text()).get("epochs") if (folder / "result.json").is_file() else None
-        if epochs and name in (None, folder.name):
+    doubtful = {m.name for m in run.measurements if m.notes and not m.metrics}  # of scores that were NaN, as notes_of says
+    for made in (m.name for m in run.measurements if m.name.startswith(f"{protocol}-") and m.name not in doubtful):
+        result = read_evaluation_result(run.folder / "evaluations" / made)
+        if (epochs := result and result.get("epochs")) and name in (None, made):
             train, test = ({one["epoch"]: one[key] for one in epochs if key in one} for key in ("train_top1", "test_top1"))
-            found[folder.name] = Training(str(run.cell["label"]), folder.name, train, test)
+            found[made] = Training(legend_text(str(run.cell["label"])), made, train, test)
     if len(found) > 1:
         raise ConfigError(f"{run.folder}: has several; choose one by --evaluation: {', '.join(found)}")
     return next(iter(found.values()), None)

@@ -12,12 +12,12 @@ from typing import Any
 if __name__ == "__main__":  # run as a script, from anywhere
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.paper import Column
-from analysis.runs import Run, find_runs, read_cell, read_finished
+from analysis.runs import Run, each_cell_once, find_runs, notes_of, read_cell, read_finished, tell
 from analysis.samples import FEWEST_SEEDS, Gain, Samples, Ways, collect, gain
-from analysis.tables import differences, protocol
-from vididi.errors import VididiError
+from analysis.tables import column_of, differences, protocol
+from vididi.errors import DamagedError, VididiError
 from vididi.mirror import pulled
+from vididi.terminal import say
 
 R1 = "retrieval/R@1"
 
@@ -40,25 +40,31 @@ class Comparison:
         return None if self.gain.interval is None else self.gain.interval[0] > bound
 
     def lines(self, bound: float | None = None) -> list[str]:
-        """What to print; metrics of 0 to 1 are given in points of 100."""
-        a, b = (100 * mean for mean in self.means)
+        """What to print; shares are given in points of 100, other metrics as they are."""
+        column, points = column_of(self.metric), unit(self.metric)
+        a, b = map(column.scaled, self.means)
         over = f"paired over seeds {', '.join(map(str, self.seeds))}" if self.seeds else "over seeds that are not the same"
         lines = [
-            f"{self.metric}: {self.first} {a:.1f}, {self.second} {b:.1f}, {over}",
-            f"difference {100 * self.gain.value:+.1f} points" + self._interval(),
+            f"{self.metric}: {self.first} {a}, {self.second} {b}, {over}",
+            f"difference {column.scaled(self.gain.value, '+')}{points}" + self._interval(),
         ]
         if self.p is not None:
             lines.append(f"paired t-test over the {len(self.seeds)} seeds: p = {self.p:.2g}")
         if bound is not None:
             said = {True: "yes", False: "no", None: "not known"}[self.above(bound)]
-            lines.append(f"the 95% bound is above {100 * bound:+.1f} points: {said}")
+            lines.append(f"the 95% bound is above {column.scaled(bound, '+')}{points}: {said}")
         return [*lines, f"{self.first} differs in {self.apart}"] if self.apart else lines
 
     def _interval(self) -> str:
         if self.gain.interval is None:
             return ", no interval (neither the same queries nor three seeds)"
-        low, high = self.gain.interval
-        return f", 95% {100 * low:+.1f} to {100 * high:+.1f}" + ("" if self.gain.seeds > 1 else " (of one seed)")
+        low, high = (column_of(self.metric).scaled(end, "+") for end in self.gain.interval)
+        return f", 95% {low} to {high}" + ("" if self.gain.seeds > 1 else " (of one seed)")
+
+
+def unit(metric: str) -> str:
+    """What follows a number of a metric as it is printed: points of 100 for a share, nothing for a silhouette."""
+    return " points" if column_of(metric).scale == 100 else ""
 
 
 def compare(first: Sequence[Run], second: Sequence[Run], metric: str = R1, names: tuple[str, str] = ("first", "second")) -> Comparison:
@@ -72,13 +78,13 @@ def compare(first: Sequence[Run], second: Sequence[Run], metric: str = R1, names
     shared = sorted({run.seed for run in first} & {run.seed for run in second})
     if shared:
         first, second = ([run for run in runs if run.seed in shared] for runs in (first, second))
-    ways, column = Ways([*first, *second]), Column(metric, metric, 100, 1)
+    ways, column = Ways([*first, *second]), column_of(metric)
     a, b = (collect(runs, column, None, 0, ways) for runs in (first, second))
     found = gain(a, b)
     if a is None or b is None or found is None:
         missing = [name for name, samples in zip(names, (a, b), strict=True) if samples is None]
         raise ValueError(f"{metric}: not measured in the same way by {' and '.join(missing or names)}")
-    apart = differences(protocol(second[0]), protocol(first[0])).removeprefix("; with ")
+    apart = differences(protocol(second[0]), protocol(first[0]))
     return Comparison(metric, *names, (a.mean, b.mean), found, shared, _paired_t(a, b) if shared else None, apart)
 
 
@@ -123,7 +129,26 @@ def named(name: str, cells: Mapping[Path, dict[str, Any]], place: str) -> list[R
     if not found:
         arms = ", ".join(dict.fromkeys(cell["arm"] for cell in cells.values())) or "no finished run"
         raise ValueError(f"{name}: is neither an arm that has finished runs nor a folder of some; in {place} (--runs) there is {arms}")
-    return read_finished(found)
+    runs, copies = each_cell_once(read_finished(found))
+    tell(f"left out: {line}" for line in copies)
+    return runs
+
+
+def read_cells(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
+    """What runs remember of their cells; where that is damaged, they are named and left out."""
+    cells = {}
+    for folder in folders:
+        try:
+            cells[folder] = read_cell(folder)
+        except DamagedError as error:
+            tell([f"left out: {error}"])
+    return cells
+
+
+def same_cells(first: Iterable[Run], second: Iterable[Run]) -> list[int]:
+    """The seeds of runs of which both sets hold the cell: one may be a copy of the other."""
+    known = {run.identity for run in second}
+    return sorted(run.seed for run in first if run.identity in known)
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
@@ -134,17 +159,25 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     parser.add_argument("second", metavar="B", help="the same")
     parser.add_argument("--runs", default="runs", metavar="URI", help="a folder (s3://...) where arms are looked for (default: runs)")
     parser.add_argument("--metric", default=R1, help=f"of a result.json (default: {R1})")
-    parser.add_argument("--above", type=float, metavar="POINTS", help="also say whether the bound is above this, such as -3")
+    parser.add_argument(
+        "--above",
+        type=float,
+        metavar="POINTS",
+        help="also say whether the bound is above this, such as -3 (a silhouette's is a number such as -0.03)",
+    )
     arguments = parser.parse_args(argv)
-    bound = None if arguments.above is None else arguments.above / 100
+    bound = None if arguments.above is None else arguments.above / column_of(arguments.metric).scale
     try:
-        cells = {folder: read_cell(folder) for folder in find_runs(pulled(arguments.runs))}
+        cells = read_cells(find_runs(pulled(arguments.runs)))
         sets = [named(name, cells, arguments.runs) for name in (arguments.first, arguments.second)]
         found = compare(sets[0], sets[1], arguments.metric, (arguments.first, arguments.second))
     except (VididiError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", file=sys.stderr)
         return 2
-    print("\n".join(found.lines(bound)))
+    say("\n".join([*found.lines(bound), *notes_of([*sets[0], *sets[1]])]))
+    if twins := same_cells(*sets):
+        seeds = ", ".join(map(str, twins))
+        say(f"seeds {seeds}: {arguments.first} and {arguments.second} hold the same cell, which says nothing of a difference")
     return 1 if bound is not None and not found.above(bound) else 0
 
 

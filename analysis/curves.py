@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 if __name__ == "__main__":  # run as a script, from anywhere
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.plots import COLOURS, DASHES, look, picture_parser, pyplot, run_main, runs_in, save
-from analysis.runs import read_cell
+from analysis.plots import COLOURS, DASHES, legend_text, look, picture_parser, pyplot, run_main, runs_in, save
+from analysis.runs import each_once, named_identity, read_cell, tell
+from vididi import run_files
 from vididi.config import flatten
-from vididi.errors import ConfigError
+from vididi.errors import ConfigError, DamagedError
+from vididi.terminal import say
 
 COLUMNS = 3
 LAST = ("gradient_norm", "lr")  # of how it was trained, after what it reached
@@ -32,12 +33,13 @@ _NOT_ARM = ("training.seed", "data.", "prepare.")
 
 @dataclass(frozen=True)
 class Curve:
-    """What one run wrote after each epoch: metric -> epoch -> value; and which arm it belongs to."""
+    """What one run wrote after each epoch: metric -> epoch -> value; which arm it belongs to, and which cell it is."""
 
     folder: Path
     label: str
     arm: str
     metrics: dict[str, dict[int, float]]
+    cell: str
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _draw(arguments: argparse.Namespace) -> None:
     plt = pyplot()
-    curves = [read_curve(folder) for folder in runs_in(arguments.runs, find_curves)]
+    curves = read_curves(runs_in(arguments.runs, find_curves))
     panels = panel_names(curves)
     if unknown := [name for name in arguments.metrics or () if name not in panels]:
         raise ConfigError(f"--metrics: {', '.join(unknown)} is not valid; the runs have {', '.join(panels)}")
@@ -76,7 +78,7 @@ def _draw(arguments: argparse.Namespace) -> None:
         _legend(figure, arms, columns)
         save(figure, arguments.out)
     for line in notes(arms):
-        print(f"  {line}")
+        say(f"  {line}")
 
 
 # --- Reading -------------------------------------------------------------------------------------------------------
@@ -84,24 +86,51 @@ def _draw(arguments: argparse.Namespace) -> None:
 
 def find_curves(root: Path) -> list[Path]:
     """Run folders with metrics, finished or not: ``root`` itself, or those anywhere under it."""
-    return sorted(path.parent for path in root.rglob("metrics.jsonl") if (path.parent / "cell.json").is_file())
+    begun = (run_files.CELL, run_files.CONFIG)
+    return [folder for folder in run_files.folders_with(root, run_files.METRICS) if any((folder / name).exists() for name in begun)]
+
+
+def read_curves(folders: Sequence[Path]) -> list[Curve]:
+    """The curves of some folders; damaged ones and copies are named and left out.
+
+    Raises:
+        ConfigError: a run has no whole epoch yet, or no run can be read.
+    """
+    curves, left_out = [], []
+    for folder in folders:
+        try:
+            curves.append(read_curve(folder))
+        except DamagedError as error:
+            left_out.append(str(error))
+    curves, copies = each_once(curves, lambda curve: (curve.cell, named_identity(curve.folder)), lambda curve: named_identity(curve.folder))
+    tell(f"left out: {line}" for line in (*left_out, *copies))
+    if not curves:
+        raise ConfigError(f"none of the {len(folders)} runs can be read")
+    return curves
 
 
 def read_curve(folder: Path) -> Curve:
-    """What a run wrote after each epoch. A last line that was cut short is left out, as it is when the run goes on."""
-    cell = read_cell(folder)
-    config = flatten(yaml.safe_load((folder / "config.yaml").read_text()))
+    """What a run wrote after each epoch. A last line that was cut short is left out, as it is when the run goes on.
+
+    Raises:
+        DamagedError: a file of the run is damaged or missing. ConfigError: it has no whole epoch yet.
+    """
+    cell, values = read_cell(folder), run_files.read_config(folder)
+    if values is None:
+        raise DamagedError(f"{folder / run_files.CONFIG}: is missing")
+    config = flatten(values)
     own = {key: value for key, value in config.items() if not key.startswith(_NOT_ARM)}
     point = "".join(f", {axis}={value}" for axis, value in cell["axes"].items())
     metrics: dict[str, dict[int, float]] = defaultdict(dict)
-    for line in (folder / "metrics.jsonl").read_text().splitlines(keepends=True):
-        told = json.loads(line) if line.endswith("\n") else {}
+    for told in run_files.read_metrics(folder):
         for name, value in told.items():
             if (panel := _panel(name)) is not None and isinstance(value, int | float):
                 metrics[panel][told["epoch"]] = float(value)
     if not metrics:
         raise ConfigError(f"{folder}: metrics.jsonl has no whole epoch yet")
-    return Curve(folder, f"{cell['label']}{point}", json.dumps([cell["label"], own], sort_keys=True), dict(metrics))
+    arm, whole = ([cell["label"], own], [cell.get("sweep"), cell["arm"], cell["label"], config])
+    title = legend_text(f"{cell['label']}{point}")
+    return Curve(folder, title, json.dumps(arm, sort_keys=True), dict(metrics), json.dumps(whole, sort_keys=True))
 
 
 def _panel(name: str) -> str | None:

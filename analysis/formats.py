@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from vididi.terminal import one_line
 
 WIDTH = 160  # of the printed table; what is wider goes on below
 Parts = list[tuple[str, "Sheet"]]
@@ -63,14 +66,44 @@ class Sheet:
         return blocks
 
 
+# What Markdown would not show as it is: a backslash before a mark, a bar, and what begins HTML, an entity, code, emphasis or a link.
+_MARKS = re.compile(r"\\(?=[!-/:-@\[-`{-~])|\||<(?=[A-Za-z/!?])|&(?=#?\w+;)|[`*~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
+_BLOCK = re.compile(r"^(\d*)([#>+=.)-])")  # what would begin a heading, a quotation or a list
+_FORMULA = re.compile(r"[=+\-@\t\r\n]")
+
+
+def markdown_text(text: str) -> str:
+    """Text for a cell of a Markdown table, or for the middle of a line: on one line, its marks escaped."""
+    return _MARKS.sub(lambda found: f"\\{found[0]}", one_line(text).strip())
+
+
+def markdown_line(text: str) -> str:
+    """Text for a line of Markdown that is a paragraph of its own."""
+    return _BLOCK.sub(r"\1\\\2", markdown_text(text))
+
+
+def csv_text(text: str) -> str:
+    """Text for a cell of a CSV file that holds no number. What a spreadsheet would run as a formula has an apostrophe before it."""
+    text = text.encode(errors="backslashreplace").decode()
+    return f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def write_markdown(head: list[str], parts: Parts, legend: str) -> str:
     """``head``, then for each sheet its line, its tables and its notes. ``legend`` explains intervals, if there are any."""
     lines = list(head)
     for line, sheet in parts:
-        lines += ["", line]
+        lines += ["", markdown_line(line)]
         for block in sheet.blocks() if sheet.rows else []:
             lines += ["", *_markdown_table(block, sheet.cells(block), len(sheet.head))]
-        lines += ["", *(f"{note}." for note in sheet.notes)] if sheet.notes else []
+        lines += ["", *(markdown_line(f"{note}.") for note in sheet.notes)] if sheet.notes else []
     if legend and any(column.endswith("95%") for _, sheet in parts for group in sheet.said() for column in group):
         lines += ["", legend]
     return "\n".join(lines)
@@ -78,6 +111,7 @@ def write_markdown(head: list[str], parts: Parts, legend: str) -> str:
 
 def _markdown_table(header: list[str], cells: list[list[str]], left: int) -> list[str]:
     """Lines of equal width; the first ``left`` columns are flush left, the others flush right."""
+    header, *cells = ([markdown_text(cell) for cell in row] for row in (header, *cells))
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     lines = [
         [f"{cell:<{w}}" if i < left else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
@@ -93,9 +127,11 @@ def write_csv(parts: Parts) -> str:
     lead = ["protocol"] if any(line for line, _ in parts) else []
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow([*lead, *columns])
+    writer.writerow([*lead, *map(csv_text, columns)])
     for line, sheet in parts:
-        writer.writerows([*([line] if lead else []), *cells] for cells in sheet.cells(columns))
+        for row in sheet.cells(columns):
+            cells = [csv_text(cell) if column in sheet.head else cell for column, cell in zip(columns, row, strict=True)]
+            writer.writerow([*([csv_text(line)] if lead else []), *cells])
     return out.getvalue()
 
 
@@ -117,8 +153,8 @@ LATEX = {
 
 
 def escape(text: str) -> str:
-    """Text for LaTeX: its special characters escaped, the signs that occur in the papers as commands."""
-    return "".join(LATEX.get(character, character) for character in text)
+    """Text for LaTeX, on one line: its special characters escaped, the signs that occur in the papers as commands."""
+    return "".join(LATEX.get(character, character) for character in one_line(text))
 
 
 def write_latex(name: str, caption: str, parts: Parts) -> str:

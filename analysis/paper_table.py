@@ -14,6 +14,7 @@ from analysis.runs import find_runs
 from analysis.tables import write_tables
 from vididi.errors import ConfigError, VididiError
 from vididi.mirror import pulled
+from vididi.terminal import say
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.list:
         for name in table_names():
-            print(f"{name:<16} {load_paper_table(name).title}")
+            say(f"{name:<16} {load_paper_table(name).title}")
         return 0
     if arguments.name is None or arguments.runs is None:
         parser.error("NAME and RUNS are needed (or --list)")
@@ -51,9 +52,9 @@ def print_table(name: str, place: str, out: Path | None) -> int:
         if not runs.is_dir():
             raise ConfigError(f"{place}: there is no such folder")
         folders = find_runs(runs)
-        print(write_tables(load_paper_table(name), folders, out or runs))
+        say(write_tables(load_paper_table(name), folders, out or runs))
     except (VididiError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", file=sys.stderr)
         return 2
     return 0 if folders else 1
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import yaml
 
-from analysis.runs import Run, find_runs
+from analysis.runs import Run, find_runs, read_finished
 from vididi.errors import ConfigError, VididiError
 from vididi.mirror import local_path, place_of, pull
+from vididi.terminal import one_line, say
 
 # Paul Tol's "muted" scheme, which colour-blind readers can tell apart; shapes and dashes repeat the difference for print.
 COLOURS = ("#332288", "#CC6677", "#117733", "#DDCC77", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#888888")
@@ -41,6 +42,7 @@ LOOK = {
     "savefig.dpi": 200,
     "hatch.linewidth": 0.7,
     "svg.hashsalt": "vididi",
+    "text.parse_math": False,  # a label with $ is no formula
 }
 FORMATS: dict[str, dict[str, None]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}  # and the date left out of each
 
@@ -73,7 +75,7 @@ def save(figure: Any, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, metadata=FORMATS[out.suffix.lower()])
     pyplot().close(figure)
-    print(f"wrote {out}")
+    say(f"wrote {out}")
 
 
 def image_path(text: str) -> Path:
@@ -110,9 +112,28 @@ def runs_in(folders: Sequence[Path], find: Callable[[Path], list[Path]] = find_r
     return list(found)
 
 
+def finished_in(folders: Sequence[Path]) -> list[Run]:
+    """The finished runs among ``folders`` and below them, in the order given; damaged ones and copies are named and left out.
+
+    Raises:
+        ConfigError: there is no such folder, or no run in it that can be read.
+    """
+    found = runs_in(folders)
+    runs = read_finished(found)
+    if not runs:
+        raise ConfigError(f"none of the {len(found)} runs can be read")
+    return runs
+
+
+def legend_text(label: str) -> str:
+    """A label for a picture; matplotlib leaves out of its legends what begins with an underscore."""
+    text = one_line(label)
+    return f" {text}" if text.startswith("_") else text
+
+
 def titles(runs: Sequence[Run]) -> list[str]:
     """Each run's label, with its seed where labels repeat."""
-    labels = [str(run.cell["label"]) for run in runs]
+    labels = [one_line(str(run.cell["label"])) for run in runs]
     return [label if labels.count(label) == 1 else f"{label}, seed {run.seed}" for run, label in zip(runs, labels, strict=True)]
 
 
@@ -121,6 +142,6 @@ def run_main(draw: Callable[[argparse.Namespace], None], parser: argparse.Argume
     try:
         draw(parser.parse_args(argv))
     except (VididiError, ValueError, OSError, yaml.YAMLError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

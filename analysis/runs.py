@@ -10,18 +10,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from vididi import RESULT_VERSION
-from vididi.config import flatten
+from vididi import run_files
+from vididi.config import build_config, flatten, nest
+from vididi.errors import ConfigError, DamagedError, DataError
+from vididi.mirror import fetch, has
+from vididi.old_results import recheck
+from vididi.run_files import Queries, folders_with, read_queries
+from vididi.terminal import say
 
 NOT_HOW = ("seed", "test_every", "keep_encoder")  # settings that do not say how something was measured
 PER_CLASS = ("/top1", "/mAP")  # what result.json has for each class too
@@ -36,8 +42,10 @@ class Measurement:
     Args:
         name: the evaluation's folder; empty for what the run itself measured at its end.
         checksum: of the prepared videos. settings: how it was measured, with dotted keys.
-        queries: the file with a row for each query, if there is one.
+        queries: the file with a row for each query, if there is one. gallery: in one of an earlier version, the rank of what the
+            gallery lacks, if there is such a query.
         per_class: top-1 accuracy, or average precision, of each class by its name.
+        result: the content of result.json. notes: what is not as it says.
     """
 
     name: str
@@ -49,6 +57,9 @@ class Measurement:
     untrained: dict[str, float]
     queries: Path | None
     per_class: dict[str, float] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict, repr=False)
+    notes: tuple[str, ...] = ()
+    gallery: int | None = None
 
     def value(self, metric: str) -> float | None:
         """A metric, or ``METRIC/CLASS``, that of one class; None where it was not measured."""
@@ -63,39 +74,55 @@ class Measurement:
         found = _OF_QUERIES.fullmatch(metric)
         if self.queries is None or not found or metric not in self.metrics:
             return None
-        videos, columns = _read_queries(self.queries, self.queries.stat().st_mtime_ns)
-        k = int(found[1])
-        if "first_hit" in columns:
-            right = columns["first_hit"] < k
-        elif k == 1 and "correct" in columns:
-            right = columns["correct"]
-        else:
+        queries = _queries(self.queries)
+        right = queries.found(int(found[1]))
+        if right is None:
             return None
-        scores = right.astype(np.float64)
-        return (videos, scores) if len(scores) and abs(scores.mean() - self.metrics[metric]) < 1e-4 else None
+        if self.gallery is not None and queries.first_hit is not None:
+            right = right & (queries.first_hit < self.gallery)
+        order = np.argsort(queries.videos)
+        scores = right[order].astype(np.float64)
+        return (queries.videos[order], scores) if len(scores) and abs(scores.mean() - self.metrics[metric]) < 1e-4 else None
+
+    def rechecked(self, size: Callable[[], int | None], least: int) -> Measurement:
+        """Without what may be false in results of an earlier version; the arguments are those of vididi.old_results.recheck."""
+
+        def queries() -> Queries | None:
+            return None if self.queries is None else _queries(self.queries)
+
+        found = recheck({**self.result, "per_class": self.per_class}, self.metrics, self.untrained, queries, size, least)
+        changed = replace(self, metrics=found.metrics, untrained=found.untrained, per_class=found.per_class)
+        return replace(changed, notes=tuple(found.notes), gallery=found.gallery)
 
 
 @lru_cache(maxsize=1024)
-def _read_queries(path: Path, changed: int) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-    """Video ids in order, and the columns that tell of success in the same order. ``changed`` is part of the cache's key."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    videos = np.asarray(table["video_id"].to_pylist(), dtype=str)
-    order = np.argsort(videos)
-    told = [name for name in ("first_hit", "correct") if name in table.column_names]
-    return videos[order], {name: table[name].to_numpy()[order] for name in told}
+def _read_queries(path: Path, changed: int) -> Queries:
+    """``changed`` is part of the cache's key."""
+    return read_queries(path)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One finished cell: its configuration with dotted keys, its place in a sweep, its measurements, its own first."""
+    """One finished cell: its configuration with dotted keys, its place in a sweep, its measurements, its own first.
+
+    left_out: a line for each of its evaluations that is damaged or a copy of another, and so not among the measurements.
+    """
 
     folder: Path
     config: dict[str, Any]
     cell: dict[str, Any]
     result: dict[str, Any]
     measurements: list[Measurement]
+    left_out: list[str] = field(default_factory=list)
+
+    @cached_property
+    def identity(self) -> str:
+        """The end of its folder's name, from its configuration and its data."""
+        checksum = self.result["data_checksum"]
+        try:
+            return build_config(nest(self.config)).identity(checksum)
+        except ConfigError:  # keys of a newer program
+            return sha256(json.dumps([self.config, checksum], sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def seed(self) -> int:
@@ -121,33 +148,166 @@ class Run:
         return replace(self, measurements=found) if found else None
 
 
+def notes_of(runs: Iterable[Run]) -> list[str]:
+    """What is not as a result.json says, by the run's name."""
+    return [f"{run.folder.name}{', ' * bool(m.name)}{m.name}: {note}" for run in runs for m in run.measurements for note in m.notes]
+
+
 def find_runs(root: Path) -> list[Path]:
     """Finished run folders: ``root`` itself, or those anywhere under it."""
-    return sorted(path.parent for path in root.rglob("result.json") if (path.parent / "cell.json").is_file())
+    finished = folders_with(root, run_files.RESULT)
+    return [folder for folder in finished if any(_is_there(folder / name) for name in (run_files.CELL, run_files.CONFIG))]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.lstat() is not None
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def read_run(folder: Path) -> Run:
-    """Read one finished run folder with its evaluations; ValueError if a newer program wrote a part of it."""
-    result = _read_result(folder)
-    config = flatten(yaml.safe_load((folder / "config.yaml").read_text()))
-    later = [_read_evaluation(path.parent) for path in sorted(folder.glob("evaluations/*/result.json"))]
-    return Run(folder, config, read_cell(folder), result, [_own(folder, config, result), *later])
+    """Read one finished run folder with its evaluations.
+
+    Raises:
+        DamagedError: a file of the run itself is damaged or missing. DataError: a newer program wrote a part of it.
+    """
+    result = _needed(folder / run_files.RESULT, run_files.read_run_result(folder))
+    config = flatten(_needed(folder / run_files.CONFIG, run_files.read_config(folder)))
+    own = _own(folder, config, result)
+    later, left_out = _evaluations(folder)
+    measurements = [m.rechecked(*_gallery(folder, m, config, result)) for m in (own, *later)]
+    return Run(folder, config, read_cell(folder), result, measurements, left_out)
+
+
+def _gallery(folder: Path, measured: Measurement, config: dict[str, Any], result: dict[str, Any]) -> tuple[Callable[[], int | None], int]:
+    """How many videos the gallery of a measurement has, if that is known, and how many it has at least."""
+    if measured.checksum != result["data_checksum"]:
+        return partial(_kept_gallery, folder / "evaluations" / measured.name / "features.parquet"), 1
+    batch, epochs, dropped = config["training.batch_size"], config["training.epochs"], result.get("videos_dropped_per_epoch")
+    if not epochs or dropped is None:
+        return lambda: None, batch
+    size = result["steps"] // epochs * batch + dropped + len(result.get("videos_too_short", []))
+    return lambda: size, batch
+
+
+def _kept_gallery(features: Path) -> int | None:
+    import pyarrow.compute as pc
+
+    try:
+        table = run_files.read_table(features, ("split",)) if has(features) and fetch(features) else None
+    except DamagedError:
+        return None  # of a file that is no measurement
+    return None if table is None else int(pc.sum(pc.equal(table["split"], "train")).as_py())
 
 
 def read_cell(folder: Path) -> dict[str, Any]:
-    """What a run folder remembers of its cell."""
-    return json.loads((folder / "cell.json").read_text())
+    """What a run folder remembers of its cell. Raises DamagedError."""
+    return _needed(folder / run_files.CELL, run_files.read_cell(folder))
+
+
+def _needed(path: Path, content: dict[str, Any] | None) -> dict[str, Any]:
+    if content is None:
+        raise DamagedError(f"{path}: is missing")
+    return content
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The runs that count among some folders, and a line for each other one, and for each evaluation, that does not."""
+
+    runs: list[Run]
+    left_out: list[str]
+
+
+def read_all(folders: Iterable[Path]) -> Finished:
+    """The finished ones of some folders, in their order, without damaged ones and copies.
+
+    Of folders that hold the same cell of one arm of one sweep, on the same data, one counts.
+
+    Raises:
+        DataError: a newer program wrote a file, or one cannot be read.
+    """
+    runs, left_out = [], []
+    for folder in folders:
+        if not _is_there(folder / run_files.RESULT):
+            continue
+        try:
+            runs.append(read_run(folder))
+        except DamagedError as error:
+            left_out.append(f"left out: {error}")
+    left_out += [line for run in runs for line in run.left_out]
+    kept, copies = each_cell_once(runs, lambda run: (run.cell.get("sweep"), run.cell["arm"]))
+    return Finished(kept, [*left_out, *(f"left out: {line}" for line in copies)])
 
 
 def read_finished(folders: Iterable[Path]) -> list[Run]:
-    return [read_run(folder) for folder in folders if (folder / "result.json").is_file()]
+    """The runs of read_all; what is left out is named on the standard error stream."""
+    found = read_all(folders)
+    tell(found.left_out)
+    return found.runs
 
 
-def _read_result(folder: Path) -> dict[str, Any]:
-    result = json.loads((folder / "result.json").read_text())
-    if result.get("version") != RESULT_VERSION:
-        raise ValueError(f"{folder}: result.json has version {result.get('version')!r}, this program reads version {RESULT_VERSION}")
-    return result
+def tell(lines: Iterable[str]) -> None:
+    """Lines beside the output of a program."""
+    for line in lines:
+        say(line, file=sys.stderr)
+
+
+# --- Copies --------------------------------------------------------------------------------------------------------
+
+
+class _InFolder(Protocol):
+    @property
+    def folder(self) -> Path: ...
+
+
+Found = TypeVar("Found", bound=_InFolder)
+_IDENTITY = re.compile(r"-([0-9a-f]{12})(?![0-9a-f])")  # in the name of a run folder, or of a copy
+
+
+def each_cell_once(runs: Sequence[Run], apart: Callable[[Run], Any] = lambda run: None) -> tuple[list[Run], list[str]]:
+    """One run of each cell, and a line for each other one: a seed counts once, however many folders hold it.
+
+    Args:
+        apart: runs that differ in this count each.
+    """
+    cheap = lambda run: (apart(run), run.seed, run.data, run.result["data_checksum"])  # noqa: E731 - an identity takes a millisecond
+    several = {key for key, group in _grouped(runs, cheap).items() if len(group) > 1}
+    return each_once(runs, lambda run: (cheap(run), run.identity if cheap(run) in several else ""), lambda run: run.identity)
+
+
+def each_once(found: Sequence[Found], key: Callable[[Found], Any], identity: Callable[[Found], str]) -> tuple[list[Found], list[str]]:
+    """One of those with the same key, and a line for each other one: the one whose folder's name ends in the identity, else the newest."""
+    kept = {
+        key: group[0] if len(group) == 1 else min(group, key=lambda one: _rank(one.folder, identity(one)))
+        for key, group in _grouped(found, key).items()
+    }
+    lines = [f"{one.folder}: the same as {best.folder}" for one in found if one is not (best := kept[key(one)])]
+    return [one for one in found if one is kept[key(one)]], lines
+
+
+def _grouped(found: Iterable[Found], key: Callable[[Found], Any]) -> dict[Any, list[Found]]:
+    groups: dict[Any, list[Found]] = {}
+    for one in found:
+        groups.setdefault(key(one), []).append(one)
+    return groups
+
+
+def _rank(folder: Path, identity: str) -> tuple[int, int, str]:
+    """The least is the original."""
+    named = 0 if folder.name.endswith(f"-{identity}") else 1 if re.search(r"-[0-9a-f]{12}$", folder.name) else 2
+    files = (folder / name for name in (run_files.RESULT, run_files.METRICS))
+    written = next((path.stat().st_mtime_ns for path in files if path.is_file()), 0)
+    return named, -written, str(folder)
+
+
+def named_identity(folder: Path) -> str:
+    """The identity in a run folder's name, or in that of a copy; empty where there is none."""
+    return (_IDENTITY.findall(folder.name) or [""])[-1]
+
+
+# --- Measurements --------------------------------------------------------------------------------------------------
 
 
 def _own(folder: Path, config: dict[str, Any], result: dict[str, Any]) -> Measurement:
@@ -163,13 +323,48 @@ def _own(folder: Path, config: dict[str, Any], result: dict[str, Any]) -> Measur
         metrics={key: value for key, value in measured.items() if not key.startswith("untrained/")},
         untrained=before,
         queries=_queries_in(folder),
+        result=result,
     )
 
 
-def _read_evaluation(folder: Path) -> Measurement:
-    result = _read_result(folder)
+@dataclass(frozen=True)
+class _Evaluation:
+    folder: Path
+    result: dict[str, Any]
+    measurement: Measurement
+
+    @property
+    def made(self) -> str:
+        """What was measured on what and how, as text."""
+        m = self.measurement
+        what = [self.result["protocol"], sorted(self.result["metrics"]), m.data, m.split, m.checksum]
+        return json.dumps([*what, self.result.get("settings", {})], sort_keys=True)
+
+    @property
+    def identity(self) -> str:
+        """The end of its folder's name (see vididi.evaluate.Task.name)."""
+        text = json.dumps([self.result.get("settings", {}), self.measurement.checksum], sort_keys=True)
+        return sha256(text.encode()).hexdigest()[:10]
+
+
+def _evaluations(run: Path) -> tuple[list[Measurement], list[str]]:
+    """Those made since, and a line for each that is damaged or a copy of another."""
+    root, found, left_out = run / "evaluations", [], []
+    for folder in folders_with(root, run_files.RESULT):
+        if folder.parent != root:
+            continue
+        try:
+            found.append(_read_evaluation(folder))
+        except DamagedError as error:
+            left_out.append(f"left out: {error}")
+    kept, copies = each_once(found, lambda one: one.made, lambda one: one.identity)
+    return [one.measurement for one in kept], [*left_out, *(f"left out: {line}" for line in copies)]
+
+
+def _read_evaluation(folder: Path) -> _Evaluation:
+    result = _needed(folder / run_files.RESULT, run_files.read_evaluation_result(folder))
     settings = flatten(result.get("settings", {}))
-    return Measurement(
+    measurement = Measurement(
         name=folder.name,
         data=result["data"]["name"],
         split=result["data"].get("split"),
@@ -179,9 +374,24 @@ def _read_evaluation(folder: Path) -> Measurement:
         untrained=result.get("untrained") or {},
         queries=_queries_in(folder),
         per_class=result.get("per_class") or {},
+        result=result,
     )
+    return _Evaluation(folder, result, measurement)
 
 
 def _queries_in(folder: Path) -> Path | None:
-    path = folder / "queries.parquet"
-    return path if path.is_file() else None
+    """The file of queries, if there is one; one that is damaged is found here, before anything is made of it."""
+    path = folder / run_files.QUERIES
+    if not _is_there(path):
+        return None
+    _queries(path)
+    return path
+
+
+def _queries(path: Path) -> Queries:
+    try:
+        return _read_queries(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:
+        raise DamagedError(f"{path}: is a link to nothing") from None
+    except PermissionError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None

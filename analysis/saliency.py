@@ -26,18 +26,19 @@ from torch import Tensor, nn
 if __name__ == "__main__":  # run as a script, from anywhere
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.plots import extra, run_main, runs_in, titles
-from analysis.runs import read_run
+from analysis.plots import extra, finished_in, run_main, titles
+from analysis.runs import Run, read_run, tell
 from analysis.tsne import common_evaluation, read_features
 from vididi.config import Config
 from vididi.data.plan import EvaluationPlan, frame_counts
 from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.storage import as_folder
 from vididi.data.stream import Buffers, decode, fetch
-from vididi.errors import ConfigError
+from vididi.errors import ConfigError, DamagedError
 from vididi.evaluate import read_run_config
 from vididi.experiment import check_clip, ensure_prepared, load_encoder
 from vididi.mirror import local_path
+from vididi.terminal import say
 from vididi.viewer import find_video, to_pixels
 from vididi.views.compose import square_view
 
@@ -88,23 +89,20 @@ def _draw(arguments: argparse.Namespace) -> None:
     if arguments.fps < 1:
         raise ConfigError(f"--fps: {arguments.fps} is not valid; it must be at least 1")
     extra("matplotlib")  # first, as what follows may take a while
-    folders = runs_in(arguments.runs)
+    runs = finished_in(arguments.runs)
+    folders = [run.folder for run in runs]
     configs = [read_run_config(folder) for folder in folders]
     _check_same_clip(folders, configs)
     shards = ShardSet.open(as_folder(arguments.shards)) if arguments.shards else ensure_prepared(configs[0])
     clip = read_clip(configs[0], shards, arguments.video, arguments.size)
-    names = titles([read_run(folder) for folder in folders])
-    tubes = {
-        name: saliency_tube(load_encoder(folder), clip.view, channel_weights(arguments.weights, folder, clip))
-        for name, folder in zip(names, folders, strict=True)
-    }
+    tubes = tubes_of(runs, clip, arguments.weights)
     for out in arguments.out or [Path("saliency.png")]:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix.lower() == ".png":
             draw_strip(clip, tubes).save(out)
         else:
             write_film(clip, tubes, out, arguments.fps)
-        print(f"wrote {out}")
+        say(f"wrote {out}")
 
 
 def _check_same_clip(folders: Sequence[Path], configs: Sequence[Config]) -> None:
@@ -142,7 +140,7 @@ def read_clip(config: Config, shards: ShardSet, video_id: str, size: int | None 
     e, size = config.evaluation, config.clip.size if size is None else size
     check_clip(config.backbone, e.frames, size, "evaluation.frames", "--size")
     request = EvaluationPlan(np.array([row]), frame_counts(shards), e.frames, e.stride, clips=1, batch_size=1)[0]
-    batch = decode(fetch(FrameReader(shards), request), request, shards.sizes, Buffers())
+    batch = decode(fetch(FrameReader(shards), request), request, shards, Buffers())
     pixels = torch.from_numpy(batch.clips[:, 0]).permute(0, 4, 1, 2, 3)
     name = shards.manifest.classes[int(shards.column("label")[row])] if shards.manifest.classes else "no class"
     about = f"{video_id} ({shards.column('split')[row]}, {name})"
@@ -166,6 +164,25 @@ def channel_weights(kind: str, run: Path, clip: Clip) -> Weigh:
         row = torch.from_numpy(class_row(run, clip.class_name))[None]
         return lambda feature: row
     return torch.ones_like if kind == "equal" else lambda feature: feature
+
+
+def tubes_of(runs: Sequence[Run], clip: Clip, kind: str) -> dict[str, Tube]:
+    """The clip's tube of each run by its title; runs whose features are damaged are named and left out.
+
+    Raises:
+        ConfigError: none is left.
+    """
+    tubes = {}
+    for run, name in zip(runs, titles(runs), strict=True):
+        try:
+            weigh = channel_weights(kind, run.folder, clip)
+        except DamagedError as error:
+            tell([f"left out: {error}"])
+        else:
+            tubes[name] = saliency_tube(load_encoder(run.folder), clip.view, weigh)
+    if not tubes:
+        raise ConfigError(f"none of the {len(runs)} runs can be drawn")
+    return tubes
 
 
 def class_row(folder: Path, name: str) -> NDArray[np.float32]:

@@ -12,16 +12,17 @@ from typing import Any
 
 from analysis.formats import Sheet, write_csv, write_latex, write_markdown
 from analysis.paper import Column, Match, PaperTable, Row, Split
-from analysis.runs import Run, read_finished
+from analysis.runs import Run, each_cell_once, notes_of, read_all
 from analysis.samples import THREE_SPLITS, Gain, Samples, Ways, collect, gain, interval
 from vididi.mirror import push
+from vididi.words import counted, written
 
 # What may differ between runs of one protocol besides the table's own axes. Where data and weights lay is not part of a
 # protocol; which ones they were is (the checksum, the digest).
 # What is measured and kept on the way changes no result.
 _ON_THE_WAY = ("training.checkpoint_epochs", "training.checkpoint_steps", "evaluation.online")
 _NOT_PROTOCOL = ("data", "prepare", "training.seed", "backbone.weights", *_ON_THE_WAY)
-_BEGINNING = ("backbone.weights_from", "backbone.weights_sha256")
+_BEGINNING = tuple(f"backbone.weights_{name}" for name in ("from", "sha256", "key", "prefix", "inflate"))
 # All that tells encoders from each other that were not pretrained, and what a run measures at its end.
 _WITHOUT_PRETRAINING = ("backbone", "clip.size", *(f"evaluation.{key}" for key in ("clips", "frames", "stride", "crop", "seed")))
 NO_RUNS = "no runs"
@@ -91,29 +92,41 @@ def describe_protocol(runs: list[Run], axes: Iterable[str] = ()) -> str:
     if not pretrained:
         parts.append("not pretrained")
     elif not _covers(axes, "training.epochs"):
-        parts.append(f"{c['training.epochs']} epochs")
+        parts.append(counted(c["training.epochs"], "epoch"))
     if pretrained and not _covers(axes, "training.batch_size"):
         parts.append(f"batch {c['training.batch_size']}")
     parts.append(f"{c['clip.frames']} x {c['clip.size']} x {c['clip.size']}, stride {c['clip.stride']}")
-    return f"{', '.join(parts)}; retrieval with {c['evaluation.clips']} clips of {c['evaluation.frames']} frames"
+    return f"{', '.join(parts)}; retrieval with {counted(c['evaluation.clips'], 'clip')} of {counted(c['evaluation.frames'], 'frame')}"
 
 
 def differences(first: str, other: str) -> str:
-    """What sets a protocol apart from the first one (both as by_protocol names them)."""
+    """What sets a protocol apart from the first one (both as by_protocol names them); empty if they are the same."""
     (ours, our_data, *ours_is), (theirs, their_data, *theirs_is) = json.loads(other), json.loads(first)
     if ours_is != theirs_is:  # what only pretraining reads has no counterpart
         ours, theirs = _without_pretraining(ours), _without_pretraining(theirs)
     keys = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
-    parts = [f"{key} {ours.get(key)} instead of {theirs.get(key)}" for key in sorted(keys)]
+    parts = [_instead(key, ours.get(key), theirs.get(key)) for key in sorted(keys)]
     parts += ["other videos"] if our_data != their_data else []
-    return f"; with {', '.join(parts)}" if parts else ""
+    return ", ".join(parts)
+
+
+def _instead(key: str, ours: Any, theirs: Any) -> str:
+    """How a value differs from another; None is one that is not set."""
+    if ours is None:
+        return f"no {key} instead of {written(theirs)}"
+    return f"{key} {written(ours)}" + ("" if theirs is None else f" instead of {written(theirs)}")
+
+
+def _with(text: str, apart: str) -> str:
+    """A text, and then what sets it apart, if anything does."""
+    return "; ".join(filter(None, (text, apart and f"with {apart}")))
 
 
 def not_the_paper_s(table: PaperTable, run: Run) -> list[str]:
     """Where a run's configuration is not what the paper says of all rows."""
     named = {key: value for key, value in table.configuration.items() if not _covers(table.axes, key)}
     named = named if run.pretrained else _without_pretraining(named)
-    return [f"{key} {run.config.get(key)} instead of {value}" for key, value in named.items() if run.config.get(key) != value]
+    return [_instead(key, run.config.get(key), value) for key, value in named.items() if run.config.get(key) != value]
 
 
 # --- Rows ----------------------------------------------------------------------------------------------------------
@@ -190,6 +203,7 @@ def _kinds(table: PaperTable, label: str, runs: list[Run]) -> tuple[list[tuple[s
 
     Where each seed began from a file of its own, the file goes with the seed.
     """
+    runs, twice = each_cell_once(runs)
     groups: dict[str, list[Run]] = defaultdict(list)
     own_file = len({run.seed for run in runs}) == len(runs)
     for run in runs:
@@ -197,7 +211,8 @@ def _kinds(table: PaperTable, label: str, runs: list[Run]) -> tuple[list[tuple[s
     far = {name: sum(run.config.get(k) != v for k, v in table.configuration.items()) for name, (run, *_) in groups.items()}
     order = sorted(groups, key=lambda name: (far[name], -len(groups[name])))
     names = [label, *(f"{label} ({number})" for number in range(2, len(order) + 1))]
-    notes = [f"{name}{differences(order[0], other)}" for name, other in zip(names[1:], order[1:], strict=False)]
+    notes = [_with(name, differences(order[0], other)) for name, other in zip(names[1:], order[1:], strict=False)]
+    notes += [f"counted once: {line}" for line in twice]
     return [(name, groups[group]) for name, group in zip(names, order, strict=False)], notes
 
 
@@ -278,7 +293,7 @@ def table_sheet(table: PaperTable, runs: list[Run]) -> Sheet:
     own = [Source(column, paper=i) for i, column in enumerate(table.columns)]
     others = other_sources(table.columns, {row.split for row in table.rows}, rows, ways)
     gained = _gained(own, others, rows, ways)
-    sheet = Sheet([table.head, *table.about], notes=[*notes, *_evaluations(runs, ways)])
+    sheet = Sheet([table.head, *table.about], notes=[*notes, *_evaluations(runs, ways), *notes_of(runs)])
     placed = _placed(own, others, rows, ways)
     for row in rows:
         sheet.start([row.label, *(row.about or [""] * len(table.about))])
@@ -367,7 +382,7 @@ def sheets(table: PaperTable, runs: list[Run]) -> Iterator[tuple[str, Sheet]]:
     """For each protocol among the runs, a line that describes it and its sheet; without runs, the paper's side alone."""
     groups = by_protocol(table, runs)
     for number, (name, group) in enumerate(groups.items(), 1):
-        described = describe_protocol(group, table.axes) + differences(next(iter(groups)), name)
+        described = _with(describe_protocol(group, table.axes), differences(next(iter(groups)), name))
         which = f" ({number} of {len(groups)} protocols)" if len(groups) > 1 else ""
         apart = not_the_paper_s(table, group[0])
         not_paper_s = f" Not as in the paper: {', '.join(apart)}." if apart else ""
@@ -396,17 +411,19 @@ RESULTS = [
 def results_sheet(runs: list[Run]) -> Sheet:
     """What was measured, a row per arm and point. Runs that differ in more than their seed never share a row."""
     arms: dict[tuple[str, str], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    runs, twice = each_cell_once(runs, lambda run: (run.cell["label"], str(run.cell["axes"])))
     for run in runs:
-        point = " ".join(f"{axis}={value}" for axis, value in run.cell["axes"].items())
+        point = " ".join(f"{axis}={written(value)}" for axis, value in run.cell["axes"].items())
         arms[run.cell["label"], point][protocol(run)].append(run)
     ways = Ways(runs)
     later = dict.fromkeys(metric for run in runs for m in run.measurements if m.name for metric in m.metrics)
-    others = other_sources([_column(metric) for metric in later], set(), [Measured("", [_evaluated(run) for run in runs])], ways)
-    sheet = Sheet(["Arm", "Point"], notes=list(_evaluations(runs, ways)))
+    others = other_sources([column_of(metric) for metric in later], set(), [Measured("", [_evaluated(run) for run in runs])], ways)
+    copies = [f"counted once: {line}" for line in twice]
+    sheet = Sheet(["Arm", "Point"], notes=[*_evaluations(runs, ways), *notes_of(runs), *copies])
     for (label, point), groups in arms.items():
         for name, group in groups.items():
             row = Measured(label, group)
-            sheet.start([label, point + differences(next(iter(groups)), name)])
+            sheet.start([label, _with(point, differences(next(iter(groups)), name))])
             for source in (*(Source(column) for column in RESULTS), *others):
                 samples = source.samples(row, ways)
                 name = source.column.name
@@ -416,7 +433,7 @@ def results_sheet(runs: list[Run]) -> Sheet:
     return sheet
 
 
-def _column(metric: str) -> Column:
+def column_of(metric: str) -> Column:
     """A column for a metric that no table names: a share of 1, but for the two that are none."""
     return Column(metric, metric, 1, 3) if metric.startswith(("silhouette/", "features/")) else Column(metric, metric, 100, 1)
 
@@ -428,18 +445,25 @@ def _evaluated(run: Run) -> Run:
 
 def write_results(folders: Iterable[Path], out: Path) -> str:
     """For a sweep that is no paper's table: what was measured, as results.md and results.csv."""
-    runs = read_finished(folders)
-    parts = [("" if runs else "No finished runs.", results_sheet(runs))]
-    markdown = write_markdown([], parts, LEGEND).strip()
+    found = read_all(folders)
+    parts = [("" if found.runs else "No finished runs.", results_sheet(found.runs))]
+    markdown = _with_lines(write_markdown([], parts, LEGEND).strip(), found.left_out)
     _write(out, "results", markdown, write_csv(parts))
     return markdown
 
 
 def write_tables(table: PaperTable, folders: Iterable[Path], out: Path) -> str:
     """Write NAME.md, NAME.csv and NAME.tex under ``out``; the Markdown is returned."""
-    markdown, sheet, latex = render(table, read_finished(folders))
+    found = read_all(folders)
+    markdown, sheet, latex = render(table, found.runs)
+    markdown = _with_lines(markdown, found.left_out)
     _write(out, table.name, markdown, sheet, latex)
     return markdown
+
+
+def _with_lines(markdown: str, left_out: list[str]) -> str:
+    """A table, and below it which runs it leaves out."""
+    return "\n\n".join([markdown, "\n".join(f"- {line}" for line in left_out)]) if left_out else markdown
 
 
 def _write(out: Path, name: str, markdown: str, sheet: str, latex: str | None = None) -> None:

@@ -14,9 +14,10 @@ import numpy as np
 if __name__ == "__main__":  # run as a script, from anywhere
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.plots import COLOURS, MARKERS, look, picture_parser, pyplot, run_main, runs_in, save
-from analysis.runs import Run, read_run
+from analysis.plots import COLOURS, MARKERS, finished_in, legend_text, look, picture_parser, pyplot, run_main, save
+from analysis.runs import Run, each_cell_once
 from vididi.errors import ConfigError
+from vididi.words import counted
 
 Points = dict[str, dict[int, list[float]]]  # line -> steps -> a value of each seed
 
@@ -33,10 +34,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _draw(arguments: argparse.Namespace) -> None:
     plt = pyplot()
-    runs = [read_run(folder) for folder in runs_in(arguments.runs)]
+    runs = finished_in(arguments.runs)
     points = points_of(runs, arguments.metric, arguments.data)
     if not points:
-        raise ConfigError(f"--metric: none of the {len(runs)} runs has measured {arguments.metric} on {arguments.data or 'its own data'}")
+        raise ConfigError(
+            f"--metric: of {counted(len(runs), 'run')} none has measured {arguments.metric} on {arguments.data or 'its own data'}"
+        )
     with look():
         figure, axis = plt.subplots(figsize=(4.6, 3.2))
         draw_lines(axis, points)
@@ -53,13 +56,13 @@ def points_of(runs: Sequence[Run], metric: str, data: str | None) -> Points:
         ConfigError: a run measured it in several ways, or on several splits.
     """
     points: Points = defaultdict(lambda: defaultdict(list))
-    for run in runs:
+    for run in each_cell_once(runs, lambda run: run.cell["label"])[0]:
         here = [m for m in run.measurements if m.data == (data or run.data)]
         values = {value for m in here if (value := m.value(metric)) is not None}
         if len(values) > 1:
             raise ConfigError(f"{run.folder}: measured {metric} in several ways, {', '.join(f'{value:.3f}' for value in sorted(values))}")
         for value in values:
-            points[f"{run.cell['label']}, pretrained on {run.data}"][int(run.result["steps"])].append(value)
+            points[legend_text(f"{run.cell['label']}, pretrained on {run.data}")][int(run.result["steps"])].append(value)
     return points
 
 

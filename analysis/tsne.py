@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 if __name__ == "__main__":  # run as a script, from anywhere
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.plots import COLOURS, MARKERS, extra, image_path, look, pyplot, run_main, runs_in, save, titles
-from analysis.runs import Measurement, Run, read_run
-from vididi.errors import ConfigError
+from analysis.plots import COLOURS, MARKERS, extra, finished_in, image_path, legend_text, look, pyplot, run_main, save, titles
+from analysis.runs import Measurement, Run, tell
+from vididi.errors import ConfigError, DamagedError
 from vididi.evaluation.silhouette import best_retrieved_classes, silhouette
+from vididi.finite import check_finite
 from vididi.mirror import fetch, has, local_path
+from vididi.run_files import QUERIES, read_queries, read_table
+from vididi.terminal import say
 
 PERPLEXITY = 30.0  # van der Maaten and Hinton: 5 to 50
 PANEL = 3.4  # inches
@@ -67,10 +70,12 @@ def _draw(arguments: argparse.Namespace) -> None:
     if arguments.classes < 2:
         raise ConfigError(f"--classes: {arguments.classes} is not valid; a silhouette needs at least 2")
     plt = pyplot()
-    runs = [read_run(folder) for folder in runs_in(arguments.runs)]
+    runs = with_features(finished_in(arguments.runs))
     name = arguments.evaluation or common_evaluation(runs)
+    known = features_of(runs, name)
+    runs = [run for run in runs if run.folder in known]
     panels = [
-        make_panel(title, read_features(run, name), arguments.classes, arguments.split, arguments.seed)
+        make_panel(title, known[run.folder], arguments.classes, arguments.split, arguments.seed)
         for run, title in zip(runs, titles(runs), strict=True)
     ]
     with look():
@@ -79,10 +84,17 @@ def _draw(arguments: argparse.Namespace) -> None:
         draw_panels(axes[0], panels)
         save(figure, arguments.out)
     for panel in panels:
-        print(f"  {panel.title}: silhouette {panel.silhouette:.3f} of {', '.join(panel.order)}")
+        say(f"  {panel.title}: silhouette {panel.silhouette:.3f} of {', '.join(panel.order)}")
 
 
 # --- Features ------------------------------------------------------------------------------------------------------
+
+
+def with_features(runs: Sequence[Run]) -> list[Run]:
+    """The runs without those that have lost their features to a damaged evaluation, which are named."""
+    lost = [run for run in runs if run.left_out and not _with_features(run)]
+    tell(f"left out: {run.folder}: has no other features" for run in lost)
+    return [run for run in runs if run not in lost]
 
 
 def common_evaluation(runs: Sequence[Run]) -> str:
@@ -109,29 +121,50 @@ def _with_features(run: Run) -> dict[str, Measurement]:
     return {m.name: m for m in run.measurements if m.name and has(run.folder / "evaluations" / m.name / "features.parquet")}
 
 
+def features_of(runs: Sequence[Run], name: str) -> dict[Path, Features]:
+    """What an evaluation kept of each run, by folder; damaged ones are named and left out.
+
+    Raises:
+        ConfigError: it kept nothing of a run, or nothing that can be read.
+    """
+    found = {}
+    for run in runs:
+        try:
+            found[run.folder] = read_features(run, name)
+        except DamagedError as error:
+            tell([f"left out: {error}"])
+    if not found:
+        raise ConfigError(f"none of the {len(runs)} runs has features that can be read")
+    return found
+
+
 def read_features(run: Run, name: str) -> Features:
     """The features that an evaluation kept.
 
     Raises:
-        ConfigError: it kept none.
+        ConfigError: it kept none. DamagedError: they, or its queries, cannot be read.
     """
-    import pyarrow.parquet as pq
-
     if name not in (kept := _with_features(run)):
         has = f"it has {', '.join(kept)}" if kept else f"`vididi evaluate retrieval {run.folder}` makes some"
         raise ConfigError(f"{run.folder}: no features of evaluation {name!r}; {has}")
     folder = run.folder / "evaluations" / name
     fetch(folder / "features.parquet")
-    table, queries = pq.read_table(folder / "features.parquet"), pq.read_table(folder / "queries.parquet")
+    table, queries = read_table(folder / "features.parquet", ("label", "class", "split", "features")), read_queries(folder / QUERIES)
+    if table is None:
+        raise DamagedError(f"{folder / 'features.parquet'}: is missing")
+    if queries.first_hit is None:
+        raise DamagedError(f"{folder / QUERIES}: has no column first_hit")
     features = table["features"].combine_chunks()
-    return Features(
+    known = Features(
         labels=table["label"].to_numpy(),
         classes=np.array(table["class"].to_pylist()),
         splits=np.array(table["split"].to_pylist()),
         features=features.flatten().to_numpy().reshape(len(features), -1),
-        query_labels=queries["label"].to_numpy(),
-        first_hits=queries["first_hit"].to_numpy(),
+        query_labels=queries.labels,
+        first_hits=queries.first_hit,
     )
+    check_finite(f"{folder / 'features.parquet'}", features=known.features)
+    return known
 
 
 # --- The plane -----------------------------------------------------------------------------------------------------
@@ -173,7 +206,9 @@ def draw_panels(axes: Sequence[Any], panels: Sequence[Panel]) -> None:
             style = known.index(name)
             x, y = panel.places[panel.classes == name].T
             marker = MARKERS[(style + style // len(COLOURS)) % len(MARKERS)]
-            axis.scatter(x, y, s=16, c=COLOURS[style % len(COLOURS)], marker=marker, linewidths=0.4, edgecolors="white", label=name)
+            axis.scatter(
+                x, y, s=16, c=COLOURS[style % len(COLOURS)], marker=marker, linewidths=0.4, edgecolors="white", label=legend_text(name)
+            )
         axis.set_title(f"{panel.title}\nsilhouette {panel.silhouette:.3f}")
         axis.set(xticks=[], yticks=[])
         axis.spines[["top", "right"]].set_visible(True)

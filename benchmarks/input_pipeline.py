@@ -82,7 +82,7 @@ def bare_worker(shards: ShardSet, plan: PretrainPlan, rank: int, cores: int, don
     reader, buffers = FrameReader(shards), Buffers()
     for number in range(rank, len(plan), cores):
         request = plan[number]
-        done.put(decode(fetch(reader, request), request, shards.sizes, buffers).starts.size)
+        done.put(decode(fetch(reader, request), request, shards, buffers).starts.size)
 
 
 def bare_clips(shards: ShardSet, plan: PretrainPlan, cores: int) -> Generator[int, None, None]:
@@ -311,7 +311,7 @@ def run(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     videos, shards = prepare_videos(arguments, work)
     source = sum(path.stat().st_size for path in videos.rglob("*") if path.is_file())
     plan, cores = make_plan(shards), arguments.cores
-    print(f"{shards.manifest.summary}, {shards.manifest.frames} frames, source {source / 2**20:.1f} MiB; {cores} cores", flush=True)
+    print(f"{shards.summary}, {shards.manifest.frames} frames, source {source / 2**20:.1f} MiB; {cores} cores", flush=True)
     contenders: dict[str, Contender] = {
         "ray": lambda: stream_clips(ray_stream(shards, threads=cores), plan),
         "local": lambda: stream_clips(local_stream(shards, threads=cores), plan),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 import yaml
 from safetensors.torch import load_file
@@ -103,20 +104,32 @@ def hang_on_the_first(video: Video, settings: Settings) -> Any:
     return encode_video(video, settings)
 
 
+def write_two_streams(path: Path) -> None:
+    with av.open(str(path), "w") as file:
+        streams = [file.add_stream("libx264", rate=20) for _ in range(2)]
+        for stream in streams:
+            stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv420p"
+        for stream in streams:
+            file.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
+            file.mux(stream.encode())
+
+
 def test_prepare_lists_bad_files_and_its_status_says_so(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for video in motion(cache, train=12, test=4, size=32, frames=16)[:3]:
         target = tmp_path / "videos" / video.class_name / video.path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(video.path)
     (target.parent / "broken.mp4").write_bytes(b"not a video")
+    write_two_streams(target.parent / "two.mkv")
     arguments = ["prepare", "folder", "--videos", str(tmp_path / "videos"), "--out", str(tmp_path / "out"), "--short-side", "16"]
     assert main(arguments) == 3
     printed = capsys.readouterr().out
     assert "1 rejected" in printed
     assert "rejects.csv" in printed
+    assert "notes.csv says what was chosen of videos that hold several" in printed
     assert "broken.mp4" in (tmp_path / "out" / "rejects.csv").read_text()
     assert main([*arguments, "--strict"]) == 1
-    assert "--strict: 1 videos were rejected" in capsys.readouterr().err
+    assert "--strict: 1 video was rejected" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

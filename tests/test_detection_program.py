@@ -221,3 +221,17 @@ def test_a_split_whose_boxes_show_nothing_that_is_scored_is_refused(
     monkeypatch.setattr(KeyFrames, "of", lambda shards: key_frames)
     with pytest.raises(DataError, match="no box of split test shows an action that is evaluated"):
         evaluate_run(trained, task_of(trained, small, {**QUICK, "seed": 4}), None, untrained=False)
+
+
+def test_a_detector_that_diverged_in_its_last_step_has_no_precision(
+    trained: Path, small: ShardSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {**QUICK, "epochs": 1, "steps": [], "batch_size": 16, "optimiser.name": "sgd", "optimiser.lr": 1e30}
+    settings = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+    command = ["evaluate", "detection", str(trained), "--shards", str(small.root), "--device", "cpu", *settings]
+    before = set(trained.glob("evaluations/*/*.*"))
+    assert main([*command, "--recipe", "cvrl", "--no-untrained"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: base-s0, detection-ava-")
+    assert "not finite" in error
+    assert {path.name for path in set(trained.glob("evaluations/*/*.*")) - before} <= {"checkpoint.pt", ".lock"}

@@ -12,8 +12,9 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from vididi.backbones.weights import WEIGHTS_OPTIONS
 from vididi.cli import main
-from vididi.config import Component
+from vididi.config import Component, build_config
 from vididi.errors import ConfigError
 from vididi.evaluate import find_encoders
 from vididi.experiment import load_encoder, make_encoder
@@ -127,11 +128,49 @@ def test_the_content_of_a_file_is_part_of_a_cell_s_name_and_its_place_is_not(mak
     assert named(moved) != first
 
 
+def test_which_network_of_a_file(make_config: MakeConfig, tmp_path: Path) -> None:
+    weights = make_encoder(make_config().backbone)[0].state_dict()
+    both = {f"{prefix}{name}": tensor + place for place, prefix in enumerate(("q.", "k.")) for name, tensor in weights.items()}
+    torch.save({"state_dict": both}, tmp_path / "moco.pth.tar")
+    file = {"backbone.weights": str(tmp_path / "moco.pth.tar")}
+    with pytest.raises(
+        ConfigError, match=r"^backbone\.weights: .*moco\.pth\.tar is not valid; .* give weights_prefix: 'q\.' or weights_prefix: 'k\.'$"
+    ):
+        make_config(file)
+    assert len({make_config({**file, "backbone.weights_prefix": prefix}).identity("x") for prefix in ("q.", "k.")}) == 2
+    with pytest.raises(ConfigError, match=r"backbone\.weights_inflate"):
+        make_config({**file, "backbone.weights_inflate": "often"})
+
+
 def test_a_cell_without_weights_is_named_as_before_there_were_any(make_config: MakeConfig) -> None:
     config = make_config()
     before = config.model_copy(update={"backbone": Component(name="r3d_tiny", width=2)})
     assert before.identity("x") == config.identity("x")
-    assert config.backbone.options == {"width": 2, "weights": None, "weights_sha256": None, "weights_from": None}
+    assert config.backbone.options == {"width": 2} | dict.fromkeys(WEIGHTS_OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "e1f1d2bcef01"),
+        ({"weights": "/a/b.pth"}, "49831b72481f"),
+        ({"weights": "/a/b.pth", "weights_sha256": "0" * 64, "weights_from": None}, "0303c62605e3"),
+        ({"weights": "/a/b.pth", "weights_sha256": "0" * 64, "weights_from": "imagenet"}, "573260d6d96b"),
+    ],
+)
+def test_options_added_later_are_part_of_a_cell_s_name_where_they_are_given(
+    options: dict[str, str], name: str, tiny_values: dict[str, Any]
+) -> None:
+    def named(**others: Any) -> str:
+        return build_config({**tiny_values, "backbone": {"name": "r3d_tiny", "width": 2, **options, **others}}).identity("x")
+
+    if not options:
+        assert named() == named(weights=None, weights_key=None, weights_prefix=None, weights_inflate=None) == name
+        return
+    path = {"weights": "/a/b.pth"} if "weights_sha256" not in options else {"weights": "/moved/b.pth"}
+    assert named() == named(**path, weights_key=None, weights_prefix=None, weights_inflate=None) == named(weights_inflate=False) == name
+    given = [{}, {"weights_key": "teacher"}, {"weights_prefix": ""}, {"weights_prefix": "teacher"}, {"weights_inflate": True}]
+    assert len({named(**others) for others in given}) == len(given)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +178,7 @@ def test_a_cell_without_weights_is_named_as_before_there_were_any(make_config: M
     [
         ({"weights_from": "imagenet"}, "backbone.weights_from: imagenet is not valid; it must come with weights"),
         ({"weights": "nowhere.pth"}, "backbone.weights: .*nowhere.pth cannot be read: No such file"),
+        ({"weights_prefix": "encoder_q."}, "backbone.weights_prefix: encoder_q. is not valid; it must come with weights"),
         ({"weights_sha": "00"}, "backbone.weights_sha: unknown key"),
     ],
 )

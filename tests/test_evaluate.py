@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import vididi.evaluate as module
 from vididi.cli import main
 from vididi.config import Component
 from vididi.data.stream import local_stream
+from vididi.data.verify import index_checksum
 from vididi.errors import ConfigError, DataError
 from vididi.evaluate import Task, complete_settings, evaluate_run, find_encoders, read_run_config
 from vididi.evaluation import first_hits
@@ -210,3 +212,35 @@ def test_protocols_and_recipes_are_checked() -> None:
         protocol_settings("knn", None, {})
     with pytest.raises(ConfigError, match="--recipe: 'corp' is not valid for finetune; it is one of vididi, cvrl, cvrl_supervised"):
         protocol_settings("finetune", "corp", {})
+
+
+# --- Names that a prepared set brings ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["/../../../evil/x", "..", "/evil", "x/../../evil", "a\n", "a\0", "a" * 300, "\u00e4", 7])
+def test_a_prepared_set_whose_source_is_no_name_writes_nothing(
+    source: Any, trained: Path, tmp_path: Path, tiny_shards: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(shutil.copytree(tiny_shards.root, tmp_path / "set"))
+    run = Path(shutil.copytree(trained, tmp_path / "deep" / "run", ignore=shutil.ignore_patterns("evaluations")))
+    content = json.loads((root / "manifest.json").read_text())
+    (root / "manifest.json").write_text(json.dumps({**content, "source": {**content["source"], "name": source}}))
+    before = {*tmp_path.rglob("*")}
+    assert main(["evaluate", "retrieval", str(run), "--shards", str(root)]) == 1
+    assert f"error: {root / 'manifest.json'}: source.name: " in capsys.readouterr().err
+    assert {*tmp_path.rglob("*")} == before
+
+
+def test_the_names_of_videos_are_text_and_no_paths(trained: Path, tmp_path: Path, tiny_shards: Any) -> None:
+    root = Path(shutil.copytree(tiny_shards.root, tmp_path / "set"))
+    run = Path(shutil.copytree(trained, tmp_path / "deep" / "run", ignore=shutil.ignore_patterns("evaluations")))
+    index = pq.read_table(root / "index.parquet")
+    hostile = [*("/../../../evil/x", "..", "/evil", "a\n", "a" * 3000, "\u00e4."), *index.column("video_id").to_pylist()[6:]]
+    index = index.set_column(0, "video_id", pa.array(hostile[::-1]))
+    pq.write_table(index, root / "index.parquet")
+    content = json.loads((root / "manifest.json").read_text())
+    (root / "manifest.json").write_text(json.dumps({**content, "checksum": index_checksum(index, None)}))
+    before = {*tmp_path.rglob("*")}
+    result = evaluate("retrieval", run, "clips=1", options=("--shards", str(root), "--no-untrained"))
+    assert all(path.is_relative_to(run / "evaluations") for path in {*tmp_path.rglob("*")} - before)
+    assert set(pq.read_table(result["folder"] / "queries.parquet").column("video_id").to_pylist()) >= set(hostile[:6])

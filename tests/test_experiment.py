@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
+from boards import assert_board_is_right, read_board
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -59,6 +61,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert measurements(results[0]) == measurements(results[1])
     assert metric_lines(one) == metric_lines(other)
     assert pq.read_table(one / "queries.parquet").equals(pq.read_table(other / "queries.parquet"))
+    assert_board_is_right(other)
     weights = [load_file(folder / "encoder.safetensors") for folder in (one, other)]
     assert weights[0].keys() == weights[1].keys()
     for name, tensor in weights[0].items():
@@ -135,6 +138,8 @@ def test_an_option_without_a_default_must_be_given() -> None:
         ("augment", "vididi", "crop_scale", [0.1]),
         ("augment", "vididi", "crop_scale", 0.1),
         ("data", "motion", "train", None),
+        ("optimiser", "adamw", "lr", float("nan")),
+        ("objective", "cvrl", "temperature", float("inf")),
     ],
 )
 def test_an_option_of_the_wrong_type_names_the_option_and_the_value(kind: str, name: str, option: str, value: Any) -> None:
@@ -156,10 +161,8 @@ def test_an_option_of_the_wrong_type_names_the_option_and_the_value(kind: str, n
         ("optimiser", "lars", "lr", -1),
         ("optimiser", "lars", "momentum", 1.0),
         ("optimiser", "sgd", "weight_decay", -0.1),
-        ("optimiser", "adamw", "lr", float("nan")),
         ("objective", "simclr", "temperature", 0),
         ("objective", "byol", "momentum", 1.5),
-        ("objective", "cvrl", "temperature", float("inf")),
         ("objective", "corp_f", "symmetric", 0),
         ("objective", "corp_m", "antisymmetric", 0),
         ("augment", "cvrl", "hue", 0.6),
@@ -417,16 +420,8 @@ PAIRS = ({"11", "22"}, {"10", "21"}, {"01", "12"})  # Algorithm 1's first three 
 
 
 def test_tensorboard_has_the_same_numbers(finished: Finished) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    board = EventAccumulator(str(finished.folder))
-    board.Reload()
-    for name in ("train/loss", "train/lr"):
-        expected = [(line["step"], line[name]) for line in metric_lines(finished.folder)]
-        found = [(event.step, event.value) for event in board.Scalars(name)]
-        assert [step for step, _ in found] == [step for step, _ in expected]
-        assert [value for _, value in found] == pytest.approx([value for _, value in expected])
-    assert [event.value for event in board.Scalars("retrieval/R@1")] == pytest.approx([finished.result["retrieval/R@1"]])
+    assert_board_is_right(finished.folder)
+    assert {"train/loss", "train/lr", "retrieval/R@1"} < read_board(finished.folder).keys()
 
 
 def test_the_result_says_what_was_measured_and_on_what(finished: Finished, tiny_shards: ShardSet) -> None:
@@ -534,8 +529,10 @@ def test_videos_too_short_for_the_least_offset_are_left_out_and_named(
     uneven_shards: ShardSet, make_config: MakeConfig, tmp_path: Path
 ) -> None:
     config = make_config({"objective.name": "corp_m", "training.epochs": 1, "evaluation.protocols": ["retrieval"]})
-    result = run(config, tmp_path, uneven_shards)
+    manifest = replace(uneven_shards.manifest, classes=["class", "without videos"])
+    result = run(config, tmp_path, replace(uneven_shards, manifest=manifest))
     assert json.loads((tmp_path / "result.json").read_text())["videos_too_short"] == ["train/class/3.mp4", "train/class/7.mp4"]
+    assert result["classes_without_videos"] == ["without videos"]
     assert (result["steps"], result["videos_dropped_per_epoch"], result["videos_wrapped"]["pretrain"]) == (1, 0, 0)
     plans = make_plans(config, uneven_shards)
     assert sorted(uneven_shards.column("video_id")[plans.pretrain[0].rows]) == [f"train/class/{i}.mp4" for i in LONG]
@@ -711,6 +708,19 @@ def test_a_finished_run_is_returned_and_not_run_again(finished: Finished, tiny_s
     before = {path.name: path.stat().st_mtime_ns for path in finished.folder.iterdir() if path.name != ".lock"}
     assert run(finished.config, finished.folder, tiny_shards, never) == {"version": 1, **finished.result}
     assert {path.name: path.stat().st_mtime_ns for path in finished.folder.iterdir() if path.name != ".lock"} == before
+
+
+@pytest.mark.parametrize("lost", ["result.json", "queries.parquet"])
+def test_a_run_that_is_measured_again_has_its_measures_once_on_the_board(
+    finished: Finished, tiny_shards: ShardSet, tmp_path: Path, lost: str
+) -> None:
+    """It was killed before its result was written, or the result was lost."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished.folder, folder)
+    for name in {lost, "result.json"}:
+        (folder / name).unlink()
+    assert run(finished.config, folder, tiny_shards)["resumed_from_step"] == 9
+    assert_same_run(finished.folder, folder)
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from boards import assert_board_is_right
 from made_up_machines import machine, objects, put
 from safetensors.torch import load_file
 
@@ -69,7 +70,11 @@ def test_a_uri_has_a_folder_on_this_machine_and_a_path_is_itself(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("uri", "reason"), [("ftp://a/b", "not a known scheme"), ("s3://", "URI of a folder"), ("s3://a/../../b", "URI of a folder")]
+    ("uri", "reason"),
+    [
+        ("ftp://a/b", "not a known scheme"),
+        *((uri, "URI of a folder") for uri in ("s3://", "s3://a/../../b", "s3://..", "s3://a/x\0y", "s3://a/x\ny", f"s3://a/{'b' * 256}")),
+    ],
 )
 def test_other_uris_are_refused(uri: str, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
@@ -99,14 +104,23 @@ def test_pulling_makes_the_small_files_those_of_the_store(bucket: str, tmp_path:
         assert (runs / "a" / "checkpoint.pt").read_text() == "a longer one than before"
 
 
+def test_an_object_that_would_lie_outside_of_the_mirror_is_refused(bucket: str, tmp_path: Path) -> None:
+    place = f"{bucket}/hostile/a/../../../../../evil/result.json"
+    put(place, b"{}")
+    with machine(tmp_path / "here"), pytest.raises(DataError, match=r"s3://clips.*: .*evil/result\.json.* is not valid"):
+        mirror.pulled(f"{bucket}/hostile")
+    assert not [*tmp_path.rglob("evil*")]
+
+
 def test_what_is_the_same_is_not_pulled_again(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with machine(tmp_path):
         folder = RunFolder(mirror.local_path(f"{bucket}/same/a"))
         folder.path.mkdir(parents=True)
-        folder.save_result({"x": 1})
+        told = {"data_checksum": "x", "steps": 1}
+        folder.save_result(told)
         monkeypatch.setattr(mirror.Mirror, "download", lambda *_: pytest.fail("pulled again"))
         mirror.pull(folder.path)
-        assert folder.result == {"version": 1, "x": 1}
+        assert folder.result == {"version": 1, **told}
 
 
 def test_a_folder_in_which_this_machine_is_at_work_is_left_alone(bucket: str, tmp_path: Path) -> None:
@@ -182,6 +196,7 @@ def assert_same_run(folder: Path, whole: Path) -> None:
     assert measured[0] == measured[1]
     lines = [[json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()] for place in (folder, whole)]
     assert [(line["step"], line["train/loss"]) for line in lines[0]] == [(line["step"], line["train/loss"]) for line in lines[1]]
+    assert_board_is_right(folder)
     weights = [load_file(place / "encoder.safetensors") for place in (folder, whole)]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
 

@@ -20,6 +20,7 @@ from vididi.experiment import resolve, resolve_component
 from vididi.objectives import OBJECTIVES
 from vididi.protocols import DetectionSettings, protocol_settings
 from vididi.sweep import Cell, Sweep, expand, load_sweep
+from vididi.words import counted
 
 REPO = Path(__file__).resolve().parents[1]
 FILES = sorted((REPO / "sweeps" / "paper").glob("*.yaml"))
@@ -76,7 +77,7 @@ def needed(column: Column, row: Row) -> set[tuple[str, str | None, int | None]]:
 @EACH
 def test_it_can_be_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_sweep.main([str(path), "--dry-run"]) == 0
-    assert f"{len(read(path)[2])} cells; then of each: " in capsys.readouterr().out
+    assert f"{counted(len(read(path)[2]), 'cell')}; then of each: " in capsys.readouterr().out
 
 
 @EACH

@@ -24,6 +24,12 @@ TORCHLESS = (
     "vididi.pairing",
     "vididi.draws",
     "vididi.errors",
+    "vididi.names",
+    "vididi.files",
+    "vididi.values",
+    "vididi.kinds",
+    "vididi.run_files",
+    "vididi.old_results",
     "vididi.data",
 )
 MATHS = ("vididi.views", "vididi.objectives", "vididi.backbones", "vididi.optim")

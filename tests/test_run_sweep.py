@@ -12,6 +12,7 @@ import pytest
 from tiny_sweep import BASE
 
 import run_sweep
+from vididi.config import build_config
 from vididi.errors import ConfigError
 from vididi.experiment import resolve
 from vididi.screen import cell_states, states_table
@@ -25,6 +26,8 @@ arms: {base: {order: 0}, vididi: {order: 2}, random: {order: 1, selection: rando
 seeds: [0, 2]
 """
 )
+
+RESULT = {"version": 1, "retrieval/R@1": 0.25, "seconds": 1.0, "data_checksum": "x", "steps": 12}
 
 
 @pytest.fixture
@@ -49,15 +52,22 @@ def test_extend_plans_the_cells_of_all_seeds(spec: Path, capsys: pytest.CaptureF
     assert [line.partition(":")[0] for line in said.splitlines()] == ["base-s0", "base-s2", "base-s1", "3 cells"]
 
 
+def test_an_arm_that_is_asked_for_twice_leaves_nothing_out(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_sweep.main([str(spec), "--only", "base", "--only", "base", "--seeds", "0", "--dry-run"]) == 0
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["base-s0", "1 cell"]
+
+
 def test_a_cell_s_state_is_what_its_folder_says(spec: Path, tmp_path: Path) -> None:
     cells = expand(load_sweep(spec), seeds=[0])
     runs = tmp_path / "runs"
     folders = [cell.find_folder(runs, "sum") for cell in cells]
-    for folder in folders[:4]:
+    for folder, cell in zip(folders[:4], cells, strict=False):
         folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(cell.config.to_yaml())
+        (folder / "cell.json").write_text(json.dumps(cell.describe("few")))
         (folder / "metrics.jsonl").write_text('{"epoch": 1, "step": 3}\n{"epoch": 2, "step": 6}\n{"epoch": 3, "st')
-    (folders[0] / "result.json").write_text(json.dumps({"version": 1, "retrieval/R@1": 0.25, "seconds": 12.4}))
-    (folders[1] / "stopped.json").write_text(json.dumps({"epoch": 2}))
+    (folders[0] / "result.json").write_text(json.dumps({**RESULT, "seconds": 12.4}))
+    (folders[1] / "stopped.json").write_text(json.dumps({"epoch": 2, "online/knn": 0.5}))
     (folders[2] / "error.txt").write_text("Traceback\n  of much\nValueError: too hot\n")
     for path in folders[3].iterdir():
         os.utime(path, (time.time() - 300, time.time() - 300))
@@ -89,9 +99,18 @@ def test_status_finds_a_finished_sweep(spec: Path, tmp_path: Path, capsys: pytes
         config = resolve(cell.config)
         folder = tmp_path / "runs" / "few" / f"{cell.title}-{config.identity(checksum)}"
         folder.mkdir(parents=True)
-        (folder / "result.json").write_text(json.dumps({"version": 1, "retrieval/R@1": 0.25, "seconds": 1.0}))
+        (folder / "result.json").write_text(json.dumps(RESULT))
+        (folder / "config.yaml").write_text(config.to_yaml())
+        (folder / "cell.json").write_text(json.dumps(cell.describe("few")))
     assert run_sweep.main(["status", str(spec), "--runs", str(tmp_path / "runs"), "--only", "base"]) == 0
     assert "sweep few: 2 cells, 2 finished" in capsys.readouterr().out
+    (folder / "result.json").write_text("")
+    assert run_sweep.main(["status", str(spec), "--runs", str(tmp_path / "runs"), "--only", "base"]) == 1
+    said = capsys.readouterr().out
+    assert "damaged  0/4" in " ".join(said.split("\n")[3].split()).replace("damaged 0", "damaged  0")
+    assert "result.json: is empty" in said
+    assert "sweep few: 2 cells, 1 finished, 1 damaged" in said
+    assert (folder / "result.json").read_text() == ""
 
 
 @pytest.mark.parametrize("arguments", [["rerun", "SPEC"], ["extend", "SPEC"], ["status", "SPEC", "--address", "auto"]])
@@ -121,12 +140,16 @@ def test_status_of_a_search_is_that_of_the_cells_that_have_begun(search: Path, t
     assert run_sweep.main(status) == 1
     assert "sweep few: 0 cells so far, none has begun" in capsys.readouterr().out
     files = {
-        "few-ab12-s0-0123": {"result.json": json.dumps({"version": 1, "retrieval/R@1": 0.25, "seconds": 1.0})},
-        "few-cd34-s1-4567": {"stopped.json": '{"epoch": 3}', "metrics.jsonl": '{"epoch": 1}\n{"epoch": 4}\n'},
+        "few-ab12-s0-0123456789ab": {"result.json": json.dumps(RESULT)},
+        "few-cd34-s1-456789abcdef": {
+            "stopped.json": '{"epoch": 3, "online/knn": 0.5}',
+            "metrics.jsonl": '{"epoch": 1, "step": 3}\n{"epoch": 4, "step": 12}\n',
+        },
     }
     for name, content in files.items():
         (runs / name).mkdir(parents=True)
-        begun = {"cell.json": json.dumps({"label": f"point of {name}"}), "config.yaml": "training: {epochs: 8}\n"}
+        cell = {"sweep": "few", "arm": "few-ab12", "label": f"point of {name}", "axes": {}, "seed": 0}
+        begun = {"cell.json": json.dumps(cell), "config.yaml": build_config({"training": {"epochs": 8}}).to_yaml()}
         for file, text in {**begun, **content}.items():
             (runs / name / file).write_text(text)
     (runs / ".search").mkdir()
@@ -137,8 +160,8 @@ def test_status_of_a_search_is_that_of_the_cells_that_have_begun(search: Path, t
     assert second.split()[:4] == ["few-cd34-s1", "stopped", "early", "4/8"]
     assert "point of few-cd34-s1" in second
     assert counts.startswith("2 cells so far, 1 finished, 1 stopped early")
-    (runs / "few-ef56-s0-89ab").mkdir()
-    (runs / "few-ef56-s0-89ab" / "error.txt").write_text("it could not begin\n")
+    (runs / "few-ef56-s0-89abcdef0123").mkdir()
+    (runs / "few-ef56-s0-89abcdef0123" / "error.txt").write_text("it could not begin\n")
     assert run_sweep.main(status) == 1
     assert "1 failed" in capsys.readouterr().out
 

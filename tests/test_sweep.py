@@ -13,7 +13,7 @@ from vididi.config import validate
 from vididi.errors import ConfigError
 from vididi.pairing import SCHEDULES, Schedule
 from vididi.search import halved
-from vididi.sweep import Cell, Sweep, cell_at, expand, load_sweep, point_of
+from vididi.sweep import Cell, Sweep, cell_at, expand, load_sweep, point_of, size
 
 REPO = Path(__file__).resolve().parents[1]
 SWEEPS = sorted(path.relative_to(REPO) for path in (REPO / "sweeps").glob("**/*.yaml"))
@@ -160,8 +160,7 @@ def test_an_unknown_key_of_a_sweep_names_the_file_and_the_nearest_key() -> None:
 def test_an_unknown_key_of_the_resources_is_an_error() -> None:
     assert "resources.worker: unknown key (did you mean 'workers'?)" in fault(resources={"worker": 2})
     message = fault(arms={"a": {"resources": {"worker": 2}}})
-    assert "arm 'a', resources" in message
-    assert "worker: unknown key" in message
+    assert "arm 'a': resources: worker: unknown key" in message
 
 
 def test_an_unknown_value_of_an_arm_lists_short_names_and_keys() -> None:
@@ -177,7 +176,9 @@ def test_an_unknown_key_in_base_or_axes_is_an_error() -> None:
 
 
 def test_a_section_given_a_value_is_an_error() -> None:
-    assert "training: unknown key" in fault(base={"training": 3})
+    assert "base: training: 3 is not valid for a whole section; give its values one by one: training.epochs," in fault(base={"training": 3})
+    assert fault(axes={"optimiser": ["sgd"]}) == "axes: optimiser: sgd is not valid for a whole section; did you mean 'optimiser.name'?"
+    assert "did you mean 'objective.name'?" in fault(arms={"a": {"objective": None}, "b": {"order": 1}})
 
 
 def test_an_impossible_combination_names_the_arm_and_the_point_once() -> None:
@@ -265,6 +266,12 @@ def test_the_folder_of_the_same_cell_is_found_under_another_title(tmp_path: Path
     existing = tmp_path / other.folder_name("checksum")
     existing.mkdir()
     assert cell.find_folder(tmp_path, "checksum") == existing
+    for name in (f"copy-of-{existing.name}", f"{existing.name}.bak"):
+        (tmp_path / name).mkdir()
+    (tmp_path / f"a-file-{existing.name}").touch()
+    own = tmp_path / cell.folder_name("checksum")
+    own.mkdir()
+    assert cell.find_folder(tmp_path, "checksum") == own
     assert cell.find_folder(tmp_path, "other data").name.startswith("vididi-s0-")
 
 
@@ -369,3 +376,57 @@ def test_evaluations_that_cannot_be_are_refused_at_once(tmp_path: Path, entry: s
     with pytest.raises(ConfigError) as error:
         load_sweep(path)
     assert said in str(error.value)
+
+
+AXES = {"clip.stride": [1, 2, 3], "clip.size": [16, 32, 64]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"base": {"trainig.epochs": 3}}, ["base: trainig.epochs: unknown key (did you mean 'training.epochs'?)"]),
+        ({"axes": {**AXES, "clip.sice": [1, 2]}}, ["axes: clip.sice: unknown key (did you mean 'clip.size'?)"]),
+        ({"arms": {"a": {"clp.frames": 3}, "b": {}}}, ["arm 'a': clp.frames: unknown key (did you mean 'clip.frames'?)"]),
+        ({"exclude": [{"clip.sice": 1}]}, ["exclude: clip.sice: unknown key (did you mean 'clip.size'?)"]),
+        ({"base": {"clip.frames": 0}}, ["every cell: clip.frames: 0 is not valid"]),
+        ({"base": {"clip.frames": 0}, "arms": {}}, ["arm 'trial': clip.frames: 0 is not valid"]),
+        ({"arms": {"a": {"clip.frames": 0}, "b": {"clip.frames": 0}, "c": {}}}, ["arms 'a', 'b': clip.frames: 0 is not valid"]),
+        ({"axes": {**AXES, "clip.size": [16, 4]}, "arms": {}}, ["arm 'trial' at clip.size=4 (3 points): clip.size: 4 is not valid"]),
+        (
+            {"base": {"clip.frames": 0, "training.epochs": -1}},
+            ["every cell: clip.frames: 0 is not valid", "every cell: training.epochs: -1 is not valid"],
+        ),
+        ({"resources": {"workers": 3}, "arms": {}}, ["arm 'trial': training.batch_size: 64 does not divide over 3 workers"]),
+        ({"base": {"schedule.weights": {"1-0": 1, "5-0": 3}}, "arms": {}}, ["arm 'trial': "]),
+        ({"base": {"training.epochs": [1]}}, ["every cell: training.epochs: [1] is not valid: it must be an integer"]),
+    ],
+    ids=str,
+)
+def test_each_reason_is_said_once_however_many_cells_have_it(changes: dict[str, Any], said: list[str]) -> None:
+    lines = fault(**{"axes": AXES, "arms": {"x": {}, "y": {"order": 1}}, "seeds": [0, 1], **changes}).splitlines()
+    assert [line[: len(begin)] for line, begin in zip(lines, said, strict=True)] == said
+
+
+def test_an_arm_named_twice_counts_once() -> None:
+    sweep = sweep_of(arms={"base": {"order": 0}, "other": {"order": 1}}, seeds=[0])
+    assert size(sweep, ["base", "base"], [0]) == len(expand(sweep, only=["base", "base"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"evaluate": ["foo"]}, "evaluate.0: 'foo' is not valid: it must be 'retrieval' or 'silhouette'"),
+        (
+            {"evaluate": [{"protocol": "linear", "recipe": "x"}]},
+            "evaluate.0.--recipe: 'x' is not valid for linear; it is one of cvrl, corp",
+        ),
+        ({"arms": [1]}, "arms: [1] is not valid: it must be a mapping of keys to values"),
+        ({"seeds": 3}, "seeds: 3 is not valid: it must be a list"),
+        ({"seeds": []}, "seeds: [] is not valid: it must have at least 1 item"),
+        ({"resources": {"workers": "two"}}, "resources.workers: 'two' is not valid: it must be an integer"),
+        ({"resources": {"workers": 0}}, "resources.workers: 0 is not valid: it must be greater than or equal to 1"),
+    ],
+    ids=str,
+)
+def test_a_value_that_cannot_be_is_said_once_and_in_the_words_of_the_file(values: dict[str, Any], said: str) -> None:
+    assert fault(**values) == f"trial.yaml:\n  {said}"

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from rich.console import Console
 
 from vididi.checks import check_positive
 from vididi.config import build_config, flatten, nest, parse_value, read_yaml, validate
-from vididi.errors import ConfigError, DataError, VididiError
+from vididi.errors import ConfigError, DamagedError, DataError, VididiError
 from vididi.protocols import FEATURE_PROTOCOLS, RECIPES, EvaluationEntry
+from vididi.terminal import PlainConsole, say
+from vididi.words import counted
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="vididi", description="Self-supervised video pretraining with temporal derivatives.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_prepare(commands.add_parser("prepare", help="decode videos once, into Parquet shards"))
+    _add_check(commands.add_parser("check", help="compare every frame of a prepared data set with what its index says", **CHECK))
     _add_show(commands.add_parser("show", help="draw what the network sees of one video"))
     _add_pretrain(commands.add_parser("pretrain", help="one run of a configuration, without a sweep and without Ray"))
     _add_evaluate(commands.add_parser("evaluate", help="measure finished encoders by a protocol of the papers"))
@@ -32,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return arguments.run(arguments)
     except VididiError as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
+        PlainConsole(stderr=True).print(f"error: {error}")
         return 2 if isinstance(error, ConfigError) else 1
 
 
@@ -58,6 +62,19 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--strict", action="store_true", help="a rejected video is an error (status 1; without: 3)")
     parser.set_defaults(run=prepare)
+
+
+CHECK: dict[str, Any] = {
+    "formatter_class": argparse.RawDescriptionHelpFormatter,
+    "description": "Compare manifest, index and shards with each other, the frames of each video with their frames_sha256, and each\n"
+    "frame's size with the index. Exit status: 0 all is as it was prepared, 1 something is not; each bad video is named.",
+    "epilog": "example: vididi check shards/ucf101-2",
+}
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shards", metavar="SHARDS", help="a prepared data set, a folder or s3://...")
+    parser.set_defaults(run=check)
 
 
 SHOW_OPTIONS = {"frames": "clip.frames", "stride": "clip.stride", "size": "clip.size", "augment": "augment.name", "seed": "training.seed"}
@@ -147,7 +164,10 @@ def overrides(texts: list[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text}: must be KEY=VALUE, as in --set training.epochs=12")
-        values[name.strip()] = parse_value(value)
+        try:
+            values[name.strip()] = parse_value(value)
+        except ConfigError as error:
+            raise ConfigError(f"--set {name.strip()}: {error}") from None
     return values
 
 
@@ -167,7 +187,7 @@ def prepare(arguments: argparse.Namespace) -> int:
     from vididi.experiment import ensure_prepared, resolve
     from vididi.screen import PrepareBar
 
-    console = Console(soft_wrap=True)
+    console = PlainConsole()
     values = {
         "data": {"name": arguments.source, **_source_options(arguments)},
         "prepare": {"short_side": arguments.short_side, "quality": arguments.quality, "decoder": arguments.decoder},
@@ -175,15 +195,20 @@ def prepare(arguments: argparse.Namespace) -> int:
     config = resolve(build_config(values, "vididi prepare"))
     address = arguments.address or ("auto" if os.environ.get("RAY_ADDRESS") else None)
     bar = PrepareBar(console, "preparing videos")
-    shards = ensure_prepared(config, as_folder(arguments.out), bar, arguments.timeout, run_at(address))
+    try:
+        shards = ensure_prepared(config, as_folder(arguments.out), bar, arguments.timeout, run_at(address))
+    finally:
+        bar.progress.stop()
     m = shards.manifest
     if (m.source, m.prepare) != (config.to_dict()["data"], config.to_dict()["prepare"]):
         raise DataError(f"{shards.root}: already holds another data set, {m.source} prepared with {m.prepare}; give another folder")
-    console.print(f"{m.summary}, in {shards.root}", highlight=False)
+    console.print("\n".join([f"{shards.summary}, in {shards.root}", *shards.remarks]), highlight=False, markup=False)
     if m.rejects:
-        console.print(f"{shards.root / 'rejects.csv'} says why {m.rejects} were rejected", highlight=False)
+        console.print(f"{shards.root / 'rejects.csv'} says why {m.rejects} {'was' if m.rejects == 1 else 'were'} rejected", highlight=False)
+    if (shards.root / "notes.csv").is_file():
+        console.print(f"{shards.root / 'notes.csv'} says what was chosen of videos that hold several", highlight=False)
     if m.rejects and arguments.strict:
-        raise DataError(f"--strict: {m.rejects} videos were rejected")
+        raise DataError(f"--strict: {counted(m.rejects, 'video')} {'was' if m.rejects == 1 else 'were'} rejected")
     return REJECTS if m.rejects else 0
 
 
@@ -194,6 +219,26 @@ def run_at(address: str | None) -> Any:
     from vididi.cluster.prepare import over_cluster
 
     return over_cluster(address)
+
+
+def check(arguments: argparse.Namespace) -> int:
+    from vididi.data.shards import ShardSet
+    from vididi.data.storage import as_folder
+    from vididi.data.verify import check_frames
+    from vididi.screen import CheckBar
+
+    shards, console = ShardSet.open(as_folder(arguments.shards)), PlainConsole()
+    bad = 0
+    with CheckBar(console, "checking videos", len(shards.index)) as bar:
+        for count, faults in check_frames(shards):
+            for video, reason in faults:
+                console.print(f"{ascii(video)[1:-1]}: {reason}", markup=False, highlight=False)
+            bad += len(faults)
+            bar.advance(count, len(faults))
+    videos = f"{len(shards.index)} videos"
+    found = f"{bad} of {videos} are bad" if bad else f"all {shards.manifest.frames} frames of {videos} are as they were"
+    console.print(f"{shards.root}: {found}", markup=False, highlight=False)
+    return 1 if bad else 0
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -213,7 +258,7 @@ def show(arguments: argparse.Namespace) -> int:
     sheet = contact_sheet(config, ShardSet.open(as_folder(arguments.shards)), arguments.video, arguments.epoch)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(arguments.out)
-    print(f"{arguments.out}: {sheet.width} x {sheet.height} pixels")
+    say(f"{arguments.out}: {sheet.width} x {sheet.height} pixels")
     return 0
 
 
@@ -223,7 +268,8 @@ def pretrain(arguments: argparse.Namespace) -> int:
     from vididi.data.storage import as_folder
     from vididi.data.stream import local_stream
     from vididi.experiment import ensure_prepared, resolve, run_cell
-    from vididi.mirror import local_path
+    from vididi.mend import mend_run
+    from vididi.mirror import local_path, pull
     from vididi.screen import PrepareBar
     from vididi.training.context import first_alone, local_context
 
@@ -231,12 +277,20 @@ def pretrain(arguments: argparse.Namespace) -> int:
     out = local_path(arguments.out).resolve()
     shards_folder = as_folder(arguments.shards) if arguments.shards else None
     with local_context(arguments.device) as context:
-        bar = PrepareBar(Console(stderr=True), "preparing videos")
+        bar = PrepareBar(PlainConsole(stderr=True), "preparing videos")
         shards = first_alone(lambda: ensure_prepared(config, shards_folder, bar), context)
         cell: dict[str, Any] = {"sweep": None, "arm": out.name, "label": out.name, "axes": {}, "seed": config.training.seed}
+        if context.rank == 0 and shards.remarks:
+            bar.progress.console.print("\n".join(shards.remarks), highlight=False, markup=False, soft_wrap=True)
+
+        def mend() -> None:
+            pull(out)
+            mend_run(out, config, cell, shards.manifest.checksum, print)
+
+        first_alone(mend, context)
         result = run_cell(config, cell, out, shards, local_stream(shards), context)
         if context.rank == 0:
-            print(f"finished: {arguments.out} in {result['seconds']:.0f} s")
+            say(f"finished: {arguments.out} in {result['seconds']:.0f} s")
     return 0
 
 
@@ -251,7 +305,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from vididi.experiment import ensure_prepared
     from vididi.mirror import pulled
 
-    runs = [run for folder in arguments.folders for run in find_encoders(pulled(folder))]
+    found = [run for folder in arguments.folders for run in find_encoders(pulled(folder))]
+    runs = _readable(found)
     given = ShardSet.open(as_folder(arguments.shards)) if arguments.shards else None
 
     def data() -> dict[Path, ShardSet]:
@@ -260,8 +315,31 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.address and entry.protocol not in FEATURE_PROTOCOLS:
         from vididi.cluster.evaluations import evaluate_runs
 
-        return evaluate_runs(data(), entry, resources, arguments.address, Console(soft_wrap=True))
-    return _evaluate_one_by_one(data, entry, resources, arguments)
+        status = evaluate_runs(data(), entry, resources, arguments.address, PlainConsole())
+    else:
+        status = _evaluate_one_by_one(data, entry, resources, arguments)
+    return max(status, int(len(runs) < len(found)))
+
+
+def _readable(runs: list[Path]) -> list[Path]:
+    """Those of some runs whose configuration can be read; the others are named.
+
+    Raises:
+        DamagedError: none can.
+    """
+    from vididi.experiment import read_run_config
+
+    faults: dict[Path, DamagedError] = {}
+    for run in runs:
+        try:
+            read_run_config(run)
+        except DamagedError as error:
+            faults[run] = error
+    if len(faults) == len(runs):
+        raise next(iter(faults.values()))
+    for fault in faults.values():
+        say(f"left out: {fault}", file=sys.stderr)
+    return [run for run in runs if run not in faults]
 
 
 def _evaluate_one_by_one(
@@ -270,14 +348,16 @@ def _evaluate_one_by_one(
     """In this process, or torchrun's; with an address it asks the whole cluster for the features of one run after another."""
     from vididi.data.stream import local_stream
     from vididi.evaluate import evaluate_run, make_task
+    from vididi.mend import mend_evaluation
     from vididi.screen import EvaluationScreen
     from vididi.training.context import first_alone, local_context
 
-    console = Console(soft_wrap=True, quiet=int(os.environ.get("RANK", "0")) > 0)
+    console = PlainConsole(quiet=int(os.environ.get("RANK", "0")) > 0)
     device = "cpu" if arguments.address else arguments.device
     with local_context(device) as context, _pool(arguments.address, resources, console) as pool, EvaluationScreen(console) as screen:
         for run, shards in first_alone(data, context).items():
             task = make_task(run, entry, shards, local_stream(shards), context, screen.report)
+            first_alone(partial(mend_evaluation, run / "evaluations" / task.name, screen.console.print), context)
             task = replace(task, extract=pool.extract(shards) if pool else None, progress=screen.progress)
             screen.begin(f"{run.name} {task.name}", getattr(task.settings, "epochs", None))
             screen.end(evaluate_run(run, task, entry.recipe, entry.untrained))
@@ -331,7 +411,7 @@ def evaluate_ava_map(arguments: argparse.Namespace) -> int:
         limit=arguments.limit or None,
         ignore_unannotated=arguments.ignore_unannotated,
     )
-    print(ava_map_table(result))
+    say(ava_map_table(result))
     if arguments.out:
         _write_json(arguments.out, result.to_dict())
     return 0

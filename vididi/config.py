@@ -10,24 +10,40 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from vididi.errors import ConfigError
+from vididi.files import check_regular
+from vididi.kinds import misfit
 from vididi.pairing import Mix, Schedule, Selection
+from vididi.values import DEPTH, cut, load, shown
 
 BF16_NEEDS_GPU = "training.precision: 'bf16' is for GPUs; on CPUs weight gradients of 3D convolutions become non-finite"
 
 
-class Closed(BaseModel):
-    """Immutable, and an unknown key is an error."""
+# What no run comes near; beyond them index arrays, thread counts or numbers of steps would not fit their types, or memory.
+MOST_EPOCHS, MOST_VIDEOS, MOST_FRAMES, MOST_CLIPS, MOST_PIXELS, MOST_THREADS = 10**8, 10**7, 10**5, 10**4, 2**14, 2**12
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+class Closed(BaseModel):
+    """Immutable; an unknown key is an error, and so is a value of another kind, such as true where a number is due."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        assert info.field_name
+        if why := misfit(cls.model_fields[info.field_name].annotation, value):
+            raise PydanticCustomError("kind", "{why}", {"why": why})
+        return value
 
 
 class Component(BaseModel):
@@ -48,7 +64,7 @@ DEFAULT = "default"
 class PrepareConfig(Closed):
     """How videos become shards."""
 
-    short_side: int = Field(150, ge=8, description="pixels (ViDiDi E.1)")
+    short_side: int = Field(150, ge=8, le=MOST_PIXELS, description="pixels (ViDiDi E.1)")
     quality: int = Field(95, ge=1, le=100, description="JPEG quality of the frames")
     decoder: Literal["pyav", "decord"] = Field("pyav", description="decord: PyAV where it fails; see docs/data.md, Decoding")
 
@@ -56,12 +72,14 @@ class PrepareConfig(Closed):
 class ClipConfig(Closed):
     """What a clip is."""
 
-    frames: int = Field(8, ge=1, description="T, frames of a view (ViDiDi E.3)")
-    stride: int = Field(3, ge=1, description="one source frame of every `stride` (ViDiDi E.3)")
-    size: int = Field(112, ge=8, description="height and width of a view")
-    extra_frames: int = Field(2, ge=0, description="frames sampled beyond T, the same in every arm, for differentiation")
+    frames: int = Field(8, ge=1, le=MOST_FRAMES, description="T, frames of a view (ViDiDi E.3)")
+    stride: int = Field(3, ge=1, le=MOST_FRAMES, description="one source frame of every `stride` (ViDiDi E.3)")
+    size: int = Field(112, ge=8, le=MOST_PIXELS, description="height and width of a view")
+    extra_frames: int = Field(2, ge=0, le=MOST_FRAMES, description="frames sampled beyond T, the same in every arm, for differentiation")
     view_length: Literal["constant", "shrinking"] = Field("constant", description="shrinking: a view of order k has T - k frames")
-    per_video: int | None = Field(None, ge=2, description="K, clips of a video per step; left out, the objective's: 4 for corp_m, else 2")
+    per_video: int | None = Field(
+        None, ge=2, le=MOST_CLIPS, description="K, clips of a video per step; left out, the objective's: 4 for corp_m, else 2"
+    )
 
     @property
     def length(self) -> int:
@@ -113,13 +131,13 @@ ACCUMULATION = ("accumulate", "accumulate_grad_batches", "accumulation_steps", "
 class TrainingConfig(Closed):
     """The run itself."""
 
-    epochs: int = Field(400, ge=0, description="0 evaluates the encoder as it begins: random, or from backbone.weights")
-    batch_size: int = Field(64, ge=2, description="videos per step over all workers")
+    epochs: int = Field(400, ge=0, le=MOST_EPOCHS, description="0 evaluates the encoder as it begins: random, or from backbone.weights")
+    batch_size: int = Field(64, ge=2, le=MOST_VIDEOS, description="videos per step over all workers")
     warmup_epochs: int = Field(0, ge=0, description="linear warm-up of the learning rate (10 for BYOL in ViDiDi E.3)")
     cosine: Literal["remaining", "whole"] = Field("remaining", description="what the cosine spans: the epochs after warm-up, or all")
     seed: int = Field(0, ge=0)
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 autocast, on GPUs only; losses stay in fp32")
-    threads: int = Field(1, ge=1, description="CPU threads of each worker's torch; part of the result on CPUs")
+    threads: int = Field(1, ge=1, le=MOST_THREADS, description="CPU threads of each worker's torch; part of the result on CPUs")
     checkpoint_epochs: int = Field(1, ge=1, description="a checkpoint after every this many epochs")
     checkpoint_steps: int | None = Field(None, ge=1, description="and after every this many steps, for epochs of hours")
 
@@ -136,9 +154,9 @@ class OnlineConfig(Closed):
     """kNN and a linear probe while training, on some videos. They change nothing in the training."""
 
     every: int = Field(0, ge=0, description="measure after every this many epochs; 0: never")
-    train: int = Field(400, ge=2, description="training videos, to find neighbours among and to fit the probe on")
-    test: int = Field(200, ge=1, description="test videos")
-    clips: int = Field(1, ge=1, description="clips per video, averaged")
+    train: int = Field(400, ge=2, le=MOST_VIDEOS, description="training videos, to find neighbours among and to fit the probe on")
+    test: int = Field(200, ge=1, le=MOST_VIDEOS, description="test videos")
+    clips: int = Field(1, ge=1, le=MOST_CLIPS, description="clips per video, averaged")
     keep_best: Literal["online/knn", "online/probe"] | None = Field(None, description="keep the encoder of the best epoch by this measure")
 
 
@@ -146,11 +164,11 @@ class EvaluationConfig(Closed):
     """Features of whole videos, and what is measured on them."""
 
     protocols: tuple[Literal["retrieval", "silhouette"], ...] = ("retrieval", "silhouette")
-    clips: int = Field(10, ge=1, description="clips per video, averaged (ViDiDi E.4)")
-    frames: int = Field(16, ge=1, description="frames of a clip (ViDiDi E.4)")
-    stride: int = Field(3, ge=1)
+    clips: int = Field(10, ge=1, le=MOST_CLIPS, description="clips per video, averaged (ViDiDi E.4)")
+    frames: int = Field(16, ge=1, le=MOST_FRAMES, description="frames of a clip (ViDiDi E.4)")
+    stride: int = Field(3, ge=1, le=MOST_FRAMES)
     crop: float = Field(0.75, gt=0, le=1, description="side of the random crop over the short side (112 / 150)")
-    batch_size: int = Field(8, ge=1, description="videos per forward pass")
+    batch_size: int = Field(8, ge=1, le=MOST_VIDEOS, description="videos per forward pass")
     seed: int = Field(0, ge=0, description="of the random crops, the same for every arm")
     untrained: bool = Field(False, description="also evaluate an encoder with the random weights that the seed draws")
     online: OnlineConfig = OnlineConfig()
@@ -215,6 +233,9 @@ class Config(Closed):
             content["backbone"] = {key: value for key, value in backbone.items() if not key.startswith("weights")}
         elif backbone.get("weights_sha256"):
             del backbone["weights"]  # where the file lies does not change what is in it
+        for key in ("weights_key", "weights_prefix", "weights_inflate"):  # added later: without them the same name as before
+            if backbone.get(key) in (None, False):
+                backbone.pop(key, None)
         text = json.dumps({"config": content, "data": data_checksum}, sort_keys=True)
         return sha256(text.encode()).hexdigest()[:12]
 
@@ -239,9 +260,39 @@ def validate(model: type[Model], values: Any, where: str) -> Model:
         raise ConfigError(f"{where}:\n" + "\n".join(f"  {line}" for line in explain(error, model))) from None
 
 
+# pydantic's phrases, and ours.
+_PHRASES = {
+    r"input should be a valid dictionary( or instance of \w+)?": "it must be a mapping of keys to values",
+    r"input should be a valid (list|tuple)": "it must be a list",
+    r"input should be a valid integer.*": "it must be an integer",
+    r"input should be a valid number.*": "it must be a number",
+    r"input should be a valid boolean.*": "it must be true or false",
+    r"input should be a valid string": "it must be a text",
+    r"(input|string) should": "it must",
+    r"(list|tuple) should have (.*) after validation, not \d+": r"it must have \2",
+}
+_MEMBER = re.compile(r"(literal|function-\w+|list|dict|tuple|nullable)\[")  # what pydantic puts between a field's keys for a union's member
+
+
+def _faults(error: ValidationError) -> list[dict[str, Any]]:
+    """The faults of a validation error without what is pydantic's: each of a union once, for the member that the value may be meant for."""
+    found: list[dict[str, Any]] = []
+    for known in error.errors():
+        fault = dict[str, Any](known)
+        fault["msg"] = fault["msg"][0].lower() + fault["msg"][1:]
+        for theirs, ours in _PHRASES.items():
+            fault["msg"] = re.sub(theirs, ours, fault["msg"])
+        union = any(_MEMBER.match(str(part)) for part in fault["loc"])
+        fault["loc"] = tuple(part for part in fault["loc"] if not _MEMBER.match(str(part)))
+        wrong = isinstance(fault["input"], Mapping) if fault["type"] == "literal_error" else not isinstance(fault["input"], Mapping)
+        if not (union and wrong and fault["type"] in ("literal_error", "model_type")):
+            found.append(fault)
+    return found
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> Iterable[str]:
     """One line per fault of a validation error."""
-    for fault in error.errors():
+    for fault in _faults(error):
         location = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             yield unknown_key(location, _valid_keys(model, fault["loc"][:-1]))
@@ -251,14 +302,13 @@ def explain(error: ValidationError, model: type[BaseModel]) -> Iterable[str]:
         elif fault["type"] == "missing":
             yield f"{location}: missing"
         else:
-            message = fault["msg"][0].lower() + fault["msg"][1:]
-            yield f"{location}: {fault['input']!r} is not valid: {message}"
+            yield f"{location}: {shown(fault['input'])} is not valid: {fault['msg']}"
 
 
 def unknown_key(location: str, valid: Iterable[str]) -> str:
     """The message for a key that is not one of ``valid``, with the nearest one first."""
     valid = sorted(valid)
-    near = difflib.get_close_matches(re.split(r"[. ]", location)[-1], valid, n=1)
+    near = difflib.get_close_matches(location, valid, n=1) or difflib.get_close_matches(re.split(r"[. ]", location)[-1], valid, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return f"{location}: unknown key{hint}; valid keys are {', '.join(valid) or 'none'}"
 
@@ -282,38 +332,15 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error instead of the last one winning; 1e-6 is a number."""
-
-
-def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen = set()
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue
-        name, where = loader.construct_object(key_node, deep=True), f"{node.start_mark.name}, line {key_node.start_mark.line + 1}"
-        if not isinstance(name, Hashable):
-            raise ConfigError(f"{where}: {name!r} cannot be a key")
-        if name in seen:
-            raise ConfigError(f"{where}: {name!r} is given twice")
-        seen.add(name)
-    return loader.construct_mapping(node, deep=True)
-
-
-# YAML 1.1, which PyYAML reads, takes 1e-6 for a string.
-_UniqueKeys.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping, loaded safely.
+    """A YAML mapping, loaded safely, in which nothing is another value than it seems (vididi.values).
 
     Raises:
-        ConfigError: the file is missing, is not YAML, is not a mapping, or gives a key twice.
+        ConfigError: the file is missing, is not YAML, is not a mapping, gives a key twice, or has a value that cannot be taken.
     """
     try:
-        with path.open() as file:
-            content = yaml.load(file, Loader=_UniqueKeys)
+        with check_regular(path).open(encoding="utf-8") as file:
+            content = load(file, str(path))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -326,11 +353,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """A value given on the command line, read as YAML."""
+    """A value given on the command line, read as YAML.
+
+    Raises:
+        ConfigError: it is not YAML, or cannot be taken.
+    """
     try:
-        return yaml.load(text, Loader=_UniqueKeys)
+        return load(text)
     except yaml.YAMLError:
-        raise ConfigError(f"{text!r} is not a YAML value") from None
+        raise ConfigError(f"{shown(text)} is not a YAML value") from None
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -355,6 +386,8 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for path, value in flat.items():
         *parents, name = path.split(".")
+        if len(parents) >= DEPTH:
+            raise ConfigError(f"{cut(path)}: has {len(parents)} dots; at most {DEPTH} levels are taken")
         section = nested
         for parent in parents:
             section = section.setdefault(parent, {})

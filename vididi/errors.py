@@ -27,3 +27,7 @@ class HeldError(TrainingError):
 
 class DamagedError(DataError):
     """A file that is there and cannot be what was written: empty, cut, of another form. The message begins with its path."""
+
+
+class NotFiniteError(TrainingError, ValueError):
+    """Scores, features or weights that are NaN or infinite, which no measure has a value for."""

@@ -1,7 +1,7 @@
 """Evaluating a finished encoder by one protocol on one prepared data set: into RUN/evaluations/NAME, where tables find it.
 
     result.json        version, protocol, recipe, data, settings, metrics, those of an untrained encoder, accuracy per class
-    queries.parquet    per test video: video_id, label, first_hit (see vididi.evaluation); not of detection
+    queries.parquet    per test video: video_id, label, first_hit (vididi.run_files.Queries); not of detection
     features.parquet   of retrieval and silhouette, per video: video_id, label, class (its name), split, features (float32)
     predictions.csv    of detection: the last epoch's, in AVA's layout; those of the untrained encoder in untrained/
     tuned.safetensors  of semi and finetune with keep_encoder: the tuned backbone; that of the untrained encoder in untrained/
@@ -28,14 +28,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vididi import __version__, mirror
+from vididi import RULES, __version__, mirror
 from vididi.backbones import Backbone
-from vididi.config import Config, build_config, flatten, read_yaml
+from vididi.config import Config, flatten
 from vididi.data.boxes import KeyFrames
 from vididi.data.plan import Chain, EvaluationPlan, Interrupted, KeyFramePlan, Plan, PretrainPlan, frame_counts
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Stream
-from vididi.errors import ConfigError, DataError, TrainingError
+from vididi.errors import ConfigError, DamagedError, DataError, TrainingError
 from vididi.evaluation import AvaMap, ava_map, detection, first_hits, recall_at, silhouette_table
 from vididi.evaluation.classification import Classifier, Crops, Fit, accuracy, labelled_rows, predict, train_classifier, true_class_ranks
 from vididi.evaluation.dynamics import ChangedView, dynamics
@@ -49,10 +49,15 @@ from vididi.experiment import (
     make_augment,
     make_encoder,
     make_optimiser,
+    read_run_config,
     resolve_component,
     untrained_encoder,
 )
+from vididi.finite import about, check_finite, check_weights
+from vididi.names import check_name, check_part
+from vididi.old_results import recheck
 from vididi.protocols import ClassificationSettings, DetectionSettings, EvaluationEntry, Settings, protocol_settings
+from vididi.run_files import QUERIES, Queries, queries_table, read_queries
 from vididi.training.context import Context, from_first
 from vididi.training.run_folder import RunFolder, replacing
 
@@ -85,8 +90,10 @@ class Task:
 
     @property
     def name(self) -> str:
+        """Of the folder in RUN/evaluations."""
         text = json.dumps([self.settings.model_dump(mode="json"), self.shards.manifest.checksum], sort_keys=True)
-        return f"{self.protocol}-{self.shards.manifest.source.get('name', 'data')}-{sha256(text.encode()).hexdigest()[:10]}"
+        source = check_name(self.shards.manifest.source.get("name", "data"), f"{self.shards.root}: source.name", DataError)
+        return check_part(f"{self.protocol}-{source}-{sha256(text.encode()).hexdigest()[:10]}", "evaluation", DataError)
 
     def measure(self, encoder: nn.Module, width: int, folder: RunFolder) -> Found:
         """Measure one encoder; what is half done lies in ``folder``."""
@@ -119,11 +126,6 @@ def find_encoders(folder: Path) -> list[Path]:
     return found
 
 
-def read_run_config(run: Path) -> Config:
-    """The configuration of a run."""
-    return build_config(read_yaml(run / "config.yaml"), str(run / "config.yaml"))
-
-
 def complete_settings(settings: Settings, config: Config) -> Settings:
     """The settings with the run's own values where they leave something open, and their components checked.
 
@@ -140,6 +142,16 @@ def complete_settings(settings: Settings, config: Config) -> Settings:
     assert settings.size
     check_clip(config.backbone, settings.frames, settings.size, "frames", "size")
     return settings
+
+
+def check_settings(entry: EvaluationEntry, config: Config) -> None:
+    """Raise ConfigError unless an evaluation's augmentation and optimiser can be made for runs of ``config``."""
+    settings = complete_settings(protocol_settings(entry.protocol, entry.recipe, flatten(entry.settings)), config)
+    if isinstance(settings, ClassificationSettings):
+        assert settings.size
+        make_augment(settings.augment, settings.size)
+    if isinstance(settings, ClassificationSettings | DetectionSettings):
+        make_optimiser(settings.optimiser, nn.Linear(1, 1))
 
 
 def make_task(run: Path, entry: EvaluationEntry, shards: ShardSet, stream: Stream, context: Context, report: Report) -> Task:
@@ -167,6 +179,7 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
     Raises:
         DataError: the data set has no classes (for detection: no boxes), or no videos to train or test on.
         ConfigError: the batch does not divide over the workers, or detection has more than one.
+        TrainingError: a loss, a weight, a feature or a score is not finite; it names the run, the evaluation and the measure.
     """
     _check_data(task)
     config = read_run_config(run)
@@ -174,6 +187,8 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
     folder = RunFolder(run / "evaluations" / task.name)
     with ExitStack() as held:
         done = claim(folder, task.context, held)
+        if done is not None and not from_first(_holds(task, folder, done), task.context):
+            done = None
         if done is not None and from_first(is_measured(task, run, untrained), task.context):
             return done
         began = time.perf_counter()
@@ -181,12 +196,14 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
             folder.forget("error.txt")
         with torch.device("meta"):
             width = make_encoder(config.backbone)[1]
-        found = task.measure(load_encoder(run).to(task.device), width, folder)
-        before = done and done["untrained"]
-        if untrained and before is None:
-            before = _measure_untrained(task, config, width, found, folder)
+        with about(f"{run.name}, {task.name}"):
+            found = task.measure(load_encoder(run).to(task.device), width, folder)
+            before = done and done.get("untrained")
+            if untrained and before is None:
+                before = _measure_untrained(task, config, width, found, folder)
         source = {name: value for name, value in task.shards.manifest.source.items() if name not in ("videos", "splits", "list")}
         result = {
+            "rules": RULES,
             "protocol": task.protocol,
             "recipe": recipe,
             "data": {**source, "checksum": task.shards.manifest.checksum},
@@ -194,6 +211,7 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
             "metrics": found.metrics,
             "untrained": before,
             "per_class": found.per_class,
+            **({"classes_without_videos": task.shards.empty_classes} if task.shards.empty_classes else {}),
             **found.details,
             "seconds": time.perf_counter() - began,
             "versions": {"vididi": __version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -216,14 +234,31 @@ def _save(folder: RunFolder, found: Found, result: dict[str, Any]) -> None:
 def _measure_untrained(task: Task, config: Config, width: int, found: Found, folder: RunFolder) -> dict[str, float]:
     if config.training.epochs == 0 and config.backbone.options.get("weights") is None:
         return found.metrics
-    return task.measure(untrained_encoder(config, task.device), width, RunFolder(folder.path / "untrained")).metrics
+    with about("the untrained encoder"):
+        return task.measure(untrained_encoder(config, task.device), width, RunFolder(folder.path / "untrained")).metrics
 
 
 def is_measured(task: Task, run: Path, untrained: bool) -> bool:
-    """Whether nothing is missing that is asked for; features are, in what was measured before they were kept."""
+    """Whether nothing is missing that is asked for, nor false; features are, in what was measured before they were kept."""
     folder = RunFolder(run / "evaluations" / task.name)
     done = folder.result
-    return done is not None and (done["untrained"] is not None or not untrained) and (folder.has_features or not task.keeps_features)
+    if done is None or not _holds(task, folder, done):
+        return False
+    return (done.get("untrained") is not None or not untrained) and (folder.has_features or not task.keeps_features)
+
+
+def _holds(task: Task, folder: RunFolder, done: dict[str, Any]) -> bool:
+    """Whether a result is what this version would say, as far as can be told; one of an earlier version may not be."""
+
+    def queries() -> Queries | None:
+        path = folder.path / QUERIES
+        return read_queries(path) if mirror.fetch(path) else None
+
+    size = len(task.shards.rows("train"))
+    try:
+        return not recheck(done, done["metrics"], done.get("untrained") or {}, queries, lambda: size, size).notes
+    except DamagedError:  # what nobody can look at any more is measured again
+        return False
 
 
 def _check_data(task: Task) -> None:
@@ -252,6 +287,7 @@ def _look(task: Task, encoder: nn.Module) -> Found:
     found = {}
     for name, part in parts.items():
         rows, found[name] = gather_rows(own, part, task.context)
+    check_finite(task.protocol, **found)
     features = found["intact"]
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
     hits = first_hits(features[test], labels[test], features[~test], labels[~test])
@@ -267,7 +303,7 @@ def _look(task: Task, encoder: nn.Module) -> Found:
 
 
 def _queries(shards: ShardSet, rows: NDArray[np.int64], first_hit: NDArray[np.int64]) -> pa.Table:
-    return pa.table({"video_id": shards.column("video_id")[rows], "label": shards.column("label")[rows], "first_hit": first_hit})
+    return queries_table(shards.column("video_id")[rows], shards.column("label")[rows], first_hit)
 
 
 def _features(shards: ShardSet, rows: NDArray[np.int64], features: NDArray[np.float32]) -> pa.Table:
@@ -333,7 +369,7 @@ def _classify(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> 
         folder.save_encoder(model.encoder.state_dict(), "tuned.safetensors")
     rows, scores = tested(test, s.crops)
     ranks = true_class_ranks(scores, labels[rows])
-    tops, each = accuracy(ranks, labels[rows], shards.manifest.classes)
+    tops, each = accuracy(ranks, labels[rows], shards.classes)
     name = task.protocol if task.protocol != "semi" else f"semi_{100 * s.labels:g}"
     found = {f"{name}/{top}": value for top, value in tops.items()}
     return Found(found, _queries(shards, rows, ranks), each, {"epochs": epochs})
@@ -404,6 +440,7 @@ def _detect(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> Fo
             state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
             folder.save_checkpoint({**state, "epoch": epoch + 1, "scores": scores})
             task.report(metrics)
+        check_weights("the detector", model)
         if tested[epoch]:
             boxes, found = detection.predict_boxes(model, batches, len(test), key_frames, s.size, task.device)
             predicted = detection.predicted_rows(key_frames, boxes, found)

@@ -21,28 +21,31 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import nn
 
-from vididi import __version__, mirror
+from vididi import RULES, __version__, mirror
 from vididi.backbones import BACKBONES, MINIMUM
 from vididi.backbones.weights import WEIGHTS_OPTIONS, file_sha256
-from vididi.config import BF16_NEEDS_GPU, DEFAULT, ClipConfig, Component, Config, build_config, explain, flatten, read_yaml
+from vididi.config import BF16_NEEDS_GPU, DEFAULT, ClipConfig, Closed, Component, Config, build_config, explain, flatten
 from vididi.data.plan import Chain, EvaluationPlan, Interrupted, PretrainPlan, frame_counts
 from vididi.data.prepare import TIMEOUT_S, Progress, Run, Settings, prepare
 from vididi.data.sampling import SAMPLINGS, Sampling
 from vididi.data.shards import ShardSet, check_no_overlap
-from vididi.data.sources import SOURCES
+from vididi.data.sources import SOURCES, Listing
 from vididi.data.storage import Folder, cache_folder
 from vididi.data.stream import Batch, Stream
 from vididi.data.video import Video
 from vididi.draws import Use, key, permutation
-from vididi.errors import ConfigError, DataError, HeldError, TrainingError, VididiError
+from vididi.errors import ConfigError, DamagedError, DataError, HeldError, TrainingError, VididiError
 from vididi.evaluation import first_hits, recall_at, silhouette_table
 from vididi.evaluation.features import FeatureView, measure_batches, spread
 from vididi.evaluation.online import knn_accuracy, probe_accuracy
+from vididi.finite import about, check_finite, check_weights
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import OPTIMISERS
+from vididi.run_files import queries_table, read_config
 from vididi.training.context import Context, StoppedEarly, from_first
 from vididi.training.loop import EpochLog, Job, State, train
 from vididi.training.run_folder import Recorder, RunFolder
+from vididi.values import shown
 from vididi.views import AUGMENTATIONS
 from vididi.views.compose import Augment
 
@@ -80,7 +83,7 @@ def resolve(config: Config, workers: int = 1) -> Config:
     config = config.model_copy(update=sections)
     with torch.device("meta"):
         state = build_state(config)
-    with _about("objective"):
+    with _about("objective", config.objective):
         state.objective.check_share(config.training.batch_size // workers)
     make_augment(config.augment, config.clip.size)
     make_sampling(config)
@@ -134,12 +137,16 @@ def check_clip(backbone: Component, frames: int, size: int, frames_field: str, s
 
 
 @contextmanager
-def _about(kind: str) -> Iterator[None]:
-    """What an entry refuses becomes a ConfigError that names its section."""
+def _about(kind: str, component: Component) -> Iterator[None]:
+    """What an entry refuses, or cannot be made with, becomes a ConfigError that names its section."""
     try:
         yield
     except ValueError as error:
         raise ConfigError(f"{kind}.{error}") from None
+    except (ArithmeticError, MemoryError, OSError, RuntimeError, TypeError) as error:  # such as torch's, of a size beyond 64 bits
+        given = ", ".join(f"{name}: {shown(value)}" for name, value in component.options.items())
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ConfigError(f"{kind}: {component.name!r} cannot be made with {given or 'no options'}: {reason}") from error
 
 
 def resolve_component(kind: str, component: Component) -> Component:
@@ -156,6 +163,12 @@ def resolve_component(kind: str, component: Component) -> Component:
     return Component(name=component.name, **options.model_dump(mode="json"))
 
 
+class Options(Closed):
+    """The base of all entries' options. Their defaults are taken as they are written."""
+
+    model_config = ConfigDict(validate_default=False)
+
+
 def options_model(entry: Callable) -> type[BaseModel]:
     """The keyword-only parameters of an entry as a closed model: names, types and defaults from its signature."""
     function: Callable = entry.__init__ if inspect.isclass(entry) else entry  # type: ignore[misc]
@@ -165,7 +178,7 @@ def options_model(entry: Callable) -> type[BaseModel]:
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
-    return create_model("Options", __config__=ConfigDict(extra="forbid"), **fields)
+    return create_model("Options", __base__=Options, **fields)
 
 
 # --- Data ----------------------------------------------------------------------------------------------------------
@@ -195,7 +208,7 @@ def ensure_prepared(
             raise DataError(f"{shards}: holds no manifest.json, so it is not a (completely) prepared data set")
         videos, content = videos or list_videos(config), config.to_dict()
         settings = Settings(**content["prepare"])
-        prepare(videos, shards, settings, content["data"], progress, timeout=timeout, run=run, aside=_aside(shards))
+        prepare(videos, shards, settings, content["data"], progress, timeout=timeout, run=run, aside=_aside(shards), notes=videos.notes)
     found = ShardSet.open(shards)
     check_no_overlap(found)
     return found
@@ -208,19 +221,26 @@ def _aside(shards: Folder) -> Path:
     return cache_folder() / "shards" / f"{sha256(str(shards).encode()).hexdigest()[:12]}.partial"
 
 
-def list_videos(config: Config) -> list[Video]:
+def list_videos(config: Config) -> Listing:
     """The videos of the data section; the motion set is made by this if need be."""
-    with _about("data"):
+    with _about("data", config.data):
         options = options_model(SOURCES[config.data.name]).model_validate(config.data.options)
-        return SOURCES[config.data.name](cache_folder(), **dict(options))
+        found = SOURCES[config.data.name](cache_folder(), **dict(options))
+        return found if isinstance(found, Listing) else Listing(found)
 
 
 def _preparation_digest(config: Config, videos: list[Video]) -> str:
     content = config.to_dict()
-    listed = [
-        [video.video_id, video.split, video.path.stat().st_size if video.path.is_file() else None, *video.details] for video in videos
-    ]
+    listed = [[video.video_id, video.split, _size(video.path), *video.details] for video in videos]
     return sha256(json.dumps([content["data"], content["prepare"], listed]).encode()).hexdigest()[:12]
+
+
+def _size(path: Path) -> int | None:
+    """Of a file; None where there is none, or its name is longer than a name can be."""
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except OSError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -294,12 +314,12 @@ def _some(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 
 
 def make_sampling(config: Config) -> Sampling:
-    with _about("sampling"):
+    with _about("sampling", config.sampling):
         return SAMPLINGS[config.sampling.name](**config.sampling.options)
 
 
 def make_augment(component: Component, size: int) -> Augment:
-    with _about("augment"):
+    with _about("augment", component):
         return AUGMENTATIONS[component.name](size, **component.options)
 
 
@@ -313,9 +333,9 @@ def build_state(config: Config, device: torch.device | None = None) -> State:
         ConfigError: an entry refuses a value; it names the section, the option and the rule.
     """
     torch.manual_seed(int(key(Use.INITIAL_WEIGHTS, config.training.seed)) >> 1)
-    with _about("backbone"):
+    with _about("backbone", config.backbone):
         backbone, width = BACKBONES[config.backbone.name](**config.backbone.options)
-    with _about("objective"):
+    with _about("objective", config.objective):
         make_objective: Callable[..., Objective] = OBJECTIVES[config.objective.name]
         objective = make_objective(backbone, width, **config.objective.options)
     if device is not None:
@@ -327,7 +347,7 @@ def build_state(config: Config, device: torch.device | None = None) -> State:
 def make_optimiser(component: Component, module: nn.Module) -> torch.optim.Optimizer:
     """The optimiser of all of ``module`` that may be trained."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    with _about("optimiser"):
+    with _about("optimiser", component):
         return OPTIMISERS[component.name](trained, **component.options)
 
 
@@ -354,7 +374,8 @@ def run_cell(
             return done
         if context.rank == 0:
             folder.begin(config.to_yaml(), cell)
-        return _run(config, folder, shards, open_stream, context)
+        with about(path.name):
+            return _run(config, folder, shards, open_stream, context)
 
 
 def claim(folder: RunFolder, context: Context, held: ExitStack) -> dict[str, Any] | None:
@@ -386,9 +407,12 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
     untrained = {}
     if config.evaluation.untrained:
         random = untrained_encoder(config, context.device)
-        untrained = evaluate(config, random, shards, open_stream(plans.evaluation, 0), plans, context).metrics
+        with about("the untrained encoder"):
+            untrained = evaluate(config, random, shards, open_stream(plans.evaluation, 0), plans, context).metrics
         del random  # its memory is for the training
     _restore(state, folder, context)
+    if state.step == 0 and folder.path.name.endswith(f"-{config.identity(shards.manifest.checksum)}"):
+        _restore_encoder(state, folder, len(plans.pretrain))
     recorder = Recorder(folder, state.step) if context.rank == 0 else None
     batches = open_stream(plans.whole, plans.place(state.step))
     started = state.step
@@ -397,6 +421,7 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
     train(state, batches, make_job(config, plans.pretrain), context, on_epoch, on_step)
     measured = evaluate(config, state.objective.backbone, shards, batches, plans, context)
     result = {
+        "rules": RULES,
         **measured.metrics,
         **{f"untrained/{name}": value for name, value in untrained.items()},
         "data_checksum": shards.manifest.checksum,
@@ -407,6 +432,7 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
         "device": str(context.device.type),
         "seconds": time.perf_counter() - began,
         "videos_dropped_per_epoch": plans.pretrain.dropped,
+        **({"classes_without_videos": shards.empty_classes} if shards.empty_classes else {}),
         "videos_too_short": shards.column("video_id")[plans.too_short].tolist(),
         "videos_wrapped": {"pretrain": plans.pretrain.wrapped, "evaluation": plans.evaluation.wrapped},
         "versions": {"vididi": __version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -444,6 +470,18 @@ def _restore(state: State, folder: RunFolder, context: Context) -> None:
         raise TrainingError(f"{folder.path / 'checkpoint.pt'}: does not fit this configuration: {error}") from None
 
 
+def _restore_encoder(state: State, folder: RunFolder, steps: int) -> None:
+    """The trained encoder of a run that has lost its result and its checkpoint: what is left to do is to evaluate it.
+
+    The encoder is written at the end, so one that is there is trained. One that cannot be read or does not fit is trained again.
+    """
+    weights, backbone = folder.trained_encoder(), state.objective.backbone
+    shapes = {name: tensor.shape for name, tensor in backbone.state_dict().items()}
+    if weights is not None and {name: tensor.shape for name, tensor in weights.items()} == shapes:
+        backbone.load_state_dict(weights)
+        state.step = steps
+
+
 def _save(state: State, folder: RunFolder) -> None:
     weights, optimiser = state.objective.state_dict(), state.optimiser.state_dict()
     folder.save_checkpoint({"objective": weights, "optimiser": optimiser, "step": state.step, "log": asdict(state.log)})
@@ -475,7 +513,7 @@ def _keep_best(config: Config, state: State, folder: RunFolder, metrics: dict, e
     if metric is None or metric not in metrics:
         return
     best = folder.best(metric)
-    if best is None or metrics[metric] > best:
+    if best is None or not metrics[metric] <= best:  # of NaN that an earlier version kept
         folder.save_best(state.objective.backbone.state_dict(), metric, metrics[metric], epoch)
 
 
@@ -487,12 +525,14 @@ def _measure_online(
         return {}
     began = time.perf_counter()
     view = FeatureView(config.clip.size, config.evaluation.crop, config.evaluation.seed)
-    rows, found = measure_batches(state.objective.backbone, batches, len(plans.online), view)
+    rows, looked = measure_batches(state.objective.backbone, batches, len(plans.online), view)
     state.objective.train()
-    rows, features = gather_rows(rows, found["intact"], context)
+    rows, features = gather_rows(rows, looked["intact"], context)
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
     parts = features[test], labels[test], features[~test], labels[~test]
-    return {"online/knn": knn_accuracy(*parts), "online/probe": probe_accuracy(*parts), "time/online_seconds": time.perf_counter() - began}
+    with about(f"after epoch {epoch}"):
+        found = {"online/knn": knn_accuracy(*parts), "online/probe": probe_accuracy(*parts)}
+    return {**found, "time/online_seconds": time.perf_counter() - began}
 
 
 def _step_end(config: Config, state: State, folder: RunFolder, context: Context) -> Callable[[], None]:
@@ -507,9 +547,7 @@ def _step_end(config: Config, state: State, folder: RunFolder, context: Context)
 
 def _finish(config: Config, state: State, folder: RunFolder, recorder: Recorder, measured: Measured, result: dict[str, Any]) -> None:
     metrics = {name: value for name, value in measured.metrics.items() if isinstance(value, float)}
-    recorder.scalars(metrics, state.step)
-    recorder.hparams(flatten(config.to_dict()), metrics)
-    recorder.close()
+    recorder.finish(flatten(config.to_dict()), metrics, state.step)
     folder.save_encoder(state.objective.backbone.state_dict())
     if measured.queries is not None:
         folder.save_queries(measured.queries)
@@ -528,13 +566,18 @@ class Measured:
 
 
 def evaluate(config: Config, encoder: nn.Module, shards: ShardSet, batches: Iterator[Batch], plans: Plans, context: Context) -> Measured:
-    """Run the configured protocols on frames (order 0); the same result on every worker."""
+    """Run the configured protocols on frames (order 0); the same result on every worker.
+
+    Raises:
+        NotFiniteError: a feature is not finite.
+    """
     e = config.evaluation
     if not e.protocols:
         return Measured({}, None)
     view = FeatureView(config.clip.size, e.crop, e.seed)
     rows, found = measure_batches(encoder, batches, len(plans.evaluation), view)
     rows, features = gather_rows(rows, found["intact"], context)
+    check_finite(" and ".join(e.protocols), features=features)
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
     hits = first_hits(features[test], labels[test], features[~test], labels[~test])
     metrics = {"features/spread": spread(features[test])}
@@ -546,7 +589,7 @@ def evaluate(config: Config, encoder: nn.Module, shards: ShardSet, batches: Iter
     if "retrieval" in e.protocols and all(scenes):
         scene_hits = first_hits(features[test], scenes[test], features[~test], scenes[~test])
         metrics["retrieval/scene_R@1"] = recall_at(scene_hits, (1,))[1]
-    queries = pa.table({"video_id": shards.column("video_id")[rows][test], "label": labels[test], "first_hit": hits})
+    queries = queries_table(shards.column("video_id")[rows][test], labels[test], hits)
     return Measured(metrics, queries)
 
 
@@ -568,7 +611,7 @@ def load_encoder(path: str | Path) -> nn.Module:
             a URI such as ``s3://bucket/runs/x/cell``.
 
     Raises:
-        TrainingError: there is no such encoder.
+        TrainingError: there is no such encoder, or its weights are not finite.
     """
     file = mirror.local_path(path)
     file = file if file.suffix == ".safetensors" else file / "encoder.safetensors"
@@ -576,10 +619,23 @@ def load_encoder(path: str | Path) -> nn.Module:
     mirror.pull(folder)
     if not mirror.fetch(file):
         raise TrainingError(f"{mirror.place_of(folder)}: no {file.name}, so there is no finished run here")
-    config = build_config(read_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
-    encoder, _ = make_encoder(config.backbone)
+    encoder, _ = make_encoder(read_run_config(folder).backbone)
     encoder.load_state_dict(RunFolder(folder).load_encoder(file.name))
+    check_weights(str(file), encoder)
     return encoder.eval()
+
+
+def read_run_config(run: Path) -> Config:
+    """The configuration of a run.
+
+    Raises:
+        DamagedError: there is none that can be read. ConfigError: it is one of another program.
+    """
+    path = run / "config.yaml"
+    values = read_config(run)
+    if values is None:
+        raise DamagedError(f"{path}: is missing")
+    return build_config(values, str(path))
 
 
 def make_encoder(backbone: Component) -> tuple[nn.Module, int]:

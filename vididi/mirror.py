@@ -32,6 +32,7 @@ import pyarrow.fs as pafs
 
 from vididi.data.storage import RemotePath, as_folder, cache_folder
 from vididi.errors import DataError, TrainingError
+from vididi.names import check_inside
 
 WAITING = 8  # files on their way to the store; the next one waits
 PULLS = 16  # folders that are pulled at a time
@@ -54,12 +55,15 @@ def local_path(text: str | Path) -> Path:
     scheme, _, rest = text.partition("://")
     base, mark, query = rest.partition("?")
     bucket, _, inside = base.strip("/").partition("/")
-    if not bucket or any(part in ("", ".", "..") for part in inside.split("/") if inside):
-        raise DataError(f"{text}: is not the URI of a folder; it is like {scheme}://bucket/folder")
+    name = bucket.rpartition("@")[2]
+    try:
+        check_inside(f"{name}/{inside}" if inside else name, "URI", DataError)
+    except DataError:
+        raise DataError(f"{ascii(text)[1:-1]}: is not the URI of a folder; it is like {scheme}://bucket/folder") from None
     uri = f"{scheme}://{bucket}{mark}{query}"
     # The same name may be of another bucket under another endpoint.
     digest = sha256(f"{uri} {os.environ.get('AWS_ENDPOINT_URL', '')}".encode()).hexdigest()[:8]
-    root = _mirrors() / f"{bucket.rpartition('@')[2]}-{digest}"
+    root = _mirrors() / f"{name}-{digest}"
     if not (root / ".store").is_file():
         root.mkdir(parents=True, exist_ok=True, mode=0o700)  # a URI may hold a key
         aside = root / f".store.{uuid4().hex}"
@@ -105,7 +109,12 @@ class Mirror:
         return f"{self.place[1]}/{path.relative_to(self.root).as_posix()}"
 
     def here(self, there: str) -> Path:
-        return self.root / there.removeprefix(self.place[1]).lstrip("/")
+        """The local path of a place in the store.
+
+        Raises:
+            DataError: the store calls an object so that it would lie elsewhere.
+        """
+        return self.root / check_inside(there.removeprefix(self.place[1]).lstrip("/"), self.uri, DataError)
 
     def uri_of(self, path: Path) -> str:
         base, mark, query = self.uri.partition("?")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import re
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
@@ -17,7 +17,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from tabulate import tabulate
 
-from vididi.config import read_yaml
+from vididi import run_files
+from vididi.errors import DamagedError
+from vididi.run_files import finished as read_result
+from vididi.run_files import stopped as read_stopped
+from vididi.terminal import one_line, visible
+from vididi.words import counted
 
 if TYPE_CHECKING:
     from vididi.evaluation.ava_map import AvaMap
@@ -68,7 +73,7 @@ class SweepScreen:
 
     def add(self, title: str, state: str, epochs: int, result: dict[str, Any] | None) -> None:
         """A cell that is ``finished`` (with its result), or ``waiting``."""
-        self.lines[title] = Line(state, epochs, epochs if result else 0, result, seconds=result["seconds"] if result else None)
+        self.lines[title] = Line(state, epochs, epochs if result else 0, result, seconds=result.get("seconds") if result else None)
 
     def __enter__(self) -> SweepScreen:
         if self.console.is_terminal:
@@ -135,7 +140,7 @@ class ScreenWatcher:
 
     def ended(self, job: Any, failures: int) -> None:
         result = read_result(job.folder)
-        note = f", restarted {failures} times" if failures else ""
+        note = f", restarted {counted(failures, 'time')}" if failures else ""
         if result and job.evaluation:
             note += ": " + evaluation_summary(result)
         stopped = None if result else read_stopped(job.folder)
@@ -149,23 +154,9 @@ class ScreenWatcher:
         self.screen.say(f"no cell could start for {seconds:.0f} s: {why}")
 
 
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """The result of a finished run or evaluation."""
-    from vididi.training.run_folder import RunFolder
-
-    return RunFolder(folder).result
-
-
-def read_stopped(folder: Path) -> dict[str, Any] | None:
-    """Where and why a run was stopped early, if it was."""
-    from vididi.training.run_folder import RunFolder
-
-    return RunFolder(folder).stopped
-
-
 @dataclass(frozen=True)
 class CellState:
-    """What became of a cell so far: finished, stopped early, failed, half-done or waiting; ``note`` says more.
+    """What became of a cell so far: finished, stopped early, failed, half-done, waiting or damaged; ``note`` says more.
 
     epoch: how many were trained, of ``epochs``.
     """
@@ -185,43 +176,70 @@ def cell_states(cells: Iterable[Cell], runs: Path, checksum: str) -> list[CellSt
 
 def folder_states(runs: Path) -> list[CellState]:
     """What became of each cell that has a folder under ``runs``, with its label: the cells that a search drew so far."""
-    return [_labelled(path) for path in sorted(runs.glob("*/")) if (path / "cell.json").is_file() or (path / "error.txt").is_file()]
+    begun = {folder for name in (run_files.CELL, run_files.ERROR) for folder in run_files.folders_with(runs, name)}
+    return [_labelled(path) for path in sorted(begun) if path.parent == runs and is_cell(path)]
+
+
+def copies(runs: Path) -> list[Path]:
+    """Folders under ``runs`` that hold a cell and do not have the name of one, such as one that was copied."""
+    return [path for path in run_files.folders_with(runs, run_files.CELL) if path.parent == runs and not is_cell(path)]
+
+
+def is_cell(path: Path) -> bool:
+    """Whether a folder has the name of a cell's run folder, which ends in its identity."""
+    return re.search(r"-[0-9a-f]{12}$", path.name) is not None
 
 
 def _labelled(path: Path) -> CellState:
-    record, config = path / "cell.json", path / "config.yaml"
-    epochs = read_yaml(config)["training"]["epochs"] if config.is_file() else 0  # it may have failed before it began
-    state = _state(path.name.rpartition("-")[0], epochs, path)
-    label = json.loads(record.read_text())["label"] if record.is_file() else ""
-    return replace(state, note="; ".join(filter(None, (label, state.note))))
+    title = path.name.rpartition("-")[0]
+    try:
+        config, record = run_files.read_config(path), run_files.read_cell(path)
+    except DamagedError as error:
+        return CellState(title, 0, "damaged", 0, {}, _of_folder(path, error))
+    state = _state(title, config["training"]["epochs"] if config else 0, path)  # it may have failed before it began
+    return replace(state, note="; ".join(filter(None, (record["label"] if record else "", state.note))))
+
+
+def _of_folder(folder: Path, error: DamagedError) -> str:
+    return str(error).removeprefix(f"{folder}/")
 
 
 def _state(title: str, epochs: int, path: Path) -> CellState:
-    from vididi.training.run_folder import RunFolder
-
-    folder = RunFolder(path)
-    reached, error = folder.epochs, path / "error.txt"
-    if result := folder.result:
-        return CellState(title, epochs, "finished", epochs, result, "")
-    if folder.stopped:
+    if damaged := run_files.damage(path):
+        return CellState(title, epochs, "damaged", 0, {}, "; ".join(_of_folder(path, error) for error in damaged.values()))
+    reached = max((record["epoch"] for record in run_files.read_metrics(path)), default=0)
+    if result := run_files.read_result(path):
+        return CellState(title, epochs, "finished", epochs, result, _damaged_evaluations(path))
+    if run_files.read_stopped(path):
         return CellState(title, epochs, "stopped early", reached, {}, "")
-    if error.is_file():
-        return CellState(title, epochs, "failed", reached, {}, (error.read_text().strip().splitlines() or [""])[-1])
+    if (error := run_files.read_error(path)) is not None:
+        return CellState(title, epochs, "failed", reached, {}, (_reason(path, error) or [""])[-1])
     if not path.is_dir():
         return CellState(title, epochs, "waiting", 0, {}, "")
     ago = time.time() - max((file.stat().st_mtime for file in path.iterdir()), default=path.stat().st_mtime)
     return CellState(title, epochs, "half-done", reached, {}, f"last written to {ago / 60:.0f} min ago")
 
 
+def _reason(folder: Path, error: str) -> list[str]:
+    """The lines of an error, which begins with the folder's name; it stands beside the cell's."""
+    return error.strip().removeprefix(f"{folder.name}: ").splitlines()
+
+
+def _damaged_evaluations(run: Path) -> str:
+    """What is wrong with evaluations of a finished run, which is finished without them."""
+    made = [path for path in (run / "evaluations").glob("*/") if path.is_dir()]
+    return "; ".join(_of_folder(run, error) for path in sorted(made) for error in run_files.damage(path).values())
+
+
 def states_table(states: Iterable[CellState]) -> str:
     rows = [
         (
-            state.title,
+            one_line(state.title),
             state.name,
             f"{state.epoch}/{state.epochs}",
             _number(state.result.get("retrieval/R@1"), ".1%"),
             _number(state.result.get("seconds"), ".0f"),
-            shorten(state.note, NOTE),
+            shorten(visible(state.note), NOTE),
         )
         for state in states
     ]
@@ -245,11 +263,11 @@ def report_unfinished(
     for folder, job in jobs.items():
         if finished(folder) or read_stopped(folder):
             continue
-        error, reason = folder / "error.txt", "run the same command again to go on"
+        reason = "run the same command again to go on"
         if folder in elsewhere:
             status, reason = max(status, 1), f"run by another driver; {reason}"
-        elif error.is_file():
-            status, reason = max(status, 1), "\n    ".join(error.read_text().strip().splitlines()[-3:])
+        elif run_files.outcome(folder) == "failed":
+            status, reason = max(status, 1), "\n    ".join(_reason(folder, run_files.read_error(folder) or "")[-3:])
         else:
             status = INTERRUPTED
         console.print(f"not finished: {job.title}: {reason}\n    in {place_of(folder)}", markup=False, highlight=False)
@@ -266,14 +284,14 @@ class PrepareBar:
 
     def __init__(self, console: Console, title: str) -> None:
         columns: Iterable[Any] = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]} videos/s, {task.fields[rejects]} rejected"),
             TimeRemainingColumn(),
         )
         self.progress = Progress(*columns, console=console, transient=True)
-        self.task = self.progress.add_task(title, total=None, rejects=0, rate="-")
+        self.task = self.progress.add_task(one_line(title), total=None, rejects=0, rate="-")
         self.began: float | None = None
         self.first = 0  # what was done when this began: more than one video where an earlier run's work goes on
 
@@ -287,12 +305,32 @@ class PrepareBar:
             self.progress.stop()
 
 
+class CheckBar:
+    """Progress of checking a prepared set: videos, bad ones, time left. Use as a context manager."""
+
+    def __init__(self, console: Console, title: str, total: int) -> None:
+        columns: Iterable[Any] = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[bad]} bad"))
+        self.progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
+        self.task, self.bad = self.progress.add_task(title, total=total, bad=0), 0
+
+    def __enter__(self) -> CheckBar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def advance(self, videos: int, bad: int) -> None:
+        self.bad += bad
+        self.progress.update(self.task, advance=videos, bad=self.bad)
+
+
 class EvaluationScreen:
     """One line for each evaluation that ended, and on a terminal a bar for the one that runs. Use as a context manager."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
         self.bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
         self.title = ""
 
@@ -307,7 +345,7 @@ class EvaluationScreen:
         self.title = title
         for task in self.bar.task_ids:
             self.bar.remove_task(task)
-        self.bar.add_task(title, total=epochs, note="")
+        self.bar.add_task(one_line(title), total=epochs, note="")
 
     def progress(self, done: int, total: int) -> None:
         """Batches whose features are computed."""
@@ -330,7 +368,9 @@ def evaluation_summary(result: dict[str, Any]) -> str:
 
 def ava_map_table(result: AvaMap) -> str:
     """A line for each action, the mean in per cent, and what the mean leaves out."""
-    rows = [(s.action, s.name, s.ground_truth, s.predictions, _number(_percent(s.average_precision), ".2f")) for s in result.actions]
+    rows = [
+        (s.action, one_line(s.name), s.ground_truth, s.predictions, _number(_percent(s.average_precision), ".2f")) for s in result.actions
+    ]
     scored = len(rows) - len(result.without_ground_truth)
     total = ("", f"mAP, the mean of {scored}", result.counts["ground_truth"], result.counts["predictions"], f"{100 * result.mean:.2f}")
     header = ("id", "action", "boxes", "predictions", "AP %")

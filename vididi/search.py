@@ -12,13 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from random import Random
 from statistics import fmean, variance
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from vididi.config import Closed
+from vididi.config import MOST_EPOCHS, Closed
+from vididi.words import counted
 
 Point = dict[str, Any]
+Seed = Annotated[int, Field(ge=0)]
 DIGITS = 3  # significant ones that a drawn number keeps, so that names stay short and near repeats are repeats
 
 
@@ -74,8 +76,8 @@ class Confirm(Closed):
 
     against: str = Field(description="the runs folder of the grid")
     top: int = Field(1, ge=1, description="how many of the search's best the choice is made from")
-    choose_seeds: list[int] = Field([], description="seeds by which one is chosen, the worse half going after each; left out, the first")
-    seeds: list[int] = Field(min_length=1, description="fresh seeds of the comparison")
+    choose_seeds: list[Seed] = Field([], description="seeds by which one is chosen, the worse half going after each; left out, the first")
+    seeds: list[Seed] = Field(min_length=1, description="fresh seeds of the comparison")
     margin: float = Field(0.03, ge=0, description="the bound of the difference should lie above minus this")
 
     @model_validator(mode="after")
@@ -133,14 +135,14 @@ class Stopping(Closed):
 
     name: Literal["asha", "median"]
     metric: Literal["online/knn", "online/probe"] = "online/knn"
-    grace: int = Field(4, ge=1, description="epochs that every cell gets")
-    reduction: float = Field(3, gt=1, description="asha: one of so many goes on at each of its epochs")
+    grace: int = Field(4, ge=1, le=MOST_EPOCHS, description="epochs that every cell gets")
+    reduction: float = Field(3, ge=1.01, description="asha: one of so many goes on at each of its epochs")
     least: int = Field(3, ge=1, description="median: cells that there must be to compare with")
 
     @property
     def summary(self) -> str:
-        detail = f"reduction {self.reduction:g}" if self.name == "asha" else f"of {self.least} cells or more"
-        return f"{self.name} on {self.metric}, grace {self.grace} epochs, {detail}"
+        detail = f"reduction {self.reduction:g}" if self.name == "asha" else f"of {counted(self.least, 'cell')} or more"
+        return f"{self.name} on {self.metric}, grace {counted(self.grace, 'epoch')}, {detail}"
 
 
 def draw(space: Mapping[str, Dimension], suggest: Callable[[str, Dimension], Any]) -> Point:

@@ -22,21 +22,40 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from vididi.config import BF16_NEEDS_GPU, Closed, Component, Config, build_config, flatten, nest, read_yaml, unknown_key, validate
+from vididi.config import (
+    ACCUMULATION,
+    BF16_NEEDS_GPU,
+    Closed,
+    Component,
+    Config,
+    build_config,
+    flatten,
+    nest,
+    read_yaml,
+    unknown_key,
+    validate,
+)
 from vididi.errors import ConfigError
+from vididi.names import MOST_BYTES, NAME, check_part
 from vididi.pairing import needless
 from vididi.protocols import EvaluationEntry
 from vididi.search import Point, Search, Stopping, digest, draw, fits, read_point, rounded
+from vididi.values import cut
+from vididi.words import counted, written
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # becomes part of a folder's name
+LONGEST_NAME = 200  # bytes of a sweep's folder; what is made beside it is some longer
+LONGEST_TITLE = MOST_BYTES - len("-123456789abc")  # bytes of a cell's title, to which its folder's name adds the identity
+MOST_CELLS = 100_000
 SHORT_NAMES = {
     "order": "schedule.order",
     "mix": "schedule.mix",
@@ -90,7 +109,7 @@ class Arm(Closed):
 class Sweep(Closed):
     """A sweep file, validated as far as that goes without its cells."""
 
-    name: str = Field(pattern=NAME)
+    name: str = Field(pattern=NAME, max_length=LONGEST_NAME)
     table: str | None = None
     base: dict[str, Any] = {}
     axes: dict[str, list[Any]] = {}
@@ -177,8 +196,11 @@ class Cell:
         return f"{self.title}-{self.config.identity(data_checksum)}"
 
     def find_folder(self, runs: Path, data_checksum: str) -> Path:
-        """Its run folder: the one that exists for the same identity, under whatever title, else a new one."""
-        return next(runs.glob(f"*-{self.config.identity(data_checksum)}"), runs / self.folder_name(data_checksum))
+        """Its run folder: of those that exist for the same identity, the one of its own title or else the first, else a new one."""
+        own = runs / self.folder_name(data_checksum)
+        if own.exists():
+            return own
+        return min((path for path in runs.glob(f"*-{self.config.identity(data_checksum)}") if path.is_dir()), default=own)
 
     def describe(self, sweep: str) -> dict[str, Any]:
         """What the run folder remembers of its place in the sweep."""
@@ -209,30 +231,87 @@ def expand(sweep: Sweep, overrides: Mapping[str, Any] | None = None, only: Seque
         ConfigError: one for all cells that cannot be, each named once with what is valid.
     """
     arms = sweep.arms or {sweep.name: Arm()}
+    if (count := size(sweep, only, seeds)) > MOST_CELLS:
+        raise ConfigError(f"axes: with arms and seeds they make {count} cells; at most {MOST_CELLS}")
     for name in only:
         if name not in arms:
             raise ConfigError(unknown_key(f"--only {name}", arms))
-    cells, faults = [], []
+    cells, faults = [], Faults()
     for name, arm in arms.items():
         for point in _points(sweep.axes):
+            faults.tried[name] += 1
             for seed in seeds or sweep.seeds:
                 try:
                     cell = _cell(sweep, name, arm, point, seed, overrides or {})
+                    if cell:
+                        check_title(cell, f"arm {name!r}")
                 except ConfigError as error:
-                    faults.append(str(error))
+                    faults.add(name, point, str(error))
                     break  # another seed has the same fault
                 if cell and (not only or name in only):
                     cells.append(cell)
-    if faults:
-        raise ConfigError("\n".join(dict.fromkeys(faults)))
+    if faults.places:
+        raise ConfigError(str(faults))
     if not cells:
         raise ConfigError("exclude: leaves no cell")
     return cells
 
 
+@dataclass
+class Faults:
+    """Why cells of a grid cannot be, each reason once with the cells that it is of.
+
+    Args:
+        tried: points of each arm. places: for each reason, the arms and points that it was found at.
+    """
+
+    tried: Counter[str] = field(default_factory=Counter)
+    places: dict[str, dict[str, list[Point]]] = field(default_factory=dict)
+
+    def add(self, arm: str, point: Point, message: str) -> None:
+        """A message of `_cell`: a reason alone, or after the words for its cell a line for each."""
+        head, *lines = message.removeprefix(_where(arm, point)).split("\n  ")
+        for reason in lines or [head]:
+            part = head.rstrip(":").removeprefix(", ") if lines else ""
+            text = f"{part}: {reason}" if part else reason.removeprefix(": ")
+            self.places.setdefault(text, {}).setdefault(arm, []).append(point)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{place}: {text}" if (place := self._place(text)) else text for text in self.places)
+
+    def _place(self, text: str) -> str:
+        """The cells of a reason, in words; none for one that names the part of the file that it is of."""
+        arms = self.places[text]
+        if text.startswith(_PARTS):
+            return ""
+        whole = [arm for arm, points in arms.items() if len(points) == self.tried[arm] and (len(points) > 1 or not points[0])]
+        if len(whole) == len(self.tried) > 1:
+            return "every cell"
+        said = [f"arm{'s' if len(whole) > 1 else ''} {', '.join(map(repr, whole))}"] if whole else []
+        return "; ".join([*said, *(_some(arm, points) for arm, points in arms.items() if arm not in whole)])
+
+
+# What begins a message that names the part of a sweep file, or the option, that a value is from.
+_PARTS = ("base: ", "axes: ", "exclude: ", "--set: ", "arm ")
+
+
+def _some(arm: str, points: Sequence[Point]) -> str:
+    """Some of an arm's points: by what they share, if they are several."""
+    if len(points) == 1:
+        return _where(arm, points[0])
+    shared = {axis: value for axis, value in points[0].items() if all(point[axis] == value for point in points)}
+    return f"{_where(arm, shared or points[0])} ({counted(len(points), 'point')}{'' if shared else ', this and others'})"
+
+
+def _where(arm: str, point: Point) -> str:
+    """A cell but for its seed, in words; without an arm one of a search."""
+    at = ", ".join(f"{axis}={written(value)}" for axis, value in point.items())
+    return (f"arm {arm!r}" if arm else "search") + (f" at {at}" if point else "")
+
+
 def size(sweep: Sweep, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> int:
     """How many cells a grid has before any is excluded."""
-    arms = len(only or sweep.arms or [sweep.name])
+    arms = len(set(only) or sweep.arms or [sweep.name])
     return arms * math.prod(len(values) for values in sweep.axes.values()) * len(seeds or sweep.seeds)
 
 
@@ -261,7 +340,9 @@ def cell_at(sweep: Sweep, point: Point, seed: int | None = None, overrides: Mapp
     if cell is None:
         return None
     label = ", ".join(f"{name.removeprefix('schedule.')} {value}" for name, value in cell.axes.items())
-    return replace(cell, arm=f"{sweep.name}-{digest(cell.axes)}", label=label, axes={})
+    cell = replace(cell, arm=f"{sweep.name}-{digest(cell.axes)}", label=label, axes={})
+    check_title(cell, "search")
+    return cell
 
 
 def examples(sweep: Sweep, count: int, overrides: Mapping[str, Any] | None = None) -> tuple[list[Cell], list[str]]:
@@ -281,8 +362,21 @@ def examples(sweep: Sweep, count: int, overrides: Mapping[str, Any] | None = Non
         else:
             cells += [cell] if cell else []
     if not cells:
-        raise ConfigError(f"search.space: none of {count} points makes a cell\n" + (faults[0] if faults else "exclude leaves none of them"))
+        raise ConfigError(
+            f"search.space: none of {counted(count, 'point')} makes a cell\n" + (faults[0] if faults else "exclude leaves none of them")
+        )
     return cells, faults
+
+
+def study_name(sweep: Sweep, changes: Mapping[str, Any], data_checksum: str) -> str:
+    """The name of a search's study. Whatever its values depend on is part of it; how many of them there are to be is not.
+
+    Args:
+        changes: values that win over the file's, as ``--set`` gives them.
+    """
+    search = sweep.search.model_dump(include={"name", "seed", "metrics", "space"})
+    definition = [search, sweep.model_dump(include={"base", "exclude", "seeds"})]
+    return f"{sweep.name}-{digest([*definition, changes, data_checksum])}"
 
 
 def point_of(sweep: Sweep, config: Mapping[str, Any]) -> Point | None:
@@ -303,9 +397,10 @@ def _points(axes: Mapping[str, Iterable[Any]]) -> Iterable[dict[str, Any]]:
 
 def _cell(sweep: Sweep, name: str, arm: Arm, point: dict[str, Any], seed: int, overrides: Mapping[str, Any]) -> Cell | None:
     """A cell; None if it is excluded."""
-    at = ", ".join(f"{axis}={value}" for axis, value in point.items())
-    where = (f"arm {name!r}" if name else "search") + (f" at {at}" if point else "")
-    sources = [_full_names(source, where) for source in (sweep.base, arm.values, point, overrides)]
+    where = _where(name, point)
+    parts = ("base", f"arm {name!r}", "axes" if name else "search.space", "--set")
+    values_of = (sweep.base, arm.values, point, overrides)
+    sources = [_full_names(source, part) for part, source in zip(parts, values_of, strict=True)]
     idle = _needless(sources)
     values: dict[str, Any] = {}
     for place, source in enumerate(sources):
@@ -336,6 +431,17 @@ def _cell(sweep: Sweep, name: str, arm: Arm, point: dict[str, Any], seed: int, o
     return Cell(name, arm.label or name, point, seed, config, resources)
 
 
+def check_title(cell: Cell, where: str) -> None:
+    """Raise ConfigError if no folder can be named after a cell."""
+    length = len(cell.title.encode())
+    if length > LONGEST_TITLE:
+        raise ConfigError(
+            f"{where}: name: {cut(cell.title)} has {length} bytes, and a folder is named after it; at most {LONGEST_TITLE}. "
+            "Shorten the arm's name or the values of the axes"
+        )
+    check_part(cell.title, f"{where}: name of the run folder")
+
+
 def _needless(sources: Sequence[Mapping[str, Any]]) -> set[tuple[int, str]]:
     """Place and key of the schedule's values that mean nothing because of where in its axes a cell is: they are left out.
 
@@ -355,26 +461,38 @@ def _needless(sources: Sequence[Mapping[str, Any]]) -> set[tuple[int, str]]:
 def _full_names(source: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Values by dotted configuration key; an error for a key that is not one, is given twice or is the sweep's own."""
     values: dict[str, Any] = {}
+    keys = configuration_keys()
     for name, value in flatten(source).items():
         full = SHORT_NAMES.get(name, name)
         if full in SWEEP_KEYS:
             raise ConfigError(f"{where}: {name}: is what the sweep's {SWEEP_KEYS[full]} is for; set it there")
-        if full.partition(".")[0] not in Config.model_fields or "." not in full:
-            raise ConfigError(f"{where}: {unknown_key(name, ['label', 'resources', *SHORT_NAMES, *configuration_keys()])}")
+        if inside := [key for key in keys if key.startswith(f"{full}.")]:
+            hint = f"did you mean '{full}.name'?" if f"{full}.name" in keys else f"give its values one by one: {', '.join(inside)}"
+            raise ConfigError(f"{where}: {name}: {written(value)} is not valid for a whole section; {hint}")
+        known = any(f"{full}.".startswith(f"{key.removesuffix('.*')}.") for key in keys)
+        if not known and full.rpartition(".")[2] not in ACCUMULATION:  # of which build_config says more
+            raise ConfigError(f"{where}: {unknown_key(name, ['label', 'resources', *SHORT_NAMES, *keys])}")
         if full in values:
             raise ConfigError(f"{where}: {full}: is given twice")
         values[full] = value
     return values
 
 
+@cache
 def configuration_keys() -> list[str]:
     """Every dotted key of the configuration; a component's options are its entry's and end in ``*`` here."""
     keys = []
-    for name, field in Config.model_fields.items():
-        section = field.annotation
+    for name, about in Config.model_fields.items():
+        section = about.annotation
         assert isinstance(section, type)
         if issubclass(section, Component):
             keys += [f"{name}.name", f"{name}.*"]
         else:
-            keys += [f"{name}.{key}" for key in section.model_fields]  # type: ignore[attr-defined]
+            keys += _keys_of(section, f"{name}.")
     return keys
+
+
+def _keys_of(section: type[Any], prefix: str) -> list[str]:
+    parts = [(f"{prefix}{key}", about.annotation) for key, about in section.model_fields.items()]
+    found = [_keys_of(kind, f"{key}.") if isinstance(kind, type) and issubclass(kind, Closed) else [key] for key, kind in parts]
+    return [key for keys in found for key in keys]

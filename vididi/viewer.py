@@ -78,7 +78,7 @@ def clips_of(config: Config, shards: ShardSet, row: int, epoch: int) -> tuple[Pr
         np.array([row]), counts, clip.length, clip.stride, 1, epoch + 1, config.training.seed, clips=clip.per_video, sampling=sampling
     )
     request = plan[epoch]
-    return plan, decode(fetch(FrameReader(shards), request), request, shards.sizes, Buffers())
+    return plan, decode(fetch(FrameReader(shards), request), request, shards, Buffers())
 
 
 def views_of(config: Config, plan: PretrainPlan, batch: Batch, epoch: int) -> list[list[NDArray[np.float32]]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,7 @@ def made_up_run(
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(config.to_yaml())
     (folder / "cell.json").write_text(json.dumps({"sweep": "s", "arm": label, "label": label, "axes": {}, "seed": seed}))
-    (folder / "result.json").write_text(json.dumps({"version": 1, **metrics, "data_checksum": checksum, "steps": 3}))
+    (folder / "result.json").write_text(json.dumps({"version": 1, "rules": 2, **metrics, "data_checksum": checksum, "steps": 3}))
     if first_hits is not None:
         write_queries(folder, "first_hit", first_hits)
     return folder
@@ -52,7 +55,14 @@ def made_up_evaluation(
     folder = run / "evaluations" / f"{protocol}-{len(list(run.glob('evaluations/*')))}"
     folder.mkdir(parents=True)
     where = {"name": data, "split": split, "checksum": checksum if split is None else f"{checksum} {split}"}
-    result = {"version": 1, "protocol": protocol, "data": where, "settings": dict(settings or {"epochs": 100}), "metrics": dict(metrics)}
+    result = {
+        "version": 1,
+        "rules": 2,
+        "protocol": protocol,
+        "data": where,
+        "settings": dict(settings or {"epochs": 100}),
+        "metrics": dict(metrics),
+    }
     if untrained is not None:
         result["untrained"] = dict(untrained)
     if per_class is not None:
@@ -61,6 +71,11 @@ def made_up_evaluation(
     if correct is not None:
         write_queries(folder, "correct", correct)
     return folder
+
+
+def read_csv(text: str) -> list[dict[str, str]]:
+    """The rows of a table's CSV, without the apostrophe before a label that begins as a formula does."""
+    return [{column: re.sub("^'(?=[=+@-])", "", cell) for column, cell in row.items()} for row in csv.DictReader(io.StringIO(text))]
 
 
 def write_queries(folder: Path, column: str, told: Sequence[Any]) -> None:

@@ -40,18 +40,19 @@ def test_classifier_curves_are_written_or_say_what_is_missing(tmp_path: Path, ca
     run = made_up_run(tmp_path / "runs", {}, {})
     out = tmp_path / "out.png"
     assert draw_classifier_curves([str(run), "--out", str(out)]) == 2
-    assert "none of the 1 runs has a classifier's epochs; make them by vididi evaluate linear" in capsys.readouterr().err
+    assert "of 1 run none has a classifier's epochs; make them by vididi evaluate linear" in capsys.readouterr().err
     write_classifier(tmp_path / "runs", 1, [0.2], {})
     assert draw_classifier_curves([str(tmp_path / "runs"), "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "1 of 2 runs have no such classifier" in said
+    assert "no such classifier of 1 of 2 runs" in said
     assert "dashed lines only" in said
     assert Image.open(out).width > 500
     trained = write_classifier(tmp_path / "two", 0, [0.2], {})
     first = next(path.name for path in (trained / "evaluations").iterdir())
     (trained / "evaluations" / first).rename(trained / "evaluations" / "linear-a")
     second = made_up_evaluation(trained, "linear", "motion", {"linear/top1": 0.5})
-    (second / "result.json").write_text((trained / "evaluations" / "linear-a" / "result.json").read_text())
+    told = json.loads((trained / "evaluations" / "linear-a" / "result.json").read_text())
+    (second / "result.json").write_text(json.dumps({**told, "settings": {"epochs": 50}}))
     assert draw_classifier_curves([str(trained), "--out", str(out)]) == 2
     assert "choose one by --evaluation: linear-1, linear-a" in capsys.readouterr().err
     assert draw_classifier_curves([str(trained), "--evaluation", "linear-a", "--out", str(out)]) == 0
@@ -60,7 +61,7 @@ def test_classifier_curves_are_written_or_say_what_is_missing(tmp_path: Path, ca
 def test_a_point_for_each_length_and_a_line_for_each_data_set(tmp_path: Path) -> None:
     for data, steps, value in (("kinetics400", 10, 0.5), ("kinetics400", 40, 0.6), ("kinetics600", 40, 0.7)):
         for seed in (0, 1):
-            run = made_up_run(tmp_path, {"data.name": data}, {}, seed)
+            run = made_up_run(tmp_path, {"data.name": data, "training.epochs": steps}, {}, seed)
             result = json.loads((run / "result.json").read_text())
             (run / "result.json").write_text(json.dumps({**result, "steps": steps}))
             made_up_evaluation(run, "linear", "kinetics400", {"linear/top1": value + seed / 100})
@@ -82,4 +83,4 @@ def test_two_ways_to_measure_are_not_mixed(tmp_path: Path, capsys: pytest.Captur
     assert draw_training_length([str(run), "--metric", "retrieval/R@1", "--out", out]) == 2
     assert "measured retrieval/R@1 in several ways, 0.250, 0.500" in capsys.readouterr().err
     assert draw_training_length([str(run), "--metric", "retrieval/R@5", "--out", out]) == 2
-    assert "--metric: none of the 1 runs has measured retrieval/R@5" in capsys.readouterr().err
+    assert "--metric: of 1 run none has measured retrieval/R@5" in capsys.readouterr().err

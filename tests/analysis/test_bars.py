@@ -74,7 +74,7 @@ def test_the_program_draws_a_file_always_the_same(ending: str, tmp_path: Path, c
     write_arm(tmp_path / "runs", "byol", {"schedule.order": 1}, 0.4)
     out = tmp_path / f"bars.{ending}"
     assert main([str(tmp_path / "runs"), "--out", str(out)]) == 0
-    assert capsys.readouterr().out == f"wrote {out}\n  left out: 1 runs of other schedules\n"
+    assert capsys.readouterr().out == f"wrote {out}\n  left out: 1 run of other schedules\n"
     if ending == "png":
         assert Image.open(out).width > 600
     first = out.read_bytes()
@@ -86,4 +86,4 @@ def test_the_program_draws_a_file_always_the_same(ending: str, tmp_path: Path, c
 def test_runs_of_other_schedules_alone_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_arm(tmp_path, "byol", {"schedule.order": 1}, 0.4)
     assert main([str(tmp_path), "--out", str(tmp_path / "a.png")]) == 2
-    assert capsys.readouterr().err == "error: none of the 1 runs is of frames alone or of ViDiDi's schedule\n"
+    assert capsys.readouterr().err == "error: of 1 run none is of frames alone or of ViDiDi's schedule\n"

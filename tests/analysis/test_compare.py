@@ -68,6 +68,17 @@ def test_a_metric_without_queries_needs_three_seeds_for_an_interval(tmp_path: Pa
     assert "no interval" in "\n".join(found.lines())
 
 
+def test_a_silhouette_is_no_share_and_keeps_its_unit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arm(tmp_path / "a", "A", {0: 0.5, 1: 0.6, 2: 0.7})
+    arm(tmp_path / "b", "B", {0: 0.4, 1: 0.5, 2: 0.6}, **{"schedule.order": 1})
+    assert main(["A", "B", "--runs", str(tmp_path), "--metric", "silhouette/all", "--above", "-0.03"]) == 0
+    printed = capsys.readouterr().out
+    assert "silhouette/all: A 0.300, B 0.250, paired" in printed
+    assert "difference +0.050, 95% +0.050 to +0.050" in printed
+    assert "the 95% bound is above -0.030: yes" in printed
+    assert "points" not in printed
+
+
 def test_sets_that_are_no_single_arm_are_refused(tmp_path: Path) -> None:
     a = arm(tmp_path / "a", "A", {0: 0.5})
     b = arm(tmp_path / "b", "B", {1: 0.5}, **{"schedule.order": 1})

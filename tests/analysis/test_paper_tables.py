@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from made_up_runs import UCF101, hits_of, made_up_evaluation, made_up_run, recalls, write_queries
+from made_up_runs import UCF101, hits_of, made_up_evaluation, made_up_run, read_csv, recalls, write_queries
 
 from analysis.formats import WIDTH, escape
 from analysis.paper import Column, PaperTable, Row, load_paper_table, table_names
 from analysis.runs import find_runs, read_finished, read_run
 from analysis.samples import THREE_SPLITS
-from analysis.tables import render, write_results
+from analysis.tables import differences, render, write_results
 from vididi.config import build_config, nest
 from vididi.data.sources import SOURCES
+from vididi.errors import DataError
 from vididi.experiment import resolve
 
 REPO = Path(__file__).resolve().parents[2]
@@ -32,7 +33,7 @@ K400_CVRL = {"data.name": "kinetics400", "objective.name": "cvrl", "backbone.nam
 
 
 def rows_of(name: str, root: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(render(load_paper_table(name), read_finished(find_runs(root)))[1])))
+    return read_csv(render(load_paper_table(name), read_finished(find_runs(root)))[1])
 
 
 def row_named(rows: list[dict[str, str]], label: str, **others: str) -> dict[str, str]:
@@ -104,7 +105,7 @@ def make_run_of(root: Path, table: PaperTable, row: Row, value: float) -> None:
 @ALL
 def test_without_runs_every_row_says_so(table: PaperTable) -> None:
     markdown, sheet, _ = render(table, [])
-    rows = list(csv.DictReader(io.StringIO(sheet)))
+    rows = read_csv(sheet)
     assert [row[table.head].removesuffix(" (quoted)") for row in rows] == [row.label for row in table.rows]
     assert "No finished runs." in markdown
     for i, column in enumerate(table.columns):
@@ -250,7 +251,7 @@ def test_runs_of_one_row_that_differ_are_parted_and_the_paper_s_comes_first(tmp_
     rows = rows_of("vididi_table_1", tmp_path)
     row = row_named(rows, "ViDiDi-VIC", Pretrained="UCF101")
     assert (row["UCF101 R@1 ours"], row_named(rows, "ViDiDi-VIC (2)")["UCF101 R@1 ours"]) == ("20.0 ± 0.0", "30.0")
-    assert "ViDiDi-VIC (2); with objective.hidden None instead of 64, training.batch_size 32 instead of 64." in printed(
+    assert "ViDiDi-VIC (2); with no objective.hidden instead of 64, training.batch_size 32 instead of 64." in printed(
         "vididi_table_1", tmp_path
     )
 
@@ -284,7 +285,7 @@ def test_an_evaluation_of_another_version_is_an_error(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, K400_CVRL, {})
     folder = made_up_evaluation(run, "linear", "kinetics400", {"linear/top1": 0.6})
     (folder / "result.json").write_text(json.dumps({"version": 2}))
-    with pytest.raises(ValueError, match=r"linear-0: result\.json has version 2"):
+    with pytest.raises(DataError, match=r"linear-0: result\.json has version 2"):
         read_run(run)
 
 
@@ -320,7 +321,8 @@ def elsewhere(name: str, seed: int = 0, **others: object) -> dict[str, object]:
 
 
 def test_baselines_stand_beside_the_paper_s_rows_and_are_no_other_protocol(tmp_path: Path) -> None:
-    found = {"Rand.": RAND, "ImageNet infla.": elsewhere("imagenet"), "SimCLR infla.": elsewhere("simclr_kinetics400")}
+    options = {"backbone.weights_key": "model", "backbone.weights_prefix": "encoder_q.", "backbone.weights_inflate": True}
+    found = {"Rand.": RAND, "ImageNet infla.": elsewhere("imagenet"), "SimCLR infla.": elsewhere("simclr_kinetics400", **options)}
     found |= {"CVRL": PRETRAINED, "Sup.": elsewhere("supervised")}
     for place, values in enumerate(found.values()):
         made_up_evaluation(made_up_run(tmp_path, values, {}), "detection", "ava", {"detection/mAP": 0.1 + 0.01 * place})
@@ -513,6 +515,30 @@ def test_results_hold_later_evaluations(tmp_path: Path) -> None:
     (row,) = csv.DictReader((tmp_path / "results.csv").open(newline=""))
     assert (row["Arm"], row["R@1"], row["linear top1 hmdb51 split 1"]) == ("Mine", "40.0", "25.0")
     assert re.fullmatch(r"3\d\.\d to 4\d\.\d", row["R@1 95%"])
+
+
+def test_the_point_of_an_arm_is_its_axes_and_what_sets_it_apart(tmp_path: Path) -> None:
+    axes = [{}, {}, {"schedule.reverse": True, "clip.per_video": None}]
+    for number, (batch, point) in enumerate(zip((64, 32, 64), axes, strict=True)):
+        run = made_up_run(tmp_path, {**OURS, "training.batch_size": batch}, {"retrieval/R@1": 0.5}, seed=number, label="A")
+        (run / "cell.json").write_text(json.dumps({"sweep": "s", "arm": "a", "label": "A", "axes": point, "seed": number}))
+    write_results(find_runs(tmp_path), tmp_path)
+    points = [row["Point"] for row in csv.DictReader((tmp_path / "results.csv").open(newline=""))]
+    assert points == ["", "with training.batch_size 32 instead of 64", "schedule.reverse=true clip.per_video=null"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        ({"a": 1}, {"a": 2}, "a 1 instead of 2"),
+        ({"a": True}, {"a": None}, "a true"),
+        ({}, {"a": "x"}, "no a instead of x"),
+        ({"a": [0.5, 1]}, {"a": False, "b": 1}, "a [0.5, 1] instead of false, no b instead of 1"),
+        ({"a": 1}, {"a": 1}, ""),
+    ],
+)
+def test_differences_are_told_in_the_words_of_a_file(ours: dict[str, Any], theirs: dict[str, Any], said: str) -> None:
+    assert differences(json.dumps([theirs, "videos", True]), json.dumps([ours, "videos", True])) == said
 
 
 def door(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 import yaml
-from made_up_runs import UCF101, made_up_run
+from made_up_runs import UCF101, made_up_run, read_csv
 
+from analysis.formats import csv_text
 from analysis.paper import load_paper_table
 from analysis.runs import find_runs, flatten, read_finished, read_run
 from analysis.tables import render, write_tables
 from vididi.config import build_config
-from vididi.errors import ConfigError
+from vididi.errors import ConfigError, DataError
 from vididi.pairing import SCHEDULES
 
 REPO = Path(__file__).resolve().parents[2]
@@ -64,7 +65,7 @@ def write_all_arms(root: Path, seeds: tuple[int, ...] = (0,)) -> None:
 def tables_of(root: Path) -> list[list[dict[str, str]]]:
     """The CSV of all runs under ``root`` as rows by column name, a list for each protocol."""
     sheet = render(TABLE, read_finished(find_runs(root)))[1]
-    rows = list(csv.DictReader(io.StringIO(sheet)))
+    rows = read_csv(sheet)
     return [[row for row in rows if row["protocol"] == protocol] for protocol in dict.fromkeys(row["protocol"] for row in rows)]
 
 
@@ -204,7 +205,7 @@ def test_unfinished_runs_are_left_out(tmp_path: Path) -> None:
 def test_a_result_of_another_version_is_an_error(tmp_path: Path) -> None:
     folder = write_run(tmp_path, {"order": 0}, 0.2)
     (folder / "result.json").write_text(json.dumps({"version": 2}))
-    with pytest.raises(ValueError, match=r"result\.json has version 2, this program reads version 1"):
+    with pytest.raises(DataError, match=r"result\.json has version 2, this program reads version 1"):
         read_run(folder)
 
 
@@ -224,7 +225,7 @@ def test_markdown_and_csv_are_written_and_hold_the_same(tmp_path: Path) -> None:
     assert {len(row) for row in rows} == {len(header)}
     for block in printed_blocks(markdown):
         places = [header.index(column) for column in block[0]]
-        assert block[1:] == [[row[i] for i in places] for row in rows]
+        assert [[csv_text(row[0]), *row[1:]] for row in block[1:]] == [[row[i] for i in places] for row in rows]
     shown = {column for block in printed_blocks(markdown) for column in block[0]}
     assert all(row[header.index(column)] == "" for column in header[1:] if column not in shown for row in rows)
 

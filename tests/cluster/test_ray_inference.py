@@ -145,4 +145,4 @@ def test_protocols_that_train_run_side_by_side_and_one_that_fails_is_listed(
     assert result.is_relative_to(whole)
     shutil.rmtree(broken)
     assert evaluate(*(argument for argument in arguments if argument != str(broken))) == 0
-    assert "evaluations: 1 of 1 runs, 0 to make" in capfd.readouterr().out
+    assert "evaluations: 1 of 1 run, 0 to make" in capfd.readouterr().out

@@ -1,10 +1,14 @@
+import shutil
+
 import numpy as np
 import pytest
 
 from vididi.data.motion import motion
 from vididi.data.plan import Chain, EvaluationPlan, PretrainPlan, frame_counts
 from vididi.data.prepare import Settings, prepare
+from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
+from vididi.errors import DamagedError
 
 pytestmark = pytest.mark.ray
 
@@ -75,3 +79,18 @@ def test_a_stream_that_is_left_early_stops(ray_session, shards, plan, monkeypatc
     batches.close()
     names = [thread.name for thread in threading.enumerate()]
     assert not [name for name in names if name.startswith(("vididi-stream", "StreamingExecutor", "Prefetcher"))]
+
+
+def test_a_shard_that_is_not_what_the_index_says_ends_the_stream_and_the_holding(ray_session, shards, plan, tmp_path):
+    from vididi.cluster.held import hold
+    from vididi.cluster.stream import ray_stream
+
+    root = shutil.copytree(shards.root, tmp_path / "set")
+    path = root / "shard-00000.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    damaged = ShardSet.open(root)
+    for read in (lambda: list(ray_stream(damaged)(plan, 0)), lambda: hold(damaged)):
+        with pytest.raises(DamagedError, match=rf"^{path}: video '.*' has other frames than those of its frames_sha256"):
+            read()

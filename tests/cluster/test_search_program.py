@@ -157,7 +157,7 @@ def test_the_audit_replays_the_finished_curves_without_training(place):
     assert audit.stdout.count("would have finished") + audit.stdout.count("would have been stopped at epoch") == 5
     assert "of 40 epochs" in audit.stdout
     assert "the best cell, early-lr=" in audit.stdout
-    assert "rule: asha on online/knn, grace 1 epochs, reduction 2" in audit.stdout
+    assert "rule: asha on online/knn, grace 1 epoch, reduction 2" in audit.stdout
     assert "rule: median on online/knn" in run(place, "stopping.yaml", "--audit-stopping", "median").stdout
     assert before == {path: path.stat().st_mtime_ns for path in (place / "runs" / "early").rglob("*")}
     refused = run(place, "search.yaml", "--audit-stopping")

@@ -79,12 +79,12 @@ class Place:
 
 def finish(folder: Path, result: dict[str, Any], epochs: int = EPOCHS) -> None:
     record(folder, epochs)
-    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "result.json").write_text(json.dumps({"version": 1, "data_checksum": "x", "steps": 1, **result}))
 
 
 def record(folder: Path, epochs: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.jsonl").write_text("".join(json.dumps({"epoch": e + 1}) + "\n" for e in range(epochs)))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps({"epoch": e + 1, "step": e + 1}) + "\n" for e in range(epochs)))
 
 
 def states(place: Place) -> list[str]:
@@ -187,11 +187,13 @@ def test_points_that_make_no_cell_and_cells_that_fail_are_told_as_failed_and_cou
     assert place.search.refused == {"order 2 is not for us": sum(point["order"] == 2 for point in place.points)}
 
 
-def test_a_result_without_the_metric_counts_as_failed(tmp_path: Path) -> None:
+def test_a_result_without_the_metric_counts_as_failed_and_a_damaged_one_is_left_open(tmp_path: Path) -> None:
     place = Place(tmp_path, trials=2)
     for value in (None, float("nan")):
         place.run({"retrieval/R@1": value})
-    assert states(place)[:2] == ["FAIL"] * 2
+    assert states(place)[:2] == ["FAIL", "RUNNING"]
+    assert not place.search.live
+    assert Place(tmp_path, trials=2).left == 1
 
 
 def test_what_a_killed_search_left_running_is_drawn_again_and_counts_once(tmp_path: Path) -> None:
@@ -208,6 +210,25 @@ def test_what_a_killed_search_left_running_is_drawn_again_and_counts_once(tmp_pa
     again.run_all()
     assert again.search.drawn == 4
     assert states(again).count("COMPLETE") == 4
+
+
+def test_a_cell_whose_result_is_lost_is_drawn_again_and_its_seed_counts_once(tmp_path: Path) -> None:
+    from vididi.run_files import outcome
+
+    space = {"order": {"choice": [0, 1]}, "x": {"uniform": [0, 1]}}
+    first, second = Place(tmp_path, trials=2, space=space).run_all()
+    (first.folder / "result.json").write_text("")
+    again = Place(tmp_path, trials=2, space=space)
+    assert again.run() == "FINISHED"
+
+    def is_lost(point: dict[str, Any], seed: int) -> bool:
+        return outcome(again.make(point, seed).folder) is None
+
+    assert again.study.draw_lost_again(is_lost) == 1
+    assert again.study.draw_lost_again(is_lost) == 0, "it is waiting already"
+    assert [job.folder for job in again.run_all()] == [first.folder]
+    assert outcome(first.folder) == outcome(second.folder) == "finished"
+    assert [len(point.values) for point in again.study.found()] == [1, 1]
 
 
 def test_a_search_that_cannot_go_on_says_so(tmp_path: Path) -> None:

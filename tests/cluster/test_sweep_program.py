@@ -225,7 +225,7 @@ def test_only_what_failed_is_run_again(place, whole):
     done = called(place, command("tiny.yaml", "--failed", spec="rerun"))
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 of 5 cells failed" in done.stdout
-    assert "sweep tiny: 1 cells, 0 finished before, 1 to run" in done.stdout
+    assert "sweep tiny: 1 cell, 0 finished before, 1 to run" in done.stdout
     assert "not finished: broken-s0: the loss is not finite at step" in done.stdout
 
 
@@ -253,7 +253,7 @@ def test_a_sweep_evaluates_its_finished_cells_once(place, whole):
     (place / "evaluated.yaml").write_text(SWEEP + EVALUATED.rpartition("  - {protocol: finetune")[0])
     again = run(place, "--only", "base", spec="evaluated.yaml")
     assert again.returncode == 0
-    assert "evaluations: 2 of 1 runs, 0 to make" in again.stdout
+    assert "evaluations: 2 of 1 run, 0 to make" in again.stdout
 
 
 def test_a_sweep_that_waits_for_others_says_so_and_gives_up(place, whole):

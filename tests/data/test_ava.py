@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -151,6 +152,18 @@ def test_excluded_key_frames_are_left_out_and_counted(lists: Callable[..., Path]
     assert "left out 2 key frames (4 lines) of the train list" in caplog.text
 
 
+def test_lists_as_ava_kinetics_writes_them(lists: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+    def seconds(lines: list[str]) -> list[str]:
+        return [re.sub(r",(\d{4})(?=,|$)", r",\1.000000", line) for line in lines]
+
+    plain = listed(lists(train_excluded=["film a,0903"]))
+    caplog.clear()
+    kinetics = lists(train=[*seconds(TRAIN), "film a,1000.000000"], val=seconds(TEST), train_excluded=["film a,903.000000"])
+    assert listed(kinetics) == plain
+    assert "left out 1 lines of" in caplog.text
+    assert "that have no box: 7" in caplog.text
+
+
 GOOD = "film a,0910,0.1,0.2,0.5,0.9,80,1"
 
 
@@ -159,6 +172,8 @@ GOOD = "film a,0910,0.1,0.2,0.5,0.9,80,1"
     [
         ("film a,0910,0.1,0.2,0.5,0.9,80", "has 7 columns, not the 8"),
         (f"{GOOD},x", "has 9 columns, not the 8"),
+        ("film a,0910.5,0.1,0.2,0.5,0.9,80,1", "second '0910.5' is not a whole number from 902 to 1798"),
+        ("film a,0901", "second '0901' is not a whole number from 902 to 1798"),
         (",0910,0.1,0.2,0.5,0.9,80,1", "video_id '' is not the name of a film"),
         ("film a,x,0.1,0.2,0.5,0.9,80,1", "second 'x' is not a whole number from 902 to 1798"),
         ("film a,901,0.1,0.2,0.5,0.9,80,1", "second '901' is not"),
@@ -331,9 +346,8 @@ def test_a_moment_that_was_prepared_before_is_a_duplicate_and_another_of_the_fil
     assert rejects(shards) == [("copy/0903", "duplicate: the same bytes as film a/0903")]
     assert "copy/0903" not in shards.boxes.column("video_id").to_pylist()
     check_no_overlap(shards)
-    spoilt = prepare([*videos, replace(copy, split="test", moment=Moment(5, 3, 3))], tmp_path / "spoilt", SETTINGS, {}, workers=1)
-    with pytest.raises(DataError, match=r"1 test videos are also training videos.*: copy/0903"):
-        check_no_overlap(spoilt)
+    with pytest.raises(DataError, match=r"1 test videos are also training videos.*: copy/0903 \(test\) is film a/090[235] \(train\)"):
+        prepare([*videos, replace(copy, split="test", moment=Moment(5, 3, 3))], tmp_path / "spoilt", SETTINGS, {}, workers=1)
 
 
 def test_stopped_anywhere_it_ends_with_the_same_bytes(videos: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +19,13 @@ import pytest
 import simplejpeg
 from PIL import Image
 
+from vididi.cli import main
 from vididi.data import prepare as preparing
 from vididi.data.motion import LAWS, motion
 from vididi.data.prepare import Reject, Settings, encode_video, prepare
 from vididi.data.shards import INDEX_SCHEMA, SHARD_SCHEMA, FrameReader, ShardSet, check_no_overlap, shard_name
 from vididi.data.sources import folder
-from vididi.data.video import Video, read_video, short_side_size
+from vididi.data.video import CHANGES, READER, Video, read_video, short_side_size
 from vididi.errors import DataError
 
 SETTINGS = Settings(short_side=20, quality=95)
@@ -54,6 +57,49 @@ def prepared(listed: list[Video], tmp_path_factory: pytest.TempPathFactory) -> S
     assert [call[0] for call in calls] == list(range(1, len(listed) + 1))
     assert calls[-1] == (len(listed), len(listed), 3)
     return shards
+
+
+def test_a_set_keeps_the_version_of_the_reader_that_made_it(prepared: ShardSet, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert prepared.manifest.reader == READER
+    assert set(CHANGES) == set(range(2, READER + 1))
+    older = tmp_path / "older"
+    shutil.copytree(prepared.root, older)
+    content = json.loads((older / "manifest.json").read_text())
+    assert content.pop("reader") == READER
+    (older / "manifest.json").write_text(json.dumps(content))
+    caplog.clear()
+    again = [ShardSet.open(older) for _ in range(3)]
+    assert again[0].manifest == replace(prepared.manifest, reader=1)
+    assert again[0].manifest.checksum == prepared.manifest.checksum
+    (said,) = [record.getMessage() for record in caplog.records]  # once
+    assert said.startswith(
+        f"{older}: made by version 1 of the video reader, this is {READER}: since version 2 mirrored videos are mirrored"
+    )
+    assert said.endswith("`vididi prepare` into another folder makes it anew")
+    assert "\n" not in said
+    ShardSet.open(prepared.root)
+    assert len(caplog.records) == 1, "of a set that this reader made nothing is said"
+
+
+def test_a_set_in_the_cache_that_an_older_reader_made_is_kept_and_said(
+    make_config: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from vididi.experiment import ensure_prepared
+
+    monkeypatch.setenv("VIDIDI_CACHE", str(tmp_path))
+    made = ensure_prepared(make_config())
+    path = made.root / "manifest.json"
+    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "reader"}))
+    monkeypatch.setattr("vididi.experiment.prepare", lambda *_, **__: pytest.fail("it was prepared anew"))
+    again = ensure_prepared(make_config())
+    assert (again.root, again.manifest.checksum, again.manifest.reader) == (made.root, made.manifest.checksum, 1)
+    assert "made by version 1 of the video reader" in caplog.text
+
+
+def test_what_another_reader_began_is_begun_anew(good: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = preparing._plan(good, SETTINGS, tmp_path)
+    monkeypatch.setattr(preparing, "READER", READER + 1)
+    assert preparing._plan(good, SETTINGS, tmp_path) != plan
 
 
 # --- What is in the shards -----------------------------------------------------------------------------------------
@@ -253,13 +299,112 @@ def test_every_video_is_read_right_with_any_cache(split_up: ShardSet, prepared: 
         assert found == [bytes(frame) for frame in whole.frames(int(row), picks)]
 
 
-def test_a_set_is_free_of_overlap_until_a_training_file_is_also_a_test_file(prepared: ShardSet, good: list[Video], tmp_path: Path) -> None:
+def test_an_older_set_with_a_training_file_in_the_test_split_is_refused(prepared: ShardSet, good: list[Video], tmp_path: Path) -> None:
     check_no_overlap(prepared)
-    copy = tmp_path / "copy.mp4"
-    copy.write_bytes(good[1].path.read_bytes())
-    shards = prepare([*good[:3], Video(copy, "test/copy", good[1].class_name, "test")], tmp_path / "out", SETTINGS, {}, workers=1)
-    with pytest.raises(DataError, match=r"1 test videos are also training videos.*: test/copy"):
-        check_no_overlap(shards)
+    shutil.copytree(prepared.root, tmp_path / "set")
+    sources = prepared.column("source_sha256").tolist()
+    sources[-1] = sources[1]
+    place = INDEX_SCHEMA.get_field_index("source_sha256")
+    pq.write_table(prepared.index.set_column(place, "source_sha256", pa.array(sources)), tmp_path / "set" / "index.parquet")
+    with pytest.raises(DataError, match=rf"1 test videos are also .*: {good[-1].video_id} \(test\) is {good[1].video_id} \(train\)"):
+        check_no_overlap(ShardSet.open(tmp_path / "set"))
+
+
+@pytest.mark.parametrize("link", [True, False], ids=["link", "hard link"])
+def test_one_file_in_both_splits_is_refused_before_anything_is_prepared(
+    link: bool, good: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.mp4"
+    (other.symlink_to if link else other.hardlink_to)(good[1].path)
+    monkeypatch.setattr(preparing, "run_apart", pytest.fail)
+    with pytest.raises(DataError, match=rf"1 test videos are also training videos.*: test/other \(test\) is {good[1].video_id} \(train\)"):
+        prepare([*good[:3], Video(other, "test/other", "c", "test")], tmp_path / "out", SETTINGS, {}, workers=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.mp4"]
+
+
+@pytest.mark.parametrize("test_first", [True, False])
+@pytest.mark.parametrize("small", [True, False], ids=["shards before it", "in the first shard"])
+def test_the_same_bytes_in_both_splits_are_refused_when_they_come(
+    test_first: bool, small: bool, good: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if small:
+        monkeypatch.setattr(preparing, "ROW_GROUP_BYTES", 6_000)
+        monkeypatch.setattr(preparing, "SHARD_BYTES", 12_000)
+    (tmp_path / "copy.mp4").write_bytes(good[1].path.read_bytes())
+    copy = Video(tmp_path / "copy.mp4", "test/copy", good[1].class_name, "test")
+    done: list[int] = []
+    videos = [copy, *good[:8]] if test_first else [*good[:4], copy, *good[4:8]]
+    with pytest.raises(DataError, match=rf"1 test videos are also training videos.*: test/copy \(test\) is {good[1].video_id} \(train\)"):
+        prepare(videos, tmp_path / "out", SETTINGS, {}, lambda *counts: done.append(counts[0]), workers=1)
+    assert max(done) == (2 if test_first else 4), "it stops at once"
+    assert [path.name for path in tmp_path.iterdir()] == ["copy.mp4"], "nothing of it stays"
+
+
+def test_equal_frames_of_different_files_are_a_warning_that_names_both(good: list[Video], tmp_path: Path) -> None:
+    other = tmp_path / "other.mp4"  # a free box at its end: other bytes, the same frames
+    other.write_bytes(good[1].path.read_bytes() + b"\0\0\0\x0cfreeMORE")
+    again = tmp_path / "again.mp4"
+    again.write_bytes(good[0].path.read_bytes() + b"\0\0\0\x0cfreeMORE")
+    videos = [*good[:3], Video(again, "again", good[0].class_name, "train"), Video(other, "test/other", good[1].class_name, "test")]
+    shards = prepare(videos, tmp_path / "out", SETTINGS, {}, workers=1)
+    check_no_overlap(shards)
+    assert shards.manifest.rejects == 0
+    (remark,) = shards.remarks
+    assert remark == (
+        "warning: 2 videos have the frames of another file, 1 of them of one in the other split: "
+        f"test/other (test) and {good[1].video_id} (train); again (train) and {good[0].video_id} (train)"
+    )
+
+
+# --- Classes without videos ----------------------------------------------------------------------------------------
+
+
+def test_a_class_whose_every_video_was_rejected_keeps_its_number_and_is_not_counted(good: list[Video], tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"\0" * 100)
+    names = [replace(good[0], class_name="a"), Video(tmp_path / "broken.mp4", "b", "b", "train"), replace(good[2], class_name="c")]
+    shards = prepare(names, tmp_path / "out", SETTINGS, {}, workers=1)
+    assert shards.manifest.classes == ["a", "b", "c"]
+    assert shards.column("label").tolist() == [0, 2]
+    assert shards.classes == {0: "a", 2: "c"}
+    assert shards.summary == "2 training and 0 test videos, 2 classes, 1 rejected"
+    assert shards.remarks == ["1 of 3 classes have no videos: b"]
+
+
+# --- Names ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_that_is_not_utf8_is_rejected_and_the_others_are_prepared(
+    good: list[Video], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (b"run/a.mp4", b"run/caf\xe9.mp4", b"b\xe4r/b.mp4"):
+        path = Path(os.fsdecode(os.fsencode(tmp_path / "videos") + b"/" + name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(good[len(name) % 3].path.read_bytes())
+    touch(tmp_path, "videos/run/notes.txt", "videos/loose.mp4")
+    assert main(["prepare", "folder", "--videos", str(tmp_path / "videos"), "--out", str(tmp_path / "out"), "--short-side", "16"]) == 3
+    said = capsys.readouterr().out
+    assert "1 training and 0 test videos, 1 classes, 2 rejected" in said
+    assert r"1 of 2 classes have no videos: b\xe4r" in said
+    left_out = ["1 video left out: in no class folder: loose.mp4", "1 file is no video by its suffix: 1 .txt"]
+    assert ShardSet.open(tmp_path / "out").manifest.listing_notes == left_out
+    assert "\n".join(left_out) in said
+    with (tmp_path / "out" / "rejects.csv").open(newline="") as file:
+        found = [(row["video_id"], row["path"], row["reason"]) for row in csv.DictReader(file)]
+    assert [row[0] for row in found] == [r"b\xe4r/b.mp4", r"run/caf\xe9.mp4"]
+    assert found[1][1] == rf"{tmp_path}/videos/run/caf\xe9.mp4"
+    assert all("is not UTF-8; rename it" in row[2] for row in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.ts", "export const x: number = 1;\n" * 99), ("a.mp4", "ffconcat version 1.0\nfile b.mp4\n"), ("a.mov", "größe\n")],
+)
+def test_text_is_no_video_whatever_its_suffix(name: str, text: str, good: list[Video], tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    (tmp_path / "b.mp4").write_bytes(good[0].path.read_bytes())  # which FFmpeg would show for a list that names it
+    found = encode_video(Video(tmp_path / name, "a", "c", "train"), SETTINGS)
+    assert isinstance(found, Reject)
+    assert found.reason.startswith("text, no video; it begins with")
 
 
 # --- The folder source ---------------------------------------------------------------------------------------------
@@ -315,7 +460,7 @@ def test_one_split_folder_alone_is_an_error(tmp_path: Path) -> None:
 
 def test_a_folder_without_videos_names_the_known_suffixes(tmp_path: Path) -> None:
     touch(tmp_path, "walk/a.txt", "loose.mp4")
-    with pytest.raises(DataError, match=r"no video files in class folders under .*\.avi.*\.mp4"):
+    with pytest.raises(DataError, match=r"no video files in class folders under .*\.avi.*\.mp4.*1 file is no video by its suffix: 1 \.txt"):
         folder(tmp_path, videos=tmp_path)
 
 

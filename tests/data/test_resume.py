@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
 
 from vididi.data import prepare as preparing
 from vididi.data.motion import motion
-from vididi.data.prepare import Settings, prepare
+from vididi.data.prepare import Encoded, Settings, prepare
 from vididi.data.shards import ShardSet
 from vididi.data.video import Video
 from vididi.errors import DataError
@@ -203,3 +205,28 @@ def test_what_came_meanwhile_is_left_alone_and_so_is_the_work(videos: list[Video
     with pytest.raises(DataError, match="set: exists and is not a prepared data set"):
         prepare(videos[:4], out, SETTINGS, {}, progress, workers=1)
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+
+
+def test_what_is_noted_of_videos_stays_noted(tmp_path: Path) -> None:
+    """As an index row does: once, in order, where the preparation was stopped between."""
+    videos = [Video(tmp_path / f"{number}.mp4", f"{number}", "", "train") for number in range(12)]
+    frames = [bytes([number]) * SHARD for number in range(12)]  # a shard each
+
+    def run(function: object, left: Sequence[Video], timeout: float, made_with: object) -> Generator[Encoded]:
+        for video in left:
+            number = int(video.video_id)
+            if number == stop:
+                raise KeyboardInterrupt
+            yield Encoded([frames[number]], 20.0, 40, 40, f"{number:064x}", note=f"note {number}" if number % 3 == 0 else "")
+
+    stop = 7
+    with pytest.raises(KeyboardInterrupt):
+        prepare(videos, tmp_path / "out", SETTINGS, {"name": "test"}, run=run)
+    stop = 12
+    shards = prepare(videos, tmp_path / "out", SETTINGS, {"name": "test"}, run=run)
+    assert shards.manifest.shards == 12
+    with (shards.root / "notes.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["video_id", "path", "note"],
+            *([f"{number}", str(tmp_path / f"{number}.mp4"), f"note {number}"] for number in (0, 3, 6, 9)),
+        ]

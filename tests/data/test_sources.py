@@ -127,13 +127,15 @@ def test_ucf101_finds_files_in_class_folders_flat_and_not_at_all(source: Any, pu
         ("v_2.avi 1", r"data\.splits: .*trainlist01\.txt, line 2: 'v_2\.avi 1' is not CLASS/FILE"),
         ("A/v_2.avi one", r"line 2: .* is not CLASS/FILE"),
         ("A/v_2.avi 2", r"line 2: class 'A' has number 2, but 1 in classInd\.txt"),
-        ("a/v_2.avi 1", r"line 2: class 'a' is not one of the 1 in classInd\.txt"),
+        ("Abd/v_2.avi 1", r"line 2: class 'Abd' is not one of the 2 in classInd\.txt$"),
+        ("Jupm/v_2.avi 2", r"line 2: class 'Jupm' is not one of the 2 in classInd\.txt; is 'Jump' meant"),
+        ("../v_2.avi", r"line 2: class '\.\.' is not one of"),
         ("A/v_1.avi 1", r"duplicate: 1 listed more than once.*line 1 \(train, A\) and .*line 2 \(train, A\)"),
         ("A/v_9.avi 1", r"duplicate: .*trainlist01\.txt, line 2 \(train, A\) and .*testlist01\.txt, line 1 \(test, A\)"),
     ],
 )
 def test_a_bad_line_is_named(line: str, said: str, source: Any, put: Callable[..., Path]) -> None:
-    put("splits/classInd.txt", "1 A")
+    put("splits/classInd.txt", "1 A", "2 Jump")
     put("splits/trainlist01.txt", "A/v_1.avi 1", line)
     put("splits/testlist01.txt", "A/v_9.avi")
     with pytest.raises(DataError, match=said):
@@ -393,4 +395,4 @@ def test_an_unknown_source_is_told_all_names(tmp_path: Path, capsys: pytest.Capt
 def test_a_split_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["prepare", "ucf101", "--videos", str(tmp_path), "--splits", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main([*command, "--set", "split=4"]) == 2
-    assert "data.split: 4 is not valid: input should be 1, 2 or 3" in capsys.readouterr().err
+    assert "data.split: 4 is not valid: it must be 1, 2 or 3" in capsys.readouterr().err

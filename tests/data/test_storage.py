@@ -21,6 +21,7 @@ from vididi.data.prepare import Settings
 from vididi.data.shards import ShardSet
 from vididi.data.storage import RemotePath, as_folder, sizes, write_durably
 from vididi.data.stream import local_stream
+from vididi.data.video import Video
 from vididi.errors import DataError
 from vididi.experiment import ensure_prepared
 
@@ -102,6 +103,18 @@ def keys(bucket: str, folder: str) -> dict[str, bytes]:
     return {name.removeprefix(f"{folder}/"): store.get_object(Bucket="clips", Key=name)["Body"].read() for name in names}
 
 
+@pytest.mark.usefixtures("small_shards")
+def test_of_a_set_with_the_same_bytes_in_both_splits_nothing_stays(bucket: str, tmp_path: Path) -> None:
+    videos = motion(tmp_path / "motion", train=9, test=0, size=32, frames=16)
+    (tmp_path / "copy.mp4").write_bytes(videos[0].path.read_bytes())
+    copy = Video(tmp_path / "copy.mp4", "copy", "c", "test")
+    place = RemotePath(f"{bucket}/leak")
+    with pytest.raises(DataError, match=r"copy \(test\) is .*\(train\)"):
+        preparing.prepare([*videos, copy], place, Settings(40), {}, workers=1, aside=tmp_path / "aside")
+    assert keys(bucket, "leak") == {}
+    assert not (tmp_path / "aside").exists()
+
+
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparing, "SHARD_BYTES", SHARD)
@@ -161,6 +174,15 @@ def test_the_commands_take_a_uri(bucket: str, tmp_path: Path, capsys: pytest.Cap
     assert main(["prepare", "motion", "--out", f"{bucket}/sets/motion", *options]) == 0
     assert f"in {bucket}/sets/motion" in capsys.readouterr().out
     assert ShardSet.open(RemotePath(f"{bucket}/sets/motion")).manifest.videos == {"train": 6, "test": 3}
+    assert main(["check", f"{bucket}/sets/motion"]) == 0
+    assert "all 144 frames of 9 videos are as they were" in capsys.readouterr().out
+    shard = keys(bucket, "sets/motion")["shard-00000.parquet"]
+    middle = len(shard) // 2
+    filesystem, place = RemotePath(f"{bucket}/sets/motion/shard-00000.parquet").place
+    with filesystem.open_output_stream(place) as file:
+        file.write(shard[:middle] + bytes([shard[middle] ^ 1]) + shard[middle + 1 :])
+    assert main(["check", f"{bucket}/sets/motion"]) == 1
+    assert "1 of 9 videos are bad" in capsys.readouterr().out
 
 
 def test_paths_and_uris_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vididi.cli import main
@@ -257,12 +259,33 @@ def plain_curve(ranked: list[bool], boxes: int) -> float:
     return area
 
 
-def plain(truth: list[Row], found: list[Row], actions: list[int], excluded: set[tuple[str, int]], limit: int) -> dict[int, float]:
-    """Prediction by prediction, box by box."""
+def by_heap(rows: list[Row]) -> list[Row]:
+    """In the order in which AVA's script hands the rows of each key frame on: its heap's, sorted by score."""
+    heaps: dict[tuple[str, float], list[Any]] = defaultdict(list)
+    for film, second, x1, y1, x2, y2, action, value in rows:
+        heapq.heappush(heaps[film, second], (value, action, y1, x1, y2, x2))
+    return [
+        (*frame, x1, y1, x2, y2, action, value)
+        for frame, heap in heaps.items()
+        for value, action, y1, x1, y2, x2 in sorted(heap, key=lambda entry: -entry[0])
+    ]
+
+
+def plain(
+    truth: list[Row], found: list[Row], actions: list[int], excluded: set[tuple[str, int]], limit: int, order: str = "rows"
+) -> dict[int, float]:
+    """Prediction by prediction, box by box.
+
+    Args:
+        order: of equal scores in a key frame. ``rows``, as here; ``heap``, as AVA's script; ``file``, PySlowFast's, which matches in it
+            whatever the scores are.
+    """
     truth = [line for line in truth if line[6] in actions and line[:2] not in excluded]
     found = [line for line in found if line[6] in actions and line[:2] not in excluded]
     frames = list(dict.fromkeys(line[:2] for line in found))
     found = plain_limit(found, limit)
+    if order == "heap":
+        truth, found = by_heap(truth), by_heap(found)
     result = {}
     for action in actions:
         labelled: list[tuple[float, bool]] = []
@@ -270,7 +293,7 @@ def plain(truth: list[Row], found: list[Row], actions: list[int], excluded: set[
             boxes = sorted((line for line in truth if line[:2] == frame and line[6] == action), key=lambda line: -line[7])
             here = [line for line in found if line[:2] == frame and line[6] == action and line[2] < line[4] and line[3] < line[5]]
             hit, taken = [False] * len(here), set()
-            for place in sorted(range(len(here)), key=lambda place: -here[place][7]):
+            for place in sorted(range(len(here)), key=lambda place: 0 if order == "file" else -here[place][7]):
                 overlaps = [plain_overlap(here[place], box) for box in boxes]
                 best = overlaps.index(max(overlaps)) if overlaps else -1
                 if overlaps and overlaps[best] >= 0.5 and best not in taken:
@@ -310,6 +333,85 @@ def test_random_sets_agree_with_the_plain_computation(grid: int, levels: int, li
         ours = {s.action: s.average_precision for s in result.actions}
         assert ours == pytest.approx(expected, abs=1e-12, nan_ok=True)
         assert result.mean == pytest.approx(np.nanmean(list(expected.values())), abs=1e-12)
+
+
+PLACES = [
+    (0.0, 0.0, 0.5, 0.5),
+    (0.0, 0.0, 0.5, 0.45),
+    (0.05, 0.0, 0.5, 0.5),
+    (0.5, 0.5, 1.0, 1.0),
+    (0.5, 0.5, 1.0, 0.9),
+    (0.4, 0.0, 0.9, 0.5),
+]
+
+
+def drawn_rows(values: st.SearchStrategy[float]) -> st.SearchStrategy[list[Row]]:
+    """Few boxes, key frames and actions, so that much is tied, absent or there once."""
+    one = st.builds(row, st.sampled_from(PLACES), values, st.integers(1, 4), st.integers(902, 904))
+    return st.lists(one, min_size=1, max_size=14)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    drawn_rows(st.integers(0, 3).map(float)),
+    drawn_rows(st.sampled_from([0.1, 0.5, 0.5, 0.9])),
+    st.sets(st.sampled_from([("film", 902), ("film", 904)])),
+    st.frozensets(st.sampled_from([("film", 903.0), ("other", 902.0)])),
+    st.sampled_from([1, 3, 50]),
+    st.booleans(),
+)
+def test_any_rows_agree_with_the_plain_computation(
+    truth: list[Row], found: list[Row], excluded: set[tuple[str, int]], empty: frozenset[tuple[str, float]], limit: int, ignore: bool
+) -> None:
+    actions = [1, 2, 3]
+    listed = {line[:2] for line in truth} | empty
+    counted = [line for line in found if line[:2] in listed] if ignore else found
+    expected = plain(truth, counted, actions, excluded, limit)
+    rows, names = AvaRows.of(truth, empty), {action: str(action) for action in actions}
+    if all(map(math.isnan, expected.values())):
+        with pytest.raises(DataError, match="no boxes to find"):
+            ava_map(rows, AvaRows.of(found), names, excluded, limit=limit, ignore_unannotated=ignore)
+        return
+    result = ava_map(rows, AvaRows.of(found), names, excluded, limit=limit, ignore_unannotated=ignore)
+    assert {s.action: s.average_precision for s in result.actions} == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert result.mean == pytest.approx(np.nanmean(list(expected.values())), abs=1e-12)
+
+
+def crowded_rows(rng: np.random.Generator, frames: int, count: int, values: NDArray) -> list[Row]:
+    """Rows of two actions in few boxes, so that many are about the same one."""
+    places, seconds, actions = rng.integers(0, len(PLACES), count), rng.integers(902, 902 + frames, count), rng.integers(1, 3, count)
+    return [
+        row(PLACES[place], float(value), int(action), int(second))
+        for place, second, action, value in zip(places, seconds, actions, values, strict=True)
+    ]
+
+
+def apart(order: str, levels: int, frames: int, sets: int) -> NDArray[np.float64]:
+    """How far the mean is from that of another order, for random sets of so many key frames with 6 predictions each."""
+    rng = np.random.default_rng([levels, frames])
+    labels, found = {1: "one", 2: "two"}, []
+    for _ in range(sets):
+        truth = crowded_rows(rng, frames, 3 * frames, np.arange(3 * frames))
+        predicted = crowded_rows(rng, frames, 6 * frames, rng.integers(1, levels + 1, 6 * frames) / levels)
+        theirs = plain(truth, predicted, list(labels), set(), 50, order)
+        found.append(abs(score(truth, predicted, labels).mean - np.nanmean(list(theirs.values()))))
+    return np.array(found)
+
+
+def test_equal_scores_are_where_ava_s_heap_differs_and_by_how_much() -> None:
+    """docs/evaluation.md, rule 7: nothing where scores differ, much in a single key frame, next to nothing in many."""
+    assert apart("heap", 10**9, 1, 60).max() < 1e-12
+    assert apart("heap", 10**9, 10, 6).max() < 1e-12
+    single = apart("heap", 2, 1, 120)
+    assert 0.2 < single.max() <= 0.5
+    assert 0.01 < single.mean() < 0.06
+    assert apart("heap", 10, 10, 12).max() < 0.03
+    assert apart("heap", 10, 100, 2).max() < 0.002
+
+
+def test_a_file_that_is_not_sorted_by_score_is_matched_otherwise_by_pyslowfast() -> None:
+    assert apart("file", 10**9, 1, 60).max() > 0.3
+    assert apart("file", 100, 100, 2).min() > 0.02
 
 
 # --- Files ---------------------------------------------------------------------------------------------------------
@@ -367,11 +469,13 @@ def test_ground_truth_may_lack_the_person(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "what"),
     [
-        ("film,0902", "2 columns, not the 8"),
+        ("film,0902,0.1", "3 columns, not the 8"),
         (GOOD + ",1", "9 columns, not the 8"),
         ("video_id,second,x1,y1,x2,y2,action_id,score", "x1 'x1' is not a number"),
-        (GOOD.replace("0902", "902.5"), "second '902.5' is not a whole number"),
-        (GOOD.replace("0902", "-902"), "second '-902' is not a whole number"),
+        (GOOD.replace("0902", "902s"), "second '902s' is not a number of seconds"),
+        (GOOD.replace("0902", "-902"), "second '-902' is not a number of seconds"),
+        ("film,nine", "second 'nine' is not a number of seconds"),
+        (",0902", "video_id is empty"),
         (GOOD.replace("0902", "9999999999"), "second 9999999999 is not from 0"),
         (GOOD.replace("0.151", "left"), "y1 'left' is not a number"),
         (GOOD.replace("0.151", ""), "y1 '' is not a number"),
@@ -409,6 +513,31 @@ def test_excluded_key_frames_are_read(tmp_path: Path) -> None:
     for bad, what in (("film", "1 columns, not the 2"), ("film,x", "second 'x'"), (",902", "video_id is empty")):
         with pytest.raises(DataError, match=f"rows.csv, line 2: {what}"):
             read_excluded(file(tmp_path, f"film,0902\n{bad}\n"))
+
+
+def test_ava_kinetics_files_are_read_as_the_newest_script_does(tmp_path: Path) -> None:
+    """Seconds are the same to a millionth; a key frame with 2 columns is listed, and has no box."""
+    truth = read_ground_truth(file(tmp_path, GOOD.replace("0902", "902.000000") + "\nfilm,903.000000\nclip,4.533333\n", "truth.csv"))
+    assert (truth.second.tolist(), truth.empty) == ([902], {("film", 903.0), ("clip", 4.533333)})
+    lines = [
+        GOOD.replace("0902", second)[:-1] + score for second, score in (("902", "0.1"), ("903", "0.9"), ("904", "0.8"), ("902.5", "0.7"))
+    ]
+    found = read_predictions(
+        file(tmp_path, "\n".join([*lines, "film,905", "clip" + lines[0][4:].replace("902", "04.5333331")]), "found.csv")
+    )
+    assert len(found) == 5
+    ignored = ava_map(truth, found, LABELS, ignore_unannotated=True)
+    assert ignored.mean == 1 / 3  # the empty key frames' are false positives, those of 904 and 902.5 are not
+    assert ignored.counts["predictions_unannotated"] == 2
+    assert ava_map(truth, found, LABELS).mean == 1 / 5
+    excluded = read_excluded(file(tmp_path, "film,00903.0\nclip,4.533333\n"))
+    assert ava_map(truth, found, LABELS, excluded, ignore_unannotated=True).mean == 1
+
+
+def test_a_file_without_a_box_has_none_to_find(tmp_path: Path) -> None:
+    truth = read_ground_truth(file(tmp_path, "film,902\n"))
+    with pytest.raises(DataError, match="ground truth: no boxes to find"):
+        ava_map(truth, AvaRows.of([row()]), LABELS)
 
 
 def test_both_layouts_of_the_list_of_actions_are_read(tmp_path: Path) -> None:

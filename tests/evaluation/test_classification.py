@@ -190,8 +190,11 @@ def test_ranks_of_the_true_class_and_ties() -> None:
 
 def test_accuracy_over_all_and_by_class() -> None:
     ranks, labels = np.array([0, 3, 0, 6]), np.array([0, 0, 1, 6])
-    names = [f"c{i}" for i in range(7)]
+    names = {i: f"c{i}" for i in range(7)}
     tops, each = accuracy(ranks, labels, names)
     assert tops == {"top1": 0.5, "top5": 0.75}
     assert each == {"c0": 0.5, "c1": 1.0, "c6": 0.0}
-    assert "top5" not in accuracy(ranks % 2, labels % 2, ["a", "b"])[0]
+    assert "top5" not in accuracy(ranks % 2, labels % 2, {0: "a", 1: "b"})[0]
+    del names[5]  # a class without videos
+    assert accuracy(ranks, labels, names)[1].keys() == each.keys()
+    assert "top5" not in accuracy(ranks, labels, {label: names[label] for label in (0, 1, 2, 3, 6)})[0], "five have videos"

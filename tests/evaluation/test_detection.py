@@ -13,7 +13,7 @@ from torch import Tensor
 from vididi.backbones import BACKBONES, Backbone
 from vididi.data.boxes import KeyFrames
 from vididi.data.stream import Batch
-from vididi.errors import TrainingError
+from vididi.errors import NotFiniteError, TrainingError
 from vididi.evaluation import ava_map
 from vididi.evaluation.ava_files import read_predictions
 from vididi.evaluation.detection import (
@@ -181,6 +181,16 @@ def test_a_loss_that_is_not_finite_stops_the_training() -> None:
         model.head[1].bias.fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"the loss is not finite in epoch 3; lower optimiser\.lr"):
         train_epoch(model, torch.optim.SGD(model.parameters(), lr=0.1), iter([make_batch([(32, 32)])] * 4), key_frames, make_fit(), 2)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_logit_that_is_not_finite_is_no_score(bad: float) -> None:
+    key_frames = make_key_frames([LEFT, RIGHT, ALL], [0, 3])
+    model = Detector(Pixels(), 3, 2, 0.0)
+    with torch.no_grad():
+        model.head[1].bias[0] = bad  # of which the sigmoid is 1 if it is infinite
+    with pytest.raises(NotFiniteError, match=r"^detection: 3 of 3 rows of scores are not finite"):
+        predict_boxes(model, iter([make_batch([(32, 32)])]), 1, key_frames, 32, CPU)
 
 
 # --- Files ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from vididi.evaluation import first_hits, recall_at, retrieval_recall
+from vididi.evaluation import ABSENT, first_hits, recall_at, retrieval_recall
 
 Data = tuple[NDArray, NDArray, NDArray, NDArray]
 
@@ -66,9 +66,15 @@ def test_a_query_of_a_class_that_the_gallery_lacks_is_never_hit() -> None:
     labels = labels.copy()
     labels[:3] = 999
     hits = first_hits(queries, labels, gallery, gallery_labels)
-    assert (hits[:3] == len(gallery)).all()
+    assert (hits[:3] == ABSENT).all()
     assert (hits[3:] < len(gallery)).all()
-    assert recall_at(hits[:3], (1, len(gallery))) == {1: 0.0, len(gallery): 0.0}
+    assert recall_at(hits[:3], (1, len(gallery), 10**9)) == {1: 0.0, len(gallery): 0.0, 10**9: 0.0}
+
+
+def test_a_gallery_smaller_than_k_holds_no_more_than_it_has() -> None:
+    """4 training videos; two of the four queries are of a class that was never trained."""
+    gallery, labels = np.eye(4), [0, 0, 1, 1]
+    assert retrieval_recall(np.eye(4), [0, 1, 2, 3], gallery, labels) == {1: 0.25, 5: 0.5, 10: 0.5}
 
 
 def test_labels_may_be_names() -> None:
@@ -115,8 +121,8 @@ def test_a_zero_vector_is_similar_to_nothing() -> None:
         ({"gallery_labels": [0]}, "labels: 2 and 1 labels for 2 queries and a gallery of 4"),
         ({"queries": np.zeros(3)}, r"queries: shape \(3,\)"),
         ({"gallery": np.zeros((4, 3, 1))}, r"gallery: shape \(4, 3, 1\)"),
-        ({"queries": [[0.0, 0.0, np.nan], [0.0, 0.0, 1.0]]}, "queries: 1 rows are not finite"),
-        ({"gallery": np.full((4, 3), np.inf)}, "gallery: 4 rows are not finite"),
+        ({"queries": [[0.0, 0.0, np.nan], [0.0, 0.0, 1.0]]}, "retrieval: 1 of 2 rows of queries are not finite"),
+        ({"gallery": np.full((4, 3), np.inf)}, "retrieval: 4 of 4 rows of gallery are not finite"),
     ],
 )
 def test_data_that_do_not_fit_are_refused(change: dict[str, Any], message: str) -> None:

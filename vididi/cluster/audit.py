@@ -8,12 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vididi.cluster.stopping import replay
+from vididi.cluster.stopping import Curve, replay
 from vididi.cluster.studies import Run
 from vididi.cluster.sweeps import read_curve
-from vididi.errors import ConfigError
+from vididi.errors import ConfigError, DamagedError
 from vididi.search import Stopping
 from vididi.sweep import Cell, Sweep
+from vididi.words import counted
 
 
 def audit_stopping(sweep: Sweep, name: str, cells: Sequence[Cell], finished: Sequence[Run], runs: Path, console: Console) -> int:
@@ -21,7 +22,7 @@ def audit_stopping(sweep: Sweep, name: str, cells: Sequence[Cell], finished: Seq
     asked = sweep.stopping or Stopping(name=name or "asha")  # type: ignore[arg-type]
     stopping = asked.model_copy(update={"name": name}) if name else asked
     metric, mode = next(iter(sweep.search.metrics.items()))
-    curves = {run.folder.name: read_curve(run.folder, stopping.metric) for run in finished if metric in run.result}
+    curves = {run.folder.name: _curve(run, stopping.metric, console) for run in finished if metric in run.result}
     found = [run for run in finished if curves.get(run.folder.name)]
     if not found:
         raise ConfigError(
@@ -36,8 +37,17 @@ def audit_stopping(sweep: Sweep, name: str, cells: Sequence[Cell], finished: Seq
     stopped = replay(curves, stopping, slots)
     print_audit({run.folder.name: (run, stopped.get(run.folder.name)) for run in found}, metric, mode == "max", console)
     order = "the order of their names" if sweep.searching else "the sweep's order"
-    console.print(f"rule: {stopping.summary}; {slots} cells at a time, in {order}", highlight=False)
+    console.print(f"rule: {stopping.summary}; {counted(slots, 'cell')} at a time, in {order}", highlight=False)
     return 0
+
+
+def _curve(run: Run, metric: str, console: Console) -> Curve:
+    """The epochs of a run in which a metric was measured; none where they are damaged, which is said."""
+    try:
+        return read_curve(run.folder, metric)
+    except DamagedError as error:
+        console.print(str(error), markup=False, highlight=False)
+        return []
 
 
 def print_audit(runs: dict[str, tuple[Run, int | None]], metric: str, largest: bool, console: Console) -> None:
@@ -49,7 +59,7 @@ def print_audit(runs: dict[str, tuple[Run, int | None]], metric: str, largest: b
         console.print(f"{name}: {metric} {run.result[metric]:.3f}, {fate}", markup=False, highlight=False)
     saved = sum(epochs[name] - epoch for name, (_, epoch) in runs.items() if epoch is not None)
     total = sum(epochs.values())
-    console.print(f"saved: {saved} of {total} epochs ({saved / total:.0%})", highlight=False)
+    console.print(f"saved: {saved} of {counted(total, 'epoch')} ({saved / total:.0%})", highlight=False)
     kept = [name for name in ranked if runs[name][1] is None]
     if kept and kept[0] == ranked[0]:
         console.print(f"the best cell, {ranked[0]}, would have been kept", markup=False, highlight=False)

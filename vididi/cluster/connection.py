@@ -12,9 +12,10 @@ from contextlib import contextmanager
 
 import ray
 from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
+from ray.exceptions import RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from vididi.errors import ResourceError
+from vididi.errors import ResourceError, VididiError
 
 WAIT_S, LOOK_S = 600, 1.0  # for the first CPU of a cluster that has none yet
 
@@ -66,3 +67,12 @@ def _check_reachable(address: str) -> None:
     host, _, port = address.rpartition(":")
     if port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def said_by_task(error: RayTaskError) -> VididiError | None:
+    """What a task of Ray Data said of data or configuration, as it said it; None if it failed otherwise.
+
+    The context needs ``raise_original_map_exception``. Ray Data appends advice on retries to the message.
+    """
+    cause = error.cause
+    return type(cause)(str(cause).partition("\nFailed to apply UDF transform")[0]) if isinstance(cause, VididiError) else None

@@ -16,10 +16,12 @@ from vididi.cluster.tune import Job, run_jobs
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.evaluate import is_measured, make_task, read_run_config
+from vididi.mend import mend_evaluation
 from vididi.protocols import EvaluationEntry
 from vididi.screen import ScreenWatcher, SweepScreen, report_unfinished
 from vididi.sweep import Cell, Resources
 from vididi.training.context import LocalContext
+from vididi.words import counted
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,12 @@ def make_evaluations(asked: Sequence[Evaluation], shards: ShardSet, runs: Path, 
         data = one.shards or shards
         task = make_task(one.run, one.entry, data, local_stream(data), LocalContext(), print)
         folder = one.run.resolve() / "evaluations" / task.name
+        mend_evaluation(folder, screen.say)
         measured[folder] = partial(is_measured, task, one.run, one.entry.untrained)
         if not measured[folder]():
             jobs[folder] = Job(one.cell, folder, {}, one.entry, one.shards)
             screen.add(jobs[folder].title, "waiting", getattr(task.settings, "epochs", 1), None)
-    console.print(f"evaluations: {len(asked)} of {len({one.run for one in asked})} runs, {len(jobs)} to make", highlight=False)
+    console.print(f"evaluations: {len(asked)} of {counted(len({one.run for one in asked}), 'run')}, {len(jobs)} to make", highlight=False)
     elsewhere: set[Path] = set()
     if jobs:
         with screen:

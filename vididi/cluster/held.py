@@ -12,7 +12,7 @@ import numpy as np
 import ray
 
 from vididi.cluster.stream import ray_stream
-from vididi.data.shards import FrameReader, RowGroup, ShardSet, read_row_group
+from vididi.data.shards import FrameReader, RowGroup, ShardSet
 from vididi.data.stream import Stream, local_stream
 from vididi.errors import ResourceError
 
@@ -22,9 +22,10 @@ Held = list[ray.ObjectRef]  # a list of RowGroups for each shard
 
 
 def hold(shards: ShardSet) -> Held:
-    """Put the frames of all videos into the object store. They stay for as long as the result does.
+    """Put the frames of all videos into the object store, each compared with the index. They stay for as long as the result does.
 
     Raises:
+        DamagedError: a shard is not what the index says.
         ResourceError: the object store of a node is too small.
     """
     for node in ray.nodes():
@@ -34,7 +35,8 @@ def hold(shards: ShardSet) -> Held:
                 f"resources.hold_data: {shards.root} has {shards.nbytes / 2**30:.1f} GiB of frames, more than {SHARE:.0%} of the "
                 f"{store / 2**30:.1f} GiB object store of node {node['NodeManagerAddress']}; leave it out to stream them"
             )
-    return [ray.put([read_row_group(shards.root, shard, group) for group in range(count)]) for shard, count in enumerate(_groups(shards))]
+    reader = FrameReader(shards)
+    return [ray.put([reader.read(shard, group) for group in range(count)]) for shard, count in enumerate(_groups(shards))]
 
 
 def _groups(shards: ShardSet) -> list[int]:

@@ -26,12 +26,12 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.annotations import RayDeprecationWarning
 from torch import nn
 
-from vididi.cluster.connection import wait_for_cpus
+from vididi.cluster.connection import said_by_task, wait_for_cpus
 from vididi.cluster.resources import pool_size
 from vididi.data.plan import Picked, Plan
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
-from vididi.errors import ResourceError, VididiError
+from vididi.errors import ResourceError
 from vididi.evaluation.features import Extract, Features, Measure, Progress, measure_batches
 
 # Read by ray.init, and of this process alone. What matters is raised; Ray prints an error for every pool of actors of Ray Data.
@@ -107,8 +107,7 @@ class Pool:
             try:
                 yield from dataset.iter_batches(batch_size=None, batch_format="numpy")  # type: ignore[misc]
             except RayTaskError as error:
-                cause = error.cause
-                raise cause if isinstance(cause, VididiError) else ResourceError(f"cluster: a node cannot work: {error}") from None
+                raise said_by_task(error) or ResourceError(f"cluster: a node cannot work: {error}") from None
             except RayError as error:
                 raise ResourceError(
                     f"cluster: actors died more than {RETRIES} times with the same batches, or the connection was lost: {error}"
@@ -117,6 +116,7 @@ class Pool:
     def _context(self) -> DataContext:
         context = DataContext.get_current().copy()
         context.enable_progress_bars = False
+        context.raise_original_map_exception = True
         context.custom_execution_callback_classes = [_Room]
         context.set_config(WAIT_S, self.wait_s)
         return context

@@ -31,6 +31,7 @@ from vididi.cluster.room import Room
 from vididi.cluster.stopping import EarlyStopping
 from vididi.errors import ResourceError, VididiError
 from vididi.mirror import push
+from vididi.run_files import damage, finished, outcome
 from vididi.search import Dimension, Point, Search, digest, draw, shrunk
 from vididi.training.run_folder import RunFolder
 
@@ -149,6 +150,16 @@ class StoredStudy:
                 self.draw_again(trial.params)
         return len(left)
 
+    def draw_lost_again(self, is_lost: Callable[[Point, int], bool]) -> int:
+        """Have points drawn again whose cell had ended and is not finished any more, by point and seed. How many."""
+        waiting = [trial.system_attrs.get("fixed_params") for trial in self.trials if trial.state == TrialState.WAITING]
+        ended = [(trial.params, seed) for trial, seed in self.seeded if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        lost = [(point, seed) for point, seed in ended if point not in waiting and is_lost(point, seed)]
+        distinct = {json.dumps(each, sort_keys=True): each[0] for each in lost}
+        for point in distinct.values():
+            self.draw_again(point)
+        return len(distinct)
+
     def draw_again(self, point: Point) -> None:
         """Have this point drawn before others."""
         self.study.enqueue_trial(point)
@@ -164,15 +175,16 @@ class StoredStudy:
         return found if all(isinstance(value, int | float) and math.isfinite(value) for value in found) else None  # type: ignore[return-value]
 
     def found(self) -> list[Found]:
-        """Each point that has a finished run."""
-        values: dict[str, list[list[float]]] = {}
+        """Each point that has a finished run; of a seed that was run again, the last values count."""
+        values: dict[str, dict[Any, list[float]]] = {}
         points: dict[str, Point] = {}
         for trial in self.trials:
             if trial.state == TrialState.COMPLETE:
                 key = json.dumps(trial.params, sort_keys=True)
                 points[key] = trial.params
-                values.setdefault(key, []).append(list(trial.values))
-        return [Found(points[key], seeds) for key, seeds in values.items()]
+                run = trial.user_attrs.get(SEED, trial.user_attrs.get(KNOWN, f"trial {trial.number}"))
+                values.setdefault(key, {})[run] = list(trial.values)
+        return [Found(points[key], list(seeds.values())) for key, seeds in values.items()]
 
     def best(self, count: int) -> list[Found]:
         """The best by the first metric, the best first, by an estimate from all seeds of each (see `shrunk`)."""
@@ -341,12 +353,7 @@ class CellSearch(Searcher):
 
     def _outcome(self, job: Job) -> str | None:
         """What became of a cell, if anything has."""
-        folder = RunFolder(job.folder)
-        if folder.result is not None:
-            return "finished"
-        if self.stopping and folder.stopped:
-            return "stopped"
-        return "failed" if (job.folder / "error.txt").is_file() else None
+        return outcome(job.folder, stopping=self.stopping is not None)
 
     def _tell(self, live: Live, outcome: str) -> None:
         folder = RunFolder(live.job.folder)
@@ -355,7 +362,7 @@ class CellSearch(Searcher):
             live.trial.set_user_attr(STOPPED, folder.epochs)
             self.inner.on_trial_complete(live.asked)  # without a value and an error it counts as pruned
             return
-        values = self.study.values(folder.result or {})
+        values = self.study.values(finished(folder.path) or {})
         metrics = dict(zip(self.study.search.metrics, values, strict=True)) if values else None
         self.inner.on_trial_complete(live.asked, metrics, error=values is None)
 
@@ -372,8 +379,8 @@ class CellSearch(Searcher):
         outcome = self._outcome(live.job) or ("stopped" if stopped else "failed" if error else None)
         if outcome:
             self._tell(live, outcome)
-        # A cell that another driver runs is left open in the study: the next start draws its point again.
-        if outcome or "elsewhere" in (result or {}):
+        # A cell that another driver runs, or whose result is damaged, is left open in the study: the next start draws its point again.
+        if outcome or "elsewhere" in (result or {}) or damage(live.job.folder):
             del self.live[trial_id]
         self.study.push()
 

@@ -21,7 +21,9 @@ import ray
 import ray.data
 from numpy.typing import NDArray
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.exceptions import RayTaskError
 
+from vididi.cluster.connection import said_by_task
 from vididi.data.plan import Plan
 from vididi.data.shards import FrameReader, ShardSet, binary_parts, take
 from vididi.data.stream import Batch, Buffers, Stream, background, decode, fetch
@@ -48,7 +50,7 @@ def ray_stream(shards: ShardSet, depth: int = 4, threads: int = 2) -> Stream:
         buffers = Buffers()
 
         def unpack(number: int, jpegs: list[memoryview]) -> Batch:
-            return decode(jpegs, plan[number], shards.sizes, buffers)
+            return decode(jpegs, plan[number], shards, buffers)
 
         with ThreadPoolExecutor(threads) as pool, closing(_encoded(shards, plan, start)) as encoded:
             # One thread waits for Ray and hands out the decoding, so what is decoded never waits for what is not yet read.
@@ -103,7 +105,7 @@ class _Execution:
         self.expected = segment.start
         # Not iter_batches: left early, as by a cell that is stopped, it leaves a thread behind for ever (Ray 2.60). What it would
         # bring ahead is on this node already.
-        self.blocks = _blocks(dataset.iter_internal_ref_bundles())
+        self.blocks = _blocks(dataset)
         self.first = next(self.blocks)
 
     def __iter__(self) -> Iterator[list[memoryview]]:
@@ -119,10 +121,14 @@ class _Execution:
         self.blocks.close()
 
 
-def _blocks(bundles: Iterator[Any]) -> Generator[pa.Table, None, None]:
-    for bundle in bundles:
-        for block in bundle.block_refs:
-            yield ray.get(block)
+def _blocks(dataset: ray.data.Dataset) -> Generator[pa.Table, None, None]:
+    """The blocks in order; what a task says of the data is raised as it was said."""
+    try:
+        for bundle in dataset.iter_internal_ref_bundles():
+            for block in bundle.block_refs:
+                yield ray.get(block)
+    except RayTaskError as error:
+        raise said_by_task(error) or error from None
 
 
 class Pace(ExecutionCallback):
@@ -138,6 +144,7 @@ class Pace(ExecutionCallback):
 
 def _set_up(context: ray.data.DataContext) -> None:
     context.enable_progress_bars = False
+    context.raise_original_map_exception = True  # so that what is wrong with the data is told here as it is on one machine
     context.execution_options.preserve_order = True
     context.target_max_block_size = None  # a task gives one block and ends: one that waits to give another would hold its CPU
     context.execution_options.resource_limits = context.execution_options.resource_limits.copy(object_store_memory=AHEAD_BYTES)

@@ -17,11 +17,14 @@ from vididi.config import nest
 from vididi.data.shards import ShardSet
 from vididi.errors import ConfigError, HeldError, VididiError
 from vididi.experiment import make_plans, resolve
+from vididi.mend import mend_run
 from vididi.mirror import place_of, pull
+from vididi.run_files import outcome
 from vididi.screen import INTERRUPTED, ScreenWatcher, SweepScreen, read_result, read_stopped, report_unfinished
-from vididi.search import Point, digest, rounded
-from vididi.sweep import Cell, Sweep, cell_at, point_of
+from vididi.search import Point, rounded
+from vididi.sweep import Cell, Sweep, cell_at, point_of, study_name
 from vididi.training.run_folder import RunFolder
+from vididi.words import counted, written
 
 
 class Run(Protocol):
@@ -99,19 +102,21 @@ def run_search(
     def make(point: Point, seed: int) -> Any:
         cell = cell_of(point, seed)
         folder = find(cell)
+        if folder.parent == runs:
+            mend_run(folder, cell.config, cell.describe(sweep.name), checksum, lambda line: screen.say(f"{cell.title}: {line}"))
         if cell.title not in screen.lines:
             result = read_result(folder)
             screen.add(cell.title, "finished" if result else "waiting", cell.config.training.epochs, result)
         return tune.Job(cell, folder, cell.describe(sweep.name))
 
-    # Whatever the values depend on is part of the study's name; how many of them there are to be is not.
-    definition = [search.model_dump(include={"name", "seed", "metrics", "space"}), sweep.model_dump(include={"base", "exclude", "seeds"})]
-    study = StoredStudy(search, runs, f"{sweep.name}-{digest([*definition, changes, checksum])}")
+    study = StoredStudy(search, runs, study_name(sweep, changes, checksum))
     seen = [(run, known_point(sweep, run, cell_of, checksum)) for run in known]
     points = {place_of(run.folder): (point, run.result) for run, point in seen if point is not None}
     study.tell_known(points)
     halves = study.take_back()
-    failed = f", {retry_failed(study, make)} failed and to be run again" if again else ""
+    lost = study.draw_lost_again(lambda point, seed: outcome(make(point, seed).folder) is None)
+    failed = f", {lost} to be measured again" if lost else ""
+    failed += f", {retry_failed(study, make)} failed and to be run again" if again else ""
     cells = CellSearch(study, make, sweep.seeds, example.config.training.epochs)
     said = f", {len(points)} of {len(known)} runs known before" if known else ""
     before = f"{cells.drawn} of {search.trials} cells drawn before, {halves} of them half-done{failed}{said}"
@@ -124,7 +129,7 @@ def run_search(
             elsewhere = tune.run_search(cells, example.resources, shards, runs, watcher, address, sweep.stopping, [c for c in curves if c])
     drawn = {folder: job for folder, job in cells.cells.items() if read_result(folder) is None}
     status = report_unfinished({folder: job for folder, job in drawn.items() if not read_stopped(folder)}, console, elsewhere=elsewhere)
-    if any((folder / "error.txt").is_file() for folder in drawn):
+    if any(outcome(folder) == "failed" for folder in drawn):
         console.print("cells that failed are not drawn again; run_sweep.py rerun ... --failed tries them again", highlight=False)
     if cells.interrupted:
         return Searched(INTERRUPTED, [], lambda count: [], find)
@@ -138,7 +143,7 @@ def run_search(
 def retry_failed(study: StoredStudy, make: Callable[[Point, int], tune.Job]) -> int:
     """Forget that cells failed and have their points drawn again; how many."""
     jobs = [(make(trial.params, seed), trial.params) for trial, seed in study.seeded]
-    failed = {job.folder: point for job, point in jobs if (job.folder / "error.txt").is_file() and not read_result(job.folder)}
+    failed = {job.folder: point for job, point in jobs if outcome(job.folder, stopping=False) == "failed"}
     for folder, point in failed.items():
         RunFolder(folder).forget("error.txt")
         study.draw_again(point)
@@ -164,12 +169,12 @@ def report_search(study: Any, cells: Any, console: Console) -> None:
     if cells.exhausted:
         console.print(f"search: {MOST_DRAWS} draws in a row gave no cell that had not been run, so it ended there", highlight=False)
     for reason, count in cells.refused.items():
-        console.print(f"{count} points make no cell: {reason}", markup=False, highlight=False)
+        console.print(f"{counted(count, 'point')} {'makes' if count == 1 else 'make'} no cell: {reason}", markup=False, highlight=False)
     metrics = list(search.metrics)
     found = study.front() if len(metrics) > 1 else study.best(5)
     console.print("the points that none surpasses in all metrics:" if len(metrics) > 1 else "the best points:", highlight=False)
     for each in found:
         measured = ", ".join(f"{metric} {value:.4g}" for metric, value in zip(metrics, each.means, strict=True))
         seeds = f" ({len(each.values)} seeds)" if len(each.values) > 1 else ""
-        words = ", ".join(f"{name} {value}" for name, value in rounded(each.point).items())
+        words = ", ".join(f"{name} {written(value)}" for name, value in rounded(each.point).items())
         console.print(f"  {measured}{seeds}: {words}", markup=False, highlight=False)

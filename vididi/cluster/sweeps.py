@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ from rich.console import Console
 from vididi.cluster.evaluations import Evaluation, make_evaluations
 from vididi.cluster.tune import Job, run_jobs
 from vididi.data.shards import ShardSet
+from vididi.mend import mend_run
 from vididi.mirror import place_of
 from vididi.protocols import SHARED, EvaluationEntry
 from vididi.screen import ScreenWatcher, SweepScreen, read_result, read_stopped, report_unfinished
 from vididi.sweep import Cell, Sweep
 from vididi.training.run_folder import RunFolder
+from vididi.words import counted
 
 
 def run_cells(sweep: Sweep, cells: list[Cell], shards: ShardSet, runs: Path, address: str | None, console: Console) -> int:
@@ -26,6 +29,7 @@ def run_cells(sweep: Sweep, cells: list[Cell], shards: ShardSet, runs: Path, add
     ended: dict[Path, Cell] = {}
     for cell in cells:
         folder = cell.find_folder(runs, shards.manifest.checksum)
+        mend_run(folder, cell.config, cell.describe(sweep.name), shards.manifest.checksum, partial(_say_of, cell.title, screen))
         result, stopped = read_result(folder), sweep.stopping and read_stopped(folder)
         screen.add(cell.title, "finished" if result else "stopped" if stopped else "waiting", cell.config.training.epochs, result)
         if result or stopped:
@@ -34,7 +38,7 @@ def run_cells(sweep: Sweep, cells: list[Cell], shards: ShardSet, runs: Path, add
             jobs[folder] = Job(cell, folder, cell.describe(sweep.name))
     finished = sum(read_result(folder) is not None for folder in ended)
     early = f", {len(ended) - finished} stopped early before" if len(ended) > finished else ""
-    counts = f"{len(cells)} cells, {finished} finished before{early}, {len(jobs)} to run"
+    counts = f"{counted(len(cells), 'cell')}, {finished} finished before{early}, {len(jobs)} to run"
     console.print(f"sweep {sweep.name}: {counts}, in {place_of(runs)}", highlight=False)
     curves = [read_curve(folder, sweep.stopping.metric) for folder in ended] if sweep.stopping else []
     elsewhere: set[Path] = set()
@@ -44,6 +48,10 @@ def run_cells(sweep: Sweep, cells: list[Cell], shards: ShardSet, runs: Path, add
     if sweep.stopping:
         report_stopping({**ended, **{folder: job.cell for folder, job in jobs.items()}}, console)
     return report_unfinished(jobs, console, elsewhere=elsewhere)
+
+
+def _say_of(title: str, screen: SweepScreen, line: str) -> None:
+    screen.say(f"{title}: {line}")
 
 
 def run_evaluations(
@@ -78,9 +86,9 @@ def report_stopping(cells: dict[Path, Cell], console: Console) -> None:
     # Workers of one cell train on until the word reaches them: what was trained counts, not where the rule decided.
     saved = sum(cells[folder].config.training.epochs - RunFolder(folder).epochs for folder in stopped)
     total = sum(cell.config.training.epochs for cell in cells.values())
+    share, epochs_in_all = saved / max(total, 1), counted(total, "epoch")
     console.print(
-        f"early stopping: {len(stopped)} of {len(cells)} cells, {saved} of {total} epochs saved ({saved / max(total, 1):.0%})",
-        highlight=False,
+        f"early stopping: {len(stopped)} of {counted(len(cells), 'cell')}, {saved} of {epochs_in_all} saved ({share:.0%})", highlight=False
     )
 
 

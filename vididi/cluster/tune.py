@@ -42,6 +42,7 @@ from vididi.data.shards import ShardSet
 from vididi.errors import DataError, HeldError, ResourceError, VididiError
 from vididi.mirror import local_path, place_of, pull
 from vididi.protocols import EvaluationEntry
+from vididi.run_files import outcome, stopped
 from vididi.search import Stopping
 from vididi.sweep import Cell, Resources
 from vididi.training.context import Metrics
@@ -174,7 +175,7 @@ def _scheduler(
 
 def _untouched(job: Job) -> bool:
     """Neither finished nor stopped nor failed."""
-    return not any((job.folder / name).is_file() for name in ("result.json", "stopped.json", "error.txt"))
+    return outcome(job.folder) is None
 
 
 def _group_key(job: Job) -> str:
@@ -345,7 +346,7 @@ class _Events(TrialProgressCallback):
     def _mark_stopped(self, trial: Trial) -> None:
         """Write where a cell was stopped early into its folder, if it was."""
         folder = RunFolder(self._job(trial).folder)
-        if self.stopping and trial.trial_id in self.stopping.stopped and not folder.stopped:
+        if self.stopping and trial.trial_id in self.stopping.stopped and not stopped(folder.path):
             folder.save_stopped(self.stopping.stopped[trial.trial_id])
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:

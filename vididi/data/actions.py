@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from vididi.errors import DataError
+from vididi.files import check_regular
 
 
 def read_actions(path: Path) -> dict[int, str]:
@@ -15,7 +16,7 @@ def read_actions(path: Path) -> dict[int, str]:
         DataError: the file cannot be read, holds anything else or nothing, or an id is 0 or there twice; names file and line.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = check_regular(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     names: dict[int, str] = {}

@@ -4,7 +4,7 @@ The work is done in a folder ``OUT.partial`` beside the result, which is renamed
 
     lock             held by the process that prepares; another one waits for it
     plan.json        what is prepared (videos, settings, versions): a run with another plan starts anew
-    done-00000.json  written after shard 0 was: its index rows, the rejects up to its end, and how many videos that were
+    done-00000.json  written after shard 0 was: its index rows, the rejects and notes up to its end, and how many videos that were
     set/             the shards, and at the end the other files of the result
 
 Where the result goes to an object store, each file of it is moved there as soon as it is finished. The journal (``plan.json`` and
@@ -31,6 +31,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO, Any, Literal
 
 import numpy as np
@@ -39,9 +40,21 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vididi.checks import check_positive
-from vididi.data.shards import BOX_SCHEMA, INDEX_SCHEMA, SHARD_SCHEMA, SPLITS, VERSION, Manifest, ShardSet, shard_name
+from vididi.data.shards import (
+    BOX_SCHEMA,
+    INDEX_SCHEMA,
+    SHARD_SCHEMA,
+    SPLITS,
+    VERSION,
+    Manifest,
+    ShardSet,
+    frames_sha256,
+    overlap,
+    shard_name,
+)
 from vididi.data.storage import Folder, RemotePath, keep, remove, sizes, write_durably
-from vididi.data.video import Boxes, Video, check_file, open_moment, open_video, open_with_decord, short_side_size
+from vididi.data.verify import index_checksum
+from vididi.data.video import READER, Boxes, Video, check_file, open_moment, open_video, open_with_decord, printable, short_side_size
 from vididi.data.workers import Failed, run_apart
 from vididi.errors import DataError
 
@@ -79,7 +92,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A video ready for a shard. ``key_frame``: its place among the frames, where the video is a moment."""
+    """A video ready for a shard.
+
+    key_frame: its place among the frames, where the video is a moment. note: what was chosen of the file, where there was a choice.
+    """
 
     frames: list[bytes]
     fps: float
@@ -87,6 +103,7 @@ class Encoded:
     width: int
     source_sha256: str
     key_frame: int | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,20 +115,32 @@ class Reject:
     reason: str
 
 
+@dataclass(frozen=True)
+class Note:
+    """A video that was prepared, and what its user should know of it."""
+
+    video_id: str
+    path: str
+    note: str
+
+
 def encode_video(video: Video, settings: Settings) -> Encoded | Reject:
     """Decode, resize and encode one video, a frame at a time: a long video is never held in memory as pictures."""
+    if printable(video.path) != str(video.path):
+        return Reject(video.video_id, printable(video.path), "its name, or that of a folder that it is in, is not UTF-8; rename it")
+    notes: list[str] = []
     try:
         check_file(video.path)
         checksum = _file_sha256(video.path)
         if video.moment is not None:
-            with open_moment(video.path, video.moment) as (frames, fps, key_frame):
-                return _encode_frames(frames, fps, settings, checksum, key_frame)
+            with open_moment(video.path, video.moment, notes) as (frames, fps, key_frame):
+                return _encode_frames(frames, fps, settings, checksum, key_frame, notes)
         if settings.decoder == "decord":
             with suppress(Exception), open_with_decord(video.path) as (frames, fps):
                 return _encode_frames(frames, fps, settings, checksum)
             # whatever that raised, PyAV now reads the file or says what is wrong with it
-        with open_video(video.path) as (frames, fps):
-            return _encode_frames(frames, fps, settings, checksum)
+        with open_video(video.path, notes) as (frames, fps):
+            return _encode_frames(frames, fps, settings, checksum, notes=notes)
     except (DataError, OSError) as error:
         return Reject(video.video_id, str(video.path), str(error))
 
@@ -129,7 +158,12 @@ def _content_sha256(path: Path, size: int, mtime_ns: int) -> str:
 
 
 def _encode_frames(
-    frames: Iterable[NDArray[np.uint8]], fps: float, settings: Settings, checksum: str, key_frame: int | None = None
+    frames: Iterable[NDArray[np.uint8]],
+    fps: float,
+    settings: Settings,
+    checksum: str,
+    key_frame: int | None = None,
+    notes: Sequence[str] = (),
 ) -> Encoded:
     jpegs: list[bytes] = []
     size = 0
@@ -139,7 +173,7 @@ def _encode_frames(
         size += len(jpegs[-1])
         if size > MOST_BYTES:
             raise DataError(f"too long: the first {len(jpegs)} frames are more than {MOST_BYTES / 2**30:.3g} GiB; cut it into parts")
-    return Encoded(jpegs, fps, height, width, checksum, key_frame)
+    return Encoded(jpegs, fps, height, width, checksum, key_frame, "; ".join(notes))
 
 
 def _encode_frame(frame: NDArray[np.uint8], height: int, width: int, quality: int) -> bytes:
@@ -161,6 +195,7 @@ def prepare(
     timeout: float = TIMEOUT_S,
     run: Run | None = None,
     aside: Path | None = None,
+    notes: Sequence[str] = (),
 ) -> ShardSet:
     """Write ``videos`` as shards under ``out``.
 
@@ -175,9 +210,10 @@ def prepare(
         timeout: seconds that one video may take before it is rejected.
         run: decodes elsewhere, instead of ``workers`` processes here (vididi.cluster.prepare).
         aside: the local folder to work in, by default ``OUT.partial``; an ``out`` in an object store needs one.
+        notes: what the source said of its list; the manifest keeps it.
 
     Raises:
-        DataError: no video could be prepared, or ``out`` exists and is not a prepared set.
+        DataError: no video could be prepared, a file is in both splits, or ``out`` exists and is not a prepared set.
         ResourceError: processes cannot start, or ``run`` cannot do its work.
     """
     if not videos:
@@ -185,6 +221,7 @@ def prepare(
     check_positive(timeout=timeout)
     run = run or (lambda function, items, timeout, _: run_apart(function, items, workers or os.cpu_count() or 1, timeout))
     if _is_free(out):
+        check_apart(videos)
         aside = aside or _beside(out)
         with _locked(aside):
             if _is_free(out):  # it need not be: this process may have waited for another that prepared it
@@ -194,13 +231,34 @@ def prepare(
                 results = run(function, left, timeout, plan["made_with"])
                 with closing(results):  # whatever happens here, its processes end
                     _write_set(journal, videos, progress, results)
-                journal.finish(source, asdict(settings))
+                journal.finish(source, asdict(settings), notes)
                 if isinstance(out, Path):
                     _publish(aside / "set", out)
                 else:
                     remove(journal.root)
             remove(aside)
     return ShardSet.open(out)
+
+
+def check_apart(videos: list[Video]) -> None:
+    """Raise DataError if a file is listed in both splits, by two names or through links. Missing and empty ones will be rejects."""
+    by_path: dict[Path, tuple[int, ...] | None] = {}  # many moments are of one film
+    for video in videos:
+        if video.path not in by_path:
+            by_path[video.path] = _identity(video.path)
+    train = {identity: video for video in reversed(videos) if video.split == "train" and (identity := by_path[video.path])}
+    test = [(video, train[identity]) for video in videos if video.split == "test" and (identity := by_path[video.path]) in train]
+    if test:
+        raise overlap(f"data: {printable(test[0][0].path)}", [(one.video_id, other.video_id) for one, other in test])
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """What only one file has; its size and time too, as not all filesystems number their files well."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) if status.st_size and S_ISREG(status.st_mode) else None
 
 
 def _beside(out: Folder) -> Path:
@@ -282,6 +340,7 @@ def _plan(videos: list[Video], settings: Settings, out: Folder) -> dict[str, Any
         digest.update(json.dumps(listed).encode() + b"\n")
     return {
         "version": VERSION,
+        "reader": READER,
         "videos": len(videos),
         "videos_sha256": digest.hexdigest(),
         "settings": asdict(settings),
@@ -308,6 +367,7 @@ def _write_set(journal: _Journal, videos: list[Video], progress: Progress | None
     journal.boxes = {video.video_id: video.boxes for video in videos if video.boxes is not None}
     moments = {video.video_id: video.moment for video in videos}
     first = {(row["split"], row["source_sha256"], moments[row["video_id"]]): row for row in journal.index}
+    split_of = {row["source_sha256"]: row for row in journal.index}
     left = videos[journal.videos :]
     if progress is not None and journal.videos:
         progress(journal.videos, len(videos), len(journal.rejects))
@@ -320,16 +380,27 @@ def _write_set(journal: _Journal, videos: list[Video], progress: Progress | None
         if isinstance(result, Reject):
             journal.rejects.append(result)
         else:
+            _check_split(journal, split_of.get(result.source_sha256), video)
+            if result.note:
+                journal.notes.append(Note(video.video_id, str(video.path), result.note))
             row = writer.add(video, result)
+            split_of[result.source_sha256] = row
             first[video.split, result.source_sha256, video.moment] = row
         if progress is not None:
             progress(journal.videos, len(videos), len(journal.rejects))
     if not journal.index:
         reject = journal.rejects[0]
-        for folder in (journal.root, journal.work.parent):
-            remove(folder)
+        journal.discard()
         raise DataError(f"none of {len(videos)} videos could be prepared; the first: {reject.path}: {reject.reason}")
     writer.close()
+
+
+def _check_split(journal: _Journal, same: dict[str, Any] | None, video: Video) -> None:
+    """Refuse a set that would have the same bytes in both splits, as soon as they come. same: the row that has the video's bytes."""
+    if same and same["split"] != video.split:
+        journal.discard()  # of a set that cannot be
+        names = video.video_id, same["video_id"]
+        raise overlap(f"data: {video.path}", [names if video.split == "test" else names[::-1]])
 
 
 def _duplicate_of(row: dict[str, Any], video: Video) -> str:
@@ -346,11 +417,12 @@ class _Journal:
     work: Path  # where files are written; ``set``, unless that is in a store
     index: list[dict[str, Any]] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     videos: int = 0  # how many of the plan's videos are in the index or rejected
     shards: int = 0
     classes: list[str] = field(default_factory=list)
     boxes: dict[str, Boxes] = field(default_factory=dict)  # of the plan's videos, by id
-    recorded: tuple[int, int] = (0, 0)  # lengths of index and rejects up to the last finished shard
+    recorded: tuple[int, int, int] = (0, 0, 0)  # lengths of index, rejects and notes up to the last finished shard
 
     @classmethod
     def open(cls, out: Folder, aside: Path, plan: dict[str, Any]) -> _Journal:
@@ -384,8 +456,16 @@ class _Journal:
                 break  # somebody removed or cut it
             self.index += part["index"]
             self.rejects += [Reject(**reject) for reject in part["rejects"]]
+            self.notes += [Note(**note) for note in part["notes"]]
             self.videos, self.shards = part["videos"], number + 1
-        self.recorded = len(self.index), len(self.rejects)
+        self.recorded = len(self.index), len(self.rejects), len(self.notes)
+
+    def discard(self) -> None:
+        """Remove all that was done."""
+        for name in [name for name in sizes(self.set) if name.startswith("shard-")]:
+            remove(self.set / name)  # before the journal, so that what is half removed is still known to be a preparation's
+        for folder in (self.root, self.work.parent):
+            remove(folder)
 
     def _done(self, number: int) -> Folder:
         return self.root / f"done-{number:05d}.json"
@@ -399,26 +479,32 @@ class _Journal:
         shard = self.work / shard_name(self.shards)
         size = shard.stat().st_size
         keep(shard, self.set)
-        rows, rejects = self.recorded
+        rows, rejects, notes = self.recorded
         part = {
             "videos": self.videos,
             "bytes": size,
             "index": self.index[rows:],
             "rejects": [asdict(reject) for reject in self.rejects[rejects:]],
+            "notes": [asdict(note) for note in self.notes[notes:]],
         }
         write_durably(self._done(self.shards), json.dumps(part))
-        self.recorded = len(self.index), len(self.rejects)
+        self.recorded = len(self.index), len(self.rejects), len(self.notes)
         self.shards += 1
 
-    def finish(self, source: dict[str, Any], settings: dict[str, Any]) -> None:
+    def finish(self, source: dict[str, Any], settings: dict[str, Any], notes: Sequence[str]) -> None:
         """Write the files beside the shards, the manifest last."""
         pq.write_table(pa.Table.from_pylist(self.index, INDEX_SCHEMA), self.work / "index.parquet")
-        _write_rejects(self.work / "rejects.csv", self.rejects)
+        names = ["index.parquet", "rejects.csv"]
+        _write_csv(self.work / "rejects.csv", ["video_id", "path", "reason"], self.rejects)
+        if self.notes:
+            names.append("notes.csv")
+            _write_csv(self.work / "notes.csv", ["video_id", "path", "note"], self.notes)
         if self.boxes:
+            names.append("boxes.parquet")
             pq.write_table(self._boxes_table(), self.work / "boxes.parquet")
-        for name in ("index.parquet", "rejects.csv", *(["boxes.parquet"] if self.boxes else [])):
+        for name in names:
             keep(self.work / name, self.set)
-        write_durably(self.set / "manifest.json", self._manifest(source, settings).to_json())
+        write_durably(self.set / "manifest.json", self._manifest(source, settings, notes).to_json())
 
     def _boxes_table(self) -> pa.Table:
         """The boxes of the videos that were not rejected."""
@@ -432,16 +518,8 @@ class _Journal:
         metadata = {"actions": json.dumps(dict(actions.names)), "evaluated": json.dumps(actions.evaluated)}
         return pa.Table.from_pylist(rows, BOX_SCHEMA.with_metadata(metadata))
 
-    def _manifest(self, source: dict[str, Any], settings: dict[str, Any]) -> Manifest:
-        digest = sha256()
-        for row in self.index:
-            digest.update("\0".join([row["video_id"], str(row["label"]), row["split"], row["frames_sha256"]]).encode() + b"\n")
-        if self.boxes:
-            table = self._boxes_table()
-            for value in table.schema.metadata.values():
-                digest.update(value + b"\n")
-            for batch in table.to_batches(max_chunksize=1 << 16):
-                digest.update(json.dumps(batch.to_pydict()).encode() + b"\n")
+    def _manifest(self, source: dict[str, Any], settings: dict[str, Any], notes: Sequence[str]) -> Manifest:
+        index = pa.Table.from_pylist(self.index, INDEX_SCHEMA)
         return Manifest(
             version=VERSION,
             videos={split: sum(row["split"] == split for row in self.index) for split in SPLITS},
@@ -449,10 +527,12 @@ class _Journal:
             rejects=len(self.rejects),
             shards=self.shards,
             classes=self.classes,
-            checksum=digest.hexdigest(),
+            checksum=index_checksum(index, self._boxes_table() if self.boxes else None),
             source=source,
             prepare=settings,
             command=_command(source, settings),
+            listing_notes=[*notes],
+            reader=READER,
         )
 
 
@@ -469,11 +549,11 @@ def _command(source: dict[str, Any], settings: dict[str, Any]) -> str:
     return shlex.join([*parts, "--out", "DIR"])
 
 
-def _write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
-    with path.open("w", newline="") as file:
+def _write_csv(path: Path, names: list[str], rows: Iterable[Reject | Note]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["video_id", "path", "reason"])
-        table.writerows([reject.video_id, reject.path, reject.reason] for reject in rejects)
+        table.writerow(names)
+        table.writerows([getattr(row, name) for name in names] for row in rows)
 
 
 class _ShardWriter:
@@ -498,7 +578,7 @@ class _ShardWriter:
             "height": encoded.height,
             "width": encoded.width,
             "source_sha256": encoded.source_sha256,
-            "frames_sha256": sha256(b"".join(sha256(frame).digest() for frame in encoded.frames)).hexdigest(),
+            "frames_sha256": frames_sha256(encoded.frames).hex(),
         }
         place = {"shard": self.journal.shards, "row_group": self.row_group, "row": len(self.pending)}
         self.journal.index.append({**row, **place, **({} if encoded.key_frame is None else {"key_frame": encoded.key_frame})})

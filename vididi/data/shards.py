@@ -4,6 +4,7 @@
     index.parquet       one row per video, in plan order, without frames: where each video lies
     shard-00000.parquet the same rows with their frames: one JPEG per frame
     rejects.csv         videos that could not be prepared, and why
+    notes.csv           videos that were prepared and of which something is to be known, if there are any
     boxes.parquet       one row per person box of a key frame, in data sets that have them
 
 Nothing here imports torch: the processes that read shards for a stream stay small.
@@ -12,9 +13,14 @@ Nothing here imports torch: the processes that read shards for a stream stay sma
 from __future__ import annotations
 
 import json
+import logging
 from collections import OrderedDict
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +28,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vididi.data.storage import Folder, RemotePath, parquet_source, sizes
-from vididi.errors import DataError
+from vididi.data.storage import Folder, RemotePath, parquet_source, sizes, stamps
+from vididi.data.video import CHANGES, READER
+from vididi.errors import DamagedError, DataError
 
 VERSION = 1
+
+log = logging.getLogger(__name__)
 SPLITS = ("train", "test")
 
 VIDEO_FIELDS = [
@@ -60,6 +69,13 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.parquet"
 
 
+@lru_cache  # once for each set, however often it is opened
+def _warn_of_reader(root: str, reader: int) -> None:
+    changed = "; ".join(f"since version {version} {what}" for version, what in CHANGES.items() if version > reader) or "which is newer"
+    message = "%s: made by version %d of the video reader, this is %d: %s; `vididi prepare` into another folder makes it anew"
+    log.warning(message, root, reader, READER, changed)
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What manifest.json says. ``checksum`` is over every video's id, label, split and frames, in index order, and the boxes."""
@@ -74,11 +90,8 @@ class Manifest:
     source: dict[str, Any]
     prepare: dict[str, Any]
     command: str = ""  # that makes this set again
-
-    @property
-    def summary(self) -> str:
-        counts = " and ".join(f"{self.videos[split]} {name}" for split, name in (("train", "training"), ("test", "test")))
-        return f"{counts} videos, {len(self.classes)} classes, {self.rejects} rejected"
+    listing_notes: list[str] = field(default_factory=list)  # what the source saw and left out, a sentence each
+    reader: int = 1  # version of the rules by which files became frames (vididi/data/video.py); not part of the checksum
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
@@ -93,23 +106,26 @@ class ShardSet:
 
     @classmethod
     def open(cls, root: Folder) -> ShardSet:
-        """Open a prepared folder.
+        """Open a prepared folder, and make sure that its files agree with each other (vididi.data.verify); once in a process.
 
         Raises:
             DataError: there is no manifest, or it is of another version.
+            DamagedError: a file is missing, cannot be read or does not agree with the others; it names file, field and value.
         """
         path = root / "manifest.json"
         if not path.is_file():
             raise DataError(f"{root}: no manifest.json, so this is not a (completely) prepared data set; run `vididi prepare`")
-        content = json.loads(path.read_text())
-        if content.get("version") != VERSION:
-            raise DataError(f"{path}: version {content.get('version')!r}, but this program reads version {VERSION}; prepare the data again")
-        return cls(root, Manifest(**content))
+        with reading(path):
+            text = path.read_text()
+        shards = _opened(root, text, frozenset(stamps(root).items()))
+        if shards.manifest.reader != READER:
+            _warn_of_reader(str(root), shards.manifest.reader)
+        return shards
 
     @cached_property
     def index(self) -> pa.Table:
         """INDEX_SCHEMA, one row per video."""
-        return pq.read_table(parquet_source(self.root / "index.parquet"), schema=INDEX_SCHEMA)
+        return read_parquet(self.root / "index.parquet", INDEX_SCHEMA)
 
     @cached_property
     def boxes(self) -> pa.Table:
@@ -121,7 +137,7 @@ class ShardSet:
         path = self.root / "boxes.parquet"
         if not path.is_file():
             raise DataError(f"{self.root}: has no boxes.parquet; its source, {self.manifest.source.get('name')}, has no boxes of persons")
-        return pq.read_table(parquet_source(path))
+        return read_parquet(path, BOX_SCHEMA)
 
     def column(self, name: str) -> NDArray:
         return self.index.column(name).to_numpy(zero_copy_only=False)
@@ -129,6 +145,50 @@ class ShardSet:
     def rows(self, split: str) -> NDArray[np.int64]:
         """Index rows of one split."""
         return np.flatnonzero(self.column("split") == split)
+
+    @cached_property
+    def classes(self) -> dict[int, str]:
+        """The names of the classes that have videos, by label. Labels number all of the source's classes, so there may be gaps."""
+        return {label: self.manifest.classes[label] for label in np.unique(self.column("label")).tolist() if label >= 0}
+
+    @property
+    def empty_classes(self) -> list[str]:
+        """Those whose every video was rejected."""
+        return [name for label, name in enumerate(self.manifest.classes) if label not in self.classes]
+
+    @property
+    def summary(self) -> str:
+        m = self.manifest
+        counts = " and ".join(f"{m.videos[split]} {name}" for split, name in (("train", "training"), ("test", "test")))
+        return f"{counts} videos, {len(self.classes)} classes, {m.rejects} rejected"
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a user should know of the set beside its counts, a sentence each."""
+        return [*self._empty, *self._equal, *self.manifest.listing_notes]
+
+    @property
+    def _empty(self) -> list[str]:
+        empty = self.empty_classes
+        return [f"{len(empty)} of {len(self.manifest.classes)} classes have no videos: {_first(empty)}"] if empty else []
+
+    @property
+    def _equal(self) -> list[str]:
+        """A warning of different files that show the same; those of both splits first."""
+        names, splits = self.column("video_id"), self.column("split")
+        pairs = sorted(self.equal_frames, key=lambda pair: splits[pair[0]] == splits[pair[1]])
+        across = sum(splits[one] != splits[other] for one, other in pairs)
+        shown = [f"{names[other]} ({splits[other]}) and {names[one]} ({splits[one]})" for one, other in pairs]
+        what = f"warning: {len(pairs)} videos have the frames of another file, {across} of them of one in the other split"
+        return [f"{what}: {_first(shown, '; ')}"] if pairs else []
+
+    @cached_property
+    def equal_frames(self) -> list[tuple[int, int]]:
+        """Index rows of videos from different files that have the same frames: the first with these frames, and a later one."""
+        first: dict[str, int] = {}
+        sources = self.column("source_sha256")
+        found = [(first.setdefault(frames, row), row) for row, frames in enumerate(self.column("frames_sha256"))]
+        return [(one, other) for one, other in found if sources[one] != sources[other]]
 
     @cached_property
     def nbytes(self) -> int:
@@ -142,15 +202,56 @@ class ShardSet:
         return np.stack([self.column("height"), self.column("width")], axis=1).astype(np.int64)
 
 
+@lru_cache(maxsize=4)
+def _opened(root: Folder, manifest: str, files: frozenset[tuple[str, tuple[int, int]]]) -> ShardSet:
+    """The set with this manifest and these files; a file that changes makes it another one."""
+    from vididi.data.verify import read_manifest, verify_set
+
+    shards = ShardSet(root, read_manifest(root / "manifest.json", manifest))
+    verify_set(shards, dict(files))
+    return shards
+
+
+@contextmanager
+def reading(path: Folder) -> Iterator[None]:
+    """Whatever says inside that a file is not what was written becomes a DamagedError; a place that is away, a DataError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DamagedError(f"{path}: is missing, though manifest.json says that the data set is complete") from None
+    except OSError as error:
+        # pyarrow has no error of its own for bytes that it cannot understand; those of a system have a number.
+        kind = DamagedError if error.errno is None and isinstance(path, Path) else DataError
+        raise kind(f"{path}: cannot be read: {error}") from None
+    except (pa.ArrowException, ValueError, OverflowError, EOFError) as error:
+        raise DamagedError(f"{path}: cannot be read: {error}") from None
+
+
+def read_parquet(path: Folder, schema: pa.Schema) -> pa.Table:
+    """A small file of a prepared set.
+
+    Raises:
+        DamagedError: it cannot be read, or has other columns.
+    """
+    with reading(path):
+        table = pq.read_table(parquet_source(path), partitioning=None)
+    if not table.schema.equals(schema):
+        names = ", ".join(f"{field.name} {field.type}" for field in table.schema)
+        raise DamagedError(f"{path}: has the columns {names}; it must have {', '.join(f'{field.name} {field.type}' for field in schema)}")
+    return table
+
+
 class FrameReader:
     """Reads the encoded frames of videos by index row, keeping recently read row groups in memory.
 
-    Picklable; the cache is made anew in each process.
+    A row group is compared with the index the first time that a process reads it: how many frames each video has, and their
+    ``frames_sha256``. Picklable; the cache is made anew in each process.
     """
 
     def __init__(self, shards: ShardSet, cache_bytes: int = 256 << 20) -> None:
         self.root = shards.root
         self.place = np.stack([shards.column(name) for name in ("shard", "row_group", "row")], axis=1)
+        self.expected = Expected.of(shards)
         self.cache_bytes = cache_bytes
         self._cache: OrderedDict[tuple[int, int], RowGroup] = OrderedDict()
         self._cached = 0
@@ -175,7 +276,67 @@ class FrameReader:
         return found
 
     def _read(self, shard: int, group: int) -> RowGroup:
-        return read_row_group(self.root, shard, group)
+        return self.read(shard, group)
+
+    def read(self, shard: int, group: int) -> RowGroup:
+        """A row group from its file.
+
+        Raises:
+            DamagedError: it is not what the index says.
+        """
+        found = read_row_group(self.root, shard, group)
+        rows = self.expected.rows(shard, group)
+        seen = _SEEN.setdefault((str(self.root), self.expected.checksum), np.zeros(len(self.place), np.bool_))
+        if not seen[rows].all():
+            for _, reason in self.expected.faults(rows, found):
+                raise DamagedError(f"{self.root / shard_name(shard)}: {reason}; `vididi check` names all videos that differ")
+            seen[rows] = True
+        return found
+
+
+_SEEN: dict[tuple[str, str], NDArray[np.bool_]] = {}  # by place and checksum of a set: the index rows that this process has compared
+
+
+class Expected:
+    """What the index says of the frames of each video.
+
+    Args:
+        order: ``[V]`` index rows, by where they lie. groups: ``[V]`` the row group of each, as one number.
+    """
+
+    def __init__(self, checksum: str, videos: pa.ChunkedArray, count: NDArray, sha: NDArray, place: NDArray) -> None:
+        self.checksum, self.videos, self.count, self.sha = checksum, videos, count, sha
+        self.order = np.lexsort(place.T[::-1])
+        self.groups = place[self.order, 0].astype(np.int64) << 32 | place[self.order, 1]
+
+    @classmethod
+    def of(cls, shards: ShardSet) -> Expected:
+        sha = np.frombuffer(bytes.fromhex("".join(shards.index.column("frames_sha256").to_pylist())), np.uint8).reshape(-1, 32)
+        place = np.stack([shards.column(name) for name in ("shard", "row_group", "row")], axis=1)
+        return cls(shards.manifest.checksum, shards.index.column("video_id"), shards.column("frame_count"), sha, place)
+
+    def rows(self, shard: int, group: int) -> NDArray[np.int64]:
+        """The index rows of a row group, in its order."""
+        key = shard << 32 | group
+        return self.order[np.searchsorted(self.groups, key) : np.searchsorted(self.groups, key, "right")]
+
+    def faults(self, rows: NDArray[np.int64], found: RowGroup) -> Iterator[tuple[str, str]]:
+        """The videos of a row group whose frames are not those of the index, and what is wrong with each."""
+        if len(rows) != len(found.first) - 1:
+            reason = f"a row group has {len(found.first) - 1} videos, where index.parquet lists {len(rows)}"
+            yield from ((self.videos[row].as_py(), reason) for row in rows.tolist())
+            return
+        for position, row in enumerate(rows.tolist()):
+            video, count = self.videos[row].as_py(), int(found.first[position + 1] - found.first[position])
+            if count != self.count[row]:
+                yield video, f"video {video!r} has {count} frames, where index.parquet says {self.count[row]}"
+            elif frames_sha256(found.frames(position, np.arange(count))) != self.sha[row].tobytes():
+                yield video, f"video {video!r} has other frames than those of its frames_sha256"
+
+
+def frames_sha256(frames: Iterable[bytes | memoryview]) -> bytes:
+    """The digest of a video's encoded frames, which tells where each ends too."""
+    return sha256(b"".join(sha256(frame).digest() for frame in frames)).digest()
 
 
 @dataclass(frozen=True)
@@ -202,16 +363,22 @@ def take(data: NDArray[np.uint8], ends: NDArray, numbers: NDArray) -> list[memor
 def read_row_group(root: Folder, shard: int, group: int) -> RowGroup:
     # Opening a file again costs little once its footer is known; holding thousands of handles would not do.
     path = root / shard_name(shard)
-    with pq.ParquetFile(parquet_source(path), metadata=_footer(path), pre_buffer=isinstance(root, RemotePath)) as file:
+    with (
+        reading(path),
+        pq.ParquetFile(parquet_source(path), metadata=footer(path), pre_buffer=isinstance(root, RemotePath)) as file,
+    ):
         videos = file.read_row_group(group, columns=["frames"]).column("frames").combine_chunks()
-    if isinstance(videos, pa.ChunkedArray):
-        (videos,) = videos.chunks
+        if isinstance(videos, pa.ChunkedArray):
+            (videos,) = videos.chunks
+        if videos.type != SHARD_SCHEMA.field("frames").type or videos.null_count:
+            raise ValueError(f"its frames are {videos.type} with {videos.null_count} nulls")
     return RowGroup(*binary_parts(videos.values), videos.offsets.to_numpy())
 
 
 @lru_cache(maxsize=512)  # 64 GiB of shards; parsing one takes as long as reading a video
-def _footer(path: Folder) -> pq.FileMetaData:
-    return pq.read_metadata(parquet_source(path))
+def footer(path: Folder) -> pq.FileMetaData:
+    with reading(path):
+        return pq.read_metadata(parquet_source(path))
 
 
 def binary_parts(array: pa.BinaryArray | pa.LargeBinaryArray) -> tuple[NDArray[np.uint8], NDArray]:
@@ -224,9 +391,19 @@ def binary_parts(array: pa.BinaryArray | pa.LargeBinaryArray) -> tuple[NDArray[n
 def check_no_overlap(shards: ShardSet) -> None:
     """Raise DataError if a file of the test split is, byte for byte, also in the training split."""
     checksums, splits, names = (shards.column(name) for name in ("source_sha256", "split", "video_id"))
-    train = set(checksums[splits == "train"])
-    both = [name for name, checksum, split in zip(names, checksums, splits, strict=True) if split == "test" and checksum in train]
-    if both:
-        raise DataError(
-            f"{shards.root}: {len(both)} test videos are also training videos, so retrieval would find them: {', '.join(both[:5])}"
-        )
+    train: dict[str, str] = {}
+    for name, checksum in zip(names[splits == "train"], checksums[splits == "train"], strict=True):
+        train.setdefault(checksum, name)
+    test = zip(names[splits == "test"], checksums[splits == "test"], strict=True)
+    if both := [(name, train[checksum]) for name, checksum in test if checksum in train]:
+        raise overlap(str(shards.root), both)
+
+
+def overlap(where: str, both: list[tuple[str, str]]) -> DataError:
+    """The error of test videos that are training videos too. both: the name in the test split, and that in the training split."""
+    shown = _first([f"{test} (test) is {train} (train)" for test, train in both], "; ")
+    return DataError(f"{where}: {len(both)} test videos are also training videos, so retrieval would find them: {shown}")
+
+
+def _first(names: list[str], mark: str = ", ", most: int = 5) -> str:
+    return mark.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -108,14 +108,20 @@ def parquet_source(path: Folder) -> Any:
 
 def sizes(folder: Folder) -> dict[str, int]:
     """Bytes of each file right inside ``folder``; none where there is no such folder."""
+    return {name: size for name, (size, _) in stamps(folder).items()}
+
+
+def stamps(folder: Folder) -> dict[str, tuple[int, int]]:
+    """Bytes and time of writing (ns) of each file right inside ``folder``; none where there is no such folder."""
     if isinstance(folder, Path):
-        return {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()} if folder.is_dir() else {}
+        found = {path.name: path.stat() for path in folder.iterdir() if path.is_file()} if folder.is_dir() else {}
+        return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
     filesystem, root = folder.place
     try:
         files = filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
     except OSError as error:
         raise DataError(f"{folder}: cannot be reached: {error}") from None
-    return {file.base_name: file.size for file in files if file.type == pafs.FileType.File}
+    return {file.base_name: (file.size, file.mtime_ns or 0) for file in files if file.type == pafs.FileType.File}
 
 
 def write_durably(path: Folder, text: str) -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from vididi.data.plan import Plan, Request
 from vididi.data.shards import FrameReader, ShardSet
+from vididi.errors import DamagedError
 
 
 @dataclass(frozen=True)
@@ -74,24 +75,43 @@ class _Lease:
         self._free.append(self._block)
 
 
-def decode(jpegs: Sequence[memoryview], request: Request, sizes: NDArray[np.int64], buffers: Buffers) -> Batch:
-    """Decode a fetched request. ``sizes`` are those of every index row."""
+def decode(jpegs: Sequence[memoryview], request: Request, shards: ShardSet, buffers: Buffers) -> Batch:
+    """Decode a fetched request.
+
+    Raises:
+        DamagedError: a frame cannot be decoded, or has another size than the index says; it names set, video and frame.
+    """
     import simplejpeg
 
     batch, clips, length = request.frames.shape
-    own = sizes[request.rows]
+    if len(jpegs) != request.frames.size:
+        raise DamagedError(f"{shards.root}: {len(jpegs)} frames came where {request.frames.size} were asked for")
+    own = shards.sizes[request.rows]
     height, width = own.max(axis=0)
-    out = buffers.empty((batch, clips * length, height, width, 3))
+    out = buffers.empty((batch, clips * length, height, width, 3))  # holds an earlier batch still, so every pixel must be written
     for i, jpeg in enumerate(jpegs):
         video, frame = divmod(i, clips * length)
         h, w = own[video]
-        if h == height and w == width:
-            simplejpeg.decode_jpeg(jpeg, buffer=out[video, frame])
-        else:
-            out[video, frame, :h, :w] = simplejpeg.decode_jpeg(jpeg)
+        whole = h == height and w == width
+        try:
+            pixels = simplejpeg.decode_jpeg(jpeg, buffer=out[video, frame] if whole else None)
+        except ValueError as error:
+            raise _damaged(shards, request, i, f"cannot be decoded to {h} x {w} pixels: {error}") from None
+        if pixels.shape != (h, w, 3):
+            found = f"is {pixels.shape[0]} x {pixels.shape[1]} pixels (height x width), where index.parquet says {h} x {w}"
+            raise _damaged(shards, request, i, found)
+        if not whole:
+            out[video, frame, :h, :w] = pixels
             out[video, frame, h:] = 0
             out[video, frame, :h, w:] = 0
     return Batch(request.rows, own, request.frames[:, :, 0], out.reshape(batch, clips, length, height, width, 3))
+
+
+def _damaged(shards: ShardSet, request: Request, number: int, what: str) -> DamagedError:
+    """The error of a request's frame, by its number among all of them."""
+    video, frame = divmod(number, request.frames[0].size)
+    name = shards.index.column("video_id")[int(request.rows[video])].as_py()
+    return DamagedError(f"{shards.root}: video {name!r}, frame {request.frames[video].reshape(-1)[frame]}: {what}")
 
 
 Stream = Callable[[Plan, int], Iterator[Batch]]  # (plan, first batch) -> batches in the plan's order
@@ -108,7 +128,7 @@ def local_stream(shards: ShardSet, threads: int = 1, depth: int = 4, reader: Fra
             request = plan[number]
             with lock:  # the reader's cache is not thread-safe; reading is a small part of the work
                 jpegs = fetch(reader, request)
-            return decode(jpegs, request, shards.sizes, buffers)
+            return decode(jpegs, request, shards, buffers)
 
         return _ahead(load, range(start, len(plan)), threads, depth)
 

@@ -2,7 +2,7 @@
 
 -5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1       ground truth: film, second, x1, y1, x2, y2, action, person
 -5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,0.85    prediction: the same with a score
--5KQ66BBWC4,0903                                    excluded key frame
+-5KQ66BBWC4,0903                                    excluded key frame; among the others, a key frame without a box
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ import numpy as np
 
 from vididi.errors import DataError
 from vididi.evaluation.ava_map import AvaRows, BadRow
+from vididi.files import check_regular
 
 BOX = "video_id,second,x1,y1,x2,y2,action_id"
-Row = tuple[str, int, float, float, float, float, int, float]
+Row = tuple[str, float, float, float, float, float, int, float]
 
 
 def read_ground_truth(path: Path) -> AvaRows:
-    """Rows of 8 columns, or of 7, whose person is then 1 as in AVA's script.
+    """Rows of 8 columns, or of 7, whose person is then 1 as in AVA's script; those of 2 are key frames without a box.
 
     Raises:
         DataError: the file cannot be read, or a line is malformed; names file and line.
     """
-    return _read(path, f"{BOX},person_id", (8, 7))
+    return _read(path, f"{BOX},person_id", (8, 7, 2))
 
 
 def read_predictions(path: Path) -> AvaRows:
-    """Rows of 8 columns.
+    """Rows of 8 columns; those of 2 say nothing.
 
     Raises:
         DataError: the file cannot be read, or a line is malformed; names file and line.
     """
-    return _read(path, f"{BOX},score", (8,))
+    return _read(path, f"{BOX},score", (8, 2))
 
 
-def read_excluded(path: Path) -> set[tuple[str, int]]:
+def read_excluded(path: Path) -> set[tuple[str, float]]:
     """Key frames, film and second.
 
     Raises:
@@ -50,7 +51,7 @@ def read_excluded(path: Path) -> set[tuple[str, int]]:
         try:
             if len(cells) != 2:
                 raise ValueError(f"{len(cells)} columns, not the 2 of video_id,second")
-            frames.add((_film(cells[0]), _whole("second", cells[1])))
+            frames.add(_key_frame(cells))
         except ValueError as error:
             raise DataError(f"{path}, line {line}: {error}") from None
     return frames
@@ -69,13 +70,13 @@ def _read_by_arrow(path: Path, lengths: tuple[int, ...]) -> AvaRows | None:
     import pyarrow as pa
     from pyarrow import csv as arrow
 
-    kinds = [pa.dictionary(pa.int32(), pa.string()), pa.int64(), *[pa.float64()] * 4, pa.int64(), pa.float64()]
-    for length in lengths:
+    kinds = [pa.dictionary(pa.int32(), pa.string()), pa.float64(), *[pa.float64()] * 4, pa.int64(), pa.float64()]
+    for length in (length for length in lengths if length > 2):
         names = [*BOX.split(","), "value"][:length]
         types = dict(zip(names, kinds, strict=False))
         try:
             table = arrow.read_csv(
-                path,
+                check_regular(path),
                 read_options=arrow.ReadOptions(column_names=names),
                 convert_options=arrow.ConvertOptions(column_types=types, null_values=[], strings_can_be_null=False),
             )
@@ -96,15 +97,18 @@ def _read_by_arrow(path: Path, lengths: tuple[int, ...]) -> AvaRows | None:
 
 
 def _read_by_line(path: Path, columns: str, lengths: tuple[int, ...]) -> AvaRows:
-    rows, lines = [], []
+    rows, lines, empty = [], [], set()
     for line, cells in _lines(path):
         try:
+            if len(cells) == 2:
+                empty.add(_key_frame(cells))
+                continue
             rows.append(_row(cells, columns, lengths))
         except ValueError as error:
             raise DataError(f"{path}, line {line}: {error}") from None
         lines.append(line)
     try:
-        return AvaRows.of(rows)
+        return AvaRows.of(rows, empty)
     except BadRow as error:
         raise DataError(f"{path}, line {lines[error.row]}: {error.what}") from None
 
@@ -112,7 +116,7 @@ def _read_by_line(path: Path, columns: str, lengths: tuple[int, ...]) -> AvaRows
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The lines of a CSV file that are not blank: number from 1, and cells, stripped."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with check_regular(path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             for cells in reader:
                 if any(stripped := [cell.strip() for cell in cells]):
@@ -123,11 +127,17 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _row(cells: list[str], columns: str, lengths: tuple[int, ...]) -> Row:
     if len(cells) not in lengths:
-        raise ValueError(f"{len(cells)} columns, not the 8 of {columns}")
+        raise ValueError(f"{len(cells)} columns, not the 8 of {columns}, nor the 2 of a key frame without a box")
     names = columns.split(",")
     x1, y1, x2, y2 = (_number(name, cell) for name, cell in zip(names[2:6], cells[2:6], strict=True))
     value = _number(names[7], cells[7]) if len(cells) == 8 else 1.0
-    return _film(cells[0]), _whole("second", cells[1]), x1, y1, x2, y2, _whole("action_id", cells[6]), value
+    return *_key_frame(cells), x1, y1, x2, y2, _whole("action_id", cells[6]), value
+
+
+def _key_frame(cells: list[str]) -> tuple[str, float]:
+    if not re.fullmatch(r"[0-9]{1,10}(\.[0-9]*)?", cells[1]):
+        raise ValueError(f"second {cells[1]!r} is not a number of seconds")
+    return _film(cells[0]), float(cells[1])
 
 
 def _film(cell: str) -> str:

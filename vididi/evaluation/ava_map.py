@@ -18,6 +18,8 @@ from vididi.errors import DataError
 VERSION = 1  # of AvaMap.to_dict
 IOU = 0.5  # overlap from which a prediction finds a box
 LIMIT = 50  # predictions of a key frame that AVA's script looks at
+MOST_SECONDS, MOST_FILMS = 2**23, 2**20  # so that a film and a second, to its millionth, are one number of 63 bits
+_MILLIONTHS = 43  # bits
 
 
 class BadRow(ValueError):
@@ -34,26 +36,32 @@ class AvaRows:
 
     Args:
         films: the distinct names of films.
-        film: ``[N]``, places in ``films``; second: ``[N]``. The two make the key frame.
+        film: ``[N]``, places in ``films``; second: ``[N]``. The two make the key frame; seconds are the same where their millionths are.
         corners: ``[N, 4]``, x1, y1, x2, y2 as fractions of width and height.
         action: ``[N]``, ids as in the list of actions.
         value: ``[N]``, the score of a prediction, or the number of the person in a ground-truth box.
+        empty: key frames, film and second, that are listed without a box.
 
     Raises:
-        BadRow: a second below 0, a box that is not 0 <= x1 <= x2 <= 1 and 0 <= y1 <= y2 <= 1, or a value that is not finite.
+        BadRow: a second below 0 or from 8388608 on, a box that is not 0 <= x1 <= x2 <= 1 and 0 <= y1 <= y2 <= 1, or a value that is not
+            finite.
+        ValueError: more than 1048576 films.
     """
 
     films: tuple[str, ...]
     film: NDArray[np.int64]
-    second: NDArray[np.int64]
+    second: NDArray[np.float64]
     corners: NDArray[np.float64]
     action: NDArray[np.int64]
     value: NDArray[np.float64]
+    empty: frozenset[tuple[str, float]] = frozenset()
 
     def __post_init__(self) -> None:
+        if len(self.films) > MOST_FILMS:
+            raise ValueError(f"films: {len(self.films)} are too many; at most {MOST_FILMS}")
         x1, y1, x2, y2 = self.corners.T
         for good, what in (
-            ((self.second >= 0) & (self.second < 2**31), "second {second} is not from 0 to 2147483647"),
+            ((self.second >= 0) & (self.second < MOST_SECONDS), f"second {{second:.15g}} is not from 0 to {MOST_SECONDS - 1}"),
             ((x1 >= 0) & (x1 <= x2) & (x2 <= 1), "x1 {x1} and x2 {x2} are not 0 <= x1 <= x2 <= 1"),
             ((y1 >= 0) & (y1 <= y2) & (y2 <= 1), "y1 {y1} and y2 {y2} are not 0 <= y1 <= y2 <= 1"),
             (np.isfinite(self.value), "{value} in the last column is not a finite number"),
@@ -64,13 +72,17 @@ class AvaRows:
                 raise BadRow(row, what.format(second=self.second[row], value=float(self.value[row]), **corners))
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[str, int, float, float, float, float, int, float]]) -> AvaRows:
-        """From rows of film, second, x1, y1, x2, y2, action, and score or person."""
+    def of(
+        cls, rows: Sequence[tuple[str, float, float, float, float, float, int, float]], empty: Iterable[tuple[str, float]] = ()
+    ) -> AvaRows:
+        """From rows of film, second, x1, y1, x2, y2, action, and score or person; and key frames without a box."""
         names: dict[str, int] = {}
         film = np.array([names.setdefault(row[0], len(names)) for row in rows], dtype=np.int64)
-        second, action = (np.array([row[column] for row in rows], dtype=np.int64) for column in (1, 6))
+        second = np.array([row[1] for row in rows], dtype=np.float64)
+        action = np.array([row[6] for row in rows], dtype=np.int64)
         corners = np.array([row[2:6] for row in rows], dtype=np.float64).reshape(-1, 4)
-        return cls(tuple(names), film, second, corners, action, np.array([row[7] for row in rows], dtype=np.float64))
+        value = np.array([row[7] for row in rows], dtype=np.float64)
+        return cls(tuple(names), film, second, corners, action, value, frozenset(empty))
 
     def __len__(self) -> int:
         return len(self.second)
@@ -152,7 +164,7 @@ def ava_map(
     ground_truth: AvaRows,
     predictions: AvaRows,
     labels: Mapping[int, str],
-    excluded: Iterable[tuple[str, int]] = (),
+    excluded: Iterable[tuple[str, float]] = (),
     *,
     limit: int | None = LIMIT,
     ignore_unannotated: bool = False,
@@ -167,8 +179,8 @@ def ava_map(
         labels: names by id of the actions that are scored; rows of others are left out and counted.
         excluded: key frames, film and second, that are left out and counted.
         limit: look at this many predictions of a key frame over all actions, the best-scored ones; None: at all.
-        ignore_unannotated: leave out predictions in key frames for which ``ground_truth`` has no row of any action. Otherwise they are
-            false positives.
+        ignore_unannotated: leave out predictions in key frames that ``ground_truth`` does not list, neither with a row of any action nor
+            as empty. Otherwise they are false positives.
 
     Raises:
         ValueError: there are no labels, or ``limit`` is below 1.
@@ -181,8 +193,8 @@ def ava_map(
     ids = np.array(sorted(labels), dtype=np.int64)
     films: dict[str, int] = {}
     truth_key, key = _key_frames(ground_truth, films), _key_frames(predictions, films)
-    left_out = np.array([films[film] << 32 | second for film, second in excluded if film in films], dtype=np.int64)
-    frames = np.unique(truth_key)  # of rows of any action, as AVA's later script counts key frames
+    left_out = _numbers_of(excluded, films)
+    frames = np.union1d(truth_key, _numbers_of(ground_truth.empty, films))  # with any action or none, as AVA's later script counts them
 
     truth_rows, counts = _kept(ground_truth, truth_key, ids, left_out, "ground_truth")
     truth, truth_key = ground_truth.take(truth_rows), truth_key[truth_rows]
@@ -220,7 +232,12 @@ def ava_map(
 def _key_frames(rows: AvaRows, films: dict[str, int]) -> NDArray[np.int64]:
     """The key frame of each row as a number, ``[N]``; ``films`` numbers the films, and grows."""
     places = np.array([films.setdefault(name, len(films)) for name in rows.films], dtype=np.int64)
-    return places[rows.film] << 32 | rows.second
+    return places[rows.film] << _MILLIONTHS | np.rint(rows.second * 1e6).astype(np.int64)
+
+
+def _numbers_of(key_frames: Iterable[tuple[str, float]], films: Mapping[str, int]) -> NDArray[np.int64]:
+    """The same for key frames that are named, of films that are there."""
+    return np.array([films[film] << _MILLIONTHS | round(second * 1e6) for film, second in key_frames if film in films], dtype=np.int64)
 
 
 def _kept(

@@ -20,6 +20,7 @@ from vididi.data.stream import Batch
 from vididi.draws import Use, key, permutation
 from vididi.errors import TrainingError
 from vididi.evaluation.features import clips_in_a_row
+from vididi.finite import check_finite, check_weights
 from vididi.optim import cosine_with_warmup, scale_rates, steps_with_warmup
 from vididi.training.context import Context
 from vididi.training.distributed import data_parallel, mean_over_workers
@@ -148,7 +149,7 @@ def train_classifier(
         on_epoch: called on every worker after each epoch with its metrics; ``train_top1`` is of the augmented clips, as they came.
 
     Raises:
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, or after the last step a weight or a statistic of the whole model.
     """
     called = model if context.world_size == 1 else data_parallel(model)
     model.train()
@@ -175,6 +176,7 @@ def train_classifier(
             told = []
             on_epoch({"epoch": epoch + 1, "step": step + 1, "loss": mean, "train_top1": top1, "lr": rate})
             model.train()  # what is called may have tested it
+    check_weights("the classifier after its last step", model)
 
 
 def _over_workers(x: Tensor, context: Context) -> Tensor:
@@ -201,7 +203,7 @@ def predict(
         crop, seed: of random crops, see evaluation_view.
 
     Returns:
-        index rows ``[V]`` and probabilities ``[V, K]``, in the batches' order.
+        index rows ``[V]`` and probabilities ``[V, K]``, in the batches' order; NaN where a logit was not finite.
     """
     model.eval()
     rows, scores = [], []
@@ -213,10 +215,15 @@ def predict(
             if crops == "random"
             else (square_view(pixels, sizes, size, place) for place in PLACES[crops])
         )
-        probabilities = torch.stack([model(view).float().softmax(dim=1) for view in views]).mean(dim=0)
+        probabilities = torch.stack([_probabilities(model(view).float()) for view in views]).mean(dim=0)
         scores.append(probabilities.view(*batch.clips.shape[:2], -1).mean(dim=1).cpu().numpy())
         rows.append(batch.rows)
     return np.concatenate(rows), np.concatenate(scores)
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    """Softmax ``[B, K]``; NaN for all classes where a logit is not finite, of which softmax makes 0 or 1 where it can."""
+    return logits.softmax(dim=1).where(logits.isfinite().all(dim=1, keepdim=True), torch.nan)
 
 
 def true_class_ranks(scores: NDArray, labels: NDArray) -> NDArray[np.int64]:
@@ -224,14 +231,25 @@ def true_class_ranks(scores: NDArray, labels: NDArray) -> NDArray[np.int64]:
 
     Args:
         scores: ``[V, K]``; labels: ``[V]`` class numbers.
+
+    Raises:
+        NotFiniteError: a score is not finite.
+        ValueError: a label is not a class number.
     """
+    check_finite("accuracy", scores=scores)
+    if (wrong := labels[(labels < 0) | (labels >= scores.shape[1])]).size:
+        raise ValueError(f"labels: {wrong[0]} is not one of the {scores.shape[1]} classes, which are numbered from 0")
     own = scores[np.arange(len(labels)), labels][:, None]
     before = (scores == own) & (np.arange(scores.shape[1]) < labels[:, None])
     return ((scores > own) | before).sum(axis=1)
 
 
-def accuracy(ranks: NDArray[np.int64], labels: NDArray, classes: list[str]) -> tuple[dict[str, float], dict[str, float]]:
-    """``top1`` and, where there are more than 5 classes, ``top5``; and top-1 accuracy of each class that was tested."""
+def accuracy(ranks: NDArray[np.int64], labels: NDArray, classes: dict[int, str]) -> tuple[dict[str, float], dict[str, float]]:
+    """``top1`` and, where there are more than 5 classes, ``top5``; and top-1 accuracy of each class that was tested.
+
+    Args:
+        classes: names by label of the classes that have videos.
+    """
     tops = {f"top{k}": float((ranks < k).mean()) for k in (1, 5) if k == 1 or len(classes) > 5}
-    each = {name: float((ranks[labels == label] < 1).mean()) for label, name in enumerate(classes) if (labels == label).any()}
+    each = {name: float((ranks[labels == label] < 1).mean()) for label, name in classes.items() if (labels == label).any()}
     return tops, each

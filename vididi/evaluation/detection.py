@@ -24,6 +24,7 @@ from vididi.data.stream import Batch
 from vididi.draws import Use, key, uniform
 from vididi.errors import TrainingError
 from vididi.evaluation.ava_map import AvaRows
+from vididi.finite import check_finite
 from vididi.optim import scale_rates, steps_with_warmup
 from vididi.views import whole_view
 
@@ -176,15 +177,21 @@ def predict_boxes(
     """The probability of each action in each box of the next ``count`` batches: index rows of the boxes ``[N]``, scores ``[N, A]``.
 
     A row's boxes follow one another in the order of ``key_frames``.
+
+    Raises:
+        NotFiniteError: a score is not finite.
     """
     model.eval()
     rows, scores = [], []
     for _ in range(count):
         batch = next(batches)
         inputs = make_inputs(batch, key_frames, size, device)
-        scores.append(model(inputs.clips, inputs.boxes, inputs.owner).float().sigmoid().cpu().numpy())
+        logits = model(inputs.clips, inputs.boxes, inputs.owner).float()
+        scores.append(logits.sigmoid().where(logits.isfinite(), torch.nan).cpu().numpy())
         rows.append(inputs.numbers)
-    return np.concatenate(rows), np.concatenate(scores)
+    found = np.concatenate(scores)
+    check_finite("detection", scores=found)
+    return np.concatenate(rows), found
 
 
 def true_rows(key_frames: KeyFrames, boxes: NDArray[np.int64]) -> AvaRows:
@@ -204,7 +211,12 @@ def _ava_rows(key_frames: KeyFrames, boxes: NDArray[np.int64], column: NDArray[n
     films, film = np.unique(key_frames.film.astype(str), return_inverse=True)
     ids = np.array(list(key_frames.actions), dtype=np.int64)
     return AvaRows(
-        tuple(films.tolist()), film[row], key_frames.second[row], key_frames.corners[boxes], ids[column], value.astype(np.float64)
+        tuple(films.tolist()),
+        film[row],
+        key_frames.second[row].astype(np.float64),
+        key_frames.corners[boxes],
+        ids[column],
+        value.astype(np.float64),
     )
 
 
@@ -214,7 +226,7 @@ def write_predictions(path: Path, rows: AvaRows) -> None:
     table = pa.table(
         {
             "video_id": pa.DictionaryArray.from_arrays(rows.film.astype(np.int32), list(rows.films)).cast(pa.string()),
-            "second": np.char.zfill(rows.second.astype(str), 4),
+            "second": np.char.zfill(rows.second.astype(np.int64).astype(str), 4),  # those of a prepared set are whole
             **{name: rows.corners[:, place] for place, name in enumerate(names)},
             "action_id": rows.action,
             "score": rows.value.astype(np.float32),

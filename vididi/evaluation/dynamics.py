@@ -19,6 +19,7 @@ from vididi.data.stream import Batch
 from vididi.draws import Use, permutation
 from vididi.evaluation.features import Features, FeatureView
 from vididi.evaluation.retrieval import retrieval_recall
+from vididi.finite import check_finite
 
 Change = Callable[[Batch, int], NDArray[np.uint8]]  # (batch, seed) -> its clips [B, K, N, H, W, 3], with other frames
 
@@ -61,7 +62,11 @@ def dynamics(features: dict[str, NDArray], labels: NDArray, scenes: NDArray, tes
 
     Args:
         features: ``[V, D]`` by change; labels, scenes: ``[V]``; test: ``[V]``, which videos are queries.
+
+    Raises:
+        NotFiniteError: a feature is not finite.
     """
+    check_finite("dynamics", **features)
 
     def recall(queries: str, gallery: str, names: NDArray = labels) -> float:
         return retrieval_recall(features[queries][test], names[test], features[gallery][~test], names[~test], (1,))[1]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vididi.data.plan import Plan
 from vididi.data.stream import Batch, Stream
 from vididi.draws import Use, key
+from vididi.evaluation.retrieval import unit_rows
 from vididi.views import evaluation_view
 
 Features = dict[str, NDArray[np.float32]]  # features [B, D] by name
@@ -87,8 +88,11 @@ def spread(features: NDArray) -> float:
     """How far features ``[V, D]`` point in different directions: 1 - |mean of their unit vectors|^2, from 0 to 1.
 
     0 is a collapsed encoder, which gives every video the same feature; its retrieval then says only which video comes first.
+
+    Raises:
+        NotFiniteError: a feature is not finite.
     """
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    mean = (features / np.where(length == 0, 1, length)).mean(axis=0, dtype=np.float64)
+    unit = unit_rows("features/spread", "features", features)
+    mean = unit.mean(axis=0)
     # Features that are all zero point nowhere; they are collapsed too.
-    return float(max(0.0, (length > 0).mean() - mean @ mean))
+    return float(max(0.0, unit.any(axis=1).mean() - mean @ mean))

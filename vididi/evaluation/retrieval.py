@@ -7,12 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vididi.finite import check_finite
+
+ABSENT = np.iinfo(np.int64).max  # the rank of what is not there, which no k reaches
+
 
 def first_hits(queries: ArrayLike, query_labels: ArrayLike, gallery: ArrayLike, gallery_labels: ArrayLike) -> NDArray[np.int64]:
     """For each query, how many gallery videos are nearer than the first one of its own class: 0 is a hit at rank one.
 
     Nearness is cosine similarity, in float64; ties go to the lower gallery index. A query whose class is not in the
-    gallery gets the gallery's size. A zero vector has similarity 0 to everything.
+    gallery is ABSENT. A zero vector has similarity 0 to everything.
 
     Args:
         queries: ``[Q, D]``; query_labels: ``[Q]``; gallery: ``[G, D]``; gallery_labels: ``[G]``.
@@ -21,7 +25,8 @@ def first_hits(queries: ArrayLike, query_labels: ArrayLike, gallery: ArrayLike, 
         ``[Q]``.
 
     Raises:
-        ValueError: shapes do not fit, the gallery is empty, or a feature is not finite.
+        ValueError: shapes do not fit, or the gallery is empty.
+        NotFiniteError: a feature is not finite, or so large that a vector's length is not.
     """
     q, g = _rows(queries, "queries"), _rows(gallery, "gallery")
     q_labels, g_labels = np.asarray(query_labels), np.asarray(gallery_labels)
@@ -39,7 +44,7 @@ def first_hits(queries: ArrayLike, query_labels: ArrayLike, gallery: ArrayLike, 
         part = slice(start, start + 256)
         nearest = np.argsort(-(q[part] @ distinct.T)[:, place.ravel()], axis=1, kind="stable")
         same = g_labels[nearest] == q_labels[part, None]
-        hits[part] = np.where(same.any(axis=1), same.argmax(axis=1), len(g_labels))
+        hits[part] = np.where(same.any(axis=1), same.argmax(axis=1), ABSENT)
     return hits
 
 
@@ -47,14 +52,23 @@ def _rows(features: ArrayLike, name: str) -> NDArray[np.float64]:
     x = np.asarray(features, dtype=np.float64)
     if x.ndim != 2:
         raise ValueError(f"{name}: shape {x.shape}; it must be [V, D]")
-    if not np.isfinite(x).all():
-        raise ValueError(f"{name}: {int((~np.isfinite(x)).any(axis=1).sum())} rows are not finite")
-    norms = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(norms == 0, 1.0, norms)
+    return unit_rows("retrieval", name, x)
+
+
+def unit_rows(measure: str, name: str, features: NDArray) -> NDArray[np.float64]:
+    """Features ``[V, D]`` as unit vectors; a zero vector stays.
+
+    Raises:
+        NotFiniteError: a feature or a vector's length is not finite; it names ``measure`` and ``name``.
+    """
+    x = np.asarray(features, dtype=np.float64)
+    lengths = np.linalg.norm(x, axis=1, keepdims=True)  # not finite if a feature is not
+    check_finite(measure, **{name: lengths})
+    return x / np.where(lengths == 0, 1.0, lengths)
 
 
 def recall_at(hits: ArrayLike, ks: Sequence[int]) -> dict[int, float]:
-    """The fraction of queries with a hit among the first k, for each k."""
+    """The fraction of queries with a hit among the first k, for each k; one that is ABSENT is never hit."""
     ranks = np.asarray(hits)
     if len(ranks) == 0:
         raise ValueError("queries: there are none")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vididi.finite import check_finite
+
 
 def silhouette(features: ArrayLike, labels: ArrayLike) -> float:
     """The mean silhouette coefficient with Euclidean distances (Rousseeuw 1987); a class of one video counts as 0.
@@ -14,8 +16,10 @@ def silhouette(features: ArrayLike, labels: ArrayLike) -> float:
 
     Raises:
         ValueError: the number of classes does not allow a score.
+        NotFiniteError: a feature is not finite, or so large that a distance is not.
     """
     x = np.asarray(features, dtype=np.float64)
+    check_finite("silhouette", features=x)
     _, classes, sizes = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
     if not 2 <= len(sizes) < len(x):
         raise ValueError(f"labels: {len(sizes)} classes of {len(x)} videos; a silhouette needs 2 or more, and fewer than videos")
@@ -26,6 +30,7 @@ def silhouette(features: ArrayLike, labels: ArrayLike) -> float:
     for start in range(0, len(x), 1024):
         part = slice(start, start + 1024)
         distances = np.sqrt(np.maximum(0.0, squares[part, None] + squares[None] - 2 * x[part] @ x.T))
+        check_finite("silhouette", distances=distances)
         distances[np.arange(len(distances)), np.arange(start, start + len(distances))] = 0.0
         scores[part] = _coefficients(distances @ members, classes[part], sizes)
     return float(scores.mean())

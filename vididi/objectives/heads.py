@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+MOST_LAYERS = 1000
+
 
 def mlp(width_in: int, hidden: int, width_out: int, hidden_layers: int, *, last_bias: bool = True) -> nn.Sequential:
     """A multi-layer perceptron with batch normalisation and ReLU after every hidden layer (ViDiDi E.2).
@@ -16,8 +18,8 @@ def mlp(width_in: int, hidden: int, width_out: int, hidden_layers: int, *, last_
     for name, value in (("width_in", width_in), ("hidden", hidden), ("out", width_out)):
         if value < 1:
             raise ValueError(f"{name}: {value} is not valid; it must be at least 1")
-    if hidden_layers < 0:
-        raise ValueError(f"hidden_layers: {hidden_layers} is not valid; it must be at least 0")
+    if not 0 <= hidden_layers <= MOST_LAYERS:
+        raise ValueError(f"hidden_layers: {hidden_layers} is not valid; it must be 0 to {MOST_LAYERS}")
     modules: list[nn.Module] = []
     for _ in range(hidden_layers):
         # The bias is left out where batch normalisation, which has its own, follows.

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from vididi.data.stream import Batch
 from vididi.draws import Use, key
 from vididi.errors import TrainingError
+from vididi.finite import check_weights
 from vididi.objectives import Objective
 from vididi.optim import cosine_with_warmup, scale_rates
 from vididi.pairing import Schedule
@@ -106,7 +107,8 @@ def train(
         on_step: called on every worker after every other step.
 
     Raises:
-        TrainingError: the loss or its gradient is not finite; nothing was updated by that step.
+        TrainingError: a term of the loss or its gradient is not finite, and nothing was updated by that step; or after the last step a
+            weight or a statistic is not.
     """
     objective, model = distribute(state.objective, context)
     objective.train()
@@ -131,6 +133,7 @@ def train(
         else:
             on_step()
         began = time.perf_counter()  # writing checkpoints is not part of a step
+    check_weights("the network after its last step", objective)
 
 
 def distribute(objective: Objective, context: Context) -> tuple[Objective, nn.Module]:
@@ -169,10 +172,11 @@ def view_of(batch: Batch, which: int, order: int, epoch: int, job: Job, device: 
 
 
 def check_finite(terms: dict[str, float], objective: nn.Module, step: int, pair: tuple[int, int]) -> None:
-    """Raise TrainingError, naming the step, the pair and the largest gradient, unless the loss and the gradient are finite."""
-    if np.isfinite(terms["loss"]) and np.isfinite(terms["gradient_norm"]):
+    """Raise TrainingError, naming the step, the pair and the largest gradient, unless all terms and the gradient are finite."""
+    bad = [name for name, value in terms.items() if not np.isfinite(value)]
+    if not bad:
         return
-    which = "gradient" if np.isfinite(terms["loss"]) else "loss"
+    which = "loss" if "loss" in bad else "gradient" if "gradient_norm" in bad else bad[0]
     # A gradient that is not a number counts as larger than any that is.
     largest = {
         n: float(p.grad.abs().max().nan_to_num(nan=torch.inf, posinf=torch.inf))

@@ -9,10 +9,13 @@ events.out.tfevents.* the same for TensorBoard, and the hyperparameters
 checkpoint.pt         weights, optimiser state and step; what a half-done run goes on from
 encoder.safetensors   the trained backbone
 best.safetensors      the backbone of the best epoch by an online measure, if asked for; its metadata say which epoch
-queries.parquet       per test video: the rank of its first correct neighbour
+queries.parquet       per test video: the rank of its first correct neighbour, null where there is none
 result.json           the measurements; its presence means that the run is finished
 stopped.json          at which epoch the run was stopped early, and why, if it was
 error.txt             why the last attempt failed, if it did
+*.damaged-1           a file that a sweep found damaged and set aside (vididi.mend)
+
+What reads them is vididi.run_files.
 """
 
 from __future__ import annotations
@@ -29,15 +32,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vididi import RESULT_VERSION, mirror
+from vididi import RESULT_VERSION, mirror, run_files
 from vididi.errors import HeldError
+from vididi.finite import finite_json
 from vididi.lease import holding
 
-EVENTS = "events.out.tfevents.*"
 LOCK_WAIT_S = 20.0
 ERROR_WAIT_S = 5.0  # the processes of a cell that failed are about to end
 
@@ -67,8 +70,8 @@ class RunFolder:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        path = self.path / "result.json"
-        return json.loads(path.read_text()) if path.is_file() else None
+        """What was measured, if the run is finished. Raises DamagedError, DataError."""
+        return run_files.read_result(self.path)
 
     def begin(self, config_yaml: str, cell: Mapping[str, Any]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -139,9 +142,8 @@ class RunFolder:
 
     @property
     def stopped(self) -> dict[str, Any] | None:
-        """Where and why the run was stopped early, if it was."""
-        path = self.path / "stopped.json"
-        return json.loads(path.read_text()) if path.is_file() else None
+        """Where and why the run was stopped early, if it was. Raises DamagedError, DataError."""
+        return run_files.read_stopped(self.path)
 
     def told_to_stop(self) -> bool:
         """Whether a sweep has marked the folder as stopped while this process works in it."""
@@ -151,17 +153,25 @@ class RunFolder:
         write_atomically(self.path / "stopped.json", json.dumps(content, indent=2) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """What was recorded of each epoch so far, the last record of an epoch counting."""
-        records = {record["epoch"]: record for record in map(json.loads, _whole_lines(self.path / "metrics.jsonl"))}
-        return [records[epoch] for epoch in sorted(records)]
+        """What was recorded of each epoch so far, the last record of an epoch counting. Raises DamagedError, DataError."""
+        return run_files.read_metrics(self.path)
 
     @property
     def epochs(self) -> int:
-        """How many epochs were trained."""
-        return max((int(record["epoch"]) for record in self.metrics()), default=0)
+        """How many epochs were trained, as far as the records that can be read tell."""
+        return max((record["epoch"] for _, record in run_files.valid_lines(self.path)), default=0)
 
     def load_encoder(self, name: str = "encoder.safetensors") -> dict[str, Tensor]:
         return load_file(self.path / name)
+
+    def trained_encoder(self) -> dict[str, Tensor] | None:
+        """The weights of encoder.safetensors; None where there is none, or none that can be read."""
+        if not mirror.fetch(self.path / "encoder.safetensors"):
+            return None
+        try:
+            return self.load_encoder()
+        except SafetensorError:
+            return None
 
     def save_queries(self, queries: pa.Table) -> None:
         self._save_table("queries.parquet", queries)
@@ -178,7 +188,8 @@ class RunFolder:
             pq.write_table(table, aside)
 
     def save_result(self, result: Mapping[str, Any]) -> None:
-        write_atomically(self.path / "result.json", json.dumps({"version": RESULT_VERSION, **result}, indent=2) + "\n")
+        content = {"version": RESULT_VERSION, **result}
+        write_atomically(self.path / "result.json", finite_json("result.json", content, indent=2) + "\n")
 
     def save_error(self, text: str) -> None:
         """Say why the last attempt failed, unless another process is making one."""
@@ -189,50 +200,29 @@ class RunFolder:
             pass
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """The lines of a file that may not be there; one cut short by a kill has no newline."""
-    if not path.is_file():
-        return []
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-
-
 class Recorder:
     """metrics.jsonl and TensorBoard of one run, in step. What a restart would write again is cut off first."""
 
     def __init__(self, folder: RunFolder, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+        from vididi.training.events import Events
 
         self.path = folder.path / "metrics.jsonl"
-        kept = [line for line in _whole_lines(self.path) if json.loads(line)["step"] <= step]
-        write_atomically(self.path, "".join(kept))
-        before = set(folder.path.glob(EVENTS))
-        self.board = SummaryWriter(str(folder.path), purge_step=step + 1 if step else None)
-        self.events = set(folder.path.glob(EVENTS)) - before
+        kept = {line: record for line, record in run_files.valid_lines(folder.path) if record["step"] <= step}
+        write_atomically(self.path, b"".join(kept).decode())
+        self.events = Events(folder.path, {int(record["step"]): _scalars(record) for record in kept.values()})
 
     def epoch(self, metrics: Mapping[str, float | int | str]) -> None:
         with self.path.open("a") as file:
-            file.write(json.dumps(metrics) + "\n")
+            file.write(finite_json("metrics.jsonl", metrics) + "\n")
         mirror.push(self.path)
-        self.scalars({name: value for name, value in metrics.items() if isinstance(value, float)}, int(metrics["step"]))
+        self.events.scalars(_scalars(metrics), int(metrics["step"]))
 
-    def scalars(self, values: Mapping[str, float], step: int) -> None:
-        for name, value in values.items():
-            self.board.add_scalar(name, value, step)
-        self.board.flush()
-        self._push_events()
+    def finish(self, parameters: Mapping[str, Any], metrics: Mapping[str, float], step: int) -> None:
+        """What was measured at the end, and the run's row among others."""
+        self.events.scalars(metrics, step)
+        self.events.hparams(parameters)
+        self.events.close()
 
-    def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """HParams in this run's own events file; SummaryWriter.add_hparams would open a second one in a sub-folder."""
-        from torch.utils.tensorboard.summary import hparams
 
-        plain = {name: value if isinstance(value, (bool, int, float, str)) else str(value) for name, value in parameters.items()}
-        for summary in hparams(plain, dict.fromkeys(metrics, 0.0)):
-            self.board._get_file_writer().add_summary(summary)
-
-    def close(self) -> None:
-        self.board.close()
-        self._push_events()
-
-    def _push_events(self) -> None:
-        for path in self.events:
-            mirror.push(path)
+def _scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if isinstance(value, float)}

@@ -186,7 +186,7 @@ class RandomOperators:
     magnitude: int
 
     def __post_init__(self) -> None:
-        _check_integer("operations", self.count, 1, math.inf)
+        _check_integer("operations", self.count, 1, 100)
         _check_integer("magnitude", self.magnitude, 0, LEVELS - 1)
 
     def __call__(self, x: Tensor, keys: Keys, view: int) -> Tensor:

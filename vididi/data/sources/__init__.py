@@ -1,7 +1,8 @@
 """Sources: functions that list videos as (path, class, split). Each entry of SOURCES is one data set.
 
-A source is called with the cache folder and its own keyword options, and returns a list of Video. It says what a data set's
-lists say: a file that a list names and that is not there is listed all the same, so that preparing it gives a reject.
+A source is called with the cache folder and its own keyword options, and returns a list of Video, or a Listing, which has notes on
+what was left out too. It says what a data set's lists say: a file that a list names and that is not there is listed all the same, so
+that preparing it gives a reject.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 from vididi.data.motion import motion
 from vididi.data.sources.ava import ava
+from vididi.data.sources.files import Listing
 from vididi.data.sources.folder import folder
 from vididi.data.sources.kinetics import k200_40k, kinetics400, kinetics600, kinetics700
 from vididi.data.sources.something import something_something_v2
@@ -17,7 +19,7 @@ from vididi.data.sources.split_files import hmdb51, ucf101
 from vididi.data.sources.table import table
 from vididi.data.video import Video
 
-__all__ = ["SOURCES", "folder"]
+__all__ = ["SOURCES", "Listing", "folder"]
 
 SOURCES: dict[str, Callable[..., list[Video]]] = {
     "motion": motion,

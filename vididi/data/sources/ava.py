@@ -15,7 +15,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from vididi.data.actions import read_actions
-from vididi.data.sources.files import VideoFolder, existing_folder, list_file, malformed, matching_files, numbered_lines
+from vididi.data.sources.files import Listing, existing_folder, list_file, malformed, matching_files, numbered_lines
+from vididi.data.sources.walk import VideoFolder
 from vididi.data.video import Actions, Box, Boxes, Moment, Video
 from vididi.errors import DataError
 
@@ -54,8 +55,8 @@ def ava(cache: Path, *, videos: Path, splits: Path, offset: float = 0.0, window:
     lists = {split: list_file(root, *(f"ava_{name}_{edition}.csv" for edition in EDITIONS)) for split, name in LISTS.items()}
     annotated = {split: _annotations(path, known) for split, path in lists.items()}
     _check_apart(annotated, lists)
-    files = VideoFolder(videos, (), suffixes=False)
-    listed = []
+    files = VideoFolder(existing_folder("videos", videos), (), suffixes=False)
+    listed = Listing([], files.tree.notes)
     for split, rows in annotated.items():
         for film, seconds in _by_film(_without_excluded(rows, root, LISTS[split])).items():
             path = files.find(film, "") or files.root / f"{film}.mp4"
@@ -70,11 +71,18 @@ def ava(cache: Path, *, videos: Path, splits: Path, offset: float = 0.0, window:
 
 
 def _annotations(path: Path, known: set[int]) -> Annotated:
-    """The list, less what says nothing: lines that are there already, and boxes without an area. These are counted in a warning."""
+    """The list, less what says nothing: lines that are there already, boxes without an area, and key frames without a box.
+
+    These are counted in a warning.
+    """
     rows: Annotated = {}
-    repeated, without_area = [], []
+    repeated, without_area, without_box = [], [], []
     for number, line in numbered_lines(path):
         try:
+            if len(values := line.split(",")) == 2:  # as AVA-Kinetics has it
+                _key_frame(*(value.strip() for value in values))
+                without_box.append(number)
+                continue
             key_frame, person, action = _annotation(line, known)
         except ValueError as error:
             raise malformed(path, f"line {number}", str(error)) from None
@@ -83,7 +91,8 @@ def _annotations(path: Path, known: set[int]) -> Annotated:
             without_area.append(number)
         elif number != rows.setdefault(key_frame, {}).setdefault(person, {}).setdefault(action, number):
             repeated.append(number)
-    for lines, what in ((repeated, "repeat an earlier line"), (without_area, "have a box without an area")):
+    said = ((repeated, "repeat an earlier line"), (without_area, "have a box without an area"), (without_box, "have no box"))
+    for lines, what in said:
         if lines:
             log.warning("ava: left out %d lines of %s that %s: %s", len(lines), path, what, ", ".join(map(str, lines[:20])))
     return rows
@@ -112,9 +121,10 @@ def _annotation(line: str, known: set[int]) -> tuple[KeyFrame, Person, int]:
 def _key_frame(film: str, second: str) -> KeyFrame:
     if not film or "/" in film:
         raise ValueError(f"video_id {film!r} is not the name of a film")
-    if not (second.isdecimal() and int(second) in SECONDS):
+    whole = re.fullmatch(r"([0-9]+)(?:\.0*)?", second)
+    if not (whole and int(whole[1]) in SECONDS):
         raise ValueError(f"second {second!r} is not a whole number from {SECONDS[0]} to {SECONDS[-1]}")
-    return film, int(second)
+    return film, int(whole[1])
 
 
 def _without_excluded(rows: Annotated, root: Path, name: str) -> Annotated:

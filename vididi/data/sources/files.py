@@ -1,4 +1,4 @@
-"""What sources share: finding list files, indexing a folder of videos once, and turning what lists say into videos."""
+"""What sources share: finding and reading list files, and turning what lists say into videos."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import csv
 import io
 import os
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 
+from vididi.data.sources.walk import VideoFolder, note, plain
 from vididi.data.video import Video
 from vididi.errors import DataError
+from vididi.files import check_regular
 
-VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".3gp"})
+NEAR = 0.75  # share of letters that agree, of names that may be the same one misspelt
+FAR = 0.6  # where there is other evidence
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,21 @@ class Listed:
     place: str
 
     @property
+    def name(self) -> str:
+        """Of the file, without folders."""
+        return self.video_id.rpartition("/")[2]
+
+    @property
     def where(self) -> str:
         return f"{self.list_file}, {self.place}"
+
+
+class Listing(list[Video]):
+    """The videos of a source. ``notes``: what it saw and left out, or holds to be odd, a sentence each."""
+
+    def __init__(self, videos: Iterable[Video], notes: Iterable[str] = ()) -> None:
+        super().__init__(videos)
+        self.notes = [*notes]
 
 
 # --- Lists ---------------------------------------------------------------------------------------------------------
@@ -56,8 +74,8 @@ def list_file(splits: Path, *names: str) -> Path:
 
 
 def matching_files(splits: Path, pattern: str) -> list[Path]:
-    """The files whose whole name matches: those in ``splits``, or if there are none, those in the folders right inside it."""
-    for paths in (splits.glob("*"), splits.glob("*/*")):
+    """The files whose whole name matches: those in ``splits``, or if there are none, those in the folders right inside it; none hidden."""
+    for paths in (splits.glob("[!.]*"), splits.glob("[!.]*/[!.]*")):
         found = sorted(path for path in paths if re.fullmatch(pattern, path.name) and path.is_file())
         if found:
             return found
@@ -65,9 +83,12 @@ def matching_files(splits: Path, pattern: str) -> list[Path]:
 
 
 def read_list(path: Path, option: str = "splits") -> str:
+    """The text of a list in UTF-8, with or without the byte order mark that spreadsheets put first; lines end in ``\\n``."""
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte order mark first
-    except (OSError, UnicodeDecodeError) as error:
+        text = check_regular(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"data.{option}: {path} cannot be read: {error}; save it as UTF-8") from None
+    except OSError as error:
         raise DataError(f"data.{option}: {path} cannot be read: {error}") from None
     if not text.strip():
         raise DataError(f"data.{option}: {path} is empty")
@@ -76,20 +97,37 @@ def read_list(path: Path, option: str = "splits") -> str:
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a list that are not blank, stripped, each with its number from 1."""
-    for number, line in enumerate(read_list(path).splitlines(), 1):
+    for number, line in enumerate(read_list(path).split("\n"), 1):
         if line.strip():
             yield number, line.strip()
 
 
-def csv_lines(path: Path, option: str = "splits") -> list[tuple[str, list[str]]]:
-    """The lines of a CSV file that are not blank: "line N" and its cells, stripped. There is at least one."""
-    reader = csv.reader(io.StringIO(read_list(path, option), newline=""))
+DELIMITERS = (",", "\t", ";")
+
+
+def csv_lines(path: Path, option: str = "splits", fits: Callable[[list[str]], bool] = lambda cells: True) -> list[tuple[str, list[str]]]:
+    """The lines of a CSV file that are not blank: "line N" and its cells, stripped. There is at least one.
+
+    Args:
+        fits: whether a first line is as it should be. Columns are separated by tabs or semicolons where these make it so and commas do not.
+    """
+    text = read_list(path, option)
+    delimiters = (mark for mark in DELIMITERS if (lines := _cells(path, option, text, mark, most=1)) and fits(lines[0][1]))
+    return _cells(path, option, text, next(delimiters, ","))
+
+
+def _cells(path: Path, option: str, text: str, delimiter: str, most: int | None = None) -> list[tuple[str, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        lines = [(f"line {reader.line_num}", values) for cells in reader if any(values := [cell.strip() for cell in cells])]
+        some = ((f"line {reader.line_num}", values) for cells in reader if any(values := [cell.strip() for cell in cells]))
+        lines = [*islice(some, most)]
     except csv.Error as error:
         raise malformed(path, f"line {reader.line_num}", f"not CSV: {error}", option) from None
     if not lines:
         raise malformed(path, "line 1", "no values", option)
+    for place, values in lines:
+        if any("\n" in value for value in values):
+            raise malformed(path, place, "a value goes on over a line's end; is there a quotation mark too many or too few?", option)
     return lines
 
 
@@ -97,68 +135,24 @@ def malformed(path: Path, place: str, what: str, option: str = "splits") -> Data
     return DataError(f"data.{option}: {path}, {place}: {what}")
 
 
-# --- Files ---------------------------------------------------------------------------------------------------------
-
-
-def video_paths(root: Path) -> Iterator[str]:
-    """Video files under ``root``, through linked folders too, as paths below it. One walk: nothing is asked of each file."""
-    start = len(str(root).rstrip("/")) + 1
-    for parent, folders, names in os.walk(root, followlinks=True):
-        folders.sort()
-        for name in sorted(names):
-            if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES:  # noqa: PTH122  (a Path for each of 240,000 files is slow)
-                yield f"{parent}/{name}"[start:]
-
-
-class VideoFolder:
-    """The video files under a folder by name, wherever they lie: in class folders, in split folders, or flat.
-
-    Args:
-        classes: a file in the folder of one of these is never taken for a video of another.
-        suffixes: whether files are asked for with their suffix; without, any video suffix will do.
-    """
-
-    def __init__(self, root: Path, classes: Iterable[str], suffixes: bool) -> None:
-        self.root = existing_folder("videos", root)
-        self._classes = {_plain(name) for name in classes}
-        self._paths: dict[str, list[str]] = defaultdict(list)
-        for path in video_paths(self.root):
-            name = path.rpartition("/")[2]
-            self._paths[name if suffixes else name.rpartition(".")[0]].append(path)
-
-    def find(self, name: str, class_name: str, split_folders: tuple[str, ...] = ()) -> Path | None:
-        """The file of that name; of several, the one with most of class folder and split folder above it, then the first."""
-        known = self._paths.get(name)
-        if not known:
-            return None
-        wanted = {_plain(class_name), *split_folders}
-        best, most = None, -1
-        for path in known:
-            parents = [_plain(part) for part in path.split("/")[:-1]]
-            if parents and parents[-1] in self._classes and parents[-1] != _plain(class_name):
-                continue
-            agreeing = len(wanted.intersection(parents))
-            if agreeing > most:
-                best, most = path, agreeing
-        return None if best is None else self.root / best
-
-
-def _plain(name: str) -> str:
-    """Class folders are written with spaces or with underscores."""
-    return name.replace("_", " ").casefold()
-
-
 # --- Videos --------------------------------------------------------------------------------------------------------
 
 
-def as_videos(listed: list[Listed], locate: Callable[[Listed], Path], option: str = "splits") -> list[Video]:
-    """The videos of a list in its order; ``locate`` says where each should be, whether it is there or not.
+def as_videos(
+    listed: list[Listed], root: Path, locate: Callable[[Listed], Path], notes: Iterable[str] = (), option: str = "splits"
+) -> Listing:
+    """The videos of a list in its order; ``locate`` says where under ``root`` each should be, whether it is there or not.
 
     Raises:
-        DataError: a video or a file is listed twice, in one split or in both: which of the two is meant only the list's
-            owner knows, and a test video that is trained on would spoil every number.
+        DataError: a path leads out of ``root``, or cannot be one; or a video or a file is listed twice, in one split or in both: which
+            of the two is meant only the list's owner knows, and a test video that is trained on would spoil every number.
     """
+    for row in listed:
+        _check_row(row, option)
     videos = [Video(locate(row), row.video_id, row.class_name, row.split) for row in listed]
+    for row, video in zip(listed, videos, strict=True):
+        if not row.video_id.startswith("/") and not _is_below(video.path, root):
+            raise malformed(row.list_file, row.place, f"{row.video_id!r} of class {row.class_name!r} lies outside {root}", option)
     for kind, names in (("video", [row.video_id for row in listed]), ("file", [str(video.path) for video in videos])):
         first: dict[str, int] = {}
         twice = [(first[name], i) for i, name in enumerate(names) if first.setdefault(name, i) != i]
@@ -168,4 +162,131 @@ def as_videos(listed: list[Listed], locate: Callable[[Listed], Path], option: st
                 f"data.{option}: duplicate: {len(twice)} listed more than once; the first is {kind} {names[twice[0][1]]}: "
                 f"{one.where} ({one.split}, {one.class_name}) and {other.where} ({other.split}, {other.class_name})"
             )
-    return videos
+    return Listing(videos, [*notes, *_rare_classes(listed)])
+
+
+def _check_row(row: Listed, option: str) -> None:
+    """Refuse what no name can be, or, but for a CSV file's own paths and labels, none below the folder of videos."""
+    for kind, text in (("video", row.video_id), ("class", row.class_name)):
+        if "\0" in text or not _is_unicode(text):
+            raise malformed(row.list_file, row.place, f"{kind} {text!r} has letters that no name can have", option)
+        if option == "splits" and text.startswith((".", "/")) and (text[0] == "/" or os.path.normpath(text).split("/")[0] in ("..", ".")):
+            raise malformed(row.list_file, row.place, f"{kind} {text!r} is not a name below the folder of videos", option)
+
+
+def _is_unicode(text: str) -> bool:
+    """Without halves of pairs of UTF-16, which JSON can hold."""
+    try:
+        return text.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_below(path: Path, root: Path) -> bool:
+    """As written: links may lead elsewhere."""
+    written = str(path)
+    return (os.path.normpath(written) if ".." in written else written).startswith(f"{str(root).rstrip('/')}/")
+
+
+# --- Classes -------------------------------------------------------------------------------------------------------
+
+
+def one_spelling(listed: list[Listed], folders: Iterable[str]) -> list[Listed]:
+    """The list with one name for each class that it spells in several ways: the spelling of the class's folder.
+
+    Spellings differ in upper and lower case, in spaces for underscores, or in the normal form of accents. Where each has a folder of
+    its own they are different classes.
+
+    Raises:
+        DataError: the folders do not say which is right.
+    """
+    spelt: dict[str, dict[str, Listed]] = {}
+    for row in listed:
+        spelt.setdefault(plain(row.class_name), {}).setdefault(row.class_name, row)
+    folders = {*folders}
+    names: dict[str, str] = {}
+    for spellings in spelt.values():
+        if len(spellings) == 1 or spellings.keys() <= folders:
+            continue
+        right = [name for name in spellings if name in folders]
+        if len(right) != 1:
+            one, other, *_ = spellings.values()
+            raise DataError(
+                f"data.splits: class {one.class_name!r} ({one.where}) and class {other.class_name!r} ({other.where}) differ only in how "
+                "they are written, and no class folder says which is right; write one of them in all lists"
+            )
+        names |= dict.fromkeys(spellings, right[0])
+    return [replace(row, class_name=names.get(row.class_name, row.class_name)) for row in listed] if names else listed
+
+
+def check_typos(listed: list[Listed], files: VideoFolder, known: Iterable[str] = ()) -> list[str]:
+    """Notes on classes that have no folder, where there is one of nearly the same name that is of no class.
+
+    Args:
+        known: further classes, which are no misspelling of a listed one.
+
+    Raises:
+        DataError: a class has no folder, but a video of it lies in that of another listed class of nearly its name.
+    """
+    of_class: dict[str, list[Listed]] = {}
+    for row in listed:
+        of_class.setdefault(row.class_name, []).append(row)
+    present = {plain(name): name for name in files.folders if name}
+    absent = {name: rows for name, rows in of_class.items() if plain(name) not in present}
+    owned = {(plain(row.class_name), row.name) for row in listed}
+    others = present.keys() & {plain(name) for name in of_class}
+    for name, rows in absent.items():
+        near = nearest(plain(name), others, FAR)
+        for row in rows if near else ():
+            if near and (near, row.name) not in owned and _lies_in(near, row, files):
+                what = f"class {name!r} has no folder under {files.root}, but {row.name} lies in {present[near]!r}; is that class meant?"
+                raise malformed(row.list_file, row.place, what)
+    spare = present.keys() - {plain(name) for name in (*of_class, *known)}
+    found = [(name, nearest(plain(name), spare)) for name in absent] if spare else []
+    return note([f"{name} (is {present[near]} meant?)" for name, near in found if near], "classes", "without a folder, but nearly")
+
+
+def _lies_in(folder: str, row: Listed, files: VideoFolder) -> bool:
+    """Whether a file of the video's name is in a folder of that plain name."""
+    return any(plain(path.rpartition("/")[0].rpartition("/")[2]) == folder for path in files.named(row.name))
+
+
+def nearly_there(videos: list[Video], files: VideoFolder) -> list[str]:
+    """A note on listed files that are not there, where the class's folder has a file of nearly that name that is in no list."""
+    listed = {str(video.path) for video in videos}
+    there = {str(files.root / path) for path in files.tree.videos}
+    spare: dict[str, dict[str, str]] = {}  # of each folder the names without suffix, and with it
+    for path in there - listed:
+        folder, _, name = path.rpartition("/")
+        spare.setdefault(plain(folder.rpartition("/")[2]), {})[name.rpartition(".")[0]] = name
+    found = []
+    for video in videos:
+        names = spare.get(plain(video.class_name), {}) if str(video.path) not in there else {}
+        near = video.path.stem if video.path.stem in names else nearest(video.path.stem, names, 0.9)
+        found += [f"{video.path.name} (is {names[near]} meant?)"] if near else []
+    return note(found, "listed files", "not there, but nearly")
+
+
+def nearest(name: str, others: Iterable[str], cutoff: float = NEAR) -> str | None:
+    """The other name that is spelt most nearly like ``name``, if one is near enough for a slip. Other digits are another name."""
+    digits = _digits(name)
+    possible = [other for other in others if other != name and _digits(other) == digits]
+    found = get_close_matches(name, possible, n=1, cutoff=cutoff) if possible else []
+    return found[0] if found else None
+
+
+def _digits(name: str) -> str:
+    return "".join(filter(str.isdigit, name))
+
+
+def _rare_classes(listed: list[Listed]) -> list[str]:
+    """A note on each class that may be another one misspelt: nearly its name, and a tenth of its videos or fewer."""
+    counts = Counter(row.class_name for row in listed)
+    names = {plain(name): name for name in counts}
+    most = max(counts.values(), default=0)
+    rare = {name: names[near] for name, count in counts.items() if 10 * count <= most and (near := nearest(plain(name), names))}
+    return [
+        f"class {name!r} has {counts[name]} of the listed videos, and {near!r}, which is nearly its name, {counts[near]}; is it misspelt?"
+        for name, near in rare.items()
+        if 10 * counts[name] <= counts[near]
+    ]

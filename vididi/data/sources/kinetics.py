@@ -11,11 +11,12 @@ A clip's file is ``<id>_<start>_<end>`` with times of six digits and any video s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from vididi.data.sources.files import Listed, VideoFolder, as_videos, csv_lines, existing_folder, list_file, malformed
+from vididi.data.sources.files import Listed, as_videos, check_typos, csv_lines, existing_folder, list_file, malformed, one_spelling
+from vididi.data.sources.walk import VideoFolder
 from vididi.data.video import Video
 from vididi.draws import Use, permutation
 from vididi.errors import DataError
@@ -64,7 +65,8 @@ def k200_40k(cache: Path, *, videos: Path, splits: Path, seed: int = 0, classes:
     listed = _lists(splits, 400, "validation")
     train = draw_subset([row for row in listed if row.split == "train"], seed, classes, videos_per_class)
     chosen = {row.class_name for row in train}
-    return _located(videos, train + [row for row in listed if row.split == "test" and row.class_name in chosen])
+    subset = train + [row for row in listed if row.split == "test" and row.class_name in chosen]
+    return _located(videos, subset, {row.class_name for row in listed})
 
 
 def draw_subset(train: list[Listed], seed: int, classes: int, videos_per_class: int) -> list[Listed]:
@@ -103,10 +105,15 @@ def _list_names(use: str, edition: int) -> list[str]:
 
 
 def _clips(path: Path, use: str) -> Iterator[Listed]:
-    (place, header), *lines = csv_lines(path)
+    (place, header), *lines = csv_lines(path, fits=lambda cells: {*COLUMNS} <= {*cells})
     absent = [name for name in COLUMNS if name not in header]
     if absent:
-        raise malformed(path, place, f"no column {' and no '.join(absent)}; the columns are {', '.join(header)}")
+        raise malformed(
+            path,
+            place,
+            f"no column {' and no '.join(absent)}; the columns are {', '.join(header)}, and must be {', '.join(COLUMNS)}, "
+            "separated by commas, tabs or semicolons",
+        )
     for place, values in lines:
         if len(values) != len(header):
             raise malformed(path, place, f"{','.join(values)!r} has {len(values)} columns, not the {len(header)} of {','.join(header)}")
@@ -124,8 +131,11 @@ def _clips(path: Path, use: str) -> Iterator[Listed]:
         yield Listed(video_id, label.replace("_", " "), "train" if use == "train" else "test", path, place)
 
 
-def _located(videos: Path, listed: list[Listed]) -> list[Video]:
-    files = VideoFolder(videos, {row.class_name for row in listed}, suffixes=False)
+def _located(videos: Path, listed: list[Listed], known: Iterable[str] = ()) -> list[Video]:
+    """``known``: classes of the whole data set, where the list is of some."""
+    files = VideoFolder(existing_folder("videos", videos), {row.class_name for row in listed}, suffixes=False)
+    listed = one_spelling(listed, (name.replace("_", " ") for name in files.folders))
+    notes = [*files.tree.notes, *check_typos(listed, files, known)]
     clips_of = Counter(_youtube_id(row) for row in listed)
 
     def locate(row: Listed) -> Path:
@@ -135,7 +145,7 @@ def _located(videos: Path, listed: list[Listed]) -> list[Video]:
             found = files.find(_youtube_id(row), row.class_name, folders)
         return found or files.root / row.class_name / f"{row.video_id}.mp4"
 
-    return as_videos(listed, locate)
+    return as_videos(listed, files.root, locate, notes)
 
 
 def _youtube_id(row: Listed) -> str:

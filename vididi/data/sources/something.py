@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vididi.data.sources.files import Listed, VideoFolder, as_videos, existing_folder, list_file, malformed, matching_files, read_list
+from vididi.data.sources.files import Listed, as_videos, existing_folder, list_file, malformed, matching_files, nearest, read_list
+from vididi.data.sources.walk import VideoFolder
 from vididi.data.video import Video
 
 PREFIX = "something-something-v2-"
@@ -28,8 +29,12 @@ def something_something_v2(cache: Path, *, videos: Path, splits: Path) -> list[V
     classes = _classes(root)
     lists = {"train": _list(root, "train"), "test": _list(root, "validation")}
     listed = [row for split, path in lists.items() for row in _entries(path, split, classes)]
-    files = VideoFolder(videos, (), suffixes=False)
-    return as_videos(listed, lambda row: files.find(row.video_id, row.class_name) or files.root / f"{row.video_id}.webm")
+    files = VideoFolder(existing_folder("videos", videos), (), suffixes=False)
+
+    def locate(row: Listed) -> Path:
+        return files.find(row.video_id, row.class_name) or files.root / f"{row.video_id}.webm"
+
+    return as_videos(listed, files.root, locate, files.tree.notes)
 
 
 def _list(root: Path, name: str) -> Path:
@@ -56,9 +61,13 @@ def _entries(path: Path, split: str, classes: set[str]) -> Iterator[Listed]:
         video_id, template = (entry.get("id"), entry.get("template")) if isinstance(entry, dict) else (None, None)
         if not isinstance(video_id, str | int) or not isinstance(template, str) or not str(video_id) or not template:
             raise malformed(path, place, f"not an object with id and template: {json.dumps(entry)[:200]}")
+        if "/" in str(video_id):
+            raise malformed(path, place, f"id {video_id!r} is not the name of a video")
         class_name = template.replace("[", "").replace("]", "").strip()
         if classes and class_name not in classes:
-            raise malformed(path, place, f"class {class_name!r} is not one of the {len(classes)} in the list of labels")
+            near = nearest(class_name, classes)
+            hint = f"; is {near!r} meant?" if near else ""
+            raise malformed(path, place, f"class {class_name!r} is not one of the {len(classes)} in the list of labels{hint}")
         yield Listed(str(video_id), class_name, split, path, place)
 
 

@@ -9,18 +9,23 @@ from typing import Literal
 
 from vididi.data.sources.files import (
     Listed,
-    VideoFolder,
     as_videos,
+    check_typos,
     existing_folder,
     list_file,
     malformed,
     matching_files,
+    nearest,
+    nearly_there,
     numbered_lines,
+    one_spelling,
 )
+from vididi.data.sources.walk import VideoFolder, plain
 from vididi.data.video import Video
 from vididi.errors import DataError
 
 HMDB51_USE = {"0": None, "1": "train", "2": "test"}
+GAP = r"[ \t]*[ \t,;][ \t]*"  # between columns
 
 
 def ucf101(cache: Path, *, videos: Path, splits: Path, split: Literal[1, 2, 3] = 1) -> list[Video]:
@@ -48,24 +53,30 @@ def _class_numbers(splits: Path) -> dict[str, str]:
         return {}
     path, numbers = list_file(splits, "classInd.txt"), {}
     for line, text in numbered_lines(path):
-        number, _, name = text.partition(" ")
-        if not number.isdecimal() or not name.strip():
+        if not (found := re.fullmatch(rf"(\d+){GAP}(.+)", text)):
             raise malformed(path, f"line {line}", f"{text!r} is not NUMBER CLASS")
-        numbers[name.strip()] = number
+        numbers[found[2]] = found[1]
     return numbers
 
 
 def _ucf101_list(path: Path, split: str, numbers: dict[str, str]) -> Iterator[Listed]:
+    names = {plain(name): name for name in numbers}
     for line, text in numbered_lines(path):
-        video_id, _, number = text.partition(" ")
-        class_name, slash, name = video_id.partition("/")
-        if not (class_name and slash and name) or "/" in name or not (number == "" or number.strip().isdecimal()):
+        found = re.fullmatch(rf"([^/ \t]+)/([^/ \t]+?)(?:{GAP}(\d+))?", text)
+        if not found:
             raise malformed(path, f"line {line}", f"{text!r} is not CLASS/FILE, or CLASS/FILE NUMBER")
+        written, name, number = found.groups()
+        class_name = written if written in numbers else names.get(plain(written), written)  # HandStandPushups is HandstandPushups
         if numbers and class_name not in numbers:
-            raise malformed(path, f"line {line}", f"class {class_name!r} is not one of the {len(numbers)} in classInd.txt")
-        if numbers and number and number.strip() != numbers[class_name]:
+            raise malformed(path, f"line {line}", _unknown_class(class_name, numbers))
+        if numbers and number and int(number) != int(numbers[class_name]):
             raise malformed(path, f"line {line}", f"class {class_name!r} has number {number}, but {numbers[class_name]} in classInd.txt")
-        yield Listed(video_id, class_name, split, path, f"line {line}")
+        yield Listed(f"{written}/{name}", class_name, split, path, f"line {line}")
+
+
+def _unknown_class(name: str, numbers: dict[str, str]) -> str:
+    near = nearest(name, numbers)
+    return f"class {name!r} is not one of the {len(numbers)} in classInd.txt" + (f"; is {near!r} meant?" if near else "")
 
 
 def hmdb51(cache: Path, *, videos: Path, splits: Path, split: Literal[1, 2, 3] = 1) -> list[Video]:
@@ -96,18 +107,22 @@ def hmdb51(cache: Path, *, videos: Path, splits: Path, split: Literal[1, 2, 3] =
 
 def _hmdb51_list(path: Path, class_name: str) -> Iterator[Listed]:
     for line, text in numbered_lines(path):
-        name, _, use = text.rpartition(" ")
-        if not name or use not in HMDB51_USE:
+        found = re.fullmatch(rf"([^/]+?){GAP}([012])", text)
+        if not found:
             raise malformed(path, f"line {line}", f"{text!r} is not FILE and 0, 1 or 2")
-        split = HMDB51_USE[use]
+        split = HMDB51_USE[found[2]]
         if split is not None:
-            yield Listed(f"{class_name}/{name.strip()}", class_name, split, path, f"line {line}")
+            yield Listed(f"{class_name}/{found[1]}", class_name, split, path, f"line {line}")
 
 
 def _located(videos: Path, listed: list[Listed]) -> list[Video]:
-    files = VideoFolder(videos, {row.class_name for row in listed}, suffixes=True)
+    files = VideoFolder(existing_folder("videos", videos), {row.class_name for row in listed}, suffixes=True)
+    listed = one_spelling(listed, files.folders)
+    notes = [*files.tree.notes, *check_typos(listed, files)]
 
     def locate(row: Listed) -> Path:
-        return files.find(row.video_id.rpartition("/")[2], row.class_name) or files.root / row.video_id
+        return files.find(row.name, row.class_name) or files.root / row.video_id
 
-    return as_videos(listed, locate)
+    found = as_videos(listed, files.root, locate, notes)
+    found.notes += nearly_there(found, files)
+    return found

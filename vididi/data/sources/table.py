@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from vididi.data.shards import SPLITS
-from vididi.data.sources.files import Listed, as_videos, csv_lines, existing_folder, malformed
-from vididi.data.video import Video
+from vididi.data.sources.files import FAR, Listed, Listing, as_videos, csv_lines, existing_folder, malformed, nearest
+from vididi.data.sources.walk import is_video, on_disk, plain
 
 COLUMNS = ("path", "label", "split")
+MANY = 3  # times as many videos as a label that is taken for a slip
+# What a header may call a column where it does not use our name.
+OTHER_NAMES = {
+    "path": ("video", "file", "filename", "file_name", "filepath", "file_path", "video_path", "clip", "clip_path"),
+    "label": ("class", "class_name", "category", "action"),
+}
 
 
-def table(cache: Path, *, videos: Path, list: Path) -> list[Video]:
+def table(cache: Path, *, videos: Path, list: Path) -> Listing:
     """The videos of a CSV file of path, label and, if given, split.
 
         path,label,split
         clips/one.mp4,jump,train
 
-    If the first line holds the names ``path`` and ``label`` it is a header: columns come in any order, and others are ignored.
-    Without a header every line is path,label or path,label,split. Without a split every video is in split ``train``.
+    If the first line holds the names ``path`` and ``label``, or others of OTHER_NAMES, it is a header: columns come in any order, and
+    others are ignored. Without a header every line is path,label or path,label,split. Without a split every video is in split
+    ``train``. Columns are separated by commas, tabs or semicolons.
 
     Args:
-        videos: the folder that paths are relative to; absolute paths are taken as they are.
+        videos: the folder that paths are relative to and lie in; absolute paths are taken as they are.
         list: the CSV file.
     """
     root = existing_folder("videos", videos)
@@ -31,23 +39,38 @@ def table(cache: Path, *, videos: Path, list: Path) -> list[Video]:
     rows = [*_rows(path)]
     if not rows:
         raise malformed(path, "line 1", "no videos after the header", "list")
-    return as_videos(rows, lambda row: root / row.video_id, "list")
+    _check_first(rows, root)
+    _check_typos(rows)
+    return as_videos(rows, root, lambda row: on_disk(root, row.video_id), option="list")
 
 
 def _rows(path: Path) -> Iterator[Listed]:
-    lines = csv_lines(path, "list")
-    header = [value.lower() for value in lines[0][1]]
-    if {"path", "label"} <= {*header}:
+    lines = csv_lines(path, "list", fits=lambda cells: _header(cells) is not None or (len(cells) in (2, 3) and is_video(cells[0])))
+    header = _header(lines[0][1])
+    if header is not None:
+        for name in COLUMNS:
+            if header.count(name) > 1:
+                raise malformed(path, lines[0][0], f"several columns are a {name}: {','.join(lines[0][1])}", "list")
         del lines[0]
     else:
-        header = [*COLUMNS[: max(2, len(header))]]
+        header = [*COLUMNS[: max(2, len(lines[0][1]))]]
     for place, values in lines:
         yield _row(path, place, values, header)
 
 
+def _header(cells: list[str]) -> list[str] | None:
+    """Our names of the columns, if the cells are names of columns."""
+    names = [cell.lower() for cell in cells]
+    for name, others in OTHER_NAMES.items():
+        if name not in names:
+            names = [name if cell in others else cell for cell in names]
+    return names if {"path", "label"} <= {*names} else None
+
+
 def _row(path: Path, place: str, values: list[str], header: list[str]) -> Listed:
     if len(values) != len(header):  # a comma in a name that is not quoted would move the columns
-        raise malformed(path, place, f"{','.join(values)!r} has {len(values)} columns, not the {len(header)} of {','.join(header)}", "list")
+        columns = f"{','.join(values)!r} has {len(values)} columns, not the {len(header)} of {','.join(header)}"
+        raise malformed(path, place, f"{columns}; commas, tabs or semicolons separate columns", "list")
     found = dict(zip(header, values, strict=True))
     split = found.get("split", "train")
     if not found["path"] or not found["label"]:
@@ -55,3 +78,27 @@ def _row(path: Path, place: str, values: list[str], header: list[str]) -> Listed
     if split not in SPLITS:
         raise malformed(path, place, f"split {split!r} is not valid; it is {' or '.join(SPLITS)}", "list")
     return Listed(os.path.normpath(found["path"]), found["label"], split, path, place)
+
+
+def _check_first(rows: list[Listed], root: Path) -> None:
+    """Refuse a first line that is a header of other names: no video, where all other lines are videos."""
+    first, *others = rows
+    if others and not is_video(first.video_id) and all(is_video(row.video_id) for row in others) and not (root / first.video_id).exists():
+        names = "; ".join(f"{name}: {', '.join((name, *more))}" for name, more in OTHER_NAMES.items())
+        raise malformed(
+            first.list_file,
+            first.place,
+            f"{first.video_id!r} is no video, so this may be a header, but not one that is known; columns may be named {names}; split",
+            "list",
+        )
+
+
+def _check_typos(rows: list[Listed]) -> None:
+    """Refuse a label that is nearly the name of the folder that its video lies in, where that is the label of many more videos."""
+    counts = Counter(plain(row.class_name) for row in rows)
+    for row in rows:
+        folder, label = plain(row.video_id.rpartition("/")[0].rpartition("/")[2]), plain(row.class_name)
+        slip = folder != label and counts[folder] >= MANY * counts[label] and abs(len(folder) - len(label)) <= 1
+        if slip and nearest(label, [folder], FAR):
+            what = f"label {row.class_name!r} of {row.video_id}: is the label meant that is named as its folder, {folder!r}?"
+            raise malformed(row.list_file, row.place, what, "list")

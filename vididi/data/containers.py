@@ -1,0 +1,239 @@
+"""Whether a video file is all there, by what its container says of itself: sizes, counts, checksums, continuity counters.
+
+FFmpeg reads on over most of what is wrong in a container. What is read here, from the file itself, tells a cut or damaged file from a sound
+one in which times alone would mislead: a last frame that is shown for long, a first one that comes late, frames that say "same again".
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vididi.errors import DataError
+
+Bytes = bytes | mmap.mmap
+
+EBML, SEGMENT, CRC_32 = 0x1A45DFA3, 0x18538067, b"\xbf\x84"
+ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+FLV_TAGS = (8, 9, 15, 18)  # sound, pictures, and two kinds of data
+PICTURES = (b"dc", b"db")  # kinds of chunks of AVI, after the number of their stream
+INDEX_ENTRY = np.dtype([("name", "S4"), ("flags", "<u4"), ("at", "<u4"), ("size", "<u4")])
+TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes, and where in a packet its sync byte is: plain, of Blu-rays, with a checksum
+
+
+def open_bytes(path: Path) -> mmap.mmap:
+    """The file's content, read as far as it is looked at; close it after use."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def check_size(path: Path, format_name: str, structure: bool = True) -> bool:
+    """Whether the container says how large it is; then the file is that large.
+
+    Args:
+        structure: also check that what it consists of follows one another, and Matroska's checksums, and AVI's index.
+
+    Raises:
+        DataError: the file is cut, or its structure is damaged.
+    """
+    with open_bytes(path) as data:
+        if "matroska" in format_name:
+            return _check_matroska(data, structure)
+        if format_name == "avi" and structure:
+            _check_index(data)
+        if format_name == "flv" and structure:
+            _check_tags(data)
+        if format_name in ("flv", "asf"):
+            return _check_said(data, _flv_size(data) if format_name == "flv" else _asf_size(data))
+    return False
+
+
+def _check_said(data: Bytes, size: int) -> bool:
+    if size > len(data):
+        raise DataError(f"corrupt: the file says that it has {size} bytes, and has {len(data)}")
+    return size > 0
+
+
+def _check_tags(data: Bytes) -> None:
+    """Each tag of an FLV file ends where the next one begins; FFmpeg goes on at the next one that it finds."""
+    at = int.from_bytes(data[5:9], "big") + 4
+    while at < len(data):
+        size = 11 + int.from_bytes(data[at + 1 : at + 4], "big")
+        if data[at] & 0x1F not in FLV_TAGS or at + size > len(data):
+            raise DataError(f"corrupt: no whole tag begins at byte {at}")
+        at += size + 4
+
+
+def _flv_size(data: Bytes) -> int:
+    """By the entry of its metadata; 0 if there is none."""
+    found = re.search(rb"\x00\x08filesize\x00(.{8})", data[:4096], re.DOTALL)
+    size = struct.unpack(">d", found[1])[0] if found else 0.0
+    return int(size) if 0 < size < 2**53 else 0
+
+
+def _asf_size(data: Bytes) -> int:
+    """By its file properties; 0 if there are none, or they were written before the size was known."""
+    place = data[: 1 << 16].find(ASF_FILE_PROPERTIES)
+    head = data[place : place + 92] if place >= 0 else b""
+    broadcast = len(head) == 92 and head[88] & 1
+    return 0 if len(head) < 92 or broadcast else int.from_bytes(head[40:48], "little")
+
+
+# --- Matroska and WebM: https://www.rfc-editor.org/rfc/rfc8794 -----------------------------------------------------
+
+
+def _check_matroska(data: Bytes, structure: bool) -> bool:
+    at, end = 0, len(data)
+    while at < end:
+        name, start, stop = _element(data, at, end)
+        if stop is None:
+            return False  # written while it was recorded, so no size is known
+        if stop > end:
+            raise DataError(f"corrupt: the file says that it has {stop} bytes, and has {end}")
+        if name == SEGMENT:
+            return not structure or _check_elements(data, start, stop)
+        at = stop
+    return False
+
+
+def _check_elements(data: Bytes, start: int, end: int) -> bool:
+    """Of a segment: each ends where the next one begins, and has the checksum that it says, where it says one."""
+    while start < end:
+        _, inside, stop = _element(data, start, end)
+        if stop is None:
+            return False
+        if stop > end:
+            raise DataError(f"corrupt: the element at byte {start} reaches beyond the one that holds it")
+        says = data[inside + 2 : inside + 6] if data[inside : inside + 2] == CRC_32 else None
+        if says is not None and crc32(data[inside + 6 : stop]) != int.from_bytes(says, "little"):
+            raise DataError(f"corrupt: bytes {inside} to {stop} have another checksum than the file says")
+        start = stop
+    return True
+
+
+def _element(data: Bytes, at: int, end: int) -> tuple[int, int, int | None]:
+    """Id of the EBML element at a byte, and where its content starts and stops; None if it does not say."""
+    name_length = 9 - data[at].bit_length()
+    size_at = at + name_length
+    if name_length > 4 or size_at >= end or not data[size_at]:
+        raise DataError(f"corrupt: no element begins at byte {at}")
+    size_length = 9 - data[size_at].bit_length()
+    size = int.from_bytes(data[size_at : size_at + size_length], "big") & ((1 << 7 * size_length) - 1)
+    start = size_at + size_length
+    known = size != (1 << 7 * size_length) - 1
+    return int.from_bytes(data[at:size_at], "big"), start, start + size if known else None
+
+
+# --- AVI -----------------------------------------------------------------------------------------------------------
+
+
+def avi_chunks(path: Path, stream: int) -> int:
+    """How many chunks of a stream an AVI file holds: its frames, and the empty ones that say "the same again"."""
+    names = [b"%02d%s" % (stream, kind) for kind in PICTURES]
+    with open_bytes(path) as data:
+        return sum(name in names for name in _riff(data, 0, len(data)))
+
+
+def _check_index(data: Bytes) -> None:
+    """An AVI file is as large as it says, if it does, and every frame of its index is there; FFmpeg goes on at the next that it finds."""
+    if len(data) + 1 < (says := int.from_bytes(data[4:8], "little") + 8) < 1 << 31:
+        raise DataError(f"corrupt: the file says that it has {says} bytes, and has {len(data)}")
+    chunks = {name: (start, size) for name, start, size in _chunks(data, 12, len(data))}  # of the first part of a long file
+    start, size = chunks.get(b"idx1", (0, 0))
+    movi = next((start for name, start, _ in _chunks(data, 12, len(data)) if name == b"LIST" and data[start : start + 4] == b"movi"), 0)
+    entries = np.frombuffer(data[start : start + size // 16 * 16], INDEX_ENTRY)
+    frames = entries[np.isin(entries["name"], [b"%02d%s" % (stream, kind) for stream in range(100) for kind in PICTURES])]
+    listed = [(at, name + length.to_bytes(4, "little")) for name, _, at, length in frames.tolist()]
+    # Places count from the file's start or from the list of chunks; an index that counts from elsewhere says nothing.
+    base = next((base for base in (0, movi) for at, head in listed[:1] if data[base + at : base + at + 8] == head), None)
+    for at, head in listed if base is not None else []:
+        if data[base + at : base + at + 8] != head:
+            raise DataError(f"corrupt: the file's index says that a frame lies at byte {base + at}, and none is there")
+
+
+def _chunks(data: Bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Names, places and sizes of the chunks between two bytes, as far as they follow one another."""
+    while at + 8 <= end:
+        name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        yield name, at + 8, size
+        at += 8 + size + size % 2
+
+
+def _riff(data: Bytes, at: int, end: int) -> Iterator[bytes]:
+    """The names of all chunks between two bytes, as far as they follow one another."""
+    for name, start, size in _chunks(data, at, end):
+        if name in (b"RIFF", b"LIST"):
+            yield from _riff(data, start + 4, min(start + size, end))
+        elif start + size > end or not name.strip(b"\0"):
+            return
+        else:
+            yield name
+
+
+# --- MPEG transport streams: ISO/IEC 13818-1, 2.4.3 ------------------------------------------------------------------
+
+
+def ts_joins(path: Path) -> int:
+    """At how many places a transport stream is one file's end and another's start.
+
+    There the packets' counters break, as they do where packets are lost; but tables begin anew too, before anything else comes.
+
+    Raises:
+        DataError: the file ends within a packet, or counters break anywhere else.
+    """
+    with open_bytes(path) as data:
+        size, sync = next(((size, sync) for size, sync in TS_PACKETS if _in_step(data, size, sync)), (0, 0))
+        if not size:
+            return 0  # it begins with something else; FFmpeg finds the packets
+        if len(data) % size:
+            raise DataError("corrupt: the file is cut within its last transport packet")
+        packets = np.frombuffer(data, np.uint8).reshape(-1, size)[:, sync : sync + 6].copy()  # their headers
+    return _joins(packets)
+
+
+def _in_step(data: Bytes, size: int, sync: int) -> bool:
+    return len(data) >= 2 * size and data[sync] == data[sync + size] == 0x47
+
+
+def _joins(packets: NDArray[np.uint8]) -> int:
+    if (packets[:, 0] != 0x47).any():
+        raise DataError(f"corrupt: transport packet {int((packets[:, 0] != 0x47).argmax())} does not begin with its mark")
+    if (packets[:, 1] & 0x80).any():
+        raise DataError(f"corrupt: transport packet {int((packets[:, 1] & 0x80).argmax())} says that it is damaged")
+    pids = (packets[:, 1] & 0x1F).astype(int) << 8 | packets[:, 2]
+    # What the programs consist of: tables of kind 2 (byte 5), after a header without extras and a pointer to the next byte.
+    starts = (packets[:, 1] & 0x40 > 0) & (packets[:, 3] & 0x30 == 0x10) & (packets[:, 4] == 0)
+    tables = np.unique(pids[starts & (packets[:, 5] == 2)])
+    joins = [place for place in _begun_anew(packets, np.flatnonzero(pids == 0)) if np.isin(pids[place + 1 : place + 4], tables).any()]
+    used = set()
+    for pid in np.unique(pids[(pids > 0x1F) & (pids < 0x1FFF) & ~np.isin(pids, tables)]):
+        for before, after in _breaks(packets, np.flatnonzero(pids == pid)):
+            join = next((place for place in joins if before < place < after), None)
+            if join is None:
+                raise DataError(f"corrupt: packets are missing before transport packet {after}")
+            used.add(join)
+    return len(used)
+
+
+def _begun_anew(packets: NDArray[np.uint8], lists: NDArray[np.int64]) -> list[int]:
+    """Which of the lists of programs may be a file's first: its counter is 0, or not one more than that of the list before."""
+    broken = {after for _, after in _breaks(packets, lists)}
+    return [int(place) for place in lists[1:] if place in broken or packets[place, 3] & 0xF == 0]
+
+
+def _breaks(packets: NDArray[np.uint8], places: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Between which packets of one stream its counter breaks."""
+    flags = packets[places, 3]
+    announced = (flags & 0x20 > 0) & (packets[places, 4] > 0) & (packets[places, 5] & 0x80 > 0)
+    counted = flags & 0x10 > 0  # it holds something, so the counter is one more than before; or the same, where a packet is sent twice
+    places, counters, announced = places[counted], flags[counted] & 0xF, announced[counted]
+    steps = (counters[1:] - counters[:-1]) % 16
+    wrong = np.flatnonzero((steps > 1) & ~announced[1:])
+    return [(int(places[number]), int(places[number + 1])) for number in wrong]

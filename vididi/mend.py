@@ -1,0 +1,102 @@
+"""Setting damaged files of run folders aside, so that what they stood for is made again, and no more than that.
+
+A damaged file is renamed (``result.json.damaged-1``), never removed, and nothing is overwritten. In an object store the same is done
+under the folder's lease. What follows from it:
+
+    result.json, queries.parquet   the run is not finished: its end is measured again, from its checkpoint or its encoder
+    metrics.jsonl                  its valid lines are kept
+    config.yaml, cell.json         written anew from the cell, if the folder's name says that it is this cell
+    stopped.json                   the run goes on
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from vididi import mirror
+from vididi.config import Config
+from vididi.errors import DamagedError, DataError, HeldError
+from vididi.run_files import CELL, CONFIG, METRICS, QUERIES, RESULT, damage, valid_lines
+from vididi.training.run_folder import RunFolder, write_atomically
+
+WAIT_S = 2.0  # for a process that is at work in the folder; it is left to that one then
+
+Say = Callable[[str], None]
+
+
+def mend_run(folder: Path, config: Config, record: Mapping[str, Any], checksum: str, say: Say) -> None:
+    """Set the damaged files of a run aside, if there are any.
+
+    Args:
+        config, record, checksum: of the cell, and of its data. say: is told each file, what is wrong with it and where it is now.
+
+    Raises:
+        DataError: a file cannot be read, or was written by a newer program, or cannot be set aside.
+    """
+    anew = {CONFIG: config.to_yaml(), CELL: json.dumps(dict(record), indent=2) + "\n"}
+    fits = folder.name.endswith(f"-{config.identity(checksum)}")
+    _mend(folder, anew if fits else {}, say)
+
+
+def mend_evaluation(folder: Path, say: Say) -> None:
+    """Set the damaged files of an evaluation aside, so that it is made again. Raises as mend_run."""
+    _mend(folder, {}, say)
+
+
+def _mend(folder: Path, anew: Mapping[str, str], say: Say) -> None:
+    if not damage(folder):
+        return
+    try:
+        with RunFolder(folder).locked(WAIT_S):
+            _fetch_again(folder)
+            for name, error in damage(folder).items():
+                _mend_file(folder, name, error, anew, say)
+    except HeldError:
+        return
+    except OSError as error:
+        raise DataError(f"{folder}: a damaged file cannot be set aside: {error}") from None
+
+
+def _fetch_again(folder: Path) -> None:
+    """What is damaged in a mirror alone is not damaged: what counts is the store."""
+    if mirror.mirror_of(folder) is None:
+        return
+    for name in damage(folder):
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        mirror.fetch(path)
+
+
+def _mend_file(folder: Path, name: str, error: DamagedError, anew: Mapping[str, str], say: Say) -> None:
+    path, lines = folder / name, []
+    if name in (CONFIG, CELL) and name not in anew:
+        say(f"{error}; left as it is, for the folder's name does not say which cell this is")
+        return
+    if name == QUERIES and (folder / RESULT).is_file():
+        # The result counts as measured only with its queries; it goes first, so that a kill in between loses nothing.
+        set_aside(folder / RESULT, "replaced")
+    if name == METRICS:
+        lines = [line for line, _ in valid_lines(folder)]
+    kept = set_aside(path) if path.exists() else None
+    if name in anew:
+        write_atomically(path, anew[name])
+    if name == METRICS:
+        write_atomically(path, b"".join(lines).decode())
+    say(f"{error}; {f'set aside as {kept.name}' if kept else 'written anew'}")
+
+
+def set_aside(path: Path, why: str = "damaged") -> Path:
+    """Give a file, or a folder in its place, a name that is free; in the store too, where this process holds the run folder."""
+    names = (path.with_name(f"{path.name}.{why}-{number}") for number in count(1))
+    target = next(name for name in names if not (name.exists() or name.is_symlink()))
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    path.rename(target)
+    for file in files:
+        mirror.push(target / file.relative_to(path))
+        mirror.remove(file)
+    return target

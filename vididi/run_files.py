@@ -1,0 +1,560 @@
+"""The small files of a run folder, and of the folders of its evaluations: one reader for each, and nobody else reads them.
+
+A file that is not there is None, or no records. One that is there and cannot be what was written (empty, cut, of another form) is a
+DamagedError that begins with its path. One that a newer program wrote, and storage that is away, are a DataError: with the file
+itself nothing is wrong. Only reading: vididi.mend sets damaged files aside.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import numpy as np
+import yaml
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+
+from vididi import RESULT_VERSION
+from vididi.config import Config, explain, flatten, read_yaml
+from vididi.errors import ConfigError, DamagedError, DataError
+from vididi.evaluation.retrieval import ABSENT
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CONFIG, CELL, RESULT, STOPPED = "config.yaml", "cell.json", "result.json", "stopped.json"
+METRICS, QUERIES, ERROR = "metrics.jsonl", "queries.parquet", "error.txt"
+MOST_BYTES = 64 << 20  # of a file that is read whole; the largest that a run writes, the list of too short videos, has a few
+TOLD = 300  # characters of what is wrong with a file
+TAIL = 64 << 10  # bytes of error.txt that are read: it ends with the reason
+
+Outcome = Literal["finished", "stopped", "failed"]
+
+
+# --- Forms ---------------------------------------------------------------------------------------------------------
+
+
+class _Form(BaseModel):
+    """What a file must hold to be read. A boolean is no number; there may be more in it."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _RunResult(_Form):
+    data_checksum: str
+    steps: int = Field(ge=0)
+    seconds: FiniteFloat = 0.0
+    rules: int = Field(1, ge=1)
+    videos_dropped_per_epoch: int = Field(0, ge=0)
+    videos_too_short: list[str] = []
+
+
+class _Data(_Form):
+    name: str
+    checksum: str
+    split: int | None = None
+
+
+class _ClassifierEpoch(_Form):
+    epoch: int
+    loss: float = 0.0
+    train_top1: FiniteFloat = 0.0
+    test_top1: FiniteFloat = 0.0
+
+
+Numbers = dict[str, FiniteFloat | None]
+
+
+class _EvaluationResult(_Form):
+    protocol: str
+    rules: int = Field(1, ge=1)
+    data: _Data
+    settings: dict[str, Any] = {}
+    metrics: Numbers
+    untrained: Numbers | None = None
+    per_class: Numbers | None = None
+    epochs: list[_ClassifierEpoch] = []
+    notes: list[str] = []
+
+
+class _Cell(_Form):
+    sweep: str | None = None
+    arm: str
+    label: str
+    axes: dict[str, Any]
+
+
+class _Stopped(_Form):
+    epoch: int = Field(ge=0)
+
+
+class _Record(_Form):
+    epoch: int
+    step: int
+
+
+# What every configuration has had since there are run folders; what came later may be missing in an old one.
+_OF_CONFIGS: dict[str, type] = {
+    "data.name": str,
+    **dict.fromkeys(("clip.frames", "clip.size", "clip.stride"), int),
+    **dict.fromkeys(("objective.name", "backbone.name", "optimiser.name"), str),
+    **dict.fromkeys(("training.epochs", "training.batch_size", "training.seed"), int),
+    **dict.fromkeys(("evaluation.clips", "evaluation.frames"), int),
+}
+# Columns of Parquet files, and how the names of their types begin.
+_TYPES: dict[str, str | tuple[str, ...]] = {
+    **dict.fromkeys(("video_id", "class", "split"), ("string", "large_string")),
+    **dict.fromkeys(("label", "first_hit"), ("int", "uint")),
+    "correct": "bool",
+    "features": "fixed_size_list",
+}
+_METRICS = TypeAdapter(Numbers)
+_ONLINE = TypeAdapter(dict[str, FiniteFloat])
+
+
+# --- Readers -------------------------------------------------------------------------------------------------------
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What was measured of a run, or by an evaluation, which is finished when it is there.
+
+    Raises:
+        DamagedError: it is no result. DataError: its version is a newer one, or it cannot be read.
+    """
+    path = folder / RESULT
+    # Losses of earlier versions may be NaN, which is no damage of the file (vididi.old_results); metrics must be finite.
+    content = _mapping(path, finite=False)
+    if content is None:
+        return None
+    _check_version(path, content)
+    if "protocol" in content:
+        _check(path, content, _EvaluationResult)
+        with _damaging(path):
+            flatten(content.get("settings", {}))
+    else:
+        _check(path, content, _RunResult)
+        _check_values(path, _METRICS, {key: value for key, value in content.items() if "/" in key})
+    return content
+
+
+def read_run_result(folder: Path) -> dict[str, Any] | None:
+    """The result of a run alone; raises as read_result."""
+    content = read_result(folder)
+    if content is not None and "protocol" in content:
+        _damaged(folder / RESULT, "is the result of an evaluation, not of a run")
+    return content
+
+
+def read_evaluation_result(folder: Path) -> dict[str, Any] | None:
+    """The result of an evaluation alone; raises as read_result."""
+    content = read_result(folder)
+    if content is not None and "protocol" not in content:
+        _damaged(folder / RESULT, "is the result of a run, not of an evaluation")
+    return content
+
+
+def read_cell(folder: Path) -> dict[str, Any] | None:
+    """Which cell of which sweep a run is: sweep, arm, label, axes. Raises DamagedError, DataError."""
+    path = folder / CELL
+    content = _mapping(path)
+    if content is not None:
+        _check(path, content, _Cell)
+    return content
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """The configuration of a run as plain nested values, as it was written: what came later is not filled in.
+
+    Raises:
+        DamagedError: it is no configuration. Keys that this program does not know are taken for those of a newer one.
+    """
+    path = folder / CONFIG
+    content = _content(path)
+    if content is None:
+        return None
+    if not content.strip():
+        _damaged(path, "is empty")
+    with _damaging(path):
+        values = read_yaml(path)
+        _check_plain(path, values)
+        flat = flatten(values)
+    for key, kind in _OF_CONFIGS.items():
+        if type(flat.get(key)) is not kind:
+            _damaged(path, f"{key}: {flat[key]!r} is not valid" if key in flat else f"{key}: missing")
+    try:
+        Config.model_validate(values)
+    except ValidationError as error:
+        if any(fault["type"] not in ("extra_forbidden", "literal_error") for fault in error.errors()):
+            _damaged(path, "; ".join(explain(error, Config)))
+    return values
+
+
+def read_stopped(folder: Path) -> dict[str, Any] | None:
+    """At which epoch and by which online measure a run was stopped early, if it was. Raises DamagedError, DataError."""
+    path = folder / STOPPED
+    content = _mapping(path)
+    if content is None:
+        return None
+    _check(path, content, _Stopped)
+    online = {key: value for key, value in content.items() if key.startswith("online/")}
+    _check_values(path, _ONLINE, online)
+    if not online:
+        _damaged(path, "has no online measure")
+    return content
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """What was recorded of each epoch, in order, the last record of an epoch counting. A last line cut by a kill is left out.
+
+    Raises:
+        DamagedError: another line is no record; it says which. DataError: the file cannot be read.
+    """
+    path = folder / METRICS
+    records = [_record(path, number, line) for number, line in enumerate(_lines(_content(path) or b""), 1)]
+    by_epoch = {record["epoch"]: record for record in records}
+    return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+
+
+def valid_lines(folder: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    """The whole lines of metrics.jsonl that are records, and these, whatever else is in the file. Raises DataError."""
+    path = folder / METRICS
+    found = []
+    for number, line in enumerate(_lines(_beginning(path)), 1):
+        try:
+            found.append((line, _record(path, number, line)))
+        except DamagedError:
+            continue
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """queries.parquet: what became of each query, in the file's order.
+
+    Args:
+        videos, labels: ``[Q]``.
+        first_hit: ``[Q]``, how many wrong neighbours or classes come before the right one, ABSENT where the right one is not there;
+            None in a file that only says what was correct.
+        correct: ``[Q]``, in such a file.
+    """
+
+    videos: NDArray[np.str_]
+    labels: NDArray
+    first_hit: NDArray[np.int64] | None
+    correct: NDArray[np.bool_] | None = None
+
+    def found(self, k: int) -> NDArray[np.bool_] | None:
+        """``[Q]``, whether the right one is among the first k; None where the file does not say."""
+        if self.first_hit is not None:
+            return self.first_hit < k
+        return self.correct if k == 1 else None
+
+
+def queries_table(videos: ArrayLike, labels: ArrayLike, first_hit: NDArray[np.int64]) -> pa.Table:
+    """The content of queries.parquet. A class that is ABSENT is null, which no reader takes for a rank."""
+    import pyarrow as pa
+
+    return pa.table({"video_id": videos, "label": labels, "first_hit": pa.array(first_hit, mask=first_hit == ABSENT)})
+
+
+def read_queries(path: Path) -> Queries:
+    """Read a queries.parquet.
+
+    Raises:
+        DamagedError: it is missing, is no Parquet file, or lacks columns or has others of their names. DataError: it cannot be read.
+    """
+    table = read_table(path, ("video_id", "label"), ("first_hit", "correct"))
+    if table is None:
+        _damaged(path, "is missing")
+    for name in ("video_id", "label", *(["correct"] if "first_hit" not in table.column_names else [])):
+        if table[name].null_count:
+            _damaged(path, f"column {name} has {table[name].null_count} values that are null")
+    videos, labels = np.asarray(table["video_id"].to_pylist(), dtype=str), table["label"].to_numpy()
+    if "first_hit" in table.column_names:
+        return Queries(videos, labels, _ranks(path, table["first_hit"]))
+    return Queries(videos, labels, None, table["correct"].to_numpy())
+
+
+def _ranks(path: Path, column: pa.ChunkedArray) -> NDArray[np.int64]:
+    ranks = column.cast("int64").fill_null(ABSENT).to_numpy()
+    if (ranks < 0).any():
+        _damaged(path, f"first_hit holds {ranks.min()}, which is no rank")
+    return ranks
+
+
+def check_queries(folder: Path) -> None:
+    """Raise DamagedError where queries.parquet is there and is no table of queries, DataError where it cannot be read."""
+    if _size(folder / QUERIES) is not None:
+        read_queries(folder / QUERIES)
+
+
+def read_table(path: Path, needed: Collection[str], one_of: Collection[str] = ()) -> pa.Table | None:
+    """A Parquet file that has these columns, and at least one of ``one_of``; None where there is none.
+
+    Raises:
+        DamagedError: it is no Parquet file, cannot be decoded, or a column is missing or of another type. DataError: it cannot be read.
+    """
+    if _size(path) is None:
+        return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, partitioning=None)  # or an "=" in the path would become a column
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise _away(path, error) from None
+        _damaged(path, f"is not a Parquet file that can be decoded: {error}")
+    missing = set(needed) - set(table.column_names)
+    if missing or (one_of and not set(one_of) & set(table.column_names)):
+        _damaged(path, f"has no column {' and '.join(sorted(missing)) or ' or '.join(one_of)}")
+    for field in table.schema:
+        if not str(field.type).startswith(_TYPES.get(field.name, "")):
+            _damaged(path, f"column {field.name} is of type {field.type}")
+    return table
+
+
+def read_error(folder: Path) -> str | None:
+    """Why the last attempt failed, the end of it; bytes that are no text are replaced.
+
+    Raises:
+        DamagedError: it is no file. DataError: it cannot be read.
+    """
+    path = folder / ERROR
+    if _size(path) is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL))
+            return file.read().decode(errors="replace").replace("\0", "")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _away(path, error) from None
+
+
+# --- What became of a run ------------------------------------------------------------------------------------------
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """The result of a run or an evaluation, or None where it is not finished: one whose result is damaged is not."""
+    return _unless_damaged(read_result, folder)
+
+
+def stopped(folder: Path) -> dict[str, Any] | None:
+    """Where a run was stopped early; None where it was not, or what says so is damaged."""
+    return _unless_damaged(read_stopped, folder)
+
+
+def outcome(folder: Path, stopping: bool = True) -> Outcome | None:
+    """What became of a run or an evaluation. None where there is more to do: it has not ended, or what would say how is damaged.
+
+    Args:
+        stopping: whether one that was stopped early is to stay so.
+    """
+    try:
+        if read_result(folder) is not None:
+            return "finished"
+        if stopping and read_stopped(folder) is not None:
+            return "stopped"
+        return None if read_error(folder) is None else "failed"
+    except DamagedError:
+        return None
+
+
+def damage(folder: Path) -> dict[str, DamagedError]:
+    """The damaged files of a run folder or of an evaluation's, by name. Finished runs lack neither config.yaml nor cell.json.
+
+    Raises:
+        DataError: one cannot be read, or a newer program wrote it.
+    """
+    found = {}
+    for name, read in _READERS.items():
+        try:
+            read(folder)
+        except DamagedError as error:
+            found[name] = error
+    if folder.parent.name == "evaluations" and not any(_size_or_damage(folder / name) for name in (CONFIG, CELL)):
+        return found
+    if _size_or_damage(folder / RESULT):
+        found |= {name: DamagedError(f"{folder / name}: is missing") for name in (CONFIG, CELL) if not _size_or_damage(folder / name)}
+    return found
+
+
+def folders_with(root: Path, name: str) -> list[Path]:
+    """The folders, ``root`` itself or anywhere below it, in which something has this name, sorted. Links are not followed.
+
+    Raises:
+        DataError: a folder cannot be listed, which may hide others.
+    """
+
+    def away(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise _away(Path(error.filename or root), error)
+
+    return sorted(Path(place) for place, folders, files in os.walk(root, onerror=away) if name in files or name in folders)
+
+
+def _unless_damaged(read: Callable[[Path], dict[str, Any] | None], folder: Path) -> dict[str, Any] | None:
+    try:
+        return read(folder)
+    except DamagedError:
+        return None
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {
+    CONFIG: read_config,
+    CELL: read_cell,
+    METRICS: read_metrics,
+    QUERIES: check_queries,
+    RESULT: read_result,
+    STOPPED: read_stopped,
+    ERROR: read_error,
+}
+
+
+# --- Content and form ----------------------------------------------------------------------------------------------
+
+
+def _damaged(path: Path, reason: str) -> NoReturn:
+    raise DamagedError(f"{path}: {shorten(reason, TOLD)}") from None
+
+
+def _away(path: Path, error: OSError) -> DataError:
+    """Storage that is away is no damage."""
+    return DataError(f"{path}: cannot be read: {error.strerror or error}")
+
+
+def _size(path: Path) -> int | None:
+    """How many bytes a file has; None where there is none. Raises DamagedError where something else lies there."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _away(path, error) from None
+    if not stat.S_ISREG(found.st_mode):
+        _damaged(path, "is a folder, not a file" if stat.S_ISDIR(found.st_mode) else "is not a regular file")
+    return found.st_size
+
+
+def _size_or_damage(path: Path) -> bool:
+    """Whether anything lies there."""
+    try:
+        return _size(path) is not None
+    except DamagedError:
+        return True
+
+
+def _content(path: Path) -> bytes | None:
+    size = _size(path)
+    if size is None:
+        return None
+    if size > MOST_BYTES:
+        _damaged(path, f"has {size:,} bytes, more than any such file")
+    return _beginning(path)
+
+
+def _beginning(path: Path) -> bytes:
+    """The first MOST_BYTES of a file; nothing where there is none."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return b""
+    except OSError as error:
+        raise _away(path, error) from None
+
+
+def _lines(content: bytes) -> Iterator[bytes]:
+    """Whole lines, with their ends. One that was cut short by a kill has none."""
+    return (line + b"\n" for line in content.split(b"\n")[:-1])
+
+
+def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """A line of metrics.jsonl. A measure that is not finite is no damage of the file."""
+    record = _parsed(path, line, f"line {number} ", finite=False)
+    _check(path, record, _Record, f"line {number}: ")
+    return record
+
+
+def _mapping(path: Path, finite: bool = True) -> dict[str, Any] | None:
+    content = _content(path)
+    return None if content is None else _parsed(path, content, finite=finite)
+
+
+def _parsed(path: Path, content: bytes, where: str = "", finite: bool = True) -> dict[str, Any]:
+    """A JSON mapping that can be printed and written again."""
+    if not content.strip(b" \t\r\n"):
+        _damaged(path, f"{where}is empty")
+    try:
+        found = json.loads(content.decode())
+        json.dumps(found, ensure_ascii=False).encode()  # a lone surrogate cannot be
+    except UnicodeError:
+        _damaged(path, f"{where}is not text in UTF-8")
+    except (ValueError, RecursionError) as error:
+        _damaged(path, f"{where}is not JSON: {error}")
+    if not isinstance(found, dict):
+        _damaged(path, f"{where}must be a mapping of keys to values, not {type(found).__name__}")
+    if finite and not _is_finite(found):
+        _damaged(path, f"{where}has a number that is not finite")
+    return found
+
+
+def _is_finite(content: Any) -> bool:
+    try:
+        json.dumps(content, allow_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_version(path: Path, content: dict[str, Any]) -> None:
+    version = content.get("version")
+    if type(version) is not int or version < 1:
+        _damaged(path, f"version: {version!r} is not valid" if "version" in content else "version: missing")
+    if version != RESULT_VERSION:
+        raise DataError(f"{path.parent}: {path.name} has version {version!r}, this program reads version {RESULT_VERSION}")
+
+
+def _check(path: Path, content: dict[str, Any], form: type[_Form], where: str = "") -> None:
+    try:
+        form.model_validate(content)
+    except ValidationError as error:
+        _damaged(path, where + "; ".join(explain(error, form)))
+
+
+def _check_values(path: Path, form: TypeAdapter, values: dict[str, Any]) -> None:
+    try:
+        form.validate_python(values, strict=True)
+    except ValidationError as error:
+        _damaged(path, "; ".join(f"{fault['loc'][0]}: {fault['input']!r} is not a finite number" for fault in error.errors()))
+
+
+def _check_plain(path: Path, values: dict[str, Any]) -> None:
+    """A configuration holds text, numbers, truth values and lists and mappings of them: no dates, no cycles."""
+    try:
+        json.dumps(values, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        _damaged(path, f"is not a configuration: {error}")
+
+
+@contextmanager
+def _damaging(path: Path) -> Iterator[None]:
+    """What a parser refuses becomes a DamagedError that begins with the path."""
+    try:
+        yield
+    except DamagedError:
+        raise
+    except (ConfigError, ValueError, RecursionError, yaml.YAMLError) as error:
+        _beginning(path)  # raises DataError where storage went away meanwhile
+        _damaged(path, str(error).removeprefix(str(path)).lstrip(":, "))
