@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_a_manifest_that_is_not_text_is_damaged(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *((name, value) for name in ("frames", "rejects", "shards") for value in (-1, "3", 2.5, True, None)),
+        *((name, value) for name in ("frames", "rejects", "shards", "reader") for value in (-1, "3", 2.5, True, None)),
         ("frames", 0),
         ("shards", 0),
         *(("videos", value) for value in ({"train": 12}, {"train": 12, "test": -4}, {"train": 12, "test": 4, "val": 0}, [12, 4])),
@@ -122,6 +123,7 @@ def test_a_manifest_without_a_field_is_damaged(copy: Path, field: str) -> None:
     ("change", "match"),
     [
         ({"checksum": "0" * 64}, r"checksum: 0{64} is not that of index\.parquet, [0-9a-f]{64}$"),
+        ({"shards": 10**15}, r"shard-\d+\.parquet: is missing, though manifest\.json says"),
         ({"frames": 257}, r"frames: 257 is not what index\.parquet has, 256$"),
         ({"videos": {"train": 11, "test": 5}}, r"videos\.train: 11 is not what index\.parquet has, 12$"),
     ],
@@ -150,6 +152,7 @@ def test_a_manifest_of_another_version_is_no_damage(copy: Path) -> None:
         ("class_name", "another"),
         *(("split", value) for value in ("val", "", "Train")),
         *((name, value) for name in ("frame_count", "height", "width") for value in (0, -1)),
+        ("width", 2**31 - 1),  # more than a JPEG can have, and than fits into memory
         *(("height", value) for value in (19, 21)),  # the shorter side must be 20
         ("width", 19),
         *(("fps", value) for value in (float("nan"), float("inf"), -1.0)),
@@ -208,6 +211,27 @@ def test_an_index_of_other_columns_or_without_rows_is_damaged(copy: Path, make: 
 def test_a_file_that_is_missing_empty_or_of_nulls_is_named(copy: Path, name: str, content: bytes | None) -> None:
     (copy / name).unlink() if content is None else (copy / name).write_bytes(content)
     refused(copy, name)
+
+
+@pytest.mark.parametrize("name", ["index.parquet", "shard-00000.parquet"])
+def test_a_folder_of_files_or_a_pipe_is_no_file(copy: Path, name: str) -> None:
+    (copy / name).rename(copy / "aside")
+    (copy / name).mkdir()
+    (copy / "aside").rename(copy / name / "part.parquet")
+    refused(copy, rf"{name}: is missing")
+    shutil.rmtree(copy / name)
+    os.mkfifo(copy / name)
+    refused(copy, rf"{name}: is missing")
+
+
+def test_a_set_prepared_anew_in_the_same_place_is_read_anew(copy: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other row groups of the same names, in one process."""
+    assert len(read_all(copy)) == 16
+    shutil.rmtree(copy)
+    monkeypatch.setattr(preparing, "ROW_GROUP_BYTES", 1)
+    videos = motion(cache, train=12, test=4, size=32, frames=16)
+    prepare(videos[3:], copy, Settings(short_side=20), {"name": "motion"}, workers=1)
+    assert len(read_all(copy)) == 13
 
 
 def test_a_set_that_changes_after_it_was_opened_is_checked_again(copy: Path) -> None:

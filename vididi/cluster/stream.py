@@ -67,7 +67,7 @@ def _encoded(shards: ShardSet, plan: Plan, start: int) -> Generator[list[memoryv
     if start >= len(plan):
         return
     _set_up(ray.data.DataContext.get_current())
-    arguments = {"reader": ray.put(FrameReader(shards)), "plan": ray.put(plan), "token": str(shards.root)}
+    arguments = {"reader": ray.put(FrameReader(shards)), "plan": ray.put(plan), "token": f"{shards.root} {shards.manifest.checksum}"}
     most = max(plan[number].frames.size for number in (start, len(plan) - 1))
     per_task = max(1, min(TASK_BATCHES, TASK_FRAMES // most))
     segments = [range(first, min(first + TASKS * per_task, len(plan))) for first in range(start, len(plan), TASKS * per_task)]

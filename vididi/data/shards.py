@@ -207,6 +207,7 @@ def _opened(root: Folder, manifest: str, files: frozenset[tuple[str, tuple[int, 
     """The set with this manifest and these files; a file that changes makes it another one."""
     from vididi.data.verify import read_manifest, verify_set
 
+    forget(root)
     shards = ShardSet(root, read_manifest(root / "manifest.json", manifest))
     verify_set(shards, dict(files))
     return shards
@@ -218,13 +219,17 @@ def reading(path: Folder) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise DamagedError(f"{path}: is missing, though manifest.json says that the data set is complete") from None
+        raise is_missing(path) from None
     except OSError as error:
         # pyarrow has no error of its own for bytes that it cannot understand; those of a system have a number.
         kind = DamagedError if error.errno is None and isinstance(path, Path) else DataError
         raise kind(f"{path}: cannot be read: {error}") from None
     except (pa.ArrowException, ValueError, OverflowError, EOFError) as error:
         raise DamagedError(f"{path}: cannot be read: {error}") from None
+
+
+def is_missing(path: Folder) -> DamagedError:
+    return DamagedError(f"{path}: is missing, though manifest.json says that the data set is complete")
 
 
 def read_parquet(path: Folder, schema: pa.Schema) -> pa.Table:
@@ -295,6 +300,13 @@ class FrameReader:
 
 
 _SEEN: dict[tuple[str, str], NDArray[np.bool_]] = {}  # by place and checksum of a set: the index rows that this process has compared
+
+
+def forget(root: Folder) -> None:
+    """What this process has seen of the files in a place, which may be others now."""
+    footer.cache_clear()
+    for key in [key for key in _SEEN if key[0] == str(root)]:
+        del _SEEN[key]
 
 
 class Expected:

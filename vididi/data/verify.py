@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from hashlib import sha256
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from vididi.data.shards import (
     RowGroup,
     ShardSet,
     footer,
+    is_missing,
     read_parquet,
     read_row_group,
     shard_name,
@@ -38,6 +40,7 @@ from vididi.errors import DamagedError, DataError
 from vididi.names import check_name
 
 FOOTERS = 16  # that are read at a time
+LONGEST = 65_500  # pixels, the most that libjpeg writes
 SHA256 = "^[0-9a-f]{64}$"
 
 
@@ -102,6 +105,7 @@ def _manifest_rules(m: Manifest) -> Iterator[tuple[str, bool, str]]:
     yield "frames", m.frames >= 1, "at least 1"
     yield "rejects", m.rejects >= 0, "at least 0"
     yield "shards", m.shards >= 1, "at least 1"
+    yield "reader", m.reader >= 1, "at least 1"
     yield "classes", all(m.classes) and len(set(m.classes)) == len(m.classes), "names that differ"
     yield "checksum", re.fullmatch(SHA256, m.checksum) is not None, "64 hexadecimal digits"
     short_side = m.prepare.get("short_side", 1)
@@ -123,9 +127,10 @@ def verify_set(shards: ShardSet, files: Collection[str]) -> None:
     Args:
         files: the names of those that are there.
     """
-    missing = [name for name in map(shard_name, range(shards.manifest.shards)) if name not in files]
-    if missing:
-        raise DamagedError(f"{shards.root / missing[0]}: is missing, one of {len(missing)} shards that manifest.json counts")
+    # A folder in a file's place counts as none: pyarrow would read whatever is in it.
+    names = chain(["index.parquet"], map(shard_name, range(shards.manifest.shards)))
+    if missing := next((name for name in names if name not in files), None):
+        raise is_missing(shards.root / missing)
     index = shards.index
     # Not shards.boxes: the table is large, only detection needs it, and a set that goes to another process goes without.
     boxes = read_parquet(shards.root / "boxes.parquet", BOX_SCHEMA) if "boxes.parquet" in files else None
@@ -171,8 +176,9 @@ def _verify_index(shards: ShardSet) -> None:
     rules.hold("video_id", _new(videos), "unlike that of any row before")
     _verify_labels(rules, m)
     rules.hold("split", pc.is_in(rules.table.column("split"), pa.array(SPLITS)), " or ".join(SPLITS))
-    for name in ("frame_count", "height", "width"):
-        rules.hold(name, rules.column(name) >= 1, "at least 1")
+    rules.hold("frame_count", rules.column("frame_count") >= 1, "at least 1")
+    for name in ("height", "width"):
+        rules.hold(name, (rules.column(name) >= 1) & (rules.column(name) <= LONGEST), f"1 to {LONGEST}")
     rules.hold("fps", np.isfinite(rules.column("fps")) & (rules.column("fps") >= 0), "finite and at least 0")
     if "short_side" in m.prepare:
         side = m.prepare["short_side"]
