@@ -8,6 +8,7 @@ random, and what they should give is computed from the other program's names, wi
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -356,9 +357,43 @@ def test_an_entry_that_holds_itself(a: Weights) -> None:
     assert taken(loop) == "a"
 
 
-def test_one_network_under_two_keys(a: Weights) -> None:
+def test_one_network_under_two_keys(a: Weights, b: Weights) -> None:
     content = {"model_state": a, "ema": a}
     assert taken(content) == taken(content, key="model_state") == taken(content, key="ema") == "a"
+    shares_its_stem = {**b, "conv1.weight": a["conv1.weight"]}
+    with pytest.raises(ValueError, match=r"and holds 2; give weights_key: 'student' or weights_key: 'teacher'$"):
+        taken({"student": a, "teacher": shares_its_stem})
+
+
+def test_networks_in_the_same_place(a: Weights, b: Weights) -> None:
+    """Keys on the way are joined by dots, which a key may have too."""
+    with pytest.raises(ValueError, match=r"and holds 2; no option tells them apart$"):
+        taken({"ema.net": a, "ema": {"net": b}})
+
+
+def test_an_entry_deeper_than_any_program_s(a: Weights) -> None:
+    """Every level has its keys in its name, so a file of a million levels would take for ever."""
+    content: dict[str, Any] = {"net": a}
+    for _ in range(300_000):
+        content = {"n": content}
+    with pytest.raises(ValueError, match=r"and holds none$"):
+        taken(content)
+
+
+@pytest.mark.parametrize("method", ["items", "get", "keys"])
+def test_a_dictionary_with_a_state(method: str, a: Weights) -> None:
+    """A file may give an OrderedDict attributes, which then hide its methods."""
+    content = OrderedDict(a)
+    setattr(content, method, 3)
+    assert taken({"state_dict": content}) == "a"
+    wrapper = OrderedDict(model=content)
+    setattr(wrapper, method, 3)
+    assert taken(wrapper) == "a"
+
+
+def test_names_in_a_message_are_on_one_line(a: Weights) -> None:
+    with pytest.raises(ValueError, match=r"^its layer1\.99\\n\\x1b\[2J has no place in this network \(1 left over in all\)$"):
+        taken({**a, "layer1.99\n\x1b[2J": torch.ones(1)})
 
 
 def test_pyslowfast_s_contrastive_models(a: Weights) -> None:

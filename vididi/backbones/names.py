@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from vididi.backbones.resnet3d import ResNet3D
 
 # Where a program keeps several, such as an average of the weights besides, these are the weights.
 WRAPPERS = ("state_dict", "model")
+DEEPEST = 32  # level of a file at which entries are still looked into
 SHOWN = 8  # so many networks of a file an error names
 
 
@@ -104,6 +106,11 @@ class Found:
         """How many of the network's tensors there are."""
         return len(self.tensors.keys() & set(self.names.of.values()))
 
+    @property
+    def identity(self) -> tuple[int, ...]:
+        """Of its tensors, by which it is the same under another key."""
+        return tuple(id(self.tensors.get(name)) for name in self.names.of.values())
+
 
 def find_network(
     content: Mapping[str, Any], namings: list[Names], kernels: tuple[str, str], key: str | None = None, prefix: str | None = None
@@ -123,30 +130,36 @@ def find_network(
     found = [network for place, entry in _entries(content) for network in _networks(place, entry, namings, kernels)]
     chosen = _narrow(found, "key", key) if key is not None else _usual(content, found)
     chosen = _narrow(chosen, "prefix", prefix) if prefix is not None else chosen
-    if len({id(network.tensors[network.names.of[kernels[0]]]) for network in chosen}) == 1:  # one, or one under several keys
+    if len({network.identity for network in chosen}) == 1:  # one, or one under several keys
         return chosen[0]
     known = f"known by {kernels[0]} and {kernels[1]} under the same prefix"
     given = [f"{name} {value!r}" for name, value in (("weights_key", key), ("weights_prefix", prefix)) if value is not None]
     holds = " under ".join([str(len(chosen) or "none"), *filter(None, [" and ".join(given)])])
-    choice = f"; give {_choice(chosen or found)}" if chosen or (given and found) else ""
+    choice = f"; {_choice(chosen or found)}" if chosen or (given and found) else ""
     raise ValueError(f"it must hold exactly one such network, {known}, and holds {holds}{choice}")
 
 
 def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """A checkpoint and every mapping in it, with the keys on the way joined by dots. What is there twice is entered once."""
-    left, entered = [("", content)], set()
+    left: deque[tuple[tuple[str, ...], Mapping[str, Any]]] = deque([((), content)])
+    entered = set()
     while left:
-        place, entry = left.pop(0)
-        yield place, entry
-        if id(entry) not in entered:
+        place, entry = left.popleft()
+        yield ".".join(place), entry
+        if id(entry) not in entered and len(place) < DEEPEST:
             entered.add(id(entry))
-            inside = ((key, value) for key, value in entry.items() if isinstance(key, str) and isinstance(value, Mapping))
-            left += [(f"{place}.{key}" if place else key, value) for key, value in inside]
+            inside = ((key, value) for key, value in _items(entry) if isinstance(key, str) and isinstance(value, Mapping))
+            left += [((*place, key), value) for key, value in inside]
+
+
+def _items(entry: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Not by ``entry.items``: a file may give an OrderedDict attributes, which then hide its methods."""
+    return ((key, entry[key]) for key in entry)
 
 
 def _networks(place: str, entry: Mapping[str, Any], namings: list[Names], kernels: tuple[str, str]) -> Iterable[Found]:
     """Those in one entry. Where two namings begin alike, as pytorchvideo's do, the one that fits best counts."""
-    tensors = {name: value for name, value in entry.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    tensors = {name: value for name, value in _items(entry) if isinstance(name, str) and isinstance(value, Tensor)}
     found: dict[str, Found] = {}
     for names in namings:
         first, second = (names.of[kernel] for kernel in kernels)
@@ -161,7 +174,9 @@ def _networks(place: str, entry: Mapping[str, Any], namings: list[Names], kernel
 def _usual(content: Mapping[str, Any], found: list[Found]) -> list[Found]:
     """Those in the entry where training programs keep the weights, if there are any, else all."""
     place: list[str] = []
-    while len(place) < 2 * len(WRAPPERS) and (key := next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)):
+    while len(place) < 2 * len(WRAPPERS) and (
+        key := next((key for key in WRAPPERS if key in content and isinstance(content[key], Mapping)), None)
+    ):
         content = content[key]
         place.append(key)
     return [network for network in found if network.key == ".".join(place)] or found
@@ -177,6 +192,8 @@ def _narrow(found: list[Found], field: str, value: str) -> list[Found]:
 def _choice(found: list[Found]) -> str:
     """The options, with their values, that tell networks from each other, or of one network all."""
     fields = [field for field in ("key", "prefix") if len(found) == 1 or len({getattr(network, field) for network in found}) > 1]
+    if not fields:
+        return "no option tells them apart"
     choices = [" with ".join(f"weights_{field}: {getattr(network, field)!r}" for field in fields) for network in found]
     shown = choices[:SHOWN] + [f"one of {len(choices) - SHOWN} more"] * (len(choices) > SHOWN)
-    return " or ".join(shown)
+    return f"give {' or '.join(shown)}"

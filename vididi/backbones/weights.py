@@ -165,7 +165,7 @@ def _check_names(found: Found, target: Mapping[str, Tensor]) -> None:
     extra = sorted(set(found.tensors) - set(names.values()), key=list(found.tensors).index)
     extra = [name for name in extra if name.startswith(found.names.parts)]
     if extra:
-        raise ValueError(f"its {extra[0]} has no place in this network ({len(extra)} left over in all)")
+        raise ValueError(f"its {repr(extra[0])[1:-1]} has no place in this network ({len(extra)} left over in all)")
 
 
 def _check_tensor(name: str, found: Tensor, tensor: Tensor, flat: bool, inflate: bool) -> None:

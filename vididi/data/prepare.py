@@ -213,7 +213,8 @@ def prepare(
         notes: what the source said of its list; the manifest keeps it.
 
     Raises:
-        DataError: no video could be prepared, a file is in both splits, or ``out`` exists and is not a prepared set.
+        DataError: no video could be prepared, some have a class and others none, a file is in both splits, or ``out`` exists and is
+            not a prepared set.
         ResourceError: processes cannot start, or ``run`` cannot do its work.
     """
     if not videos:
@@ -222,6 +223,7 @@ def prepare(
     run = run or (lambda function, items, timeout, _: run_apart(function, items, workers or os.cpu_count() or 1, timeout))
     if _is_free(out):
         check_apart(videos)
+        _check_classes(videos)
         aside = aside or _beside(out)
         with _locked(aside):
             if _is_free(out):  # it need not be: this process may have waited for another that prepared it
@@ -238,6 +240,14 @@ def prepare(
                     remove(journal.root)
             remove(aside)
     return ShardSet.open(out)
+
+
+def _check_classes(videos: list[Video]) -> None:
+    """All videos have a class or none has: those without one would count as one class more."""
+    without = [video for video in videos if not video.class_name]
+    if without and len(without) < len(videos):
+        some = f"{len(without)} of {len(videos)} videos have no class, the first is {without[0].video_id}"
+        raise DataError(f"data: {some}; all have one or none")
 
 
 def check_apart(videos: list[Video]) -> None:
