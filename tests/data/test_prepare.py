@@ -231,10 +231,12 @@ def test_no_videos_at_all_is_an_error(tmp_path: Path) -> None:
         prepare([], tmp_path / "out", SETTINGS, {})
 
 
-def test_videos_with_and_without_a_class_are_refused_before_anything_is_prepared(good: list[Video], tmp_path: Path) -> None:
+def test_what_could_not_be_opened_is_refused_before_anything_is_prepared(good: list[Video], tmp_path: Path) -> None:
     mixed = [good[0], replace(good[1], class_name=""), *good[2:4]]
     with pytest.raises(DataError, match=rf"^data: 1 of 4 videos have no class, the first is {good[1].video_id}; all have one or none$"):
         prepare(mixed, tmp_path / "set", SETTINGS, {"name": "test"}, run=lambda *_: pytest.fail("decoded"))
+    with pytest.raises(DataError, match=r"^data\.name: '\.\./x' is not valid"):
+        prepare(good[:2], tmp_path / "set", SETTINGS, {"name": "../x"}, run=lambda *_: pytest.fail("decoded"))
     assert not [*tmp_path.iterdir()]
 
 

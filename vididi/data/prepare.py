@@ -57,6 +57,7 @@ from vididi.data.verify import index_checksum
 from vididi.data.video import READER, Boxes, Video, check_file, open_moment, open_video, open_with_decord, printable, short_side_size
 from vididi.data.workers import Failed, run_apart
 from vididi.errors import DataError
+from vididi.names import check_name
 
 Progress = Callable[[int, int, int], None]  # videos done, videos in all, rejects
 # run_apart somewhere else than here: (function, items, timeout, versions that the libraries must have there) -> results in order.
@@ -224,6 +225,7 @@ def prepare(
     if _is_free(out):
         check_apart(videos)
         _check_classes(videos)
+        check_name(source.get("name", "data"), "data.name", DataError)  # of folders that evaluations make
         aside = aside or _beside(out)
         with _locked(aside):
             if _is_free(out):  # it need not be: this process may have waited for another that prepared it
