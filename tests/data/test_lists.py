@@ -64,8 +64,15 @@ def rows(videos: Listing) -> list[tuple[str, str, str]]:
         ["\ufefffile;category", "a/1.mp4;jump", "2.mp4;run"],
         ['"video","label"\r', '"a/1.mp4","jump"\r', '"2.mp4","run"\r'],
         ["id,video,path,label", "9,x,a/1.mp4,jump", "8,y,2.mp4,run"],
+        ["a/1.mp4 jump ", "2.mp4  run"],
+        ["filepath target", '"a/1.mp4" jump', "2.mp4 run"],
+        ["class_id,class,clip", "7,jump,a/1.mp4", "8,run,2.mp4"],
+        [",video_path,y", "0,a/1.mp4,jump", "1,2.mp4,run"],
     ],
-    ids=["video", "tabs and filename", "tabs", "semicolons", "byte order mark", "quotes and CRLF", "our own name goes first"],
+    ids=[
+        *("video", "tabs and filename", "tabs", "semicolons", "byte order mark", "quotes and CRLF", "our own name goes first"),
+        *("blanks", "blanks and a header", "a name goes before a number", "an index and numbers"),
+    ],
 )
 def test_csv_with_other_headers_and_delimiters(lines: list[str], source: Any, write: Callable[..., Path]) -> None:
     write("list.csv", *lines)
@@ -80,7 +87,9 @@ def test_csv_with_other_headers_and_delimiters(lines: list[str], source: Any, wr
             r"line 1: 'clips' is no video, so this may be a header.*path: path, video, file.*label: label, class",
         ),
         (["video,file,label", "1.mp4,1.mp4,jump"], r"line 1: several columns are a path: video,file,label"),
-        (["1.mp4 jump", "2.mp4 run"], r"line 1: .* has 1 columns.*commas, tabs or semicolons separate columns"),
+        (["1.mp4 jump high"], r"line 1: .* has 1 columns.*commas, tabs or semicolons separate columns, or blanks where each line is"),
+        (["1.mp4 jump", "2.mp4 jump high"], r"line 1: .* has 1 columns.*a label without blanks"),
+        (["1.mp4 2", "3 4"], r"line 1: .* has 1 columns"),
         (['"1.mp4,jump', '2.mp4",run'], r"line 2: a value goes on over a line's end; is there a quotation mark too many"),
         (["../1.mp4,jump"], r"list\.csv, line 1: '\.\./1\.mp4' of class 'jump' lies outside .*videos"),
         (["1.mp4,jump", "../..,jump"], r"list\.csv, line 2: '\.\./\.\.' .* lies outside"),
@@ -92,6 +101,42 @@ def test_a_csv_that_says_something_else_is_refused_by_line(lines: list[str], sai
     write("list.csv", *lines)
     with pytest.raises(DataError, match=said):
         source("csv")
+
+
+def test_blanks_in_names_of_lists_with_blanks_are_kept(source: Any, write: Callable[..., Path]) -> None:
+    write("list.csv", "a, b/c  d.mp4 12", "e.mp4 3")
+    assert rows(source("csv")) == [("a, b/c  d.mp4", "12", "train"), ("e.mp4", "3", "train")]
+
+
+def test_a_quoted_value_may_hold_a_line_break(source: Any, write: Callable[..., Path]) -> None:
+    write("list.csv", "path,label", '"a\nb.mp4","one\ntwo"', "c.mp4,run")
+    assert rows(source("csv")) == [("a\nb.mp4", "one\ntwo", "train"), ("c.mp4", "run", "train")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_lists_may_be_in_utf_16_as_spreadsheets_save_them(encoding: str, source: Any, tmp_path: Path, write: Callable[..., Path]) -> None:
+    mark = "\ufeff" if encoding != "utf-16" else ""
+    write("list.csv").write_bytes(f"{mark}path\tlabel\r\na.mp4\té\r\n".encode(encoding))
+    assert rows(source("csv")) == [("a.mp4", "é", "train")]
+    for use in ("train", "test"):
+        write(f"splits/{use}list01.txt").write_bytes(f"{mark}É/{use}.avi 1\r\n".encode(encoding))
+    assert [video.video_id for video in source("ucf101")] == ["É/train.avi", "É/test.avi"]
+
+
+def test_paths_may_be_written_with_backslashes(source: Any, write: Callable[..., Path], tmp_path: Path) -> None:
+    for name in ("videos/a/1.mp4", r"videos/a\2.mp4", "videos/a/2.mp4", "outside.mp4"):
+        write(name)
+    write("list.csv", r"a\1.mp4,jump", r"a\2.mp4,jump", r"b\3.mp4,jump")
+    assert [video.path.relative_to(tmp_path / "videos").as_posix() for video in source("csv")] == ["a/1.mp4", r"a\2.mp4", r"b\3.mp4"]
+    write("list.csv", r"..\outside.mp4,jump")
+    with pytest.raises(DataError, match=r"line 1: .* lies outside"):
+        source("csv")
+
+
+def test_a_video_in_the_folder_of_another_class_of_nearly_its_name_may_be_meant(source: Any, write: Callable[..., Path]) -> None:
+    listed = [f"{name}/{i}.mp4,{name}" for name, count in (("pullup", 9), ("pushup", 2)) for i in range(count)]
+    write("list.csv", *listed, "pullup/10.mp4,pushup")
+    assert source("csv")[-1].class_name == "pushup"
 
 
 def test_labels_may_be_finer_than_folders(source: Any, write: Callable[..., Path]) -> None:

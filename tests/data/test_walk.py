@@ -122,6 +122,20 @@ def test_a_preview_does_not_stand_for_the_video_beside_it(touch: Callable[..., P
     assert files.find("other", "") == root / "b/other.wmv"
 
 
+def test_a_preview_in_a_class_folder_does_not_stand_for_a_video_that_is_in_none(touch: Callable[..., Path]) -> None:
+    root = touch("a.mp4", "previews/run/a.gif")
+    assert VideoFolder(root, {"run"}, suffixes=False).find("a", "run") == root / "a.mp4"
+
+
+@pytest.mark.parametrize("train", [".", "./", "c/.."])
+def test_a_split_s_folder_may_be_the_whole_folder(train: str, touch: Callable[..., Path]) -> None:
+    root = touch("run/a.mp4", "c/d/e.mp4", "c/f.mp4")
+    assert [(video.video_id, video.class_name, video.split) for video in folder(root, videos=root, train=train, test="c")] == [
+        *[("c/d/e.mp4", "c/d", "train"), ("c/f.mp4", "c", "train"), ("run/a.mp4", "run", "train")],
+        ("c/d/e.mp4", "d", "test"),
+    ]
+
+
 def test_one_class_in_two_normal_forms_is_one_class(touch: Callable[..., Path]) -> None:
     names = {form: unicodedata.normalize(form, "café") for form in ("NFC", "NFD")}
     root = touch(f"train/{names['NFC']}/a.mp4", f"test/{names['NFD']}/b.mp4", f"train/{unicodedata.normalize('NFD', 'naïf')}/c.mp4")

@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -83,9 +84,11 @@ def matching_files(splits: Path, pattern: str) -> list[Path]:
 
 
 def read_list(path: Path, option: str = "splits") -> str:
-    """The text of a list in UTF-8, with or without the byte order mark that spreadsheets put first; lines end in ``\\n``."""
+    """The text of a list in UTF-8, or UTF-16 where it begins with that byte order mark, as spreadsheets do; lines end in ``\\n``."""
     try:
-        text = check_regular(path).read_text(encoding="utf-8-sig")
+        with check_regular(path).open("rb") as file:
+            encoding = "utf-16" if file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig"
+        text = path.read_text(encoding=encoding)
     except UnicodeDecodeError as error:
         raise DataError(f"data.{option}: {path} cannot be read: {error}; save it as UTF-8") from None
     except OSError as error:
@@ -109,11 +112,21 @@ def csv_lines(path: Path, option: str = "splits", fits: Callable[[list[str]], bo
     """The lines of a CSV file that are not blank: "line N" and its cells, stripped. There is at least one.
 
     Args:
-        fits: whether a first line is as it should be. Columns are separated by tabs or semicolons where these make it so and commas do not.
+        fits: whether a first line is as it should be. Columns are separated by tabs or semicolons where these make it so and commas do not,
+            and where none does, two columns by blanks if then all lines are so.
     """
     text = read_list(path, option)
-    delimiters = (mark for mark in DELIMITERS if (lines := _cells(path, option, text, mark, most=1)) and fits(lines[0][1]))
-    return _cells(path, option, text, next(delimiters, ","))
+    for mark in DELIMITERS:
+        if fits(_cells(path, option, text, mark, most=1)[0][1]):
+            return _cells(path, option, text, mark)
+    two = _two_columns(text)
+    return two if all(len(cells) == 2 and fits(cells) for _, cells in two) else _cells(path, option, text, ",")
+
+
+def _two_columns(text: str) -> list[tuple[str, list[str]]]:
+    """As ``csv_lines``, of lines whose last blanks separate two columns, as ``a video.mp4 3``."""
+    numbered = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
+    return [(f"line {number}", [cell.strip('"') for cell in line.rsplit(maxsplit=1)]) for number, line in numbered if line]
 
 
 def _cells(path: Path, option: str, text: str, delimiter: str, most: int | None = None) -> list[tuple[str, list[str]]]:
@@ -126,7 +139,7 @@ def _cells(path: Path, option: str, text: str, delimiter: str, most: int | None 
     if not lines:
         raise malformed(path, "line 1", "no values", option)
     for place, values in lines:
-        if any("\n" in value for value in values):
+        if any("\n" in value and delimiter in value for value in values):  # a mark that is missing joins lines
             raise malformed(path, place, "a value goes on over a line's end; is there a quotation mark too many or too few?", option)
     return lines
 

@@ -24,12 +24,18 @@ def folder(cache: Path, *, videos: Path, train: str = "train", test: str = "test
     if len(there) == 1:
         raise DataError(f"data.videos: {root} holds {there[0]}/ but not both of {train}/ and {test}/")
     tree = walk(root)
-    parts = {split: os.path.normpath(name) for split, name in (("train", train), ("test", test))} if there else {"train": ""}
+    parts = {split: _part(name) for split, name in (("train", train), ("test", test))} if there else {"train": ""}
     found = [video for split, part in parts.items() for video in _class_folders(tree, split, part)]
     used = {str(video.path) for video in found}
     loose = [path for path in tree.videos if str(root / path) not in used]
-    where = f"in no class folder of {train}/ or {test}/" if there else "in no class folder"
+    where = "in no class folder" + (f" of {' or '.join(f'{part}/' for part in parts.values())}" if there else "")
     return Listing(_one_spelling(found), [*note(loose, "videos", f"left out: {where}"), *tree.notes])
+
+
+def _part(name: str) -> str:
+    """A folder's path below the whole folder, empty for the whole."""
+    path = os.path.normpath(name)
+    return "" if path == "." else path
 
 
 def _class_folders(tree: Tree, split: str, part: str) -> list[Video]:

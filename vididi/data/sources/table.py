@@ -12,12 +12,14 @@ from vididi.data.sources.files import FAR, Listed, Listing, as_videos, csv_lines
 from vididi.data.sources.walk import is_video, on_disk, plain
 
 COLUMNS = ("path", "label", "split")
+SEPARATORS = "commas, tabs or semicolons separate columns, or blanks where each line is the path of a video and a label without blanks"
 MANY = 3  # times as many videos as a label that is taken for a slip
 # What a header may call a column where it does not use our name.
 OTHER_NAMES = {
     "path": ("video", "file", "filename", "file_name", "filepath", "file_path", "video_path", "clip", "clip_path"),
     "label": ("class", "class_name", "category", "action"),
 }
+NUMBERS = ("target", "class_id", "class_idx", "class_index", "label_id", "y")  # a label's where it has no name
 
 
 def table(cache: Path, *, videos: Path, list: Path) -> Listing:
@@ -28,7 +30,8 @@ def table(cache: Path, *, videos: Path, list: Path) -> Listing:
 
     If the first line holds the names ``path`` and ``label``, or others of OTHER_NAMES, it is a header: columns come in any order, and
     others are ignored. Without a header every line is path,label or path,label,split. Without a split every video is in split
-    ``train``. Columns are separated by commas, tabs or semicolons.
+    ``train``. Columns are separated by commas, tabs or semicolons; or two columns by blanks, where each line is a path that ends in a
+    suffix of videos and a label without blanks.
 
     Args:
         videos: the folder that paths are relative to and lie in; absolute paths are taken as they are.
@@ -61,7 +64,7 @@ def _rows(path: Path) -> Iterator[Listed]:
 def _header(cells: list[str]) -> list[str] | None:
     """Our names of the columns, if the cells are names of columns."""
     names = [cell.lower() for cell in cells]
-    for name, others in OTHER_NAMES.items():
+    for name, others in (*OTHER_NAMES.items(), ("label", NUMBERS)):
         if name not in names:
             names = [name if cell in others else cell for cell in names]
     return names if {"path", "label"} <= {*names} else None
@@ -70,7 +73,7 @@ def _header(cells: list[str]) -> list[str] | None:
 def _row(path: Path, place: str, values: list[str], header: list[str]) -> Listed:
     if len(values) != len(header):  # a comma in a name that is not quoted would move the columns
         columns = f"{','.join(values)!r} has {len(values)} columns, not the {len(header)} of {','.join(header)}"
-        raise malformed(path, place, f"{columns}; commas, tabs or semicolons separate columns", "list")
+        raise malformed(path, place, f"{columns}; {SEPARATORS}", "list")
     found = dict(zip(header, values, strict=True))
     split = found.get("split", "train")
     if not found["path"] or not found["label"]:
@@ -84,7 +87,7 @@ def _check_first(rows: list[Listed], root: Path) -> None:
     """Refuse a first line that is a header of other names: no video, where all other lines are videos."""
     first, *others = rows
     if others and not is_video(first.video_id) and all(is_video(row.video_id) for row in others) and not (root / first.video_id).exists():
-        names = "; ".join(f"{name}: {', '.join((name, *more))}" for name, more in OTHER_NAMES.items())
+        names = "; ".join(f"{name}: {', '.join((name, *more))}" for name, more in OTHER_NAMES.items()) + f", {', '.join(NUMBERS)}"
         raise malformed(
             first.list_file,
             first.place,
@@ -94,11 +97,16 @@ def _check_first(rows: list[Listed], root: Path) -> None:
 
 
 def _check_typos(rows: list[Listed]) -> None:
-    """Refuse a label that is nearly the name of the folder that its video lies in, where that is the label of many more videos."""
+    """Refuse a label that is nearly the name of the folder that its video lies in, where that is the label of many more videos.
+
+    One that is the name of another folder is a class.
+    """
     counts = Counter(plain(row.class_name) for row in rows)
-    for row in rows:
-        folder, label = plain(row.video_id.rpartition("/")[0].rpartition("/")[2]), plain(row.class_name)
-        slip = folder != label and counts[folder] >= MANY * counts[label] and abs(len(folder) - len(label)) <= 1
+    folders = [plain(row.video_id.rpartition("/")[0].rpartition("/")[2]) for row in rows]
+    classes = {*folders}
+    for row, folder in zip(rows, folders, strict=True):
+        label = plain(row.class_name)
+        slip = label not in classes and counts[folder] >= MANY * counts[label] and abs(len(folder) - len(label)) <= 1
         if slip and nearest(label, [folder], FAR):
             what = f"label {row.class_name!r} of {row.video_id}: is the label meant that is named as its folder, {folder!r}?"
             raise malformed(row.list_file, row.place, what, "list")

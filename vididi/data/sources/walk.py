@@ -178,14 +178,14 @@ class VideoFolder:
         return unicodedata.normalize("NFC", name if self._suffixes else name.rpartition(".")[0])
 
     def find(self, name: str, class_name: str, split_folders: tuple[str, ...] = ()) -> Path | None:
-        """The file of that name; of several, the one with most of class folder and split folder above it, then the first."""
-        best, most = None, -1
+        """The file of that name; of several, one of a usual suffix, with most of class folder and split folder above it, then the first."""
+        best, most = None, (False, -1)
         wanted = {plain(class_name), *split_folders}
         for path in self.named(name):
             parents = [plain(part) for part in path.split("/")[:-1]]
             if parents and parents[-1] in self._classes and parents[-1] != plain(class_name):
                 continue
-            agreeing = len(wanted.intersection(parents))
+            agreeing = _suffix(path) in USUAL_SUFFIXES, len(wanted.intersection(parents))
             if agreeing > most:
                 best, most = path, agreeing
         return None if best is None else self.root / best
@@ -219,8 +219,10 @@ def plain(name: str) -> str:
 
 
 def on_disk(root: Path, path: str) -> Path:
-    """``root / path``; where accents on the disk are written in the other normal form, as they are there."""
+    """``root / path``; as it is there where accents are written in the other normal form on the disk, or in the list ``\\`` for ``/``."""
     whole = root / path
+    if "\\" in path and not os.path.lexists(whole) and os.path.lexists(found := on_disk(root, path.replace("\\", "/"))):
+        return found
     if path.isascii() or os.path.lexists(whole):
         return whole
     found = root
