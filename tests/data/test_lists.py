@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import tempfile
+import time
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +152,22 @@ def test_a_label_that_may_be_another_one_misspelt_is_named(source: Any, write: C
     assert note == "class 'jmup' has 1 of the listed videos, and 'jump', which is nearly its name, 10; is it misspelt?"
 
 
+def test_a_list_of_a_long_tail_of_classes_is_not_searched_for_slips(source: Any, write: Callable[..., Path]) -> None:
+    often = [f"{i}_{j}.mp4,open the door with {chr(97 + i)}{chr(97 + i)} hand" for i in range(26) for j in range(10)]
+    write("list.csv", *often, *(f"r{i}.mp4,hand the cup of {i:b} over".translate({48: "o", 49: "l"}) for i in range(9000)))
+    start = time.process_time()
+    assert source("csv").notes == []
+    assert time.process_time() - start < 5
+
+
+def test_notes_on_many_classes_are_few(source: Any, write: Callable[..., Path]) -> None:
+    letters = "abcdefghij"
+    write("list.csv", *(f"{i}.mp4,jump" for i in range(10)), *(f"{letter}.mp4,jump{letter}" for letter in letters))
+    *notes, last = source("csv").notes
+    assert len(notes) == 5
+    assert last == "5 more classes may be misspelt"
+
+
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
 def test_accents_may_be_written_in_either_form(forms: tuple[str, str], source: Any, write: Callable[..., Path], tmp_path: Path) -> None:
     listed, there = (unicodedata.normalize(form, "café/été.mp4") for form in forms)
@@ -254,6 +271,13 @@ def test_kinetics_lists_with_tabs_and_with_a_label_in_two_cases(source: Any, wri
     write("splits/val.csv", HEADER, "air drumming,y,1,2,val")
     write("videos/air_drumming/x_000001_000002.mp4")
     assert rows(source("kinetics400")) == [("x_000001_000002", "air drumming", "train"), ("y_000001_000002", "air drumming", "test")]
+
+
+def test_kinetics_folders_of_splits_are_no_misspelt_classes(source: Any, write: Callable[..., Path]) -> None:
+    write("splits/train.csv", HEADER, "vault,aaaaaaaaaaa,1,11,train")
+    write("splits/val.csv", HEADER, "vault,bbbbbbbbbbb,1,11,val")
+    write("videos/val/bbbbbbbbbbb_000001_000011.mp4")
+    assert source("kinetics400").notes == []
 
 
 def test_ids_of_other_case_are_other_videos(source: Any, write: Callable[..., Path]) -> None:

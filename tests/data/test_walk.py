@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vididi.data.sources import SOURCES, Listing, folder
-from vididi.data.sources.walk import VIDEO_SUFFIXES, VideoFolder, is_video, walk
+from vididi.data.sources.walk import VIDEO_SUFFIXES, Tree, VideoFolder, is_video, walk
 from vididi.errors import DataError
 
 
@@ -73,6 +74,14 @@ def test_all_else_is_counted_by_its_suffix(touch: Callable[..., Path]) -> None:
     root = touch("run/a.mp4", *(f"run/{i}.txt" for i in range(10)), "run/b.MP3", "walk/c.mp3", "walk/README")
     (note,) = folder(root, videos=root).notes
     assert note == "13 files are no videos by their suffix: 10 .txt, 2 .mp3, 1 without a suffix"
+
+
+def test_of_many_suffixes_the_most_frequent_are_named(tmp_path: Path) -> None:
+    others = Counter({".jpg": 9, f".{'x' * 200}": 8, **{f".{i}": 1 for i in range(100_000)}})
+    (note,) = Tree(tmp_path, others=others).notes
+    assert note.startswith("100017 files are no videos by their suffix: 9 .jpg, 8 .xxx")
+    assert note.endswith(", 1 .2, and 99997 more of other suffixes")
+    assert len(note) < 200
 
 
 def test_videos_beside_the_class_folders_are_named(touch: Callable[..., Path]) -> None:

@@ -14,12 +14,13 @@ from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
-from vididi.data.sources.walk import VideoFolder, note, plain
+from vididi.data.sources.walk import NAMED, VideoFolder, note, plain
 from vididi.data.video import Video
 from vididi.errors import DataError
 from vididi.files import check_regular
 
 NEAR = 0.75  # share of letters that agree, of names that may be the same one misspelt
+MOST_COMPARED = 100_000  # pairs of names, some seconds
 FAR = 0.6  # where there is other evidence
 
 
@@ -293,13 +294,19 @@ def _digits(name: str) -> str:
 
 
 def _rare_classes(listed: list[Listed]) -> list[str]:
-    """A note on each class that may be another one misspelt: nearly its name, and a tenth of its videos or fewer."""
+    """Notes on the first classes that may be other ones misspelt: nearly the name of one of ten times as many videos.
+
+    None where there is a long tail of rare classes: it would say little, and take hours.
+    """
     counts = Counter(row.class_name for row in listed)
-    names = {plain(name): name for name in counts}
-    most = max(counts.values(), default=0)
-    rare = {name: names[near] for name, count in counts.items() if 10 * count <= most and (near := nearest(plain(name), names))}
-    return [
-        f"class {name!r} has {counts[name]} of the listed videos, and {near!r}, which is nearly its name, {counts[near]}; is it misspelt?"
-        for name, near in rare.items()
-        if 10 * counts[name] <= counts[near]
+    least, most = min(counts.values(), default=0), max(counts.values(), default=0)
+    rare = [name for name, count in counts.items() if 10 * count <= most]
+    often = {plain(name): name for name, count in counts.items() if count >= 10 * least}
+    if len(rare) * len(often) > MOST_COMPARED:
+        return []
+    near = [(name, often[found]) for name in rare if (found := nearest(plain(name), often)) and 10 * counts[name] <= counts[often[found]]]
+    said = [
+        f"class {name!r} has {counts[name]} of the listed videos, and {other!r}, which is nearly its name, {counts[other]}; is it misspelt?"
+        for name, other in near[:NAMED]
     ]
+    return [*said, *([f"{len(near) - NAMED} more classes may be misspelt"] if len(near) > NAMED else [])]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -135,7 +136,7 @@ def _located(videos: Path, listed: list[Listed], known: Iterable[str] = ()) -> l
     """``known``: classes of the whole data set, where the list is of some."""
     files = VideoFolder(existing_folder("videos", videos), {row.class_name for row in listed}, suffixes=False)
     listed = one_spelling(listed, (name.replace("_", " ") for name in files.folders))
-    notes = [*files.tree.notes, *check_typos(listed, files, known)]
+    notes = [*files.tree.notes, *check_typos(listed, files, [*known, *chain(*ALIASES.values())])]
     clips_of = Counter(_youtube_id(row) for row in listed)
 
     def locate(row: Listed) -> Path:

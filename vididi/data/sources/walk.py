@@ -25,6 +25,7 @@ VIDEO_SUFFIXES = USUAL_SUFFIXES | frozenset(
     }
 )
 NAMED = 5  # of many, in a note
+LONGEST = 20  # letters of a suffix there
 LEAST_LOOPED, MOST_TIMES = 1000, 16  # links may show each folder so many times, once there are more than a few
 
 
@@ -54,8 +55,10 @@ class Tree:
 
     @property
     def _others(self) -> list[str]:
-        kinds = [f"{count} {printable(suffix) or 'without a suffix'}" for suffix, count in self.others.most_common()]
-        total = self.others.total()
+        named, total = self.others.most_common(NAMED), self.others.total()
+        kinds = [f"{count} {printable(suffix)[:LONGEST] or 'without a suffix'}" for suffix, count in named]
+        if left := total - sum(count for _, count in named):
+            kinds.append(f"and {left} more of other suffixes")
         what = "file is no video by its" if total == 1 else "files are no videos by their"
         return [f"{total} {what} suffix: {', '.join(kinds)}"] if total else []
 
