@@ -377,6 +377,19 @@ def test_a_csv_is_read_as_it_was_meant_however_it_is_written(names: list[str], d
         assert rows(SOURCES["csv"](Path(folder), videos=Path(folder), list=path)) == truth  # type: ignore[arg-type]
 
 
+@given(names, st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_list_with_blanks_is_read_as_it_was_meant(names: list[str], data: st.DataObject) -> None:
+    """As MMAction2 and PySlowFast write them."""
+    truth = [(name, str(data.draw(st.integers(0, 400)))) for name in names if '"' not in name]
+    lines = [" ".join(line) + data.draw(st.sampled_from(["\n", " \n", "\r\n", "\n\n"])) for line in truth]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "list.txt")
+        path.write_text("".join(lines) or "0.mp4 1")
+        videos = SOURCES["csv"](Path(folder), videos=Path(folder), list=path)
+    assert [(video.video_id, video.class_name) for video in videos] == (truth or [("0.mp4", "1")])
+
+
 def slip(data: st.DataObject, word: str) -> str:
     """The word with a letter more, less or other, or two changed over."""
     place = data.draw(st.integers(0, len(word) - 2))
