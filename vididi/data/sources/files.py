@@ -114,14 +114,19 @@ def csv_lines(path: Path, option: str = "splits", fits: Callable[[list[str]], bo
 
     Args:
         fits: whether a first line is as it should be. Columns are separated by tabs or semicolons where these make it so and commas do not,
-            and where none does, two columns by blanks if then all lines are so.
+            and where none does, two columns by blanks; then all lines must be so.
     """
     text = read_list(path, option)
     for mark in DELIMITERS:
         if fits(_cells(path, option, text, mark, most=1)[0][1]):
             return _cells(path, option, text, mark)
-    two = _two_columns(text)
-    return two if all(len(cells) == 2 and fits(cells) for _, cells in two) else _cells(path, option, text, ",")
+    lines = _two_columns(text)
+    if not fits(lines[0][1]):
+        return _cells(path, option, text, ",")
+    for place, cells in lines:
+        if not fits(cells):
+            raise malformed(path, place, f"{' '.join(cells)!r} is not as {lines[0][0]}, two columns with a blank between", option)
+    return lines
 
 
 def _two_columns(text: str) -> list[tuple[str, list[str]]]:

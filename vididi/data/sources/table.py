@@ -10,6 +10,7 @@ from pathlib import Path
 from vididi.data.shards import SPLITS
 from vididi.data.sources.files import FAR, Listed, Listing, as_videos, csv_lines, existing_folder, malformed, nearest
 from vididi.data.sources.walk import is_video, on_disk, plain
+from vididi.errors import DataError
 
 COLUMNS = ("path", "label", "split")
 SEPARATORS = "commas, tabs or semicolons separate columns, or blanks where each line is the path of a video and a label without blanks"
@@ -56,6 +57,7 @@ def _rows(path: Path) -> Iterator[Listed]:
                 raise malformed(path, lines[0][0], f"several columns are a {name}: {','.join(lines[0][1])}", "list")
         del lines[0]
     else:
+        _check_known(path, *lines[0])
         header = [*COLUMNS[: max(2, len(lines[0][1]))]]
     for place, values in lines:
         yield _row(path, place, values, header)
@@ -87,13 +89,19 @@ def _check_first(rows: list[Listed], root: Path) -> None:
     """Refuse a first line that is a header of other names: no video, where all other lines are videos."""
     first, *others = rows
     if others and not is_video(first.video_id) and all(is_video(row.video_id) for row in others) and not (root / first.video_id).exists():
-        names = "; ".join(f"{name}: {', '.join((name, *more))}" for name, more in OTHER_NAMES.items()) + f", {', '.join(NUMBERS)}"
-        raise malformed(
-            first.list_file,
-            first.place,
-            f"{first.video_id!r} is no video, so this may be a header, but not one that is known; columns may be named {names}; split",
-            "list",
-        )
+        raise _unknown_header(first.list_file, first.place, first.video_id)
+
+
+def _check_known(path: Path, place: str, cells: list[str]) -> None:
+    """Refuse a first line of three columns that is no row, nor a header that is known."""
+    if len(cells) == len(COLUMNS) and cells[-1] not in SPLITS and not is_video(cells[0]):
+        raise _unknown_header(path, place, cells[0])
+
+
+def _unknown_header(path: Path, place: str, cell: str) -> DataError:
+    names = "; ".join(f"{name}: {', '.join((name, *more))}" for name, more in OTHER_NAMES.items()) + f", {', '.join(NUMBERS)}"
+    what = f"{cell!r} is no video, so this may be a header, but not one that is known; columns may be named {names}; split"
+    return malformed(path, place, what, "list")
 
 
 def _check_typos(rows: list[Listed]) -> None:
