@@ -20,7 +20,7 @@ from vididi.errors import DataError
 
 Bytes = bytes | mmap.mmap
 
-EBML, SEGMENT, CRC_32 = 0x1A45DFA3, 0x18538067, b"\xbf\x84"
+SEGMENT, TRACKS, CLUSTER, CRC_32 = 0x18538067, 0x1654AE6B, 0x1F43B675, b"\xbf\x84"
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 FLV_TAGS = (8, 9, 15, 18)  # sound, pictures, and two kinds of data
 PICTURES = (b"dc", b"db")  # kinds of chunks of AVI, after the number of their stream
@@ -64,7 +64,7 @@ def _check_said(data: Bytes, size: int) -> bool:
 def _check_tags(data: Bytes) -> None:
     """Each tag of an FLV file ends where the next one begins; FFmpeg goes on at the next one that it finds."""
     at = int.from_bytes(data[5:9], "big") + 4
-    while at < len(data):
+    while at < (_flv_size(data) or len(data)):  # what comes after what the file says is none of it
         size = 11 + int.from_bytes(data[at + 1 : at + 4], "big")
         if data[at] & 0x1F not in FLV_TAGS or at + size > len(data):
             raise DataError(f"corrupt: no whole tag begins at byte {at}")
@@ -104,16 +104,18 @@ def _check_matroska(data: Bytes, structure: bool) -> bool:
 
 
 def _check_elements(data: Bytes, start: int, end: int) -> bool:
-    """Of a segment: each ends where the next one begins, and has the checksum that it says, where it says one."""
+    """Of a segment: each ends where the next one begins, and what pictures are in has the checksum that it says, where it says one."""
     while start < end:
-        _, inside, stop = _element(data, start, end)
+        name, inside, stop = _element(data, start, end)
         if stop is None:
             return False
         if stop > end:
             raise DataError(f"corrupt: the element at byte {start} reaches beyond the one that holds it")
-        says = data[inside + 2 : inside + 6] if data[inside : inside + 2] == CRC_32 else None
-        if says is not None and crc32(data[inside + 6 : stop]) != int.from_bytes(says, "little"):
-            raise DataError(f"corrupt: bytes {inside} to {stop} have another checksum than the file says")
+        if name in (TRACKS, CLUSTER) and data[inside : inside + 2] == CRC_32:
+            says = int.from_bytes(data[inside + 2 : inside + 6], "little")
+            with memoryview(data) as view, view[inside + 6 : stop] as content:
+                if crc32(content) != says:
+                    raise DataError(f"corrupt: bytes {inside} to {stop} have another checksum than the file says")
         start = stop
     return True
 
@@ -150,12 +152,18 @@ def _check_index(data: Bytes) -> None:
     movi = next((start for name, start, _ in _chunks(data, 12, len(data)) if name == b"LIST" and data[start : start + 4] == b"movi"), 0)
     entries = np.frombuffer(data[start : start + size // 16 * 16], INDEX_ENTRY)
     frames = entries[np.isin(entries["name"], [b"%02d%s" % (stream, kind) for stream in range(100) for kind in PICTURES])]
-    listed = [(at, name + length.to_bytes(4, "little")) for name, _, at, length in frames.tolist()]
+    listed = [(at, (name[:2], (length + 1) // 2)) for name, _, at, length in frames.tolist()]
     # Places count from the file's start or from the list of chunks; an index that counts from elsewhere says nothing.
-    base = next((base for base in (0, movi) for at, head in listed[:1] if data[base + at : base + at + 8] == head), None)
+    base = next((base for base in (0, movi) for at, head in listed[:1] if _frame_head(data, base + at) == head), None)
     for at, head in listed if base is not None else []:
-        if data[base + at : base + at + 8] != head:
+        if _frame_head(data, base + at) != head:
             raise DataError(f"corrupt: the file's index says that a frame lies at byte {base + at}, and none is there")
+
+
+def _frame_head(data: Bytes, at: int) -> tuple[bytes, int] | None:
+    """The stream's number of a chunk of pictures, and its size in pairs of bytes: an index may round it, and tell whole pictures apart."""
+    size = int.from_bytes(data[at + 4 : at + 8], "little")
+    return (data[at : at + 2], (size + 1) // 2) if data[at + 2 : at + 4] in PICTURES else None
 
 
 def _chunks(data: Bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -180,13 +188,13 @@ def _riff(data: Bytes, at: int, end: int) -> Iterator[bytes]:
 # --- MPEG transport streams: ISO/IEC 13818-1, 2.4.3 ------------------------------------------------------------------
 
 
-def ts_joins(path: Path) -> int:
-    """At how many places a transport stream is one file's end and another's start.
+def ts_joins(path: Path, pid: int) -> int:
+    """At how many places a transport stream, of which the packets ``pid`` are read, is one file's end and another's start.
 
     There the packets' counters break, as they do where packets are lost; but tables begin anew too, before anything else comes.
 
     Raises:
-        DataError: the file ends within a packet, or counters break anywhere else.
+        DataError: the file ends within a packet, or the counters of ``pid`` break anywhere else.
     """
     with open_bytes(path) as data:
         size, sync = next(((size, sync) for size, sync in TS_PACKETS if _in_step(data, size, sync)), (0, 0))
@@ -195,30 +203,30 @@ def ts_joins(path: Path) -> int:
         if len(data) % size:
             raise DataError("corrupt: the file is cut within its last transport packet")
         packets = np.frombuffer(data, np.uint8).reshape(-1, size)[:, sync : sync + 6].copy()  # their headers
-    return _joins(packets)
+    return _joins(packets, pid)
 
 
 def _in_step(data: Bytes, size: int, sync: int) -> bool:
     return len(data) >= 2 * size and data[sync] == data[sync + size] == 0x47
 
 
-def _joins(packets: NDArray[np.uint8]) -> int:
+def _joins(packets: NDArray[np.uint8], pid: int) -> int:
     if (packets[:, 0] != 0x47).any():
         raise DataError(f"corrupt: transport packet {int((packets[:, 0] != 0x47).argmax())} does not begin with its mark")
-    if (packets[:, 1] & 0x80).any():
-        raise DataError(f"corrupt: transport packet {int((packets[:, 1] & 0x80).argmax())} says that it is damaged")
-    pids = (packets[:, 1] & 0x1F).astype(int) << 8 | packets[:, 2]
+    pids = (packets[:, 1] & 0x1F).astype(np.uint16) << 8 | packets[:, 2]
+    places = np.flatnonzero(pids == pid)
+    if (damaged := places[packets[places, 1] & 0x80 > 0]).size:
+        raise DataError(f"corrupt: transport packet {int(damaged[0])} says that it is damaged")
     # What the programs consist of: tables of kind 2 (byte 5), after a header without extras and a pointer to the next byte.
     starts = (packets[:, 1] & 0x40 > 0) & (packets[:, 3] & 0x30 == 0x10) & (packets[:, 4] == 0)
-    tables = np.unique(pids[starts & (packets[:, 5] == 2)])
+    tables = np.unique(pids[starts & (packets[:, 5] == 2) & (pids > 0x1F)])
     joins = [place for place in _begun_anew(packets, np.flatnonzero(pids == 0)) if np.isin(pids[place + 1 : place + 4], tables).any()]
     used = set()
-    for pid in np.unique(pids[(pids > 0x1F) & (pids < 0x1FFF) & ~np.isin(pids, tables)]):
-        for before, after in _breaks(packets, np.flatnonzero(pids == pid)):
-            join = next((place for place in joins if before < place < after), None)
-            if join is None:
-                raise DataError(f"corrupt: packets are missing before transport packet {after}")
-            used.add(join)
+    for before, after in _breaks(packets, places):
+        join = next((place for place in joins if before < place < after), None)
+        if join is None:
+            raise DataError(f"corrupt: packets are missing before transport packet {after}")
+        used.add(join)
     return len(used)
 
 
@@ -231,9 +239,9 @@ def _begun_anew(packets: NDArray[np.uint8], lists: NDArray[np.int64]) -> list[in
 def _breaks(packets: NDArray[np.uint8], places: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Between which packets of one stream its counter breaks."""
     flags = packets[places, 3]
-    announced = (flags & 0x20 > 0) & (packets[places, 4] > 0) & (packets[places, 5] & 0x80 > 0)
-    counted = flags & 0x10 > 0  # it holds something, so the counter is one more than before; or the same, where a packet is sent twice
+    announced = np.cumsum((flags & 0x20 > 0) & (packets[places, 4] > 0) & (packets[places, 5] & 0x80 > 0))
+    counted = flags & 0x10 > 0  # it holds something, so the counter is one more than before; FFmpeg takes in what is sent twice, too
     places, counters, announced = places[counted], flags[counted] & 0xF, announced[counted]
     steps = (counters[1:] - counters[:-1]) % 16
-    wrong = np.flatnonzero((steps > 1) & ~announced[1:])
+    wrong = np.flatnonzero((steps != 1) & (announced[1:] == announced[:-1]))
     return [(int(places[number]), int(places[number + 1])) for number in wrong]

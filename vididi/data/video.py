@@ -50,9 +50,12 @@ CHECKERS = {"vp9": "libvpx-vp9"}
 CHECKED_PIXELS = ("yuv420p", "yuv422p", "yuv440p", "yuv444p", "gbrp")
 # Containers in which neither a count nor a table says which frames there are, so that a gap in regular times may be the only sign.
 UNCOUNTED = ("matroska,webm", "mpegts", "mpeg", "flv", "asf")
-# Codecs whose decoders notice that a frame which others refer to is missing, so that a small gap is a frame that a camera did not take.
+# Codecs whose decoders notice that a frame which others refer to is missing, so that a gap is a frame that was not taken.
 NUMBERED = ("h264", "hevc", "av1", "libdav1d", "vp9")
 FEWEST_STEPS = 20  # between pictures, from which to say that they are regular
+MOST_GAPS = 2  # that are a loss; what leaves out frames more often is a camera, or a recorder of a screen
+UNKNOWN_COUNT = 1 << 30  # frames of an AVI file that was written into a pipe
+LEAST_TURN = 0.0175  # the sine of a degree: players take less for none
 
 T = TypeVar("T")
 
@@ -386,7 +389,7 @@ class _Reading:
         self.decoders = _decoders(stream)
         self.aside = ASIDES.get(self.decoders[0].name, "")
         self.first: int | None = None  # timestamp of the key frame that decoding began at
-        self.begun = False
+        self.begun, self.blind = False, ""  # what the decoder says of packets before the first key frame
         self.count, self.packets, self.flagged, self.end = 0, 0, 0, 0.0
         self.stamps: list[int | None] = []  # of the pictures
 
@@ -410,14 +413,16 @@ class _Reading:
         if packet.has_sidedata("encryption_info"):
             raise DataError("encrypted")
         self.packets += packet.size > 0
-        (pictures, *_), errors = _listen(lambda: [decoder.decode(packet) for decoder in self.decoders], self.aside)
-        errors = [error for error in errors if not self._is_allowed(error[1])]
+        (pictures, *_), heard = _listen(lambda: [decoder.decode(packet) for decoder in self.decoders], self.aside)
+        errors = [message for _, message in heard if not self._is_allowed(message) and not self._leads(packet.pts)]
+        if errors and self.first is None:
+            self.blind, errors = self.blind or errors[0], []
         if any(picture.is_corrupt and not self._leads(picture.pts) for picture in pictures):
             raise DataError(f"corrupt: frame {self.so_far} is damaged")
-        if errors and not self._leads(packet.pts):
-            raise DataError(f"corrupt: damaged after frame {self.so_far}: {errors[0][1]}")
+        if errors or (self.blind and self.first is None and pictures):
+            raise DataError(f"corrupt: damaged after frame {self.so_far}: {self.blind or errors[0]}")
         for picture in pictures:
-            if self._leads(picture.pts) and (picture.is_corrupt or self.sought is not None):
+            if self._leads(picture.pts) and (picture.is_corrupt or self.blind or self.sought is not None):
                 continue
             yield picture
             self.count += 1
@@ -425,10 +430,10 @@ class _Reading:
         self._flag(packet)
 
     def _has_begun(self, packet: Any) -> bool:
-        """From the first packet on, or, after a seek, from the first key frame on."""
-        if not self.begun and (packet.is_keyframe or self.sought is None):
-            self.begun = True
-            self.first = (packet.pts if packet.pts is not None else packet.dts) if packet.is_keyframe else None
+        """From the first packet on; from the first key frame after a seek, or where a decoder cannot show what comes before it."""
+        if packet.is_keyframe and (not self.begun or (self.blind and self.first is None)):
+            self.first = packet.pts if packet.pts is not None else packet.dts
+        self.begun = self.begun or packet.is_keyframe or self.sought is None
         return self.begun
 
     def _leads(self, stamp: int | None) -> bool:
@@ -452,12 +457,12 @@ class _Reading:
     def check_whole(self) -> None:
         """What can be said only when all was read."""
         name, path = self.container.format.name, Path(self.container.name)
-        joins = ts_joins(path) if name == "mpegts" and self.sought is None else 0
+        joins = ts_joins(path, self.stream.id) if name == "mpegts" and self.sought is None else 0
         if self.flagged > joins:
             raise DataError("corrupt: the file is cut or damaged")
-        if name in UNCOUNTED:
-            least = MISSING_SECONDS if self.decoders[0].name in NUMBERED else 0.0
-            _check_gaps(self.stamps, self.stream.time_base, least, joins)
+        codec = self.decoders[0].codec
+        if name in UNCOUNTED and codec.name not in NUMBERED and not codec.intra_only:
+            _check_gaps(self.stamps, self.stream.time_base, joins)
         if self.sought is not None:  # packets were skipped: as many as that time must hold, to be counted only if these are too few
             self.packets = round((self.end - (self.container.start_time or 0) / 1e6) * _rate(self.stream))
         sized = check_size(path, name, structure=self.sought is None)
@@ -517,22 +522,25 @@ def _may_leave_out(path: str, index: int) -> bool:
     return any("gaps_in_frame_num_allowed_flag" in message and message.rstrip().endswith("= 1") for _, _, message in heard)
 
 
-def _check_gaps(stamps: Sequence[int | None], time_base: Fraction, least: float, joins: int) -> None:
-    """Raise DataError if pictures follow one another regularly but for a few gaps, longer than ``least`` seconds, more than are ``joins``.
+def _check_gaps(stamps: Sequence[int | None], time_base: Fraction, joins: int) -> None:
+    """Raise DataError if pictures follow one another regularly but for one or two short gaps more than are ``joins``.
 
     Regular is what lies within a tenth, or two ticks of the clock, of the median. Where more than a twentieth of all steps (of a short
-    video, three) are not, the rate is a variable one, and steps say nothing.
+    video, three) are not, where gaps are many, or one lasts for more than a second, which a picture that stands still does, the rate is a
+    variable one, and steps say nothing. Nor do the first and the last one: a film may begin with a title, and a cut leaves out frames that
+    are shown before the last one.
     """
-    steps = np.diff([stamp for stamp in stamps if stamp is not None])
+    steps = np.diff([stamp for stamp in stamps if stamp is not None])[1:-1]
     if len(steps) < FEWEST_STEPS or None in stamps:
         return
     step = float(np.median(steps))
     irregular = np.abs(steps - step) > max(step / 10, 2)
-    gaps = np.flatnonzero(steps > max(1.5 * step + 2, least / time_base))
-    if irregular.sum() <= max(3, len(steps) // 20) + joins and len(gaps) > joins:
+    gaps = np.flatnonzero(steps > 1.5 * step + 2)
+    still = (steps[gaps] * float(time_base) > MISSING_SECONDS).any()
+    if irregular.sum() <= max(3, len(steps) // 20) + joins and joins < len(gaps) <= joins + MOST_GAPS and not still:
         at = int(gaps[0])
         gap, usual = float(steps[at] * time_base), float(step * time_base)
-        raise DataError(f"corrupt: {gap:.3g} s pass after frame {at}, and {usual:.3g} s after others: frames are missing")
+        raise DataError(f"corrupt: {gap:.3g} s pass after frame {at + 1}, and {usual:.3g} s after others: frames are missing")
 
 
 def _end(packet: Any) -> float:
@@ -548,6 +556,8 @@ def _check_length(container: Any, stream: Any, packets: int, end: float | None) 
     again where too few were shown. Elsewhere the last packet of any stream is what counts; ``end``: its end in seconds, or None where the
     container says how large it is and that is known to be right, so that the last frame may be shown for as long as it likes.
     """
+    if stream.frames == UNKNOWN_COUNT:
+        return
     if stream.frames:
         most = MISSING_SECONDS * float(stream.average_rate or 1)
         if stream.frames - packets > most and stream.frames - (found := _count_again(container, stream)) > most:
@@ -576,7 +586,8 @@ def _packets_without_edits(name: str, index: int) -> int:
 def _orientation(picture: Any) -> tuple[bool, int, int]:
     """How a picture is to be shown: whether rows become columns, and then which way the rows and the columns go, 1 or -1.
 
-    From the display matrix, which sends the point (x, y) to (a x + c y, b x + d y); its scale is left out, as the pixels' aspect is.
+    From the display matrix, which sends the point (x, y) to (a x + c y, b x + d y); its scale is left out, as the pixels' aspect is, and
+    one of zeros says nothing.
     """
     from av.sidedata.sidedata import Type
 
@@ -584,7 +595,9 @@ def _orientation(picture: Any) -> tuple[bool, int, int]:
     if found is None:
         return False, 1, 1
     a, b, _, c, d = np.frombuffer(bytes(found), np.int32)[:5].tolist()
-    small = max(map(abs, (a, b, c, d))) / 1000  # a turn is stored rounded
+    small = max(map(abs, (a, b, c, d))) * LEAST_TURN
+    if not small:
+        return False, 1, 1
     if abs(a) > small < abs(d) and abs(b) <= small >= abs(c):
         return False, _sign(d), _sign(a)
     if abs(b) > small < abs(c) and abs(a) <= small >= abs(d):
