@@ -76,6 +76,14 @@ def test_a_sound_file_is_whole_and_of_its_damaged_copies_few_are_wrong_in_silenc
     assert not silent["300 bytes removed"]
 
 
+@pytest.mark.parametrize("container", ["vob", "mpeg", "svcd"])
+@pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video"])
+@pytest.mark.parametrize("b_frames", ["0", "2"])
+def test_times_in_a_program_stream_are_guesses(container: str, codec: str, b_frames: str, tmp_path: Path) -> None:
+    path = make(Kind(container, codec, options={"g": "12", "bf": b_frames}), tmp_path / "video.mpg", 80, rate=25)
+    assert not wrong_numbers(read(path), range(80))
+
+
 @pytest.mark.parametrize("codec", [MPEG4, "mjpeg", H264])
 def test_empty_chunks_of_an_avi_file_say_the_same_again(codec: str, tmp_path: Path) -> None:
     path = make(Kind("avi", codec, options={"g": "12", "bf": "0"}), tmp_path / "video.avi", times=NOT_AT_ONCE)

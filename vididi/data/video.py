@@ -48,8 +48,9 @@ ASIDES = {"h264": "Frame num gap"}
 # Decoders that read along because they find damage which those that give the pictures do not (docs/data.md); in PyAV's wheels, of 8 bits.
 CHECKERS = {"vp9": "libvpx-vp9"}
 CHECKED_PIXELS = ("yuv420p", "yuv422p", "yuv440p", "yuv444p", "gbrp")
-# Containers in which neither a count nor a table says which frames there are, so that a gap in regular times may be the only sign.
-UNCOUNTED = ("matroska,webm", "mpegts", "mpeg", "flv", "asf")
+# Containers in which neither a count nor a table says which frames there are, so that a gap in regular times may be the only sign. Not
+# MPEG program streams: few of their pictures have a time, and FFmpeg's guess of the others jumps.
+UNCOUNTED = ("matroska,webm", "mpegts", "flv", "asf")
 # Codecs whose decoders notice that a frame which others refer to is missing, so that a gap is a frame that was not taken.
 NUMBERED = ("h264", "hevc", "av1", "libdav1d", "vp9")
 FEWEST_STEPS = 20  # between pictures, from which to say that they are regular
