@@ -10,6 +10,7 @@ import mmap
 import re
 import struct
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from zlib import crc32
 
@@ -25,6 +26,7 @@ ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 FLV_TAGS = (8, 9, 15, 18)  # sound, pictures, and two kinds of data
 PICTURES = (b"dc", b"db")  # kinds of chunks of AVI, after the number of their stream
 INDEX_ENTRY = np.dtype([("name", "S4"), ("flags", "<u4"), ("at", "<u4"), ("size", "<u4")])
+TS_BLOCK = 1 << 14  # packets that are in memory as a whole
 TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes, and where in a packet its sync byte is: plain, of Blu-rays, with a checksum
 
 
@@ -32,6 +34,12 @@ def open_bytes(path: Path) -> mmap.mmap:
     """The file's content, read as far as it is looked at; close it after use."""
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _forget(data: Bytes) -> None:
+    """Keep no page of a file in memory that was looked at, where the system can be told; else it finds out by itself."""
+    if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        data.madvise(mmap.MADV_DONTNEED)
 
 
 def check_size(path: Path, format_name: str, structure: bool = True) -> bool:
@@ -116,6 +124,7 @@ def _check_elements(data: Bytes, start: int, end: int) -> bool:
             with memoryview(data) as view, view[inside + 6 : stop] as content:
                 if crc32(content) != says:
                     raise DataError(f"corrupt: bytes {inside} to {stop} have another checksum than the file says")
+            _forget(data)
         start = stop
     return True
 
@@ -196,14 +205,17 @@ def ts_joins(path: Path, pid: int) -> int:
     Raises:
         DataError: the file ends within a packet, or the counters of ``pid`` break anywhere else.
     """
-    with open_bytes(path) as data:
-        size, sync = next(((size, sync) for size, sync in TS_PACKETS if _in_step(data, size, sync)), (0, 0))
+    with path.open("rb") as file:
+        start = file.read(2 * TS_PACKETS[-1][0])
+        size, sync = next(((size, sync) for size, sync in TS_PACKETS if _in_step(start, size, sync)), (0, 0))
         if not size:
             return 0  # it begins with something else; FFmpeg finds the packets
-        if len(data) % size:
+        if path.stat().st_size % size:
             raise DataError("corrupt: the file is cut within its last transport packet")
-        packets = np.frombuffer(data, np.uint8).reshape(-1, size)[:, sync : sync + 6].copy()  # their headers
-    return _joins(packets, pid)
+        file.seek(0)
+        blocks = iter(partial(file.read, size * TS_BLOCK), b"")
+        headers = [np.frombuffer(block, np.uint8).reshape(-1, size)[:, sync : sync + 6].copy() for block in blocks]
+    return _joins(np.concatenate(headers), pid)
 
 
 def _in_step(data: Bytes, size: int, sync: int) -> bool:
