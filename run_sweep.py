@@ -34,9 +34,9 @@ from vididi.errors import ConfigError, VididiError
 from vididi.mirror import local_path, place_of, pull, pulled
 from vididi.screen import INTERRUPTED, CellState, cell_states, copies, folder_states, states_table
 from vididi.search import halved
-from vididi.sweep import MOST_CELLS, Cell, Sweep, distinct, examples, expand, load_sweep, size
+from vididi.sweep import MOST_CELLS, Cell, Sweep, distinct, examples, expand, load_sweep, size, without_effect
 from vididi.terminal import PlainConsole
-from vididi.values import LARGEST, cut
+from vididi.values import LARGEST, cut, shown
 from vididi.words import counted
 
 if TYPE_CHECKING:
@@ -164,6 +164,8 @@ def plan(arguments: argparse.Namespace, console: Console) -> tuple[Sweep, list[C
         print_search(console, sweep, cells[0], faults)
     else:
         print_left_out(console, excluded, same)
+        for asked in without_effect(sweep, changes):
+            console.print(f"exclude: {shown(asked)} leaves out no cell: none of the file's has these values, defaults aside")
     return sweep, cells
 
 
@@ -182,8 +184,11 @@ def extended(sweep: Sweep, asked: int | None) -> list[int]:
 def check_evaluations(sweep: Sweep, cells: list[Cell]) -> None:
     """Refuse what an evaluation's settings ask for and cannot be made, before any cell is trained."""
     from vididi.evaluate import check_settings
+    from vididi.experiment import resolve_component
 
     for entry in sweep.evaluations:
+        if entry.data:
+            resolve_component("data", entry.data)
         for cell in cells:
             try:
                 check_settings(entry, cell.config)

@@ -238,14 +238,18 @@ def test_a_file_that_is_no_mapping_is_an_error(tmp_path: Path, text: str) -> Non
 
 
 def test_a_file_that_is_not_yaml_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="not valid YAML"):
+    with pytest.raises(ConfigError) as error:
         read(tmp_path, "training: {epochs: 3\n")
+    assert str(error.value).endswith(".yaml, line 2: not valid YAML: expected ',' or '}', but got '<stream end>'")
+    with pytest.raises(ConfigError, match="line 2: not valid YAML: a tab stands where only spaces may"):
+        read(tmp_path, "training:\n\tepochs: 3\n")
 
 
 def test_a_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "video.yaml").write_bytes(b"\xff\xfe\x00\x80\x81")
-    with pytest.raises(ConfigError, match=r"video\.yaml"):
-        read_yaml(tmp_path / "video.yaml")
+    for content in (b"\xff\xfe\x00\x80\x81", "name: x\n".encode("utf-16"), "name: \xe9\n".encode("latin-1")):
+        (tmp_path / "video.yaml").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"video\.yaml: not a text file in UTF-8"):
+            read_yaml(tmp_path / "video.yaml")
 
 
 def test_a_list_as_a_key_is_an_error(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_a_batch_that_the_labelled_videos_do_not_fill_is_refused(trained: Path) 
 def test_protocols_and_recipes_are_checked() -> None:
     with pytest.raises(ConfigError, match="protocol: 'knn' is not valid; it is one of retrieval"):
         protocol_settings("knn", None, {})
-    with pytest.raises(ConfigError, match="--recipe: 'corp' is not valid for finetune; it is one of vididi, cvrl, cvrl_supervised"):
+    with pytest.raises(ConfigError, match="recipe: 'corp' is not valid for finetune; it is one of vididi, cvrl, cvrl_supervised"):
         protocol_settings("finetune", "corp", {})
 
 

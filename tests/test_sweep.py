@@ -13,7 +13,7 @@ from vididi.config import validate
 from vididi.errors import ConfigError
 from vididi.pairing import SCHEDULES, Schedule
 from vididi.search import halved
-from vididi.sweep import Cell, Sweep, cell_at, expand, load_sweep, point_of, size
+from vididi.sweep import Cell, Sweep, cell_at, expand, load_sweep, point_of, size, without_effect
 
 REPO = Path(__file__).resolve().parents[1]
 SWEEPS = sorted(path.relative_to(REPO) for path in (REPO / "sweeps").glob("**/*.yaml"))
@@ -207,6 +207,22 @@ def test_a_batch_that_does_not_divide_over_the_workers_is_an_error() -> None:
 @pytest.mark.parametrize(("seeds", "said"), [([0, 1, 0], "names a seed twice"), ([-1], "a seed is 0 or more"), ([], "seeds")])
 def test_seeds_that_cannot_be(seeds: list[int], said: str) -> None:
     assert said in fault(seeds=seeds)
+
+
+def test_an_axis_may_have_values_that_only_python_takes_for_equal() -> None:
+    assert "reverse: 1 is not valid: 1 is a number; it is true or false" in fault(axes={"reverse": [True, 1]})
+
+
+def test_a_key_of_arms_is_no_key_of_base() -> None:
+    assert "did you mean" not in fault(base={"label": "x"})
+    assert "base: epochs: unknown key (did you mean 'training.epochs'?)" in fault(base={"epochs": 3})
+
+
+@pytest.mark.parametrize("values", [{"order": True}, {"order": "1"}, {"order": 7}, {"order": 0, "clip.stride": 2}, {"clip.stride": []}])
+def test_an_exclude_that_leaves_out_no_cell_is_said(values: dict[str, Any]) -> None:
+    sweep = sweep_of(axes={"order": [0, 1], "reverse": [False, True]}, exclude=[values, {"schedule.order": 1.0}])
+    assert [cell.axes["order"] for cell in expand(sweep)] == [0, 0]
+    assert without_effect(sweep) == [values]
 
 
 def test_an_axis_without_values_is_an_error() -> None:
@@ -418,8 +434,27 @@ def test_an_arm_named_twice_counts_once() -> None:
         ({"evaluate": ["foo"]}, "evaluate.0: 'foo' is not valid: it must be 'retrieval' or 'silhouette'"),
         (
             {"evaluate": [{"protocol": "linear", "recipe": "x"}]},
-            "evaluate.0.--recipe: 'x' is not valid for linear; it is one of cvrl, corp",
+            "evaluate.0.recipe: 'x' is not valid for linear; it is one of cvrl, corp",
         ),
+        (
+            {"evaluate": [{"protocol": "linear", "data": "hmdb51"}]},
+            "evaluate.0.data: 'hmdb51' is not valid: it must be a mapping of keys to values",
+        ),
+        (
+            {"evaluate": [{"protocol": "linear", "settings": {"epochs": True, "clips": 0}}]},
+            "evaluate.0.settings.epochs: true is not valid: true is no number\n"
+            "  evaluate.0.settings.clips: 0 is not valid: it must be greater than or equal to 1",
+        ),
+        (
+            {"arms": {"a b": {}}},
+            "arms: 'a b' is not valid: it must be letters, digits, _ . and -, beginning with a letter or a digit",
+        ),
+        (
+            {"resources": {"gpus_per_worker": 1.5}},
+            "resources.gpus_per_worker: 1.5 is not valid: it must be a fraction below 1, or a whole number",
+        ),
+        ({"axes": {"reverse": [True, True]}}, "axes.reverse: [true, true] names a value twice"),
+        ({"search": {"name": "random", "metrics": {}}}, "search.metrics: {} is not valid: it must have at least 1 item"),
         ({"arms": [1]}, "arms: [1] is not valid: it must be a mapping of keys to values"),
         ({"seeds": 3}, "seeds: 3 is not valid: it must be a list"),
         ({"seeds": []}, "seeds: [] is not valid: it must have at least 1 item"),

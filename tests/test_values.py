@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -105,6 +106,13 @@ def test_a_key_is_the_text_that_it_is_written_as(tmp_path: Path) -> None:
     assert read(tmp_path, text) == {"on": 1, "no": 2, "y": 3, "010": 4, "1": 5, "~": 6, "2001-01-01": 7, "1.50": 8}
     with pytest.raises(ConfigError, match="line 1: a: 'on' is given twice"):
         read(tmp_path, "a: {on: 1, 'on': 2}\n")
+
+
+def test_json_and_tags_are_read_as_they_are_meant(tmp_path: Path) -> None:
+    text = json.dumps({"a": "\U0001f600 \xe9", "\U0001f600": 1})
+    assert "\\ud83d" in text  # as JSON writes what YAML does not know
+    assert read(tmp_path, f"a: {text}") == {"a": "\U0001f600 \xe9", "\U0001f600": 1}
+    assert isinstance(read(tmp_path, "a: !!float 3\n"), float)
 
 
 def test_a_merge_may_be_merged_again(tmp_path: Path) -> None:

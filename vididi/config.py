@@ -22,8 +22,9 @@ from pydantic_core import PydanticCustomError
 from vididi.errors import ConfigError
 from vididi.files import check_regular
 from vididi.kinds import misfit
+from vididi.names import NAME, NAME_RULE
 from vididi.pairing import Mix, Schedule, Selection
-from vididi.values import DEPTH, cut, load, shown
+from vididi.values import DEPTH, cut, load, not_yaml, shown
 
 BF16_NEEDS_GPU = "training.precision: 'bf16' is for GPUs; on CPUs weight gradients of 3D convolutions become non-finite"
 
@@ -268,8 +269,9 @@ _PHRASES = {
     r"input should be a valid number.*": "it must be a number",
     r"input should be a valid boolean.*": "it must be true or false",
     r"input should be a valid string": "it must be a text",
+    re.escape(f"string should match pattern '{NAME}'"): f"it must be {NAME_RULE}",
     r"(input|string) should": "it must",
-    r"(list|tuple) should have (.*) after validation, not \d+": r"it must have \2",
+    r"(dictionary|list|tuple) should have (.*) after validation, not \d+": r"it must have \2",
 }
 _MEMBER = re.compile(r"(literal|function-\w+|list|dict|tuple|nullable)\[")  # what pydantic puts between a field's keys for a union's member
 
@@ -282,8 +284,10 @@ def _faults(error: ValidationError) -> list[dict[str, Any]]:
         fault["msg"] = fault["msg"][0].lower() + fault["msg"][1:]
         for theirs, ours in _PHRASES.items():
             fault["msg"] = re.sub(theirs, ours, fault["msg"])
-        union = any(_MEMBER.match(str(part)) for part in fault["loc"])
+        union = any(_MEMBER.match(str(part)) for part in fault["loc"][-1:])
         fault["loc"] = tuple(part for part in fault["loc"] if not _MEMBER.match(str(part)))
+        if fault["loc"][-1:] == ("[key]",):
+            fault["loc"] = fault["loc"][:-2]
         wrong = isinstance(fault["input"], Mapping) if fault["type"] == "literal_error" else not isinstance(fault["input"], Mapping)
         if not (union and wrong and fault["type"] in ("literal_error", "model_type")):
             found.append(fault)
@@ -297,8 +301,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> Iterable[str]:
         if fault["type"] == "extra_forbidden":
             yield unknown_key(location, _valid_keys(model, fault["loc"][:-1]))
         elif fault["type"] == "value_error":
-            message = str(fault["ctx"]["error"])
-            yield f"{location}.{message}" if location else message
+            for message in str(fault["ctx"]["error"]).split("\n  "):
+                yield f"{location}.{message}" if location else message
         elif fault["type"] == "missing":
             yield f"{location}: missing"
         else:
@@ -308,7 +312,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> Iterable[str]:
 def unknown_key(location: str, valid: Iterable[str]) -> str:
     """The message for a key that is not one of ``valid``, with the nearest one first."""
     valid = sorted(valid)
-    near = difflib.get_close_matches(location, valid, n=1) or difflib.get_close_matches(re.split(r"[. ]", location)[-1], valid, n=1)
+    last = re.split(r"[. ]", location)[-1]
+    near = difflib.get_close_matches(location, valid, n=1) or difflib.get_close_matches(last, valid, n=1)
+    near = near or [key for key in valid if key.endswith(f".{last}")]
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return f"{location}: unknown key{hint}; valid keys are {', '.join(valid) or 'none'}"
 
@@ -346,7 +352,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not a text file in UTF-8") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+        raise ConfigError(not_yaml(error, str(path))) from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must be a mapping of keys to values")
     return content

@@ -12,6 +12,7 @@ import re
 from vididi.errors import ConfigError, VididiError
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+NAME_RULE = "letters, digits, _ . and -, beginning with a letter or a digit"
 MOST_BYTES = 255  # of one entry of a folder, on the file systems of Linux and macOS
 
 
@@ -23,7 +24,7 @@ def check_name(name: object, what: str, error: type[VididiError] = ConfigError) 
         error: raised if it is not; a subclass of DataError where a file says the name.
     """
     if not isinstance(name, str) or not re.fullmatch(NAME[1:-1], name):
-        raise error(f"{what}: {_shortened(name)} is not valid; it must be letters, digits, _ . and -, beginning with a letter or a digit")
+        raise error(f"{what}: {_shortened(name)} is not valid; it must be {NAME_RULE}")
     return check_part(name, what, error)
 
 

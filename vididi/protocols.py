@@ -192,7 +192,8 @@ class EvaluationEntry(Closed):
         try:
             protocol_settings(self.protocol, self.recipe, flatten(self.settings))
         except ConfigError as error:
-            raise ValueError(str(error)) from None
+            head, *lines = str(error).split("\n  ")
+            raise ValueError("\n  ".join(f"settings.{line}" for line in lines) or head) from None
         return self
 
     def check_workers(self, workers: int) -> None:
@@ -225,7 +226,7 @@ def protocol_settings(protocol: str, recipe: str | None, changes: Mapping[str, A
         raise ConfigError(f"protocol: {protocol!r} is not valid; it is one of {', '.join(PROTOCOLS)}")
     recipes = RECIPES.get(protocol, {})
     if recipe is not None and recipe not in recipes:
-        raise ConfigError(f"--recipe: {recipe!r} is not valid for {protocol}; it is one of {', '.join(recipes) or 'none'}")
+        raise ConfigError(f"recipe: {recipe!r} is not valid for {protocol}; it is one of {', '.join(recipes) or 'none'}")
     values = recipes[recipe or next(iter(recipes))] if recipes else {}
     model: Any = FeatureSettings
     if recipes:

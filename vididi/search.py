@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from vididi.config import MOST_EPOCHS, Closed
+from vididi.values import shown
 from vididi.words import counted
 
 Point = dict[str, Any]
@@ -120,7 +121,7 @@ class Search(Closed):
                 if other not in known:
                     raise ValueError(f"space.{name}.when.{other}: is not drawn before it; what is: {', '.join(known) or 'nothing'}")
                 if impossible := [value for value in _listed(asked) if not self.space[other].holds(value)]:
-                    raise ValueError(f"space.{name}.when.{other}: {impossible[0]!r} is never drawn")
+                    raise ValueError(f"space.{name}.when.{other}: {shown(impossible[0])} is never drawn")
             known.append(name)
         return self
 
@@ -156,14 +157,14 @@ def draw(space: Mapping[str, Dimension], suggest: Callable[[str, Dimension], Any
 
 def fits(asked: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     """Whether each of ``asked`` is there with its value, or with one of its list of values."""
-    return all(name in values and any(_same(values[name], value) for value in _listed(wanted)) for name, wanted in asked.items())
+    return all(name in values and any(same(values[name], value) for value in _listed(wanted)) for name, wanted in asked.items())
 
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _same(a: Any, b: Any) -> bool:
+def same(a: Any, b: Any) -> bool:
     return a == b and isinstance(a, bool) == isinstance(b, bool)  # 1 is not true
 
 

@@ -31,6 +31,7 @@ from random import Random
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from vididi.config import (
     ACCUMULATION,
@@ -49,8 +50,8 @@ from vididi.errors import ConfigError
 from vididi.names import MOST_BYTES, NAME, check_part
 from vididi.pairing import needless
 from vididi.protocols import EvaluationEntry
-from vididi.search import Point, Search, Stopping, digest, draw, fits, read_point, rounded
-from vididi.values import cut
+from vididi.search import Point, Search, Stopping, digest, draw, fits, read_point, rounded, same
+from vididi.values import cut, shown
 from vididi.words import counted, written
 
 LONGEST_NAME = 200  # bytes of a sweep's folder; what is made beside it is some longer
@@ -86,7 +87,7 @@ class Resources(Closed):
     @classmethod
     def _gpus_are_whole_or_shared(cls, gpus: float) -> float:
         if gpus > 1 and gpus != int(gpus):
-            raise ValueError(f"{gpus:g}: a fraction below 1, or a whole number")
+            raise PydanticCustomError("whole_or_shared", "it must be a fraction below 1, or a whole number")
         return gpus
 
     @property
@@ -142,8 +143,8 @@ class Sweep(Closed):
         for name, values in axes.items():
             if not values:
                 raise ValueError(f"{name}: an axis needs at least one value")
-            if any(value in values[:i] for i, value in enumerate(values)):
-                raise ValueError(f"{name}: {values} names a value twice")
+            if any(same(value, other) for i, value in enumerate(values) for other in values[:i]):
+                raise ValueError(f"{name}: {shown(values)} names a value twice")
         return axes
 
     @model_validator(mode="after")
@@ -315,6 +316,13 @@ def size(sweep: Sweep, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> i
     return arms * math.prod(len(values) for values in sweep.axes.values()) * len(seeds or sweep.seeds)
 
 
+def without_effect(sweep: Sweep, overrides: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Of a grid's ``exclude``, what leaves out no cell."""
+    arms = (sweep.arms or {sweep.name: Arm()}).items() if sweep.exclude else ()
+    found = [_values(sweep, name, arm, point, overrides or {})[0] for name, arm in arms for point in _points(sweep.axes)]
+    return [asked for asked in sweep.exclude if not any(fits(_full_names(asked, "exclude"), values) for values in found)]
+
+
 def distinct(cells: Iterable[Cell]) -> tuple[list[Cell], list[str]]:
     """The first of each kind of resolved cells, and a line for each other one."""
     titles: dict[str, str] = {}
@@ -395,9 +403,8 @@ def _points(axes: Mapping[str, Iterable[Any]]) -> Iterable[dict[str, Any]]:
         yield dict(zip(axes, values, strict=True))
 
 
-def _cell(sweep: Sweep, name: str, arm: Arm, point: dict[str, Any], seed: int, overrides: Mapping[str, Any]) -> Cell | None:
-    """A cell; None if it is excluded."""
-    where = _where(name, point)
+def _values(sweep: Sweep, name: str, arm: Arm, point: Point, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], set[tuple[int, str]]]:
+    """What the file and the overrides give a cell, by full keys, without what means nothing there, which is named too."""
     parts = ("base", f"arm {name!r}", "axes" if name else "search.space", "--set")
     values_of = (sweep.base, arm.values, point, overrides)
     sources = [_full_names(source, part) for part, source in zip(parts, values_of, strict=True)]
@@ -405,6 +412,13 @@ def _cell(sweep: Sweep, name: str, arm: Arm, point: dict[str, Any], seed: int, o
     values: dict[str, Any] = {}
     for place, source in enumerate(sources):
         values |= {key: value for key, value in source.items() if (place, key) not in idle}
+    return values, idle
+
+
+def _cell(sweep: Sweep, name: str, arm: Arm, point: dict[str, Any], seed: int, overrides: Mapping[str, Any]) -> Cell | None:
+    """A cell; None if it is excluded."""
+    where = _where(name, point)
+    values, idle = _values(sweep, name, arm, point, overrides)
     for excluded in sweep.exclude:
         if fits(_full_names(excluded, "exclude"), values):
             return None
@@ -471,7 +485,8 @@ def _full_names(source: Mapping[str, Any], where: str) -> dict[str, Any]:
             raise ConfigError(f"{where}: {name}: {written(value)} is not valid for a whole section; {hint}")
         known = any(f"{full}.".startswith(f"{key.removesuffix('.*')}.") for key in keys)
         if not known and full.rpartition(".")[2] not in ACCUMULATION:  # of which build_config says more
-            raise ConfigError(f"{where}: {unknown_key(name, ['label', 'resources', *SHORT_NAMES, *keys])}")
+            of_arms = ["label", "resources"] if where.startswith("arm ") else []
+            raise ConfigError(f"{where}: {unknown_key(name, [*of_arms, *SHORT_NAMES, *keys])}")
         if full in values:
             raise ConfigError(f"{where}: {full}: is given twice")
         values[full] = value

@@ -48,11 +48,23 @@ def load(stream: str | TextIO, name: str = "") -> Any:
         ConfigError: a value that would be read as another than it seems, has no place in a configuration or is too large; it names
             the line and the key. A key that is given twice.
         yaml.YAMLError: the text is not YAML.
+        UnicodeDecodeError: the file is not UTF-8.
     """
     try:
         return _Loader(stream, name).get_single_data()
+    except UnicodeDecodeError:
+        raise
     except (ValueError, OverflowError) as error:  # such as \U00110000, which is no character
         raise ConfigError(": ".join(filter(None, (name, "not valid YAML", str(error))))) from None
+
+
+def not_yaml(error: yaml.YAMLError, name: str) -> str:
+    """What is wrong with a file that is not YAML, on one line."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    if "'\\t'" in problem:
+        problem = "a tab stands where only spaces may"
+    return f"{name}{f', line {mark.line + 1}' if mark else ''}: not valid YAML: {' '.join(problem.split())}"
 
 
 class _Loader(yaml.SafeLoader):
@@ -97,7 +109,7 @@ class _Loader(yaml.SafeLoader):
         self._measure(node)
 
     def _check_scalar(self, node: ScalarNode, is_key: bool) -> None:
-        text = node.value
+        text = node.value = _joined(node.value)
         if any(0xD800 <= ord(character) < 0xE000 or character == "\0" for character in text):
             self._refuse(node, f"{shown(text)} is not valid: it has half a character or a NUL in it; write the characters themselves")
         if is_key or node.tag == _MERGE:
@@ -127,6 +139,11 @@ class _Loader(yaml.SafeLoader):
         raise ConfigError(": ".join(filter(None, (where, cut(path), why))))
 
 
+def _joined(text: str) -> str:
+    """A text with the two halves of a character, which JSON writes for an emoji, made one; a half alone stays."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
 def _scalar_fault(node: ScalarNode) -> str:
     """Why a value is not what it seems, or cannot be one at all; empty for a sound one."""
     tag, text = node.tag, node.value
@@ -134,7 +151,7 @@ def _scalar_fault(node: ScalarNode) -> str:
         return _misread(text) if node.style is None else ""
     if tag not in _SCALARS:
         return f"a value of kind {_spoken(tag)} is not taken; values are numbers, words, true, false, null, lists and mappings"
-    if not _SCALARS[tag].fullmatch(text):
+    if not _SCALARS[tag].fullmatch(text) and not (tag == _FLOAT and _SCALARS[_INT].fullmatch(text)):
         return f"it is not of the kind {_spoken(tag)}"
     if tag == _INT and (len(text) > 100 or abs(_int(text)) > LARGEST):
         return f"whole numbers go up to {LARGEST}"
