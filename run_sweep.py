@@ -35,7 +35,7 @@ from vididi.mirror import local_path, place_of, pull, pulled
 from vididi.screen import INTERRUPTED, CellState, cell_states, copies, folder_states, states_table
 from vididi.search import halved
 from vididi.sweep import MOST_CELLS, Cell, Sweep, distinct, examples, expand, load_sweep, size, without_effect
-from vididi.terminal import PlainConsole
+from vididi.terminal import Parser, PlainConsole
 from vididi.values import LARGEST, cut, shown
 from vididi.words import counted
 
@@ -56,7 +56,7 @@ COMMANDS = {
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     command = argv[0] if argv and argv[0] in COMMANDS else "run"
     others = "Also: run_sweep.py status | extend | rerun SWEEP.yaml, run_sweep.py compare A B; each has --help."
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="run_sweep.py" if command == "run" else f"run_sweep.py {command}",
         description=COMMANDS[command],
         epilog=others if command == "run" else None,

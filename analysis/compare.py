@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from analysis.samples import FEWEST_SEEDS, Gain, Samples, Ways, collect, gain
 from analysis.tables import column_of, differences, protocol
 from vididi.errors import DamagedError, VididiError
 from vididi.mirror import pulled
-from vididi.terminal import say
+from vididi.terminal import Parser, say
 
 R1 = "retrieval/R@1"
 
@@ -154,7 +153,7 @@ def same_cells(first: Iterable[Run], second: Iterable[Run]) -> list[int]:
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     """Exit status: 0 compared, 1 the bound is not above --above, 2 there is nothing to compare."""
     about = "The difference between two sets of runs, with its paired bootstrap interval and, over seeds, the paired t-test."
-    parser = argparse.ArgumentParser(prog, description=about)
+    parser = Parser(prog, description=about)
     parser.add_argument("first", metavar="A", help="an arm's name or label under --runs, or a folder (s3://...) that holds its runs")
     parser.add_argument("second", metavar="B", help="the same")
     parser.add_argument("--runs", default="runs", metavar="URI", help="a folder (s3://...) where arms are looked for (default: runs)")

@@ -17,6 +17,7 @@ from analysis.plots import COLOURS, image_path, look, pyplot, run_main, save
 from vididi.data.sampling import SAMPLINGS, start_count
 from vididi.draws import Use, key
 from vididi.errors import ConfigError
+from vididi.terminal import Parser
 
 # A title, the sampling, its options. CVRL's figure has three falling densities, a flat one and two rising ones.
 PANELS: list[tuple[str, str, dict[str, Any]]] = [
@@ -34,9 +35,7 @@ BINS = 40
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description="P(t), t being how far apart the starts of two clips are, by each sampling (CVRL Figure 3)."
-    )
+    parser = Parser(description="P(t), t being how far apart the starts of two clips are, by each sampling (CVRL Figure 3).")
     parser.add_argument("--frames", type=int, default=250, help="frames of a video (default: 250)")
     parser.add_argument("--length", type=int, default=8, help="frames of a clip (default: 8)")
     parser.add_argument("--stride", type=int, default=3, help="one source frame of every STRIDE (default: 3)")

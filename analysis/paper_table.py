@@ -14,11 +14,11 @@ from analysis.runs import find_runs
 from analysis.tables import write_tables
 from vididi.errors import ConfigError, VididiError
 from vididi.mirror import pulled
-from vididi.terminal import say
+from vididi.terminal import Parser, say
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="A paper's table, measured beside printed; also as Markdown, CSV and LaTeX.")
+    parser = Parser(description="A paper's table, measured beside printed; also as Markdown, CSV and LaTeX.")
     parser.add_argument("name", nargs="?", metavar="NAME", help="which table; --list names them")
     add_folders(parser, nargs="?")
     parser.add_argument("--list", action="store_true", help="print the names and titles of all tables and stop")
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def main_of_one(name: str, description: str, argv: list[str] | None) -> int:
     """A door to one table: only the folders are asked for."""
-    parser = argparse.ArgumentParser(description=f"{description}, measured beside printed; also as Markdown, CSV and LaTeX.")
+    parser = Parser(description=f"{description}, measured beside printed; also as Markdown, CSV and LaTeX.")
     add_folders(parser)
     arguments = parser.parse_args(argv)
     return print_table(name, arguments.runs, arguments.out)

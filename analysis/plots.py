@@ -15,7 +15,7 @@ import yaml
 from analysis.runs import Run, find_runs, read_finished
 from vididi.errors import ConfigError, VididiError
 from vididi.mirror import local_path, place_of, pull
-from vididi.terminal import one_line, say
+from vididi.terminal import Parser, one_line, say
 
 # Paul Tol's "muted" scheme, which colour-blind readers can tell apart; shapes and dashes repeat the difference for print.
 COLOURS = ("#332288", "#CC6677", "#117733", "#DDCC77", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#888888")
@@ -88,7 +88,7 @@ def image_path(text: str) -> Path:
 
 def picture_parser(description: str) -> argparse.ArgumentParser:
     """The arguments of a picture of any runs: RUNS and --out."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = Parser(description=description)
     parser.add_argument("runs", nargs="+", type=local_path, metavar="RUNS", help="run folders, or folders (s3://...) that hold some")
     parser.add_argument("--out", type=image_path, required=True, metavar="FILE.png", help="the picture")
     return parser

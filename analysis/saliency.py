@@ -38,7 +38,7 @@ from vididi.errors import ConfigError, DamagedError
 from vididi.evaluate import read_run_config
 from vididi.experiment import check_clip, ensure_prepared, load_encoder
 from vididi.mirror import local_path
-from vididi.terminal import say
+from vididi.terminal import Parser, say
 from vididi.viewer import find_video, to_pixels
 from vididi.views.compose import square_view
 
@@ -54,7 +54,7 @@ Weigh = Callable[[Tensor], Tensor]
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Saliency tubes: where each encoder looks in the middle clip of a video, run below run (ViDiDi Figures 4, 10 to 14)."
     )
     parser.add_argument("runs", nargs="+", type=local_path, metavar="RUN", help="run folders, or folders (s3://...) of some, in this order")

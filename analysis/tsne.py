@@ -22,7 +22,7 @@ from vididi.evaluation.silhouette import best_retrieved_classes, silhouette
 from vididi.finite import check_finite
 from vididi.mirror import fetch, has, local_path
 from vididi.run_files import QUERIES, read_queries, read_table
-from vididi.terminal import say
+from vididi.terminal import Parser, say
 
 PERPLEXITY = 30.0  # van der Maaten and Hinton: 5 to 50
 PANEL = 3.4  # inches
@@ -54,7 +54,7 @@ class Panel:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="t-SNE of the videos of the classes that each model retrieves best, side by side (ViDiDi Figures 3, 6 to 9)."
     )
     parser.add_argument("runs", nargs="+", type=local_path, metavar="RUN", help="run folders, or folders (s3://...) of some, in this order")

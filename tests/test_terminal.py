@@ -11,6 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+import run_sweep
+from analysis import compare, paper_table
 from vididi.cli import main
 from vididi.screen import CellState, EvaluationScreen, PrepareBar, SweepScreen, states_table
 from vididi.terminal import PlainConsole, one_line, say, visible
@@ -68,4 +70,13 @@ def test_an_error_names_a_path_as_it_is(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["pretrain", str(path), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert r"[bold]x[/x]:boom:\x1b[2J: No such file or directory" in said
+    assert not OBEYED.search(said)
+
+
+@pytest.mark.parametrize("program", [main, run_sweep.main, compare.main, paper_table.main], ids=lambda program: program.__module__)
+def test_an_option_that_is_none_is_shown_and_not_obeyed(program: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        program(["evaluate", "retrieval", "\x1b[2J", "--\x1b]0;owned\x07\u202e"])
+    said = capsys.readouterr().err
+    assert r"--\x1b]0;owned\x07\u202e" in said or r"'\x1b[2J'" in said
     assert not OBEYED.search(said)

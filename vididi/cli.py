@@ -19,13 +19,13 @@ from vididi.checks import check_positive
 from vididi.config import build_config, flatten, nest, parse_value, read_yaml, validate
 from vididi.errors import ConfigError, DamagedError, DataError, VididiError
 from vididi.protocols import FEATURE_PROTOCOLS, RECIPES, EvaluationEntry
-from vididi.terminal import PlainConsole, say
+from vididi.terminal import Parser, PlainConsole, say
 from vididi.words import counted
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 the run failed, 2 it cannot be run as written, 3 videos were rejected while preparing."""
-    parser = argparse.ArgumentParser(prog="vididi", description="Self-supervised video pretraining with temporal derivatives.")
+    parser = Parser(prog="vididi", description="Self-supervised video pretraining with temporal derivatives.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_prepare(commands.add_parser("prepare", help="decode videos once, into Parquet shards"))
     _add_check(commands.add_parser("check", help="compare every frame of a prepared data set with what its index says", **CHECK))

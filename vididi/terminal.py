@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from typing import Any, TextIO
 
@@ -26,6 +27,13 @@ def one_line(text: str) -> str:
 def say(*texts: object, file: TextIO | None = None) -> None:
     """``print`` of what is ``visible``."""
     print(*(visible(str(text)) for text in texts), file=file)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of arguments, and so those of its commands, whose errors show arguments and never obey them."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(visible(message), file)
 
 
 class PlainConsole(Console):
