@@ -6,7 +6,8 @@ import errno
 import stat
 from pathlib import Path
 
-_OTHERS = {
+_KINDS = {
+    stat.S_IFREG: "a regular file",
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
     stat.S_IFCHR: "a device",
@@ -26,5 +27,9 @@ def check_regular(path: Path) -> Path:
     except ValueError:
         raise OSError(errno.EINVAL, "a NUL character is in its name", repr(str(path))) from None
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, f"it is {_OTHERS.get(stat.S_IFMT(mode), 'no file')}, not a regular file", str(path))
+        raise OSError(errno.EINVAL, f"it is {kind_of(mode)}, not a regular file", str(path))
     return path
+
+
+def kind_of(mode: int) -> str:
+    return _KINDS.get(stat.S_IFMT(mode), "no file")

@@ -30,7 +30,7 @@ from uuid import uuid4
 
 import pyarrow.fs as pafs
 
-from vididi.data.storage import RemotePath, as_folder, cache_folder
+from vididi.data.storage import RemotePath, as_folder, cache_folder, checked_path
 from vididi.errors import DataError, TrainingError
 from vididi.names import check_inside
 
@@ -50,7 +50,7 @@ def local_path(text: str | Path) -> Path:
     """
     text = str(text)
     if "://" not in text:
-        return Path(text)
+        return checked_path(text)
     as_folder(text)  # refuses schemes that are not known
     scheme, _, rest = text.partition("://")
     base, mark, query = rest.partition("?")

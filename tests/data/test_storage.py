@@ -24,6 +24,7 @@ from vididi.data.stream import local_stream
 from vididi.data.video import Video
 from vididi.errors import DataError
 from vididi.experiment import ensure_prepared
+from vididi.mirror import local_path
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +192,26 @@ def test_paths_and_uris_are_told_apart(tmp_path: Path, monkeypatch: pytest.Monke
     assert as_folder("s3://bucket/a") == RemotePath("s3://bucket/a")
     with pytest.raises(DataError, match=r"ftp://host/a: 'ftp' is not a known scheme; it is a path, or one of s3://, gs://"):
         as_folder("ftp://host/a")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a\0b", "a NUL character is in its name"),
+        ("x" * 5000, "File name too long"),
+        ("~nobody-of-this-name/x", "home directory"),
+        ("/dev/zero", "it is a device, not a folder"),
+        (__file__, "it is a regular file, not a folder"),
+    ],
+    ids=["nul", "long", "home", "device", "file"],
+)
+def test_a_place_that_cannot_be_a_folder_is_refused_in_one_sentence(text: str, why: str) -> None:
+    with pytest.raises(DataError, match=why) as error:
+        as_folder(text)
+    assert len(str(error.value)) < 300
+    if "folder" not in why and "home" not in why:
+        with pytest.raises(DataError, match=why):
+            local_path(text)
 
 
 def test_names_below_a_uri_keep_its_query() -> None:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.fs as pafs
 
 from vididi.errors import DataError
+from vididi.files import kind_of
+from vididi.values import cut
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,14 +93,31 @@ def as_folder(text: str) -> Folder:
     """A path or a URI as a user writes it; paths become absolute.
 
     Raises:
-        DataError: a URI of a scheme that is not known.
+        DataError: a URI of a scheme that is not known, or a path that cannot be one of a folder.
     """
     scheme, mark, _ = text.partition("://")
     if not mark:
-        return Path(text).expanduser().resolve()
+        try:
+            path = checked_path(text).expanduser().resolve()
+        except RuntimeError as error:  # the home of a user who is none
+            raise DataError(f"{cut(text)}: {error}") from None
+        if path.exists() and not path.is_dir():
+            raise DataError(f"{cut(text)}: it is {kind_of(path.stat().st_mode)}, not a folder")
+        return path
     if scheme not in SCHEMES:
         raise DataError(f"{text}: {scheme!r} is not a known scheme; it is a path, or one of {', '.join(f'{s}://' for s in SCHEMES)}")
     return RemotePath(text)
+
+
+def checked_path(text: str) -> Path:
+    """A path as a user writes it, unless no file system can have it (DataError)."""
+    try:
+        Path(text).exists()
+    except OSError as error:
+        raise DataError(f"{cut(text)}: {error.strerror}") from None
+    if "\0" in text:
+        raise DataError(f"{cut(text)}: a NUL character is in its name")
+    return Path(text)
 
 
 def parquet_source(path: Folder) -> Any:
