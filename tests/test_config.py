@@ -241,6 +241,8 @@ def test_a_file_that_is_not_yaml_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         read(tmp_path, "training: {epochs: 3\n")
     assert str(error.value).endswith(".yaml, line 2: not valid YAML: expected ',' or '}', but got '<stream end>'")
+    with pytest.raises(ConfigError, match="line 2: not valid YAML: expected a single document in the stream but found another"):
+        read(tmp_path, "a: 1\n---\nb: 1\n")
     with pytest.raises(ConfigError, match="line 2: not valid YAML: a tab stands where only spaces may"):
         read(tmp_path, "training:\n\tepochs: 3\n")
 

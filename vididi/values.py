@@ -62,6 +62,8 @@ def not_yaml(error: yaml.YAMLError, name: str) -> str:
     """What is wrong with a file that is not YAML, on one line."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    if problem.startswith("but "):
+        problem = f"{error.context} {problem}"  # type: ignore[attr-defined]
     if "'\\t'" in problem:
         problem = "a tab stands where only spaces may"
     return f"{name}{f', line {mark.line + 1}' if mark else ''}: not valid YAML: {' '.join(problem.split())}"
