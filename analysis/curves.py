@@ -91,16 +91,16 @@ def find_curves(root: Path) -> list[Path]:
 
 
 def read_curves(folders: Sequence[Path]) -> list[Curve]:
-    """The curves of some folders; damaged ones and copies are named and left out.
+    """The curves of some folders; damaged ones, those without a whole epoch and copies are named and left out.
 
     Raises:
-        ConfigError: a run has no whole epoch yet, or no run can be read.
+        ConfigError: no run is left.
     """
     curves, left_out = [], []
     for folder in folders:
         try:
             curves.append(read_curve(folder))
-        except DamagedError as error:
+        except (DamagedError, ConfigError) as error:
             left_out.append(str(error))
     curves, copies = each_once(curves, lambda curve: (curve.cell, named_identity(curve.folder)), lambda curve: named_identity(curve.folder))
     tell(f"left out: {line}" for line in (*left_out, *copies))

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vididi import run_files
 from vididi.config import build_config, flatten, nest
-from vididi.errors import ConfigError, DamagedError, DataError
+from vididi.errors import ConfigError, DamagedError
 from vididi.mirror import fetch, has
 from vididi.old_results import recheck
 from vididi.run_files import Queries, folders_with, read_queries
@@ -390,8 +390,7 @@ def _queries_in(folder: Path) -> Path | None:
 
 def _queries(path: Path) -> Queries:
     try:
-        return _read_queries(path, path.stat().st_mtime_ns)
-    except FileNotFoundError:
-        raise DamagedError(f"{path}: is a link to nothing") from None
-    except PermissionError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        changed = 0  # reading says what is wrong
+    return _read_queries(path, changed)

@@ -118,7 +118,7 @@ def test_an_encoder_in_a_folder_of_another_name_is_not_taken_for_the_cell_s(run:
     assert line.endswith("left as it is, for the folder's name does not say which cell this is")
 
 
-@pytest.mark.parametrize("damage_of", ["empty", "folder", "gone"])
+@pytest.mark.parametrize("damage_of", ["empty", "folder", "gone", "link"])
 def test_configuration_and_cell_are_written_anew(run: Path, config: Config, tiny_shards: ShardSet, damage_of: str) -> None:
     before = (run / "result.json").read_bytes()
     for name in ("config.yaml", "cell.json"):
@@ -127,10 +127,12 @@ def test_configuration_and_cell_are_written_anew(run: Path, config: Config, tiny
             (run / name).touch()
         elif damage_of == "folder":
             (run / name).mkdir()
+        elif damage_of == "link":
+            (run / name).symlink_to("nowhere")
     assert len(mended(run, config, tiny_shards)) == 2
     assert build_config(read_config(run) or {}) == config
     assert read_cell(run) == CELL
-    assert (run / "config.yaml.damaged-1").exists() == (damage_of != "gone")
+    assert [path.name for path in run.glob("config.yaml.*")] == ["config.yaml.damaged-1"] * (damage_of != "gone")
     assert (run / "result.json").read_bytes() == before
     assert outcome(run) == "finished"
 

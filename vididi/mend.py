@@ -82,7 +82,7 @@ def _mend_file(folder: Path, name: str, error: DamagedError, anew: Mapping[str, 
         set_aside(folder / RESULT, "replaced")
     if name == METRICS:
         lines = [line for line, _ in valid_lines(folder)]
-    kept = set_aside(path) if path.exists() else None
+    kept = set_aside(path) if path.exists() or path.is_symlink() else None
     if name in anew:
         write_atomically(path, anew[name])
     if name == METRICS:

@@ -184,7 +184,6 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         _damaged(path, "is empty")
     with _damaging(path):
         values = read_yaml(path)
-        _check_plain(path, values)
         flat = flatten(values)
     for key, kind in _OF_CONFIGS.items():
         if type(flat.get(key)) is not kind:
@@ -391,7 +390,7 @@ def damage(folder: Path) -> dict[str, DamagedError]:
 
 
 def folders_with(root: Path, name: str) -> list[Path]:
-    """The folders, ``root`` itself or anywhere below it, in which something has this name, sorted. Links are not followed.
+    """The folders, ``root`` itself or anywhere below it, in which something has this name, sorted. Each once, whatever links there are.
 
     Raises:
         DataError: a folder cannot be listed, which may hide others.
@@ -401,7 +400,17 @@ def folders_with(root: Path, name: str) -> list[Path]:
         if not isinstance(error, FileNotFoundError | NotADirectoryError):
             raise _away(Path(error.filename or root), error)
 
-    return sorted(Path(place) for place, folders, files in os.walk(root, onerror=away) if name in files or name in folders)
+    starts, seen, found = [root], set(), []
+    for start in starts:  # links come last, so that a folder has its own name where it lies below root, and not a link's
+        for place, folders, files in os.walk(start, onerror=away):
+            if (real := os.path.realpath(place)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            starts += sorted(link for folder in folders if (link := Path(place, folder)).is_symlink())
+            if name in files or name in folders:
+                found.append(Path(place))
+    return sorted(found)
 
 
 def _unless_damaged(read: Callable[[Path], dict[str, Any] | None], folder: Path) -> dict[str, Any] | None:
@@ -439,6 +448,8 @@ def _size(path: Path) -> int | None:
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            _damaged(path, "is a link to nothing")
         return None
     except OSError as error:
         raise _away(path, error) from None
@@ -538,14 +549,6 @@ def _check_values(path: Path, form: TypeAdapter, values: dict[str, Any]) -> None
         form.validate_python(values, strict=True)
     except ValidationError as error:
         _damaged(path, "; ".join(f"{fault['loc'][0]}: {fault['input']!r} is not a finite number" for fault in error.errors()))
-
-
-def _check_plain(path: Path, values: dict[str, Any]) -> None:
-    """A configuration holds text, numbers, truth values and lists and mappings of them: no dates, no cycles."""
-    try:
-        json.dumps(values, ensure_ascii=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        _damaged(path, f"is not a configuration: {error}")
 
 
 @contextmanager

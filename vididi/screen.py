@@ -216,13 +216,21 @@ def _state(title: str, epochs: int, path: Path) -> CellState:
         return CellState(title, epochs, "failed", reached, {}, (_reason(path, error) or [""])[-1])
     if not path.is_dir():
         return CellState(title, epochs, "waiting", 0, {}, "")
-    ago = time.time() - max((file.stat().st_mtime for file in path.iterdir()), default=path.stat().st_mtime)
+    ago = time.time() - max(map(_written, (path, *path.iterdir())))
     return CellState(title, epochs, "half-done", reached, {}, f"last written to {ago / 60:.0f} min ago")
 
 
 def _reason(folder: Path, error: str) -> list[str]:
     """The lines of an error, which begins with the folder's name; it stands beside the cell's."""
     return error.strip().removeprefix(f"{folder.name}: ").splitlines()
+
+
+def _written(path: Path) -> float:
+    """When, in seconds; 0 for a file that is gone since, as the files are that a run at work writes aside."""
+    try:
+        return path.lstat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _damaged_evaluations(run: Path) -> str:

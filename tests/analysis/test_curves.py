@@ -90,6 +90,9 @@ def test_unknown_panels_and_unfinished_epochs_are_named(tmp_path: Path, capsys: 
     (folder / "metrics.jsonl").write_text("")
     assert main([str(folder), "--out", "x.png"]) == 2
     assert "has no whole epoch yet" in capsys.readouterr().err
+    write_curve(tmp_path, "B", [1.0])
+    assert main([str(tmp_path), "--out", str(tmp_path / "x.png")]) == 0  # a run that has only begun stops no picture of others
+    assert capsys.readouterr().err == f"left out: {folder}: metrics.jsonl has no whole epoch yet\n"
 
 
 # --- Intervals between clips ---------------------------------------------------------------------------------------
