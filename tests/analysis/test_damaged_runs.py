@@ -246,3 +246,11 @@ def read_digest(folder: Path) -> str:
 
     told = json.loads((folder / "result.json").read_text())
     return sha256(json.dumps([told["settings"], told["data"]["checksum"]], sort_keys=True).encode()).hexdigest()[:10]
+
+
+def test_a_file_that_is_gone_while_a_run_is_looked_at_stops_no_status(four: Path, tmp_path: Path) -> None:
+    run = next(copy_of(four, tmp_path / "runs").glob("A-s0-*"))
+    (run / "result.json").unlink()
+    (run / "events.out").symlink_to("nowhere")
+    (state,) = (state for state in folder_states(run.parent) if state.title == "A-s0")
+    assert (state.name, state.note) == ("half-done", "A; last written to 0 min ago")
