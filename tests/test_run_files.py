@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vididi.config import Config, build_config
 from vididi.errors import ConfigError, DamagedError, DataError
+from vididi.experiment import read_run_config
 from vididi.run_files import (
     check_queries,
     damage,
@@ -203,3 +205,12 @@ def test_nobody_else_reads_the_files_of_a_run_folder() -> None:
         called = {call for call in calls if call in READING or call.rpartition(".")[2] in READING}
         allowed = path.name in ("run_files.py", "mirror.py")  # a mirror reads the file that says which store it is of
         assert allowed or not (named and called), f"{path.name} names {named} and calls {called}"
+
+
+@pytest.mark.parametrize("kind", ["data", "backbone", "objective", "optimiser", "sampling", "augment"])
+def test_what_only_a_newer_program_has_is_named(kind: str, tmp_path: Path) -> None:
+    values = build_config({}).to_dict()
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**values, kind: {"name": "later"}}))
+    with pytest.raises(ConfigError, match=rf"config\.yaml: {kind}\.name: 'later' is not valid; it is one of ") as raised:
+        read_run_config(tmp_path)
+    assert "\n" not in str(raised.value)

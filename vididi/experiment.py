@@ -635,7 +635,14 @@ def read_run_config(run: Path) -> Config:
     values = read_config(run)
     if values is None:
         raise DamagedError(f"{path}: is missing")
-    return build_config(values, str(path))
+    config = build_config(values, str(path))
+    for kind in COMPONENTS:
+        section = getattr(config, kind)
+        try:
+            _ = section.name == DEFAULT or resolve_component(kind, section)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+    return config
 
 
 def make_encoder(backbone: Component) -> tuple[nn.Module, int]:

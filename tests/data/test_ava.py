@@ -346,7 +346,7 @@ def test_a_moment_that_was_prepared_before_is_a_duplicate_and_another_of_the_fil
     assert rejects(shards) == [("copy/0903", "duplicate: the same bytes as film a/0903")]
     assert "copy/0903" not in shards.boxes.column("video_id").to_pylist()
     check_no_overlap(shards)
-    with pytest.raises(DataError, match=r"1 test videos are also training videos.*: copy/0903 \(test\) is film a/090[235] \(train\)"):
+    with pytest.raises(DataError, match=r"1 test video is also a training video.*: copy/0903 \(test\) is film a/090[235] \(train\)"):
         prepare([*videos, replace(copy, split="test", moment=Moment(5, 3, 3))], tmp_path / "spoilt", SETTINGS, {}, workers=1)
 
 

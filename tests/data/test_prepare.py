@@ -315,7 +315,7 @@ def test_an_older_set_with_a_training_file_in_the_test_split_is_refused(prepared
     sources[-1] = sources[1]
     place = INDEX_SCHEMA.get_field_index("source_sha256")
     pq.write_table(prepared.index.set_column(place, "source_sha256", pa.array(sources)), tmp_path / "set" / "index.parquet")
-    with pytest.raises(DataError, match=rf"1 test videos are also .*: {good[-1].video_id} \(test\) is {good[1].video_id} \(train\)"):
+    with pytest.raises(DataError, match=rf"1 test video is also .*: {good[-1].video_id} \(test\) is {good[1].video_id} \(train\)"):
         check_no_overlap(ShardSet.open(tmp_path / "set"))
 
 
@@ -326,7 +326,7 @@ def test_one_file_in_both_splits_is_refused_before_anything_is_prepared(
     other = tmp_path / "other.mp4"
     (other.symlink_to if link else other.hardlink_to)(good[1].path)
     monkeypatch.setattr(preparing, "run_apart", pytest.fail)
-    with pytest.raises(DataError, match=rf"1 test videos are also training videos.*: test/other \(test\) is {good[1].video_id} \(train\)"):
+    with pytest.raises(DataError, match=rf"1 test video is also a training video.*: test/other \(test\) is {good[1].video_id} \(train\)"):
         prepare([*good[:3], Video(other, "test/other", "c", "test")], tmp_path / "out", SETTINGS, {}, workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["other.mp4"]
 
@@ -343,7 +343,7 @@ def test_the_same_bytes_in_both_splits_are_refused_when_they_come(
     copy = Video(tmp_path / "copy.mp4", "test/copy", good[1].class_name, "test")
     done: list[int] = []
     videos = [copy, *good[:8]] if test_first else [*good[:4], copy, *good[4:8]]
-    with pytest.raises(DataError, match=rf"1 test videos are also training videos.*: test/copy \(test\) is {good[1].video_id} \(train\)"):
+    with pytest.raises(DataError, match=rf"1 test video is also a training video.*: test/copy \(test\) is {good[1].video_id} \(train\)"):
         prepare(videos, tmp_path / "out", SETTINGS, {}, lambda *counts: done.append(counts[0]), workers=1)
     assert max(done) == (2 if test_first else 4), "it stops at once"
     assert [path.name for path in tmp_path.iterdir()] == ["copy.mp4"], "nothing of it stays"

@@ -414,7 +414,8 @@ def check_no_overlap(shards: ShardSet) -> None:
 def overlap(where: str, both: list[tuple[str, str]]) -> DataError:
     """The error of test videos that are training videos too. both: the name in the test split, and that in the training split."""
     shown = _first([f"{test} (test) is {train} (train)" for test, train in both], "; ")
-    return DataError(f"{where}: {len(both)} test videos are also training videos, so retrieval would find them: {shown}")
+    many = "1 test video is also a training video" if len(both) == 1 else f"{len(both)} test videos are also training videos"
+    return DataError(f"{where}: {many}, so retrieval would find {'it' if len(both) == 1 else 'them'}: {shown}")
 
 
 def _first(names: list[str], mark: str = ", ", most: int = 5) -> str:
