@@ -216,7 +216,7 @@ def _state(title: str, epochs: int, path: Path) -> CellState:
         return CellState(title, epochs, "failed", reached, {}, (_reason(path, error) or [""])[-1])
     if not path.is_dir():
         return CellState(title, epochs, "waiting", 0, {}, "")
-    ago = time.time() - max(map(_written, (path, *path.iterdir())))
+    ago = time.time() - max(map(_written, path.iterdir()), default=_written(path))
     return CellState(title, epochs, "half-done", reached, {}, f"last written to {ago / 60:.0f} min ago")
 
 
