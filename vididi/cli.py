@@ -19,7 +19,7 @@ from vididi.checks import check_positive
 from vididi.config import build_config, flatten, nest, parse_value, read_yaml, validate
 from vididi.errors import ConfigError, DamagedError, DataError, VididiError
 from vididi.protocols import FEATURE_PROTOCOLS, RECIPES, EvaluationEntry
-from vididi.terminal import Parser, PlainConsole, say
+from vididi.terminal import Parser, PlainConsole, one_line, say
 from vididi.words import counted
 
 
@@ -232,12 +232,12 @@ def check(arguments: argparse.Namespace) -> int:
     with CheckBar(console, "checking videos", len(shards.index)) as bar:
         for count, faults in check_frames(shards):
             for video, reason in faults:
-                console.print(f"{ascii(video)[1:-1]}: {reason}", markup=False, highlight=False)
+                console.print(f"{one_line(video)}: {reason}")
             bad += len(faults)
             bar.advance(count, len(faults))
     videos = f"{len(shards.index)} videos"
     found = f"{bad} of {videos} are bad" if bad else f"all {shards.manifest.frames} frames of {videos} are as they were"
-    console.print(f"{shards.root}: {found}", markup=False, highlight=False)
+    console.print(f"{shards.root}: {found}")
     return 1 if bad else 0
 
 

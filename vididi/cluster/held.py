@@ -59,6 +59,6 @@ class _HeldReader(FrameReader):
         super().__init__(shards, cache_bytes=np.iinfo(np.int64).max)  # what it keeps is not its own memory
         self.held = held
 
-    def _read(self, shard: int, group: int) -> RowGroup:
+    def read(self, shard: int, group: int) -> RowGroup:
         groups: list[Any] = ray.get(self.held[shard])
         return groups[group]

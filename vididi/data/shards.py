@@ -274,14 +274,11 @@ class FrameReader:
         if found is not None:
             self._cache.move_to_end((shard, group))
             return found
-        found = self._cache[(shard, group)] = self._read(shard, group)
+        found = self._cache[(shard, group)] = self.read(shard, group)
         self._cached += len(found.data)
         while self._cached > self.cache_bytes and len(self._cache) > 1:
             self._cached -= len(self._cache.popitem(last=False)[1].data)
         return found
-
-    def _read(self, shard: int, group: int) -> RowGroup:
-        return self.read(shard, group)
 
     def read(self, shard: int, group: int) -> RowGroup:
         """A row group from its file.
