@@ -183,7 +183,7 @@ def read_run(folder: Path) -> Run:
 def _gallery(folder: Path, measured: Measurement, config: dict[str, Any], result: dict[str, Any]) -> tuple[Callable[[], int | None], int]:
     """How many videos the gallery of a measurement has, if that is known, and how many it has at least."""
     if measured.checksum != result["data_checksum"]:
-        return partial(_kept_gallery, folder / "evaluations" / measured.name / "features.parquet"), 1
+        return partial(_kept_gallery, folder / "evaluations" / measured.name / run_files.FEATURES), 1
     batch, epochs, dropped = config["training.batch_size"], config["training.epochs"], result.get("videos_dropped_per_epoch")
     if not epochs or dropped is None:
         return lambda: None, batch

@@ -21,7 +21,7 @@ from vididi.errors import ConfigError, DamagedError
 from vididi.evaluation.silhouette import best_retrieved_classes, silhouette
 from vididi.finite import check_finite
 from vididi.mirror import fetch, has, local_path
-from vididi.run_files import QUERIES, read_queries, read_table
+from vididi.run_files import FEATURES, QUERIES, read_feature_table, read_queries
 from vididi.terminal import Parser, say
 
 PERPLEXITY = 30.0  # van der Maaten and Hinton: 5 to 50
@@ -118,7 +118,7 @@ def common_evaluation(runs: Sequence[Run]) -> str:
 
 
 def _with_features(run: Run) -> dict[str, Measurement]:
-    return {m.name: m for m in run.measurements if m.name and has(run.folder / "evaluations" / m.name / "features.parquet")}
+    return {m.name: m for m in run.measurements if m.name and has(run.folder / "evaluations" / m.name / FEATURES)}
 
 
 def features_of(runs: Sequence[Run], name: str) -> dict[Path, Features]:
@@ -148,10 +148,10 @@ def read_features(run: Run, name: str) -> Features:
         has = f"it has {', '.join(kept)}" if kept else f"`vididi evaluate retrieval {run.folder}` makes some"
         raise ConfigError(f"{run.folder}: no features of evaluation {name!r}; {has}")
     folder = run.folder / "evaluations" / name
-    fetch(folder / "features.parquet")
-    table, queries = read_table(folder / "features.parquet", ("label", "class", "split", "features")), read_queries(folder / QUERIES)
+    fetch(folder / FEATURES)
+    table, queries = read_feature_table(folder), read_queries(folder / QUERIES)
     if table is None:
-        raise DamagedError(f"{folder / 'features.parquet'}: is missing")
+        raise DamagedError(f"{folder / FEATURES}: is missing")
     if queries.first_hit is None:
         raise DamagedError(f"{folder / QUERIES}: has no column first_hit")
     features = table["features"].combine_chunks()
@@ -163,7 +163,7 @@ def read_features(run: Run, name: str) -> Features:
         query_labels=queries.labels,
         first_hits=queries.first_hit,
     )
-    check_finite(f"{folder / 'features.parquet'}", features=known.features)
+    check_finite(f"{folder / FEATURES}", features=known.features)
     return known
 
 

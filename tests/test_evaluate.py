@@ -116,14 +116,25 @@ def test_features_are_kept_in_the_order_of_the_queries(protocol: str, trained: P
     assert first_hits(x, test["label"], gallery, train["label"]).tolist() == queries["first_hit"].to_pylist()
 
 
-def test_what_was_measured_before_features_were_kept_is_measured_again(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("features_are", ["not kept", "cut", "of another form"])
+def test_features_that_are_missing_or_damaged_are_computed_again(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], features_are: str
+) -> None:
     task = task_of(trained, "retrieval", {"clips": 3})
     before = evaluate_run(trained, task, None, untrained=True)
     features = trained / "evaluations" / task.name / "features.parquet"
-    features.unlink()
+    kept = pq.read_table(features)
+    if features_are == "not kept":  # by an earlier version
+        features.unlink()
+    elif features_are == "cut":
+        features.write_bytes(features.read_bytes()[:-9])
+    else:
+        pq.write_table(kept.drop(["split"]), features)
     monkeypatch.setattr(module, "untrained_encoder", lambda *_: pytest.fail("the untrained encoder was measured again"))
-    again = evaluate_run(trained, task, None, untrained=False)
-    assert features.is_file()
+    assert main(["evaluate", "retrieval", str(trained), "--set", "clips=3"]) == 0
+    assert ("set aside as features.parquet.damaged-" in capsys.readouterr().out) == (features_are != "not kept")
+    assert pq.read_table(features).equals(kept)
+    again = evaluate_run(trained, task, None, untrained=True)
     assert (again["metrics"], again["untrained"]) == (before["metrics"], before["untrained"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -402,9 +403,9 @@ def test_a_run_folder_holds_what_it_should_and_nothing_else(finished: Finished) 
     }
 
 
-def test_the_written_configuration_is_the_run_s(finished: Finished) -> None:
+def test_the_written_configuration_is_the_run_s(finished: Finished, tiny_shards: ShardSet) -> None:
     assert build_config(read_yaml(finished.folder / "config.yaml")) == finished.config
-    assert json.loads((finished.folder / "cell.json").read_text()) == CELL
+    assert json.loads((finished.folder / "cell.json").read_text()) == {**CELL, "data_checksum": tiny_shards.manifest.checksum}
 
 
 def test_there_is_one_line_of_metrics_per_epoch(finished: Finished) -> None:
@@ -723,11 +724,45 @@ def test_a_run_that_is_measured_again_has_its_measures_once_on_the_board(
     assert_same_run(finished.folder, folder)
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("finish", [True, False])
+def test_a_folder_of_another_configuration_or_data_is_refused_and_stays_as_it_is(
+    make_config: MakeConfig, tiny_shards: ShardSet, uneven_shards: ShardSet, tmp_path: Path, finish: bool
+) -> None:
+    config = make_config({"training.epochs": 2})
+    if finish:
+        run(config, tmp_path, tiny_shards)
+    else:
+        with pytest.raises(Stop):
+            run(config, tmp_path, tiny_shards, context=StopsAfter(epoch=1))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    there = re.escape(str(tmp_path))
+    with pytest.raises(TrainingError, match=rf"^{there}: holds a run of another configuration \(backbone\.width: 2 there, 3 asked for\); "):
+        run(make_config({"training.epochs": 2, "backbone.width": 3}), tmp_path, tiny_shards)
+    with pytest.raises(TrainingError, match=r"optimiser\.lr: 1\.2 there, 1\.3 asked for\); give another folder, or move this one away"):
+        run(make_config({"training.epochs": 2, "optimiser.lr": 1.3}), tmp_path, tiny_shards)
+    with pytest.raises(TrainingError, match="holds a run on other data"):
+        run(config, tmp_path, uneven_shards)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "config.yaml").write_text("")
+    with pytest.raises(TrainingError, match=r"config\.yaml: is empty; nothing says which run this is"):
+        run(config, tmp_path, tiny_shards)
+
+
+def test_what_changes_no_result_may_be_changed_in_a_half_done_run(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
     with pytest.raises(Stop):
         run(make_config(), tmp_path, tiny_shards, context=StopsAfter(epoch=1))
+    assert run(make_config({"training.checkpoint_steps": 2, "evaluation.online.every": 1}), tmp_path, tiny_shards)["resumed_from_step"] == 3
+
+
+def test_a_checkpoint_that_does_not_fit_its_configuration_is_refused(
+    make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
+    for width, folder in ((2, tmp_path / "a"), (3, tmp_path / "b")):
+        with pytest.raises(Stop):
+            run(make_config({"backbone.width": width}), folder, tiny_shards, context=StopsAfter(epoch=1))
+    shutil.copy(tmp_path / "a" / "checkpoint.pt", tmp_path / "b")
     with pytest.raises(TrainingError, match=r"checkpoint\.pt: does not fit this configuration"):
-        run(make_config({"backbone.width": 3}), tmp_path, tiny_shards)
+        run(make_config({"backbone.width": 3}), tmp_path / "b", tiny_shards)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_orders(

@@ -131,7 +131,7 @@ def test_configuration_and_cell_are_written_anew(run: Path, config: Config, tiny
             (run / name).symlink_to("nowhere")
     assert len(mended(run, config, tiny_shards)) == 2
     assert build_config(read_config(run) or {}) == config
-    assert read_cell(run) == CELL
+    assert read_cell(run) == {**CELL, "data_checksum": tiny_shards.manifest.checksum}
     assert [path.name for path in run.glob("config.yaml.*")] == ["config.yaml.damaged-1"] * (damage_of != "gone")
     assert (run / "result.json").read_bytes() == before
     assert outcome(run) == "finished"

@@ -220,7 +220,12 @@ class Config(Closed):
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
     def identity(self, data_checksum: str) -> str:
-        """Twelve hex digits over everything that changes the result.
+        """Twelve hex digits over everything that changes the result (identity_content), and the data's checksum."""
+        text = json.dumps({"config": self.identity_content(), "data": data_checksum}, sort_keys=True)
+        return sha256(text.encode()).hexdigest()[:12]
+
+    def identity_content(self) -> dict[str, Any]:
+        """Everything that changes the result but the data, as plain values.
 
         The data sections are left out: which videos, wherever they lie and however they were prepared, is what the
         manifest's checksum says. How often a checkpoint is written, and what is measured on the way, changes nothing.
@@ -237,8 +242,7 @@ class Config(Closed):
         for key in ("weights_key", "weights_prefix", "weights_inflate"):  # added later: without them the same name as before
             if backbone.get(key) in (None, False):
                 backbone.pop(key, None)
-        text = json.dumps({"config": content, "data": data_checksum}, sort_keys=True)
-        return sha256(text.encode()).hexdigest()[:12]
+        return content
 
 
 def build_config(values: Mapping[str, Any], where: str = "configuration") -> Config:

@@ -41,7 +41,7 @@ from vididi.evaluation.online import knn_accuracy, probe_accuracy
 from vididi.finite import about, check_finite, check_weights
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import OPTIMISERS
-from vididi.run_files import queries_table, read_config
+from vididi.run_files import RESULT, queries_table, read_cell, read_config, read_run_result
 from vididi.training.context import Context, StoppedEarly, from_first
 from vididi.training.loop import EpochLog, Job, State, train
 from vididi.training.run_folder import Recorder, RunFolder
@@ -365,25 +365,31 @@ def run_cell(
         the content of result.json, on every worker.
 
     Raises:
+        TrainingError: the folder holds a run of another configuration or on other data, or does not say which.
         StoppedEarly: on every worker, where a sweep has marked the folder as stopped.
     """
-    folder = RunFolder(path)
+    folder, checksum = RunFolder(path), shards.manifest.checksum
     with ExitStack() as held:
-        done = claim(folder, context, held)
+        done = claim(folder, context, held, partial(_check_same_run, path, config, checksum))
         if done is not None:
             return done
         if context.rank == 0:
-            folder.begin(config.to_yaml(), cell)
+            folder.begin(config.to_yaml(), {**cell, "data_checksum": checksum})
         with about(path.name):
             return _run(config, folder, shards, open_stream, context)
 
 
-def claim(folder: RunFolder, context: Context, held: ExitStack) -> dict[str, Any] | None:
-    """Rank 0 locks the folder for as long as ``held`` is open; every worker learns whether there is a result already."""
+def claim(folder: RunFolder, context: Context, held: ExitStack, check: Callable[[], None] = lambda: None) -> dict[str, Any] | None:
+    """Rank 0 locks the folder for as long as ``held`` is open; every worker learns whether there is a result already.
+
+    Args:
+        check: rank 0 calls it when the folder is locked.
+    """
     found: tuple[str, Any] = ("", None)
     if context.rank == 0:
         try:
             held.enter_context(folder.locked())
+            check()
             found = ("result", folder.result)
         except HeldError as error:
             found = ("held", str(error))
@@ -395,6 +401,25 @@ def claim(folder: RunFolder, context: Context, held: ExitStack) -> dict[str, Any
     if kind == "error":
         raise TrainingError(value)
     return value
+
+
+def _check_same_run(path: Path, config: Config, checksum: str) -> None:
+    """Raise TrainingError where a folder holds another run: its numbers, or its checkpoint, would pass for this one's.
+
+    A folder that a sweep named says by its name which run it holds. Keys that only one of the two has are of another version.
+    """
+    if path.name.endswith(f"-{config.identity(checksum)}") or not any(mirror.has(path / name) for name in (RESULT, "checkpoint.pt")):
+        return
+    advice = "give another folder, or move this one away"
+    try:
+        there, cell, done = read_run_config(path), read_cell(path) or {}, read_run_result(path) or {}
+    except DamagedError as error:
+        raise TrainingError(f"{error}; nothing says which run this is: {advice}") from None
+    old, new = flatten(there.identity_content()), flatten(config.identity_content())
+    if differences := [f"{key}: {old[key]} there, {new[key]} asked for" for key in old.keys() & new.keys() if old[key] != new[key]]:
+        raise TrainingError(f"{path}: holds a run of another configuration ({'; '.join(sorted(differences))}); {advice}")
+    if checksum != (data := done.get("data_checksum") or cell.get("data_checksum") or checksum):
+        raise TrainingError(f"{path}: holds a run on other data (checksum {data} there, {checksum} asked for); {advice}")
 
 
 def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Stream, context: Context) -> dict[str, Any]:

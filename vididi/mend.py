@@ -4,6 +4,7 @@ A damaged file is renamed (``result.json.damaged-1``), never removed, and nothin
 under the folder's lease. What follows from it:
 
     result.json, queries.parquet   the run is not finished: its end is measured again, from its checkpoint or its encoder
+    features.parquet               the evaluation's features are computed again; its measures stay until then
     metrics.jsonl                  its valid lines are kept
     config.yaml, cell.json         written anew from the cell, if the folder's name says that it is this cell
     stopped.json                   the run goes on
@@ -38,7 +39,7 @@ def mend_run(folder: Path, config: Config, record: Mapping[str, Any], checksum: 
     Raises:
         DataError: a file cannot be read, or was written by a newer program, or cannot be set aside.
     """
-    anew = {CONFIG: config.to_yaml(), CELL: json.dumps(dict(record), indent=2) + "\n"}
+    anew = {CONFIG: config.to_yaml(), CELL: json.dumps({**record, "data_checksum": checksum}, indent=2) + "\n"}
     fits = folder.name.endswith(f"-{config.identity(checksum)}")
     _mend(folder, anew if fits else {}, say)
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CONFIG, CELL, RESULT, STOPPED = "config.yaml", "cell.json", "result.json", "stopped.json"
 METRICS, QUERIES, ERROR = "metrics.jsonl", "queries.parquet", "error.txt"
+FEATURES = "features.parquet"  # of an evaluation; of a run in a store it is fetched when it is needed
 MOST_BYTES = 64 << 20  # of a file that is read whole; the largest that a run writes, the list of too short videos, has a few
 TOLD = 300  # characters of what is wrong with a file
 TAIL = 64 << 10  # bytes of error.txt that are read: it ends with the reason
@@ -295,6 +296,11 @@ def check_queries(folder: Path) -> None:
         read_queries(folder / QUERIES)
 
 
+def read_feature_table(folder: Path) -> pa.Table | None:
+    """The features of an evaluation's videos: columns label, class, split and features. Raises DamagedError, DataError."""
+    return read_table(folder / FEATURES, ("label", "class", "split", "features"))
+
+
 def read_table(path: Path, needed: Collection[str], one_of: Collection[str] = ()) -> pa.Table | None:
     """A Parquet file that has these columns, and at least one of ``one_of``; None where there is none.
 
@@ -425,6 +431,7 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     CELL: read_cell,
     METRICS: read_metrics,
     QUERIES: check_queries,
+    FEATURES: read_feature_table,
     RESULT: read_result,
     STOPPED: read_stopped,
     ERROR: read_error,

@@ -178,10 +178,10 @@ class RunFolder:
 
     @property
     def has_features(self) -> bool:
-        return mirror.has(self.path / "features.parquet")
+        return mirror.has(self.path / run_files.FEATURES)
 
     def save_features(self, features: pa.Table) -> None:
-        self._save_table("features.parquet", features)
+        self._save_table(run_files.FEATURES, features)
 
     def _save_table(self, name: str, table: pa.Table) -> None:
         with replacing(self.path / name) as aside:
