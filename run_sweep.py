@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if status == INTERRUPTED:
         command = shlex.join(["python", "run_sweep.py", *argv])
-        console.print(f"interrupted; nothing finished is lost. To go on:  {command}", markup=False, highlight=False)
+        console.print(f"interrupted; nothing finished is lost. To go on:  {command}")
     return status
 
 
@@ -136,8 +136,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         status = max(status, run_evaluations(sweep, cells, shards, others, runs, arguments.address, console))
     pull(runs)
     table = write_tables(paper, find_runs(runs), runs) if paper else write_results(find_runs(runs), runs)
-    console.print("\n" + table, markup=False, highlight=False)
-    console.print(f"\nTensorBoard:  tensorboard --logdir {shlex.quote(str(runs))}", highlight=False)
+    console.print("\n" + table)
+    console.print(f"\nTensorBoard:  tensorboard --logdir {shlex.quote(str(runs))}")
     return status
 
 
@@ -203,10 +203,10 @@ def prepare(arguments: argparse.Namespace, sweep: Sweep, cells: list[Cell], cons
 
     bar = PrepareBar(console, "preparing videos")
     shards = ensure_prepared(one_data_set(cells), given_shards(arguments), bar, run=run_at(arguments.address))
-    console.print("\n".join([f"data: {shards.summary}, in {shards.root}", *shards.remarks]), highlight=False, markup=False)
+    console.print("\n".join([f"data: {shards.summary}, in {shards.root}", *shards.remarks]))
     for cell in cells:
         if short := len(make_plans(cell.config, shards).too_short):
-            console.print(f"{cell.title}: {short} training videos are too short, result.json will list them", highlight=False)
+            console.print(f"{cell.title}: {short} training videos are too short, result.json will list them")
     others = {
         entry.title: ensure_prepared(cells[0].config.model_copy(update={"data": resolve_component("data", entry.data)}), None, bar)
         for entry in sweep.evaluations
@@ -258,7 +258,7 @@ def failed(cells: list[Cell], runs: Path, shards: ShardSet, console: Console) ->
     found = [cell for cell, state in zip(cells, states, strict=True) if state.name in ("failed", "damaged")]
     damaged = sum(state.name == "damaged" for state in states)
     more = f", {damaged} with damaged files" if damaged else ""
-    console.print(f"{len(found) - damaged} of {counted(len(cells), 'cell')} failed{more}", highlight=False)
+    console.print(f"{len(found) - damaged} of {counted(len(cells), 'cell')} failed{more}")
     return found
 
 
@@ -266,14 +266,14 @@ def report_status(arguments: argparse.Namespace, console: Console) -> int:
     sweep, cells = plan(arguments, console)
     runs = runs_of(arguments, sweep)
     states = states_of(arguments, sweep, cells, runs)
-    console.print(states_table(states), markup=False, highlight=False, end="\n" if states else "")
+    console.print(states_table(states), end="\n" if states else "")
     if sweep.searching:
         for path in copies(runs):
-            console.print(f"left out: {path}: its name does not end in a cell's identity", markup=False, highlight=False)
+            console.print(f"left out: {path}: its name does not end in a cell's identity")
     counts = {name: sum(state.name == name for state in states) for name in dict.fromkeys(state.name for state in states)}
     said = ", ".join(f"{number} {name}" for name, number in counts.items()) or "none has begun"
     whole = f"{counted(len(states), 'cell')} so far" if sweep.searching else counted(len(cells), "cell")
-    console.print(f"sweep {sweep.name}: {whole}, {said}, in {place_of(runs)}", highlight=False)
+    console.print(f"sweep {sweep.name}: {whole}, {said}, in {place_of(runs)}")
     return 0 if counts and set(counts) <= {"finished", "stopped early"} else 1
 
 
@@ -317,11 +317,11 @@ def one_data_set(cells: list[Cell]) -> Any:
 
 def print_left_out(console: Console, excluded: int, same: list[str]) -> None:
     if excluded:
-        console.print(f"exclude: {counted(excluded, 'cell')} {'is' if excluded == 1 else 'are'} left out", highlight=False)
+        console.print(f"exclude: {counted(excluded, 'cell')} {'is' if excluded == 1 else 'are'} left out")
     for line in same[:SHOWN]:
-        console.print(line, markup=False, highlight=False)
+        console.print(line)
     if len(same) > SHOWN:
-        console.print(f"and {len(same) - SHOWN} more, each the same cell as another", highlight=False)
+        console.print(f"and {len(same) - SHOWN} more, each the same cell as another")
 
 
 def print_search(console: Console, sweep: Sweep, example: Cell, faults: list[str]) -> None:
@@ -331,21 +331,18 @@ def print_search(console: Console, sweep: Sweep, example: Cell, faults: list[str
     stopping = f"; early stopping: {sweep.stopping.summary}" if sweep.stopping else ""
     console.print(
         f"search: {search.name} with seed {search.seed}, {counted(search.trials, 'point')} of up to "
-        f"{counted(epochs, 'epoch')}, {counted(most, 'epoch')} at most{stopping}",
-        highlight=False,
+        f"{counted(epochs, 'epoch')}, {counted(most, 'epoch')} at most{stopping}"
     )
     if faults:
-        console.print(
-            f"{len(faults)} of {EXAMPLES} points drawn as a test make no cell, such as {faults[0]}", markup=False, highlight=False
-        )
+        console.print(f"{len(faults)} of {EXAMPLES} points drawn as a test make no cell, such as {faults[0]}")
 
 
 def print_cells(console: Console, cells: list[Cell], sweep: Sweep) -> None:
     for cell in cells:
-        console.print(cell.summary, markup=False, highlight=False)
+        console.print(cell.summary)
     then = f"; then of each: {', '.join(entry.title for entry in sweep.evaluations)}" if sweep.evaluations else ""
     drawn = " as examples" if sweep.searching else ""
-    console.print(f"{counted(len(cells), 'cell')}{drawn}{then}", highlight=False)
+    console.print(f"{counted(len(cells), 'cell')}{drawn}{then}")
 
 
 def grid_best(search: Any, checksum: str) -> list[Run]:
@@ -392,7 +389,7 @@ def confirm(
 
     candidates = found.best(asked.top)
     if not candidates:
-        console.print("confirm: the search has no finished cell", highlight=False)
+        console.print("confirm: the search has no finished cell")
         raise Unfinished(1)
     grid = build_config(nest(baseline[0].config), str(baseline[0].folder))
     against = replace(candidates[0], arm=baseline[0].cell["arm"], label=baseline[0].cell["label"], config=grid)
@@ -406,15 +403,14 @@ def confirm(
     if same_but_seed(chosen, against):
         console.print(
             f"confirm: the search found nothing better than the grid's best arm, {against.label}:"
-            f" the difference is 0, above {column_of(metric).scaled(-asked.margin)}{unit(metric)}",
-            highlight=False,
+            f" the difference is 0, above {column_of(metric).scaled(-asked.margin)}{unit(metric)}"
         )
         return
     both = finished([with_seed(cell, seed) for cell in (chosen, against) for seed in asked.seeds])
     ours, theirs = both[: len(asked.seeds)], both[len(asked.seeds) :]
     comparison = compare(ours, theirs, metric, (f"{chosen.arm} ({chosen.label})", against.label))
-    console.print("\nthe search's best against the grid's best arm, with fresh seeds:", highlight=False)
-    console.print("\n".join(comparison.lines(-asked.margin)), markup=False, highlight=False)
+    console.print("\nthe search's best against the grid's best arm, with fresh seeds:")
+    console.print("\n".join(comparison.lines(-asked.margin)))
 
 
 def compete(candidates: list[Cell], seeds: list[int], measure: Callable[[list[Cell]], list[float]], largest: bool) -> list[list[float]]:
@@ -438,10 +434,10 @@ def best_of(values: list[list[float]], largest: bool) -> int:
 def print_choice(
     console: Console, metric: str, over: Sequence[int], candidates: list[Cell], values: list[list[float]], chosen: Cell
 ) -> None:
-    console.print(f"\nchosen by {metric} over seeds {', '.join(map(str, over))}:", highlight=False)
+    console.print(f"\nchosen by {metric} over seeds {', '.join(map(str, over))}:")
     for cell, own in zip(candidates, values, strict=True):
         mean, seeds = column_of(metric).scaled(fmean(own)), counted(len(own), "seed")
-        console.print(f"{'*' if cell is chosen else ' '} {mean} ({seeds}): {cell.label}", markup=False, highlight=False)
+        console.print(f"{'*' if cell is chosen else ' '} {mean} ({seeds}): {cell.label}")
 
 
 def same_but_seed(first: Cell, second: Cell) -> bool:

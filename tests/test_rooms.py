@@ -165,6 +165,21 @@ def test_the_sweep_s_door_opens_without_torch_and_ray() -> None:
     assert "run_sweep" in loaded_by(["run_sweep"], blocked=("ray", "torch"))
 
 
+def test_an_optimiser_s_first_step_does_not_import_torch_s_compiler_nor_torchvision() -> None:
+    """Each took every process of a sweep more than a second of CPU."""
+    code = (
+        "import sys, torch, vididi.experiment\n"
+        "from vididi.optim import LARS\n"
+        "weights = torch.nn.Parameter(torch.ones(2, 2))\n"
+        "optimiser = LARS([weights], lr=0.1)\n"
+        "weights.sum().backward(), optimiser.step(), optimiser.zero_grad()\n"
+        "optimiser.load_state_dict(optimiser.state_dict())\n"
+        "print(*sys.modules.keys() & {'torch._dynamo', 'torchvision'})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 # --- Public names --------------------------------------------------------------------------------------------------
 
 

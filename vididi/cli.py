@@ -202,11 +202,11 @@ def prepare(arguments: argparse.Namespace) -> int:
     m = shards.manifest
     if (m.source, m.prepare) != (config.to_dict()["data"], config.to_dict()["prepare"]):
         raise DataError(f"{shards.root}: already holds another data set, {m.source} prepared with {m.prepare}; give another folder")
-    console.print("\n".join([f"{shards.summary}, in {shards.root}", *shards.remarks]), highlight=False, markup=False)
+    console.print("\n".join([f"{shards.summary}, in {shards.root}", *shards.remarks]))
     if m.rejects:
-        console.print(f"{shards.root / 'rejects.csv'} says why {m.rejects} {'was' if m.rejects == 1 else 'were'} rejected", highlight=False)
+        console.print(f"{shards.root / 'rejects.csv'} says why {m.rejects} {'was' if m.rejects == 1 else 'were'} rejected")
     if (shards.root / "notes.csv").is_file():
-        console.print(f"{shards.root / 'notes.csv'} says what was chosen of videos that hold several", highlight=False)
+        console.print(f"{shards.root / 'notes.csv'} says what was chosen of videos that hold several")
     if m.rejects and arguments.strict:
         raise DataError(f"--strict: {counted(m.rejects, 'video')} {'was' if m.rejects == 1 else 'were'} rejected")
     return REJECTS if m.rejects else 0
@@ -281,7 +281,7 @@ def pretrain(arguments: argparse.Namespace) -> int:
         shards = first_alone(lambda: ensure_prepared(config, shards_folder, bar), context)
         cell: dict[str, Any] = {"sweep": None, "arm": out.name, "label": out.name, "axes": {}, "seed": config.training.seed}
         if context.rank == 0 and shards.remarks:
-            bar.progress.console.print("\n".join(shards.remarks), highlight=False, markup=False, soft_wrap=True)
+            bar.progress.console.print("\n".join(shards.remarks))
 
         def mend() -> None:
             pull(out)
@@ -391,7 +391,7 @@ def _pool(address: str | None, resources: dict[str, Any], console: Console) -> I
 
     with connected(address):
         pool = Pool.on_cluster(**resources)
-        console.print(f"features: {pool.summary} on the cluster", highlight=False)
+        console.print(f"features: {pool.summary} on the cluster")
         yield pool
 
 

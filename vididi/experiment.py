@@ -416,8 +416,9 @@ def _check_same_run(path: Path, config: Config, checksum: str) -> None:
     except DamagedError as error:
         raise TrainingError(f"{error}; nothing says which run this is: {advice}") from None
     old, new = flatten(there.identity_content()), flatten(config.identity_content())
-    if differences := [f"{key}: {old[key]} there, {new[key]} asked for" for key in old.keys() & new.keys() if old[key] != new[key]]:
-        raise TrainingError(f"{path}: holds a run of another configuration ({'; '.join(sorted(differences))}); {advice}")
+    if other := sorted(key for key in old.keys() & new.keys() if old[key] != new[key]):
+        differences = "; ".join(f"{key}: {shown(old[key])} there, {shown(new[key])} asked for" for key in other)
+        raise TrainingError(f"{path}: holds a run of another configuration ({differences}); {advice}")
     if checksum != (data := done.get("data_checksum") or cell.get("data_checksum") or checksum):
         raise TrainingError(f"{path}: holds a run on other data (checksum {data} there, {checksum} asked for); {advice}")
 

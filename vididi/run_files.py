@@ -313,7 +313,7 @@ def read_table(path: Path, needed: Collection[str], one_of: Collection[str] = ()
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, partitioning=None)  # or an "=" in the path would become a column
+        table = pq.ParquetFile(path).read()  # pq.read_table would import pandas, and make a column of an "=" in the path
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:

@@ -119,7 +119,7 @@ class SweepScreen:
 
     def say(self, text: str) -> None:
         """A message that stays on the screen."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text)
 
     def _say(self, text: str) -> None:
         if not self.console.is_terminal:
@@ -278,7 +278,7 @@ def report_unfinished(
             status, reason = max(status, 1), "\n    ".join(_reason(folder, run_files.read_error(folder) or "")[-3:])
         else:
             status = INTERRUPTED
-        console.print(f"not finished: {job.title}: {reason}\n    in {place_of(folder)}", markup=False, highlight=False)
+        console.print(f"not finished: {job.title}: {reason}\n    in {place_of(folder)}")
     return status
 
 
@@ -363,9 +363,9 @@ class EvaluationScreen:
         self.bar.update(self.bar.task_ids[0], completed=metrics["epoch"], note=f"loss {metrics['loss']:.3f}")
 
     def end(self, result: dict[str, Any]) -> None:
-        self.console.print(f"{self.title}: {evaluation_summary(result)}", markup=False, highlight=False)
+        self.console.print(f"{self.title}: {evaluation_summary(result)}")
         for note in result.get("notes", []):
-            self.console.print(f"  {note}", markup=False, highlight=False)
+            self.console.print(f"  {note}")
 
 
 def evaluation_summary(result: dict[str, Any]) -> str:

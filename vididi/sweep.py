@@ -347,7 +347,7 @@ def cell_at(sweep: Sweep, point: Point, seed: int | None = None, overrides: Mapp
     cell = _cell(sweep, "", Arm(), point, sweep.seeds[0] if seed is None else seed, overrides or {})
     if cell is None:
         return None
-    label = ", ".join(f"{name.removeprefix('schedule.')} {value}" for name, value in cell.axes.items())
+    label = ", ".join(f"{name.removeprefix('schedule.')} {written(value)}" for name, value in cell.axes.items())
     cell = replace(cell, arm=f"{sweep.name}-{digest(cell.axes)}", label=label, axes={})
     check_title(cell, "search")
     return cell

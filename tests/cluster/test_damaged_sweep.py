@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from tiny_sweep import BASE
 
 from vididi.data.shards import ShardSet
@@ -18,6 +17,7 @@ from vididi.evaluate import evaluate_run, make_task
 from vididi.experiment import ensure_prepared, resolve, run_cell
 from vididi.run_files import damage, read_metrics
 from vididi.sweep import Cell, Sweep, expand, load_sweep
+from vididi.terminal import PlainConsole
 from vididi.training import loop
 from vididi.training.context import LocalContext
 
@@ -60,7 +60,7 @@ def run_sweep(sweep: Sweep, cells: list[Cell], shards: ShardSet, runs: Path) -> 
     from vididi.cluster.sweeps import run_cells, run_evaluations
 
     out = io.StringIO()
-    console = Console(file=out, soft_wrap=True)
+    console = PlainConsole(file=out)
     status = run_cells(sweep, cells, shards, runs, None, console)
     return max(status, run_evaluations(sweep, cells, shards, {}, runs, None, console)), out.getvalue()
 

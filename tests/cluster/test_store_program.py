@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-import boto3
 import pytest
+from made_up_machines import objects, put
 from tiny_sweep import BASE
 
 import run_sweep
@@ -51,11 +53,6 @@ def run(place: Path, machine: str, spec: str, runs: str) -> subprocess.Completed
     return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
-def names(place: str) -> list[str]:
-    bucket, _, folder = place.removeprefix("s3://").partition("/")
-    return [entry["Key"] for entry in boto3.client("s3").list_objects_v2(Bucket=bucket, Prefix=f"{folder}/")["Contents"]]
-
-
 def test_two_sweeps_of_two_machines_share_a_folder(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,13 +68,13 @@ def test_two_sweeps_of_two_machines_share_a_folder(
     assert "base-s0: finished" in first.stdout
     assert "vididi-s0: run by another driver" in first.stdout
     assert "not finished: vididi-s0: run by another driver; run the same command again to go on\n    in s3://" in first.stdout
-    assert not any(name.endswith("error.txt") for name in names(uri))
+    assert not any(name.endswith("error.txt") for name in objects(uri))
     second = run(tmp_path, "two", "two.yaml", uri)
     assert second.returncode == 0, second.stdout + second.stderr
     assert f"2 cells, 1 finished before, 1 to run, in {bucket}/runs/shared" in second.stdout
     assert "evaluations: 2 of 2 runs, 2 to make" in second.stdout
-    assert sum(name.endswith("/result.json") for name in names(uri)) == 4  # two cells, and an evaluation of each
-    assert not any(".owner-" in name or "/." in name for name in names(uri))
+    assert sum(name.endswith("/result.json") for name in objects(uri)) == 4  # two cells, and an evaluation of each
+    assert not any(".owner-" in name or "/." in name for name in objects(uri))
     assert paper_table.main(["vididi_table_6", f"{uri}/shared"]) == 0
     table = capsys.readouterr().out.strip()
     assert table in second.stdout
@@ -86,13 +83,38 @@ def test_two_sweeps_of_two_machines_share_a_folder(
     assert "difference " in capsys.readouterr().out
 
 
-def test_a_search_in_a_store_goes_on_from_another_machine(bucket: str, tmp_path: Path) -> None:
-    for machine, trials, said in (("one", 3, "0 of 3 cells drawn before"), ("two", 5, "3 of 5 cells drawn before")):
-        (tmp_path / "search.yaml").write_text(SEARCH.replace("TRIALS", str(trials)))
-        done = run(tmp_path, machine, "search.yaml", f"{bucket}/runs")
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert said in done.stdout
-        ended = [name for name in names(f"{bucket}/runs/found") if name.endswith(("/result.json", "/stopped.json"))]
-        assert len(ended) == trials
-    assert f"early stopping: {sum(name.endswith('/stopped.json') for name in ended)} of 5 cells, " in done.stdout, "of both machines"
-    assert any(name.endswith("/stopped.json") for name in ended)
+def test_a_search_in_a_store_goes_on_from_another_machine_past_damaged_files(bucket: str, tmp_path: Path) -> None:
+    runs = f"{bucket}/runs/found"
+    first = search(tmp_path, "one", 3, bucket)
+    assert "0 of 3 cells drawn before" in first.stdout
+    before = objects(runs)
+    assert len(ends(before)) == 3
+    result = next(name for name in before if name.endswith("/result.json"))
+    metrics = next(name for name in before if name.endswith("/metrics.jsonl"))
+    put(f"{runs}/{result}", b"\0")
+    put(f"{runs}/{metrics}", before[metrics] + b"\0\n")
+    second = search(tmp_path, "two", 5, bucket)
+    assert "3 of 5 cells drawn before" in second.stdout
+    after = objects(runs)
+    stopped = sum(name.endswith("/stopped.json") for name in after)
+    assert len(ends(after)) == 5
+    assert stopped
+    assert f"early stopping: {stopped} of 5 cells, " in second.stdout, "of both machines"
+    for name in (result, metrics):
+        assert f"set aside as {name.rpartition('/')[2]}.damaged-1" in second.stdout
+    assert (after[f"{result}.damaged-1"], after[metrics]) == (b"\0", before[metrics])
+    again, once = json.loads(after[result]), json.loads(before[result])
+    assert again["resumed_from_step"] == again["steps"] == once["steps"], "measured again, and not trained"
+    assert again["retrieval/R@1"] == once["retrieval/R@1"]
+
+
+def search(place: Path, machine: str, trials: int, bucket: str) -> subprocess.CompletedProcess[str]:
+    (place / "search.yaml").write_text(SEARCH.replace("TRIALS", str(trials)))
+    done = run(place, machine, "search.yaml", f"{bucket}/runs")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def ends(objects: Collection[str]) -> list[str]:
+    """Of cells that have ended."""
+    return [name for name in objects if name.endswith(("/result.json", "/stopped.json"))]

@@ -30,14 +30,12 @@ def audit_stopping(sweep: Sweep, name: str, cells: Sequence[Cell], finished: Seq
             "it is measured with --set evaluation.online.every=1 (a finished sweep is not run again, so with another --runs too)"
         )
     if len(found) < len(finished):
-        console.print(
-            f"{len(finished) - len(found)} of {len(finished)} finished cells have no {stopping.metric} and are left out", highlight=False
-        )
+        console.print(f"{len(finished) - len(found)} of {len(finished)} finished cells have no {stopping.metric} and are left out")
     slots = cells[0].resources.concurrency or max(1, (os.cpu_count() or 1) // cells[0].resources.workers)
     stopped = replay(curves, stopping, slots)
     print_audit({run.folder.name: (run, stopped.get(run.folder.name)) for run in found}, metric, mode == "max", console)
     order = "the order of their names" if sweep.searching else "the sweep's order"
-    console.print(f"rule: {stopping.summary}; {counted(slots, 'cell')} at a time, in {order}", highlight=False)
+    console.print(f"rule: {stopping.summary}; {counted(slots, 'cell')} at a time, in {order}")
     return 0
 
 
@@ -46,7 +44,7 @@ def _curve(run: Run, metric: str, console: Console) -> Curve:
     try:
         return read_curve(run.folder, metric)
     except DamagedError as error:
-        console.print(str(error), markup=False, highlight=False)
+        console.print(str(error))
         return []
 
 
@@ -56,13 +54,13 @@ def print_audit(runs: dict[str, tuple[Run, int | None]], metric: str, largest: b
     for name in ranked:
         run, epoch = runs[name]
         fate = "would have finished" if epoch is None else f"would have been stopped at epoch {epoch} of {epochs[name]}"
-        console.print(f"{name}: {metric} {run.result[metric]:.3f}, {fate}", markup=False, highlight=False)
+        console.print(f"{name}: {metric} {run.result[metric]:.3f}, {fate}")
     saved = sum(epochs[name] - epoch for name, (_, epoch) in runs.items() if epoch is not None)
     total = sum(epochs.values())
-    console.print(f"saved: {saved} of {counted(total, 'epoch')} ({saved / total:.0%})", highlight=False)
+    console.print(f"saved: {saved} of {counted(total, 'epoch')} ({saved / total:.0%})")
     kept = [name for name in ranked if runs[name][1] is None]
     if kept and kept[0] == ranked[0]:
-        console.print(f"the best cell, {ranked[0]}, would have been kept", markup=False, highlight=False)
+        console.print(f"the best cell, {ranked[0]}, would have been kept")
     else:
         left = f"the best one left is {kept[0]}, {metric} {runs[kept[0]][0].result[metric]:.3f}" if kept else "none would have been left"
-        console.print(f"the best cell, {ranked[0]}, would have been lost; {left}", markup=False, highlight=False)
+        console.print(f"the best cell, {ranked[0]}, would have been lost; {left}")

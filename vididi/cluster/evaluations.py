@@ -68,7 +68,7 @@ def make_evaluations(asked: Sequence[Evaluation], shards: ShardSet, runs: Path, 
         if not measured[folder]():
             jobs[folder] = Job(one.cell, folder, {}, one.entry, one.shards)
             screen.add(jobs[folder].title, "waiting", getattr(task.settings, "epochs", 1), None)
-    console.print(f"evaluations: {len(asked)} of {counted(len({one.run for one in asked}), 'run')}, {len(jobs)} to make", highlight=False)
+    console.print(f"evaluations: {len(asked)} of {counted(len({one.run for one in asked}), 'run')}, {len(jobs)} to make")
     elsewhere: set[Path] = set()
     if jobs:
         with screen:

@@ -120,7 +120,7 @@ def run_search(
     cells = CellSearch(study, make, sweep.seeds, example.config.training.epochs)
     said = f", {len(points)} of {len(known)} runs known before" if known else ""
     before = f"{cells.drawn} of {search.trials} cells drawn before, {halves} of them half-done{failed}{said}"
-    console.print(f"search {sweep.name}: {before}, in {place_of(runs)}", highlight=False)
+    console.print(f"search {sweep.name}: {before}, in {place_of(runs)}")
     curves = [read_curve(folder, sweep.stopping.metric) for folder in cells.cells] if sweep.stopping else []
     watcher: Any = ScreenWatcher(screen)
     elsewhere: set[Path] = set()
@@ -130,7 +130,7 @@ def run_search(
     drawn = {folder: job for folder, job in cells.cells.items() if read_result(folder) is None}
     status = report_unfinished({folder: job for folder, job in drawn.items() if not read_stopped(folder)}, console, elsewhere=elsewhere)
     if any(outcome(folder) == "failed" for folder in drawn):
-        console.print("cells that failed are not drawn again; run_sweep.py rerun ... --failed tries them again", highlight=False)
+        console.print("cells that failed are not drawn again; run_sweep.py rerun ... --failed tries them again")
     if cells.interrupted:
         return Searched(INTERRUPTED, [], lambda count: [], find)
     report_search(study, cells, console)
@@ -165,16 +165,16 @@ def report_search(study: Any, cells: Any, console: Console) -> None:
     search = study.search
     budget = f" of {search.budget}" if search.budget else ""
     counts = f"{len(cells.jobs)} of them run now; {cells.spent}{budget} epochs spent"
-    console.print(f"search: {cells.drawn} of {search.trials} cells drawn, {counts}", highlight=False)
+    console.print(f"search: {cells.drawn} of {search.trials} cells drawn, {counts}")
     if cells.exhausted:
-        console.print(f"search: {MOST_DRAWS} draws in a row gave no cell that had not been run, so it ended there", highlight=False)
+        console.print(f"search: {MOST_DRAWS} draws in a row gave no cell that had not been run, so it ended there")
     for reason, count in cells.refused.items():
-        console.print(f"{counted(count, 'point')} {'makes' if count == 1 else 'make'} no cell: {reason}", markup=False, highlight=False)
+        console.print(f"{counted(count, 'point')} {'makes' if count == 1 else 'make'} no cell: {reason}")
     metrics = list(search.metrics)
     found = study.front() if len(metrics) > 1 else study.best(5)
-    console.print("the points that none surpasses in all metrics:" if len(metrics) > 1 else "the best points:", highlight=False)
+    console.print("the points that none surpasses in all metrics:" if len(metrics) > 1 else "the best points:")
     for each in found:
         measured = ", ".join(f"{metric} {value:.4g}" for metric, value in zip(metrics, each.means, strict=True))
         seeds = f" ({len(each.values)} seeds)" if len(each.values) > 1 else ""
         words = ", ".join(f"{name} {written(value)}" for name, value in rounded(each.point).items())
-        console.print(f"  {measured}{seeds}: {words}", markup=False, highlight=False)
+        console.print(f"  {measured}{seeds}: {words}")

@@ -39,7 +39,7 @@ def run_cells(sweep: Sweep, cells: list[Cell], shards: ShardSet, runs: Path, add
     finished = sum(read_result(folder) is not None for folder in ended)
     early = f", {len(ended) - finished} stopped early before" if len(ended) > finished else ""
     counts = f"{counted(len(cells), 'cell')}, {finished} finished before{early}, {len(jobs)} to run"
-    console.print(f"sweep {sweep.name}: {counts}, in {place_of(runs)}", highlight=False)
+    console.print(f"sweep {sweep.name}: {counts}, in {place_of(runs)}")
     curves = [read_curve(folder, sweep.stopping.metric) for folder in ended] if sweep.stopping else []
     elsewhere: set[Path] = set()
     if jobs:
@@ -80,16 +80,12 @@ def report_stopping(cells: dict[Path, Cell], console: Console) -> None:
         cell, metric = cells[folder], next(key for key in found if key.startswith("online/"))
         epochs = cell.config.training.epochs
         kept = " (best encoder kept)" if (folder / "best.safetensors").is_file() else ""
-        console.print(
-            f"stopped early: {cell.title} at epoch {found['epoch']} of {epochs}, {metric} {found[metric]:.3f}{kept}", highlight=False
-        )
+        console.print(f"stopped early: {cell.title} at epoch {found['epoch']} of {epochs}, {metric} {found[metric]:.3f}{kept}")
     # Workers of one cell train on until the word reaches them: what was trained counts, not where the rule decided.
     saved = sum(cells[folder].config.training.epochs - RunFolder(folder).epochs for folder in stopped)
     total = sum(cell.config.training.epochs for cell in cells.values())
     share, epochs_in_all = saved / max(total, 1), counted(total, "epoch")
-    console.print(
-        f"early stopping: {len(stopped)} of {counted(len(cells), 'cell')}, {saved} of {epochs_in_all} saved ({share:.0%})", highlight=False
-    )
+    console.print(f"early stopping: {len(stopped)} of {counted(len(cells), 'cell')}, {saved} of {epochs_in_all} saved ({share:.0%})")
 
 
 def read_curve(folder: Path, metric: str) -> list[dict[str, Any]]:

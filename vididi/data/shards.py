@@ -239,7 +239,7 @@ def read_parquet(path: Folder, schema: pa.Schema) -> pa.Table:
         DamagedError: it cannot be read, or has other columns.
     """
     with reading(path):
-        table = pq.read_table(parquet_source(path), partitioning=None)
+        table = pq.ParquetFile(parquet_source(path)).read()
     if not table.schema.equals(schema):
         names = ", ".join(f"{field.name} {field.type}" for field in table.schema)
         raise DamagedError(f"{path}: has the columns {names}; it must have {', '.join(f'{field.name} {field.type}' for field in schema)}")

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from vididi.checks import check_not_negative
+from vididi.optim.dynamo import leave_compiler_out
 from vididi.optim.lars import LARS, check_momentum
 from vididi.optim.schedules import cosine_with_warmup, scale_rates, steps_with_warmup
 
@@ -33,6 +34,8 @@ def adamw(params: Iterable[nn.Parameter], *, lr: float = 0.001, weight_decay: fl
     check_not_negative(lr=lr, weight_decay=weight_decay)
     return torch.optim.AdamW(decay_groups(params, weight_decay), lr=lr)
 
+
+leave_compiler_out()
 
 OPTIMISERS = {"lars": LARS, "sgd": sgd, "adamw": adamw}
 

@@ -9,13 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 LEVELS = 31  # a magnitude is one of 0..30, and 30 is the strongest
+
+
+def _torchvision() -> ModuleType:
+    """Its functions of images. Importing torchvision takes every process a second of CPU, and few of them augment this way."""
+    from torchvision.transforms.v2 import functional
+
+    return functional
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ def _bits(size: int) -> Tensor:
 
 
 def _affine(images: Tensor, **changes: Any) -> Tensor:
-    return F.affine(images, **{"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0], **changes})
+    return _torchvision().affine(images, **{"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0], **changes})
 
 
 def _degrees(slope: float) -> float:
@@ -63,13 +70,13 @@ POOL = {
     "ShearY": Operator(lambda x, slope: _affine(x, shear=[0.0, _degrees(slope)], center=[0, 0]), _up_to(0.3), signed=True),
     "TranslateX": Operator(lambda x, pixels: _affine(x, translate=[int(pixels), 0]), _pixels, signed=True),
     "TranslateY": Operator(lambda x, pixels: _affine(x, translate=[0, int(pixels)]), _pixels, signed=True),
-    "Rotate": Operator(lambda x, angle: F.rotate(x, angle), _up_to(30.0), signed=True),
-    "Brightness": Operator(lambda x, change: F.adjust_brightness(x, 1.0 + change), _up_to(0.9), signed=True),
-    "Color": Operator(lambda x, change: F.adjust_saturation(x, 1.0 + change), _up_to(0.9), signed=True),
-    "Contrast": Operator(lambda x, change: F.adjust_contrast(x, 1.0 + change), _up_to(0.9), signed=True),
-    "Sharpness": Operator(lambda x, change: F.adjust_sharpness(x, 1.0 + change), _up_to(0.9), signed=True),
-    "Posterize": Operator(lambda x, bits: F.posterize(x, int(bits)), _bits),
-    "Solarize": Operator(lambda x, share: F.solarize(x, 255 * share), lambda size: torch.linspace(1.0, 0.0, LEVELS)),
-    "AutoContrast": Operator(lambda x, _: F.autocontrast(x)),
-    "Equalize": Operator(lambda x, _: F.equalize(x)),
+    "Rotate": Operator(lambda x, angle: _torchvision().rotate(x, angle), _up_to(30.0), signed=True),
+    "Brightness": Operator(lambda x, change: _torchvision().adjust_brightness(x, 1.0 + change), _up_to(0.9), signed=True),
+    "Color": Operator(lambda x, change: _torchvision().adjust_saturation(x, 1.0 + change), _up_to(0.9), signed=True),
+    "Contrast": Operator(lambda x, change: _torchvision().adjust_contrast(x, 1.0 + change), _up_to(0.9), signed=True),
+    "Sharpness": Operator(lambda x, change: _torchvision().adjust_sharpness(x, 1.0 + change), _up_to(0.9), signed=True),
+    "Posterize": Operator(lambda x, bits: _torchvision().posterize(x, int(bits)), _bits),
+    "Solarize": Operator(lambda x, share: _torchvision().solarize(x, 255 * share), lambda size: torch.linspace(1.0, 0.0, LEVELS)),
+    "AutoContrast": Operator(lambda x, _: _torchvision().autocontrast(x)),
+    "Equalize": Operator(lambda x, _: _torchvision().equalize(x)),
 }
