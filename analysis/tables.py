@@ -434,7 +434,9 @@ def results_sheet(runs: list[Run]) -> Sheet:
 
 
 def column_of(metric: str) -> Column:
-    """A column for a metric that no table names: a share of 1, but for the two that are none."""
+    """A column for a metric that no table names: a share of 1, but for an epoch and for the two that are on a scale of their own."""
+    if metric.endswith("_epoch"):
+        return Column(metric, metric, 1, 0)
     return Column(metric, metric, 1, 3) if metric.startswith(("silhouette/", "features/")) else Column(metric, metric, 100, 1)
 
 

@@ -16,6 +16,7 @@ if __name__ == "__main__":  # run as a script, from anywhere
 
 from analysis.plots import COLOURS, MARKERS, finished_in, legend_text, look, picture_parser, pyplot, run_main, save
 from analysis.runs import Run, each_cell_once
+from analysis.tables import column_of
 from vididi.errors import ConfigError
 from vididi.words import counted
 
@@ -42,9 +43,12 @@ def _draw(arguments: argparse.Namespace) -> None:
         )
     with look():
         figure, axis = plt.subplots(figsize=(4.6, 3.2))
-        draw_lines(axis, points)
+        scale = column_of(arguments.metric).scale
+        draw_lines(axis, points, scale)
         axis.set(
-            xlabel="pretraining steps", ylabel=f"{arguments.metric} (%)", title=f"measured on {arguments.data or 'the data of pretraining'}"
+            xlabel="pretraining steps",
+            ylabel=arguments.metric + (" (%)" if scale == 100 else ""),
+            title=f"measured on {arguments.data or 'the data of pretraining'}",
         )
         save(figure, arguments.out)
 
@@ -66,14 +70,14 @@ def points_of(runs: Sequence[Run], metric: str, data: str | None) -> Points:
     return points
 
 
-def draw_lines(axis: Any, points: Points) -> None:
-    """Means, with a dot for each seed where there are several."""
+def draw_lines(axis: Any, points: Points, scale: float) -> None:
+    """Means times ``scale``, with a dot for each seed where there are several."""
     for number, (label, line) in enumerate(points.items()):
         colour, steps = COLOURS[number % len(COLOURS)], sorted(line)
-        axis.plot(steps, [100 * np.mean(line[step]) for step in steps], color=colour, marker=MARKERS[number % len(MARKERS)], label=label)
+        axis.plot(steps, [scale * np.mean(line[step]) for step in steps], color=colour, marker=MARKERS[number % len(MARKERS)], label=label)
         for step in steps:
             if len(line[step]) > 1:
-                axis.plot([step] * len(line[step]), [100 * value for value in line[step]], ".", color=colour, markersize=3)
+                axis.plot([step] * len(line[step]), [scale * value for value in line[step]], ".", color=colour, markersize=3)
     axis.grid(visible=True)
     axis.legend()
 

@@ -370,8 +370,9 @@ class EvaluationScreen:
 
 def evaluation_summary(result: dict[str, Any]) -> str:
     """One line with each metric of an evaluation, and what the untrained encoder got."""
-    untrained = {name: f" (untrained {value:.3f})" for name, value in (result["untrained"] or {}).items()}
-    return ", ".join(f"{name} {value:.3f}{untrained.get(name, '')}" for name, value in result["metrics"].items())
+    untrained = {name: f" (untrained {value:.3f})" for name, value in (result["untrained"] or {}).items() if not name.endswith("_epoch")}
+    values = {name: f"{value:.0f}" if name.endswith("_epoch") else f"{value:.3f}" for name, value in result["metrics"].items()}
+    return ", ".join(f"{name} {value}{untrained.get(name, '')}" for name, value in values.items())
 
 
 def ava_map_table(result: AvaMap) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_up_runs import UCF101, made_up_evaluation, made_up_run
@@ -74,6 +75,20 @@ def test_a_point_for_each_length_and_a_line_for_each_data_set(tmp_path: Path) ->
     assert set(points_of(runs, "linear/top1", None)) == {"A, pretrained on kinetics400"}
     assert draw_training_length([str(tmp_path), "--data", "kinetics400", "--out", str(tmp_path / "out.svg")]) == 0
     assert (tmp_path / "out.svg").read_text().count("pretrained on") == 2
+
+
+@pytest.mark.parametrize(
+    ("metric", "scale", "said"), [("retrieval/R@1", 100, "retrieval/R@1 (%)"), ("silhouette/all", 1, "silhouette/all")]
+)
+def test_a_metric_by_length_is_in_its_own_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, scale: float, said: str
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("analysis.training_length.save", lambda figure, _: drawn.append(figure.axes[0]))
+    made_up_run(tmp_path, UCF101, {metric: 0.25})
+    assert draw_training_length([str(tmp_path), "--metric", metric, "--out", str(tmp_path / "out.png")]) == 0
+    (axis,) = drawn
+    assert (axis.get_lines()[0].get_ydata().tolist(), axis.get_ylabel()) == ([0.25 * scale], said)
 
 
 def test_two_ways_to_measure_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

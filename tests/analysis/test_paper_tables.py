@@ -511,10 +511,12 @@ def test_a_table_is_the_same_text_in_each_process(tmp_path: Path) -> None:
 def test_results_hold_later_evaluations(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, OURS, recalls(hits_of(0.4)), label="Mine", first_hits=hits_of(0.4))
     made_up_evaluation(run, "linear", "hmdb51", {"linear/top1": 0.25}, 1)
+    made_up_evaluation(run, "detection", "ava", {"detection/best_mAP": 0.5, "detection/best_epoch": 2})
     write_results(find_runs(tmp_path), tmp_path)
     (row,) = csv.DictReader((tmp_path / "results.csv").open(newline=""))
     assert (row["Arm"], row["R@1"], row["linear top1 hmdb51 split 1"]) == ("Mine", "40.0", "25.0")
     assert re.fullmatch(r"3\d\.\d to 4\d\.\d", row["R@1 95%"])
+    assert (row["detection best_mAP ava"], row["detection best_epoch ava"]) == ("50.0", "2"), "an epoch is no share"
 
 
 def test_the_point_of_an_arm_is_its_axes_and_what_sets_it_apart(tmp_path: Path) -> None:
