@@ -45,9 +45,9 @@ evaluate:
   - silhouette
   - {protocol: retrieval, settings: {clips: 2}}
   - {protocol: dynamics, settings: {clips: 2}, untrained: false}
-  - {protocol: linear, settings: {epochs: 12, warmup_epochs: 1, batch_size: 40, optimiser.lr: 4, clips: 2, crops: centre, test_every: 6}}
+  - {protocol: linear, settings: {epochs: 8, warmup_epochs: 1, batch_size: 40, optimiser.lr: 4, clips: 2, crops: centre, test_every: 4}}
   - {protocol: semi, settings: {labels: 0.1, epochs: 6, batch_size: 20, optimiser.lr: 0.02, clips: 2, crops: centre}}
-  - {protocol: finetune, settings: {epochs: 10, steps: [6, 8], batch_size: 20, optimiser.lr: 0.02, dropout: 0, clips: 2}}
+  - {protocol: finetune, settings: {epochs: 7, steps: [5, 6], batch_size: 20, optimiser.lr: 0.02, dropout: 0, clips: 2}}
   - protocol: detection
     data: {name: ava, videos: FILMS, splits: LISTS, offset: 900, window: 9, step: 1}
     settings: {frames: 4, stride: 2, size: 32, epochs: 2, steps: [1], batch_size: 8}
