@@ -31,7 +31,7 @@ from vididi.cli import overrides, run_at
 from vididi.config import build_config, nest
 from vididi.data.storage import Folder, as_folder
 from vididi.errors import ConfigError, VididiError
-from vididi.mirror import local_path, place_of, pull, pulled
+from vididi.runs.mirror import local_path, place_of, pull, pulled
 from vididi.screen import INTERRUPTED, CellState, cell_states, copies, folder_states, states_table
 from vididi.search import halved
 from vididi.sweep import MOST_CELLS, Cell, Sweep, distinct, examples, expand, load_sweep, size, without_effect

@@ -18,7 +18,7 @@ if __name__ == "__main__":  # run as a script, from anywhere
 from analysis.plots import COLOURS, finished_in, legend_text, look, picture_parser, pyplot, run_main, save
 from analysis.runs import Run, each_cell_once, notes_of
 from vididi.errors import ConfigError
-from vididi.run_files import read_evaluation_result
+from vididi.runs.readers import read_evaluation_result
 from vididi.terminal import say
 from vididi.words import counted
 

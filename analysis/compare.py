@@ -15,7 +15,7 @@ from analysis.runs import Run, each_cell_once, find_runs, notes_of, read_cell, r
 from analysis.samples import FEWEST_SEEDS, Gain, Samples, Ways, collect, gain
 from analysis.tables import column_of, differences, protocol
 from vididi.errors import DamagedError, VididiError
-from vididi.mirror import pulled
+from vididi.runs.mirror import pulled
 from vididi.terminal import Parser, say
 
 R1 = "retrieval/R@1"

@@ -19,9 +19,9 @@ if __name__ == "__main__":  # run as a script, from anywhere
 
 from analysis.plots import COLOURS, DASHES, legend_text, look, picture_parser, pyplot, run_main, runs_in, save
 from analysis.runs import each_once, named_identity, read_cell, tell
-from vididi import run_files
 from vididi.config import flatten
 from vididi.errors import ConfigError, DamagedError
+from vididi.runs import readers
 from vididi.terminal import say
 
 COLUMNS = 3
@@ -86,8 +86,8 @@ def _draw(arguments: argparse.Namespace) -> None:
 
 def find_curves(root: Path) -> list[Path]:
     """Run folders with metrics, finished or not: ``root`` itself, or those anywhere under it."""
-    begun = (run_files.CELL, run_files.CONFIG)
-    return [folder for folder in run_files.folders_with(root, run_files.METRICS) if any((folder / name).exists() for name in begun)]
+    begun = (readers.CELL, readers.CONFIG)
+    return [folder for folder in readers.folders_with(root, readers.METRICS) if any((folder / name).exists() for name in begun)]
 
 
 def read_curves(folders: Sequence[Path]) -> list[Curve]:
@@ -115,14 +115,14 @@ def read_curve(folder: Path) -> Curve:
     Raises:
         DamagedError: a file of the run is damaged or missing. ConfigError: it has no whole epoch yet.
     """
-    cell, values = read_cell(folder), run_files.read_config(folder)
+    cell, values = read_cell(folder), readers.read_config(folder)
     if values is None:
-        raise DamagedError(f"{folder / run_files.CONFIG}: is missing")
+        raise DamagedError(f"{folder / readers.CONFIG}: is missing")
     config = flatten(values)
     own = {key: value for key, value in config.items() if not key.startswith(_NOT_ARM)}
     point = "".join(f", {axis}={value}" for axis, value in cell["axes"].items())
     metrics: dict[str, dict[int, float]] = defaultdict(dict)
-    for told in run_files.read_metrics(folder):
+    for told in readers.read_metrics(folder):
         for name, value in told.items():
             if (panel := _panel(name)) is not None and isinstance(value, int | float):
                 metrics[panel][told["epoch"]] = float(value)

@@ -13,7 +13,7 @@ from analysis.paper import load_paper_table, table_names
 from analysis.runs import find_runs
 from analysis.tables import write_tables
 from vididi.errors import ConfigError, VididiError
-from vididi.mirror import pulled
+from vididi.runs.mirror import pulled
 from vididi.terminal import Parser, say
 
 

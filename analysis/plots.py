@@ -14,7 +14,7 @@ import yaml
 
 from analysis.runs import Run, find_runs, read_finished
 from vididi.errors import ConfigError, VididiError
-from vididi.mirror import local_path, place_of, pull
+from vididi.runs.mirror import local_path, place_of, pull
 from vididi.terminal import Parser, one_line, say
 
 # Paul Tol's "muted" scheme, which colour-blind readers can tell apart; shapes and dashes repeat the difference for print.

@@ -21,12 +21,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vididi import run_files
 from vididi.config import build_config, flatten, nest
 from vididi.errors import ConfigError, DamagedError
-from vididi.mirror import fetch, has
-from vididi.old_results import recheck
-from vididi.run_files import Queries, folders_with, read_queries
+from vididi.runs import readers
+from vididi.runs.mirror import fetch, has
+from vididi.runs.old_results import recheck
+from vididi.runs.readers import Queries, folders_with, read_queries
 from vididi.terminal import say
 
 NOT_HOW = ("seed", "test_every", "keep_encoder")  # settings that do not say how something was measured
@@ -85,7 +85,7 @@ class Measurement:
         return (queries.videos[order], scores) if len(scores) and abs(scores.mean() - self.metrics[metric]) < 1e-4 else None
 
     def rechecked(self, size: Callable[[], int | None], least: int) -> Measurement:
-        """Without what may be false in results of an earlier version; the arguments are those of vididi.old_results.recheck."""
+        """Without what may be false in results of an earlier version; the arguments are those of vididi.runs.old_results.recheck."""
 
         def queries() -> Queries | None:
             return None if self.queries is None else _queries(self.queries)
@@ -155,8 +155,8 @@ def notes_of(runs: Iterable[Run]) -> list[str]:
 
 def find_runs(root: Path) -> list[Path]:
     """Finished run folders: ``root`` itself, or those anywhere under it."""
-    finished = folders_with(root, run_files.RESULT)
-    return [folder for folder in finished if any(_is_there(folder / name) for name in (run_files.CELL, run_files.CONFIG))]
+    finished = folders_with(root, readers.RESULT)
+    return [folder for folder in finished if any(_is_there(folder / name) for name in (readers.CELL, readers.CONFIG))]
 
 
 def _is_there(path: Path) -> bool:
@@ -172,8 +172,8 @@ def read_run(folder: Path) -> Run:
     Raises:
         DamagedError: a file of the run itself is damaged or missing. DataError: a newer program wrote a part of it.
     """
-    result = _needed(folder / run_files.RESULT, run_files.read_run_result(folder))
-    config = flatten(_needed(folder / run_files.CONFIG, run_files.read_config(folder)))
+    result = _needed(folder / readers.RESULT, readers.read_run_result(folder))
+    config = flatten(_needed(folder / readers.CONFIG, readers.read_config(folder)))
     own = _own(folder, config, result)
     later, left_out = _evaluations(folder)
     measurements = [m.rechecked(*_gallery(folder, m, config, result)) for m in (own, *later)]
@@ -183,7 +183,7 @@ def read_run(folder: Path) -> Run:
 def _gallery(folder: Path, measured: Measurement, config: dict[str, Any], result: dict[str, Any]) -> tuple[Callable[[], int | None], int]:
     """How many videos the gallery of a measurement has, if that is known, and how many it has at least."""
     if measured.checksum != result["data_checksum"]:
-        return partial(_kept_gallery, folder / "evaluations" / measured.name / run_files.FEATURES), 1
+        return partial(_kept_gallery, folder / "evaluations" / measured.name / readers.FEATURES), 1
     batch, epochs, dropped = config["training.batch_size"], config["training.epochs"], result.get("videos_dropped_per_epoch")
     if not epochs or dropped is None:
         return lambda: None, batch
@@ -195,7 +195,7 @@ def _kept_gallery(features: Path) -> int | None:
     import pyarrow.compute as pc
 
     try:
-        table = run_files.read_table(features, ("split",)) if has(features) and fetch(features) else None
+        table = readers.read_table(features, ("split",)) if has(features) and fetch(features) else None
     except DamagedError:
         return None  # of a file that is no measurement
     return None if table is None else int(pc.sum(pc.equal(table["split"], "train")).as_py())
@@ -203,7 +203,7 @@ def _kept_gallery(features: Path) -> int | None:
 
 def read_cell(folder: Path) -> dict[str, Any]:
     """What a run folder remembers of its cell. Raises DamagedError."""
-    return _needed(folder / run_files.CELL, run_files.read_cell(folder))
+    return _needed(folder / readers.CELL, readers.read_cell(folder))
 
 
 def _needed(path: Path, content: dict[str, Any] | None) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def read_all(folders: Iterable[Path]) -> Finished:
     """
     runs, left_out = [], []
     for folder in folders:
-        if not _is_there(folder / run_files.RESULT):
+        if not _is_there(folder / readers.RESULT):
             continue
         try:
             runs.append(read_run(folder))
@@ -297,7 +297,7 @@ def _grouped(found: Iterable[Found], key: Callable[[Found], Any]) -> dict[Any, l
 def _rank(folder: Path, identity: str) -> tuple[int, int, str]:
     """The least is the original."""
     named = 0 if folder.name.endswith(f"-{identity}") else 1 if re.search(r"-[0-9a-f]{12}$", folder.name) else 2
-    files = (folder / name for name in (run_files.RESULT, run_files.METRICS))
+    files = (folder / name for name in (readers.RESULT, readers.METRICS))
     written = next((path.stat().st_mtime_ns for path in files if path.is_file()), 0)
     return named, -written, str(folder)
 
@@ -350,7 +350,7 @@ class _Evaluation:
 def _evaluations(run: Path) -> tuple[list[Measurement], list[str]]:
     """Those made since, and a line for each that is damaged or a copy of another."""
     root, found, left_out = run / "evaluations", [], []
-    for folder in folders_with(root, run_files.RESULT):
+    for folder in folders_with(root, readers.RESULT):
         if folder.parent != root:
             continue
         try:
@@ -362,7 +362,7 @@ def _evaluations(run: Path) -> tuple[list[Measurement], list[str]]:
 
 
 def _read_evaluation(folder: Path) -> _Evaluation:
-    result = _needed(folder / run_files.RESULT, run_files.read_evaluation_result(folder))
+    result = _needed(folder / readers.RESULT, readers.read_evaluation_result(folder))
     settings = flatten(result.get("settings", {}))
     measurement = Measurement(
         name=folder.name,
@@ -381,7 +381,7 @@ def _read_evaluation(folder: Path) -> _Evaluation:
 
 def _queries_in(folder: Path) -> Path | None:
     """The file of queries, if there is one; one that is damaged is found here, before anything is made of it."""
-    path = folder / run_files.QUERIES
+    path = folder / readers.QUERIES
     if not _is_there(path):
         return None
     _queries(path)

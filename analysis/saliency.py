@@ -37,7 +37,7 @@ from vididi.data.stream import Buffers, decode, fetch
 from vididi.errors import ConfigError, DamagedError
 from vididi.evaluate import read_run_config
 from vididi.experiment import check_clip, ensure_prepared, load_encoder
-from vididi.mirror import local_path
+from vididi.runs.mirror import local_path
 from vididi.terminal import Parser, say
 from vididi.viewer import find_video, to_pixels
 from vididi.views.compose import square_view

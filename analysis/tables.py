@@ -14,7 +14,7 @@ from analysis.formats import Sheet, write_csv, write_latex, write_markdown
 from analysis.paper import Column, Match, PaperTable, Row, Split
 from analysis.runs import Run, each_cell_once, notes_of, read_all
 from analysis.samples import THREE_SPLITS, Gain, Samples, Ways, collect, gain, interval
-from vididi.mirror import push
+from vididi.runs.mirror import push
 from vididi.words import counted, written
 
 # What may differ between runs of one protocol besides the table's own axes. Where data and weights lay is not part of a

@@ -20,8 +20,8 @@ from analysis.runs import Measurement, Run, tell
 from vididi.errors import ConfigError, DamagedError
 from vididi.evaluation.silhouette import best_retrieved_classes, silhouette
 from vididi.finite import check_finite
-from vididi.mirror import fetch, has, local_path
-from vididi.run_files import FEATURES, QUERIES, read_feature_table, read_queries
+from vididi.runs.mirror import fetch, has, local_path
+from vididi.runs.readers import FEATURES, QUERIES, read_feature_table, read_queries
 from vididi.terminal import Parser, say
 
 PERPLEXITY = 30.0  # van der Maaten and Hinton: 5 to 50

@@ -33,8 +33,8 @@ from vididi.evaluation import recall_at
 from vididi.experiment import COMPONENTS, build_state, ensure_prepared, make_plans, resolve, run_cell
 from vididi.objectives import OBJECTIVES
 from vididi.pairing import SCHEDULES
+from vididi.runs.run_folder import RunFolder
 from vididi.training.context import LocalContext, Metrics
-from vididi.training.run_folder import RunFolder
 
 CELL = {"sweep": "tests", "arm": "a", "label": "A", "axes": {}, "seed": 0}
 MakeConfig = Callable[..., Config]
@@ -803,7 +803,7 @@ HOLDER = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, fc
 def test_a_folder_that_another_process_holds_is_an_error_until_it_lets_go(
     finished: Finished, tiny_shards: ShardSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vididi.training.run_folder.LOCK_WAIT_S", 0.2)
+    monkeypatch.setattr("vididi.runs.run_folder.LOCK_WAIT_S", 0.2)
     command = [sys.executable, "-c", HOLDER, str(finished.folder / ".lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None

@@ -22,8 +22,8 @@ from vididi.data.stream import local_stream
 from vididi.errors import NotFiniteError, TrainingError
 from vididi.evaluation import classification, features, recall_at
 from vididi.experiment import ensure_prepared, run_cell
+from vididi.runs.run_folder import RunFolder
 from vididi.training.context import LocalContext
-from vididi.training.run_folder import RunFolder
 
 ONE_STEP = ["epochs=1", "batch_size=24", "clips=1"]  # whose loss is that of the weights before it
 

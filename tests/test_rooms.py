@@ -28,8 +28,8 @@ TORCHLESS = (
     "vididi.files",
     "vididi.values",
     "vididi.kinds",
-    "vididi.run_files",
-    "vididi.old_results",
+    "vididi.runs.readers",
+    "vididi.runs.old_results",
     "vididi.data",
 )
 MATHS = ("vididi.views", "vididi.objectives", "vididi.backbones", "vididi.optim")

@@ -268,8 +268,8 @@ def pretrain(arguments: argparse.Namespace) -> int:
     from vididi.data.storage import as_folder
     from vididi.data.stream import local_stream
     from vididi.experiment import ensure_prepared, resolve, run_cell
-    from vididi.mend import mend_run
-    from vididi.mirror import local_path, pull
+    from vididi.runs.mend import mend_run
+    from vididi.runs.mirror import local_path, pull
     from vididi.screen import PrepareBar
     from vididi.training.context import first_alone, local_context
 
@@ -303,7 +303,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from vididi.data.storage import as_folder
     from vididi.evaluate import find_encoders, read_run_config
     from vididi.experiment import ensure_prepared
-    from vididi.mirror import pulled
+    from vididi.runs.mirror import pulled
 
     found = [run for folder in arguments.folders for run in find_encoders(pulled(folder))]
     runs = _readable(found)
@@ -348,7 +348,7 @@ def _evaluate_one_by_one(
     """In this process, or torchrun's; with an address it asks the whole cluster for the features of one run after another."""
     from vididi.data.stream import local_stream
     from vididi.evaluate import evaluate_run, make_task
-    from vididi.mend import mend_evaluation
+    from vididi.runs.mend import mend_evaluation
     from vididi.screen import EvaluationScreen
     from vididi.training.context import first_alone, local_context
 

@@ -1,7 +1,7 @@
 """Evaluating a finished encoder by one protocol on one prepared data set: into RUN/evaluations/NAME, where tables find it.
 
     result.json        version, protocol, recipe, data, settings, metrics, those of an untrained encoder, accuracy per class
-    queries.parquet    per test video: video_id, label, first_hit (vididi.run_files.Queries); not of detection
+    queries.parquet    per test video: video_id, label, first_hit (vididi.runs.readers.Queries); not of detection
     features.parquet   of retrieval and silhouette, per video: video_id, label, class (its name), split, features (float32)
     predictions.csv    of detection: the last epoch's, in AVA's layout; those of the untrained encoder in untrained/
     tuned.safetensors  of semi and finetune with keep_encoder: the tuned backbone; that of the untrained encoder in untrained/
@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vididi import RULES, __version__, mirror
+from vididi import RULES, __version__
 from vididi.backbones import Backbone
 from vididi.config import Config, flatten
 from vididi.data.boxes import KeyFrames
@@ -55,11 +55,12 @@ from vididi.experiment import (
 )
 from vididi.finite import about, check_finite, check_weights
 from vididi.names import check_name, check_part
-from vididi.old_results import recheck
 from vididi.protocols import ClassificationSettings, DetectionSettings, EvaluationEntry, Settings, protocol_settings
-from vididi.run_files import QUERIES, Queries, queries_table, read_queries
+from vididi.runs import mirror
+from vididi.runs.old_results import recheck
+from vididi.runs.readers import QUERIES, Queries, queries_table, read_queries
+from vididi.runs.run_folder import RunFolder, replacing
 from vididi.training.context import Context, from_first
-from vididi.training.run_folder import RunFolder, replacing
 
 Report = Callable[[dict[str, Any]], None]  # the metrics of an epoch, for whoever watches
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import nn
 
-from vididi import RULES, __version__, mirror
+from vididi import RULES, __version__
 from vididi.backbones import BACKBONES, MINIMUM
 from vididi.backbones.weights import WEIGHTS_OPTIONS, file_sha256
 from vididi.config import BF16_NEEDS_GPU, DEFAULT, ClipConfig, Closed, Component, Config, build_config, explain, flatten
@@ -41,10 +41,11 @@ from vididi.evaluation.online import knn_accuracy, probe_accuracy
 from vididi.finite import about, check_finite, check_weights
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import OPTIMISERS
-from vididi.run_files import RESULT, queries_table, read_cell, read_config, read_run_result
+from vididi.runs import mirror
+from vididi.runs.readers import RESULT, queries_table, read_cell, read_config, read_run_result
+from vididi.runs.run_folder import Recorder, RunFolder
 from vididi.training.context import Context, StoppedEarly, from_first
 from vididi.training.loop import EpochLog, Job, State, train
-from vididi.training.run_folder import Recorder, RunFolder
 from vididi.values import shown
 from vididi.views import AUGMENTATIONS
 from vididi.views.compose import Augment

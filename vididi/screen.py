@@ -17,10 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from tabulate import tabulate
 
-from vididi import run_files
 from vididi.errors import DamagedError
-from vididi.run_files import finished as read_result
-from vididi.run_files import stopped as read_stopped
+from vididi.runs import readers
+from vididi.runs.readers import finished as read_result
+from vididi.runs.readers import stopped as read_stopped
 from vididi.terminal import one_line, visible
 from vididi.words import counted
 
@@ -176,13 +176,13 @@ def cell_states(cells: Iterable[Cell], runs: Path, checksum: str) -> list[CellSt
 
 def folder_states(runs: Path) -> list[CellState]:
     """What became of each cell that has a folder under ``runs``, with its label: the cells that a search drew so far."""
-    begun = {folder for name in (run_files.CELL, run_files.ERROR) for folder in run_files.folders_with(runs, name)}
+    begun = {folder for name in (readers.CELL, readers.ERROR) for folder in readers.folders_with(runs, name)}
     return [_labelled(path) for path in sorted(begun) if path.parent == runs and is_cell(path)]
 
 
 def copies(runs: Path) -> list[Path]:
     """Folders under ``runs`` that hold a cell and do not have the name of one, such as one that was copied."""
-    return [path for path in run_files.folders_with(runs, run_files.CELL) if path.parent == runs and not is_cell(path)]
+    return [path for path in readers.folders_with(runs, readers.CELL) if path.parent == runs and not is_cell(path)]
 
 
 def is_cell(path: Path) -> bool:
@@ -193,7 +193,7 @@ def is_cell(path: Path) -> bool:
 def _labelled(path: Path) -> CellState:
     title = path.name.rpartition("-")[0]
     try:
-        config, record = run_files.read_config(path), run_files.read_cell(path)
+        config, record = readers.read_config(path), readers.read_cell(path)
     except DamagedError as error:
         return CellState(title, 0, "damaged", 0, {}, _of_folder(path, error))
     state = _state(title, config["training"]["epochs"] if config else 0, path)  # it may have failed before it began
@@ -205,14 +205,14 @@ def _of_folder(folder: Path, error: DamagedError) -> str:
 
 
 def _state(title: str, epochs: int, path: Path) -> CellState:
-    if damaged := run_files.damage(path):
+    if damaged := readers.damage(path):
         return CellState(title, epochs, "damaged", 0, {}, "; ".join(_of_folder(path, error) for error in damaged.values()))
-    reached = max((record["epoch"] for record in run_files.read_metrics(path)), default=0)
-    if result := run_files.read_result(path):
+    reached = max((record["epoch"] for record in readers.read_metrics(path)), default=0)
+    if result := readers.read_result(path):
         return CellState(title, epochs, "finished", epochs, result, _damaged_evaluations(path))
-    if run_files.read_stopped(path):
+    if readers.read_stopped(path):
         return CellState(title, epochs, "stopped early", reached, {}, "")
-    if (error := run_files.read_error(path)) is not None:
+    if (error := readers.read_error(path)) is not None:
         return CellState(title, epochs, "failed", reached, {}, (_reason(path, error) or [""])[-1])
     if not path.is_dir():
         return CellState(title, epochs, "waiting", 0, {}, "")
@@ -236,7 +236,7 @@ def _written(path: Path) -> float:
 def _damaged_evaluations(run: Path) -> str:
     """What is wrong with evaluations of a finished run, which is finished without them."""
     made = [path for path in (run / "evaluations").glob("*/") if path.is_dir()]
-    return "; ".join(_of_folder(run, error) for path in sorted(made) for error in run_files.damage(path).values())
+    return "; ".join(_of_folder(run, error) for path in sorted(made) for error in readers.damage(path).values())
 
 
 def states_table(states: Iterable[CellState]) -> str:
@@ -265,7 +265,7 @@ def report_unfinished(
     Returns:
         the exit status: 1 if some failed or are left to another driver, INTERRUPTED if some came to no end.
     """
-    from vididi.mirror import place_of
+    from vididi.runs.mirror import place_of
 
     status = 0
     for folder, job in jobs.items():
@@ -274,8 +274,8 @@ def report_unfinished(
         reason = "run the same command again to go on"
         if folder in elsewhere:
             status, reason = max(status, 1), f"run by another driver; {reason}"
-        elif run_files.outcome(folder) == "failed":
-            status, reason = max(status, 1), "\n    ".join(_reason(folder, run_files.read_error(folder) or "")[-3:])
+        elif readers.outcome(folder) == "failed":
+            status, reason = max(status, 1), "\n    ".join(_reason(folder, readers.read_error(folder) or "")[-3:])
         else:
             status = INTERRUPTED
         console.print(f"not finished: {job.title}: {reason}\n    in {place_of(folder)}")

@@ -15,7 +15,7 @@ from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.evaluate import evaluate_run, make_task
 from vididi.experiment import ensure_prepared, resolve, run_cell
-from vididi.run_files import damage, read_metrics
+from vididi.runs.readers import damage, read_metrics
 from vididi.sweep import Cell, Sweep, expand, load_sweep
 from vididi.terminal import PlainConsole
 from vididi.training import loop

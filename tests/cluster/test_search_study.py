@@ -213,7 +213,7 @@ def test_what_a_killed_search_left_running_is_drawn_again_and_counts_once(tmp_pa
 
 
 def test_a_cell_whose_result_is_lost_is_drawn_again_and_its_seed_counts_once(tmp_path: Path) -> None:
-    from vididi.run_files import outcome
+    from vididi.runs.readers import outcome
 
     space = {"order": {"choice": [0, 1]}, "x": {"uniform": [0, 1]}}
     first, second = Place(tmp_path, trials=2, space=space).run_all()

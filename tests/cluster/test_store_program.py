@@ -16,10 +16,10 @@ from tiny_sweep import BASE
 
 import run_sweep
 from analysis import paper_table
-from vididi import mirror
 from vididi.experiment import ensure_prepared, resolve
+from vididi.runs import mirror
+from vididi.runs.run_folder import RunFolder
 from vididi.sweep import expand, load_sweep
-from vididi.training.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = (

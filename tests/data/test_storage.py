@@ -24,7 +24,7 @@ from vididi.data.stream import local_stream
 from vididi.data.video import Video
 from vididi.errors import DataError
 from vididi.experiment import ensure_prepared
-from vididi.mirror import local_path
+from vididi.runs.mirror import local_path
 
 
 @pytest.fixture(scope="module")

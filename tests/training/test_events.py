@@ -17,8 +17,8 @@ from werkzeug.test import Client
 
 from vididi.config import Component
 from vididi.experiment import COMPONENTS, resolve_component
+from vididi.runs.run_folder import Recorder, RunFolder
 from vididi.training.events import plain
-from vididi.training.run_folder import Recorder, RunFolder
 
 EPOCHS, STEPS = 6, 4  # of the run, and of each epoch
 ALL = EPOCHS * (STEPS + 3) + 4  # moments of it at which a process may die

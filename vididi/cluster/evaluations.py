@@ -16,8 +16,8 @@ from vididi.cluster.tune import Job, run_jobs
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.evaluate import is_measured, make_task, read_run_config
-from vididi.mend import mend_evaluation
 from vididi.protocols import EvaluationEntry
+from vididi.runs.mend import mend_evaluation
 from vididi.screen import ScreenWatcher, SweepScreen, report_unfinished
 from vididi.sweep import Cell, Resources
 from vididi.training.context import LocalContext

@@ -30,10 +30,10 @@ from ray.tune.search.optuna import OptunaSearch
 from vididi.cluster.room import Room
 from vididi.cluster.stopping import EarlyStopping
 from vididi.errors import ResourceError, VididiError
-from vididi.mirror import push
-from vididi.run_files import damage, finished, outcome
+from vididi.runs.mirror import push
+from vididi.runs.readers import damage, finished, outcome
+from vididi.runs.run_folder import RunFolder
 from vididi.search import Dimension, Point, Search, digest, draw, shrunk
-from vididi.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from vididi.cluster.tune import Job

@@ -17,13 +17,13 @@ from vididi.config import nest
 from vididi.data.shards import ShardSet
 from vididi.errors import ConfigError, HeldError, VididiError
 from vididi.experiment import make_plans, resolve
-from vididi.mend import mend_run
-from vididi.mirror import place_of, pull
-from vididi.run_files import outcome
+from vididi.runs.mend import mend_run
+from vididi.runs.mirror import place_of, pull
+from vididi.runs.readers import outcome
+from vididi.runs.run_folder import RunFolder
 from vididi.screen import INTERRUPTED, ScreenWatcher, SweepScreen, read_result, read_stopped, report_unfinished
 from vididi.search import Point, rounded
 from vididi.sweep import Cell, Sweep, cell_at, point_of, study_name
-from vididi.training.run_folder import RunFolder
 from vididi.words import counted, written
 
 

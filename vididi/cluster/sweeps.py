@@ -12,12 +12,12 @@ from rich.console import Console
 from vididi.cluster.evaluations import Evaluation, make_evaluations
 from vididi.cluster.tune import Job, run_jobs
 from vididi.data.shards import ShardSet
-from vididi.mend import mend_run
-from vididi.mirror import place_of
 from vididi.protocols import SHARED, EvaluationEntry
+from vididi.runs.mend import mend_run
+from vididi.runs.mirror import place_of
+from vididi.runs.run_folder import RunFolder
 from vididi.screen import ScreenWatcher, SweepScreen, read_result, read_stopped, report_unfinished
 from vididi.sweep import Cell, Sweep
-from vididi.training.run_folder import RunFolder
 from vididi.words import counted
 
 

@@ -20,11 +20,11 @@ from vididi.data.storage import as_folder
 from vididi.errors import HeldError, VididiError
 from vididi.evaluate import evaluate_run, make_task
 from vididi.experiment import run_cell
-from vididi.mirror import local_path, pull
 from vididi.protocols import EvaluationEntry
+from vididi.runs.mirror import local_path, pull
+from vididi.runs.run_folder import RunFolder
 from vididi.sweep import Resources
 from vididi.training.context import Context, Metrics, StoppedEarly
-from vididi.training.run_folder import RunFolder
 
 
 class TrainContext:

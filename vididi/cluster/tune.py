@@ -40,13 +40,13 @@ from vididi.cluster.stopping import Curve, EarlyStopping
 from vididi.cluster.train import train_distributed, work
 from vididi.data.shards import ShardSet
 from vididi.errors import DataError, HeldError, ResourceError, VididiError
-from vididi.mirror import local_path, place_of, pull
 from vididi.protocols import EvaluationEntry
-from vididi.run_files import outcome, stopped
+from vididi.runs.mirror import local_path, place_of, pull
+from vididi.runs.readers import outcome, stopped
+from vididi.runs.run_folder import RunFolder
 from vididi.search import Stopping
 from vididi.sweep import Cell, Resources
 from vididi.training.context import Metrics
-from vididi.training.run_folder import RunFolder
 
 OBJECT_STORE_BYTES = 1 << 30  # of a Ray of our own: encoded frames in flight, no more
 DRIVER = {"node:__internal_head__": 0.001}  # Ray wants to be asked for something; the head, which every cluster has, has 1 of this

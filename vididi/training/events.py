@@ -24,7 +24,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams as torch_hparams
 
-from vididi import mirror
+from vididi.runs import mirror
 
 EVENTS = "events.out.tfevents.*"
 _TIME = re.compile(r"events\.out\.tfevents\.(\d+)")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from vididi.errors import DamagedError
 from vididi.evaluation import ABSENT, recall_at
-from vididi.old_results import Rechecked, recheck
-from vididi.run_files import Queries, queries_table, read_queries
+from vididi.runs.old_results import Rechecked, recheck
+from vididi.runs.readers import Queries, queries_table, read_queries
 
 KS = (1, 5, 10)
 HALF = np.array([0, 3, 4, 4])  # a gallery of 4, which lacks the class of the last two

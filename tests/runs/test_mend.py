@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 from made_up_machines import machine, objects, put
 
-from vididi import mirror
+from vididi.runs import mirror
 from vididi.config import Config, build_config
 from vididi.data.plan import Plan
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, Stream, local_stream
 from vididi.errors import DataError
 from vididi.experiment import run_cell
-from vididi.mend import mend_evaluation, mend_run
-from vididi.run_files import damage, outcome, read_cell, read_config, read_metrics
+from vididi.runs.mend import mend_evaluation, mend_run
+from vididi.runs.readers import damage, outcome, read_cell, read_config, read_metrics
 from vididi.training import loop
 from vididi.training.context import LocalContext
-from vididi.training.run_folder import RunFolder
+from vididi.runs.run_folder import RunFolder
 
 CELL = {"sweep": "tests", "arm": "a", "label": "A", "axes": {}, "seed": 0}
 
@@ -170,7 +170,7 @@ def test_a_folder_that_another_process_holds_and_storage_that_is_away_are_left_a
     run: Path, config: Config, tiny_shards: ShardSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (run / "result.json").write_text("")
-    monkeypatch.setattr("vididi.mend.WAIT_S", 0.0)
+    monkeypatch.setattr("vididi.runs.mend.WAIT_S", 0.0)
     with RunFolder(run).locked():
         assert mended(run, config, tiny_shards) == []
     assert (run / "result.json").read_text() == ""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from vididi.config import Config, build_config
 from vididi.errors import ConfigError, DamagedError, DataError
 from vididi.experiment import read_run_config
-from vididi.run_files import (
+from vididi.runs.readers import (
     check_queries,
     damage,
     finished,
@@ -203,7 +203,7 @@ def test_nobody_else_reads_the_files_of_a_run_folder() -> None:
         named = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)} & FILES
         calls = {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}
         called = {call for call in calls if call in READING or call.rpartition(".")[2] in READING}
-        allowed = path.name in ("run_files.py", "mirror.py")  # a mirror reads the file that says which store it is of
+        allowed = path.name in ("readers.py", "mirror.py")  # a mirror reads the file that says which store it is of
         assert allowed or not (named and called), f"{path.name} names {named} and calls {called}"
 
 

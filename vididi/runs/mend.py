@@ -19,11 +19,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from vididi import mirror
+from vididi.runs import mirror
 from vididi.config import Config
 from vididi.errors import DamagedError, DataError, HeldError
-from vididi.run_files import CELL, CONFIG, METRICS, QUERIES, RESULT, damage, valid_lines
-from vididi.training.run_folder import RunFolder, write_atomically
+from vididi.runs.readers import CELL, CONFIG, METRICS, QUERIES, RESULT, damage, valid_lines
+from vididi.runs.run_folder import RunFolder, write_atomically
 
 WAIT_S = 2.0  # for a process that is at work in the folder; it is left to that one then
 

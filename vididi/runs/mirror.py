@@ -6,7 +6,7 @@ that take a path do nothing for one that is not in a mirror.
 
 What a process pushes goes one after the other, in a thread of its own: a checkpoint after the metrics up to it, a result last.
 
-One process at a time may write into a folder, the one that holds its lease (vididi.lease).
+One process at a time may write into a folder, the one that holds its lease (vididi.runs.lease).
 """
 
 from __future__ import annotations

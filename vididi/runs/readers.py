@@ -2,7 +2,7 @@
 
 A file that is not there is None, or no records. One that is there and cannot be what was written (empty, cut, of another form) is a
 DamagedError that begins with its path. One that a newer program wrote, and storage that is away, are a DataError: with the file
-itself nothing is wrong. Only reading: vididi.mend sets damaged files aside.
+itself nothing is wrong. Only reading: vididi.runs.mend sets damaged files aside.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         DamagedError: it is no result. DataError: its version is a newer one, or it cannot be read.
     """
     path = folder / RESULT
-    # Losses of earlier versions may be NaN, which is no damage of the file (vididi.old_results); metrics must be finite.
+    # Losses of earlier versions may be NaN, which is no damage of the file (vididi.runs.old_results); metrics must be finite.
     content = _mapping(path, finite=False)
     if content is None:
         return None

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from made_up_machines import machine, objects, put
 
-from vididi import lease, mirror
+from vididi.runs import lease, mirror
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.errors import HeldError, TrainingError
 from vididi.experiment import run_cell
-from vididi.lease import Lease
+from vididi.runs.lease import Lease
 from vididi.training.context import LocalContext
-from vididi.training.run_folder import RunFolder
+from vididi.runs.run_folder import RunFolder
 
 
 def test_of_many_machines_that_come_at_once_one_works_at_a_time(bucket: str, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_process_whose_lease_was_taken_pushes_no_more(bucket: str, tmp_path: P
 def test_two_machines_do_not_run_one_cell(
     bucket: str, make_config: Callable[..., Any], tiny_shards: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vididi.training.run_folder.LOCK_WAIT_S", 0.0)
+    monkeypatch.setattr("vididi.runs.run_folder.LOCK_WAIT_S", 0.0)
     monkeypatch.setattr(lease, "LEASE_S", 3.0)
     monkeypatch.setattr(lease, "REFRESH_S", 1.0)
     uri = f"{bucket}/twice/cell"

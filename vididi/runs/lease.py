@@ -28,7 +28,7 @@ from uuid import uuid4
 import pyarrow.fs as pafs
 
 from vididi.errors import DataError, HeldError, TrainingError
-from vididi.mirror import Mirror, mirror_of, working_in
+from vididi.runs.mirror import Mirror, mirror_of, working_in
 
 REFRESH_S, LEASE_S = 15.0, 120.0  # how often a lease is renewed, and when one that is not renewed is over
 

@@ -1,6 +1,6 @@
 """A run folder: everything one cell leaves behind. Only rank 0 writes, and always aside first, then by renaming.
 
-One in an object store is worked on in a mirror (vididi.mirror): each file is pushed when it is written, and the result last.
+One in an object store is worked on in a mirror (vididi.runs.mirror): each file is pushed when it is written, and the result last.
 
 config.yaml           the resolved configuration
 cell.json             which cell of which sweep it is, and the checksum of its data
@@ -13,9 +13,9 @@ queries.parquet       per test video: the rank of its first correct neighbour, n
 result.json           the measurements; its presence means that the run is finished
 stopped.json          at which epoch the run was stopped early, and why, if it was
 error.txt             why the last attempt failed, if it did
-*.damaged-1           a file that a sweep found damaged and set aside (vididi.mend)
+*.damaged-1           a file that a sweep found damaged and set aside (vididi.runs.mend)
 
-What reads them is vididi.run_files.
+What reads them is vididi.runs.readers.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vididi import RESULT_VERSION, mirror, run_files
+from vididi import RESULT_VERSION
+from vididi.runs import mirror, readers
 from vididi.errors import HeldError
 from vididi.finite import finite_json
-from vididi.lease import holding
+from vididi.runs.lease import holding
 
 LOCK_WAIT_S = 20.0
 ERROR_WAIT_S = 5.0  # the processes of a cell that failed are about to end
@@ -71,7 +72,7 @@ class RunFolder:
     @property
     def result(self) -> dict[str, Any] | None:
         """What was measured, if the run is finished. Raises DamagedError, DataError."""
-        return run_files.read_result(self.path)
+        return readers.read_result(self.path)
 
     def begin(self, config_yaml: str, cell: Mapping[str, Any]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -143,7 +144,7 @@ class RunFolder:
     @property
     def stopped(self) -> dict[str, Any] | None:
         """Where and why the run was stopped early, if it was. Raises DamagedError, DataError."""
-        return run_files.read_stopped(self.path)
+        return readers.read_stopped(self.path)
 
     def told_to_stop(self) -> bool:
         """Whether a sweep has marked the folder as stopped while this process works in it."""
@@ -154,12 +155,12 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """What was recorded of each epoch so far, the last record of an epoch counting. Raises DamagedError, DataError."""
-        return run_files.read_metrics(self.path)
+        return readers.read_metrics(self.path)
 
     @property
     def epochs(self) -> int:
         """How many epochs were trained, as far as the records that can be read tell."""
-        return max((record["epoch"] for _, record in run_files.valid_lines(self.path)), default=0)
+        return max((record["epoch"] for _, record in readers.valid_lines(self.path)), default=0)
 
     def load_encoder(self, name: str = "encoder.safetensors") -> dict[str, Tensor]:
         return load_file(self.path / name)
@@ -178,10 +179,10 @@ class RunFolder:
 
     @property
     def has_features(self) -> bool:
-        return mirror.has(self.path / run_files.FEATURES)
+        return mirror.has(self.path / readers.FEATURES)
 
     def save_features(self, features: pa.Table) -> None:
-        self._save_table(run_files.FEATURES, features)
+        self._save_table(readers.FEATURES, features)
 
     def _save_table(self, name: str, table: pa.Table) -> None:
         with replacing(self.path / name) as aside:
@@ -207,7 +208,7 @@ class Recorder:
         from vididi.training.events import Events
 
         self.path = folder.path / "metrics.jsonl"
-        kept = {line: record for line, record in run_files.valid_lines(folder.path) if record["step"] <= step}
+        kept = {line: record for line, record in readers.valid_lines(folder.path) if record["step"] <= step}
         write_atomically(self.path, b"".join(kept).decode())
         self.events = Events(folder.path, {int(record["step"]): _scalars(record) for record in kept.values()})
 

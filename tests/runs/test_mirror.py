@@ -21,14 +21,14 @@ from safetensors.torch import load_file
 
 import vididi
 from analysis import paper_table
-from vididi import mirror
+from vididi.runs import mirror
 from vididi.cli import main
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.errors import DataError, TrainingError
 from vididi.experiment import run_cell
 from vididi.training.context import LocalContext, Metrics
-from vididi.training.run_folder import RunFolder
+from vididi.runs.run_folder import RunFolder
 
 CELL = {"sweep": "tests", "arm": "a", "label": "A", "axes": {}, "seed": 0}
 
@@ -225,7 +225,7 @@ def test_a_run_stopped_on_one_machine_goes_on_on_another(
 
 KILLED = """
 import os, signal, sys
-from vididi import mirror
+from vididi.runs import mirror
 from vididi.cli import main
 from vididi.training.context import LocalContext
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vididi.run_files import Queries
+from vididi.runs.readers import Queries
 
 RECALL = re.compile(r"retrieval/R@(\d+)")
 ACCURACY = re.compile(r"(?:linear|semi_[^/]+|finetune)/top\d+")
