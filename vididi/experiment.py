@@ -43,9 +43,10 @@ from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import OPTIMISERS
 from vididi.runs import mirror
 from vididi.runs.readers import RESULT, queries_table, read_cell, read_config, read_run_result
-from vididi.runs.run_folder import Recorder, RunFolder
+from vididi.runs.run_folder import RunFolder
 from vididi.training.context import Context, StoppedEarly, from_first
 from vididi.training.loop import EpochLog, Job, State, train
+from vididi.training.recorder import Recorder
 from vididi.values import shown
 from vididi.views import AUGMENTATIONS
 from vididi.views.compose import Augment

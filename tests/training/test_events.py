@@ -17,8 +17,9 @@ from werkzeug.test import Client
 
 from vididi.config import Component
 from vididi.experiment import COMPONENTS, resolve_component
-from vididi.runs.run_folder import Recorder, RunFolder
+from vididi.runs.run_folder import RunFolder
 from vididi.training.events import plain
+from vididi.training.recorder import Recorder
 
 EPOCHS, STEPS = 6, 4  # of the run, and of each epoch
 ALL = EPOCHS * (STEPS + 3) + 4  # moments of it at which a process may die

@@ -1,0 +1,38 @@
+"""What a run records of its epochs: metrics.jsonl, and the same for TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vididi.finite import finite_json
+from vididi.runs import mirror, readers
+from vididi.runs.run_folder import RunFolder, write_atomically
+
+
+class Recorder:
+    """metrics.jsonl and TensorBoard of one run, in step. What a restart would write again is cut off first."""
+
+    def __init__(self, folder: RunFolder, step: int) -> None:
+        from vididi.training.events import Events  # imports tensorboard, which not every process that may record needs
+
+        self.path = folder.path / "metrics.jsonl"
+        kept = {line: record for line, record in readers.valid_lines(folder.path) if record["step"] <= step}
+        write_atomically(self.path, b"".join(kept).decode())
+        self.events = Events(folder.path, {int(record["step"]): _scalars(record) for record in kept.values()})
+
+    def epoch(self, metrics: Mapping[str, float | int | str]) -> None:
+        with self.path.open("a") as file:
+            file.write(finite_json("metrics.jsonl", metrics) + "\n")
+        mirror.push(self.path)
+        self.events.scalars(_scalars(metrics), int(metrics["step"]))
+
+    def finish(self, parameters: Mapping[str, Any], metrics: Mapping[str, float], step: int) -> None:
+        """What was measured at the end, and the run's row among others."""
+        self.events.scalars(metrics, step)
+        self.events.hparams(parameters)
+        self.events.close()
+
+
+def _scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if isinstance(value, float)}
