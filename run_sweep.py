@@ -154,7 +154,7 @@ def plan(arguments: argparse.Namespace, console: Console) -> tuple[Sweep, list[C
     seeds = parse_seeds(arguments.seeds) or extended(sweep, arguments.count)
     cells, faults = examples(sweep, EXAMPLES, changes) if searching else (expand(sweep, changes, arguments.only, seeds), [])
     excluded = 0 if searching else size(sweep, arguments.only, seeds) - len(cells)
-    from vididi.experiment import resolve  # imports torch, so not before the file is known to be good
+    from vididi.components import resolve  # imports torch, so not before the file is known to be good
 
     cells, same = distinct([replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in cells])
     check_evaluations(sweep, cells)
@@ -183,8 +183,8 @@ def extended(sweep: Sweep, asked: int | None) -> list[int]:
 
 def check_evaluations(sweep: Sweep, cells: list[Cell]) -> None:
     """Refuse what an evaluation's settings ask for and cannot be made, before any cell is trained."""
+    from vididi.components import resolve_component
     from vididi.evaluate import check_settings
-    from vididi.experiment import resolve_component
 
     for entry in sweep.evaluations:
         if entry.data:
@@ -198,7 +198,9 @@ def check_evaluations(sweep: Sweep, cells: list[Cell]) -> None:
 
 def prepare(arguments: argparse.Namespace, sweep: Sweep, cells: list[Cell], console: Console) -> tuple[ShardSet, dict[str, ShardSet]]:
     """The cells' data, and others by the title of the evaluation that is made on them. A cell that the data will not do for is refused."""
-    from vididi.experiment import ensure_prepared, make_plans, resolve_component
+    from vididi.components import resolve_component
+    from vididi.plans import make_plans
+    from vididi.prepared import ensure_prepared
     from vididi.screen import PrepareBar
 
     bar = PrepareBar(console, "preparing videos")
@@ -283,7 +285,7 @@ def states_of(arguments: argparse.Namespace, sweep: Sweep, cells: list[Cell], ru
         return []
     if sweep.searching:
         return folder_states(runs)
-    from vididi.experiment import ensure_prepared
+    from vididi.prepared import ensure_prepared
 
     shards = ensure_prepared(one_data_set(cells), given_shards(arguments))
     return cell_states(cells, runs, shards.manifest.checksum)

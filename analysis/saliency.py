@@ -29,14 +29,16 @@ if __name__ == "__main__":  # run as a script, from anywhere
 from analysis.plots import extra, finished_in, run_main, titles
 from analysis.runs import Run, read_run, tell
 from analysis.tsne import common_evaluation, read_features
+from vididi.components import check_clip
 from vididi.config import Config
 from vididi.data.plan import EvaluationPlan, frame_counts
 from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.storage import as_folder
 from vididi.data.stream import Buffers, decode, fetch
+from vididi.encoders import load_encoder
 from vididi.errors import ConfigError, DamagedError
 from vididi.evaluate import read_run_config
-from vididi.experiment import check_clip, ensure_prepared, load_encoder
+from vididi.prepared import ensure_prepared
 from vididi.runs.mirror import local_path
 from vididi.terminal import Parser, say
 from vididi.viewer import find_video, to_pixels

@@ -20,11 +20,12 @@ import torch
 
 from vididi.cluster.connection import connected
 from vididi.cluster.inference import Pool
+from vididi.components import make_encoder, resolve
 from vididi.config import build_config
 from vididi.data.plan import EvaluationPlan, frame_counts
 from vididi.data.stream import local_stream
 from vididi.evaluation.features import Extract, FeatureView, extract_here
-from vididi.experiment import ensure_prepared, make_encoder, resolve
+from vididi.prepared import ensure_prepared
 
 ACTORS = (1, 2)
 

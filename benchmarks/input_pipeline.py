@@ -51,11 +51,12 @@ from synthetic_videos import make_videos
 from torch.utils.data import DataLoader, Dataset
 
 from vididi.cluster.stream import ray_stream
+from vididi.components import resolve
 from vididi.config import build_config
 from vididi.data.plan import PretrainPlan, frame_counts
 from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.stream import Buffers, Stream, decode, fetch, local_stream
-from vididi.experiment import ensure_prepared, resolve
+from vididi.prepared import ensure_prepared
 
 LENGTH, STRIDE, CLIPS, BATCH = 10, 3, 2, 32
 ENDLESS = 400  # epochs, more than a turn takes

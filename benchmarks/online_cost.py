@@ -19,8 +19,10 @@ from typing import Any
 
 import torch
 
+from vididi.components import resolve
 from vididi.data.stream import local_stream
-from vididi.experiment import ensure_prepared, resolve, run_cell
+from vididi.experiment import run_cell
+from vididi.prepared import ensure_prepared
 from vididi.sweep import expand, load_sweep
 from vididi.training.context import local_context
 

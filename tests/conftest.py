@@ -61,8 +61,8 @@ def tiny_values() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def make_config() -> Callable[..., Any]:
     """``make_config({"training.epochs": 1})``: the tiny configuration with other values, resolved."""
+    from vididi.components import resolve
     from vididi.config import build_config, flatten, nest
-    from vididi.experiment import resolve
 
     def make(changes: dict[str, Any] | None = None) -> Any:
         return resolve(build_config(nest({**flatten(TINY), **(changes or {})})))
@@ -73,7 +73,7 @@ def make_config() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def tiny_shards(make_config: Callable[..., Any]) -> Any:
     """The prepared data of the tiny configuration: 24 training and 12 test videos of 24 frames, 16 x 16."""
-    from vididi.experiment import ensure_prepared
+    from vididi.prepared import ensure_prepared
 
     return ensure_prepared(make_config())
 

@@ -18,12 +18,12 @@ import yaml
 from safetensors.torch import load_file
 
 from vididi.cli import main
+from vididi.components import build_state, resolve
 from vididi.config import build_config, read_yaml
 from vididi.data.motion import motion
 from vididi.data.prepare import Settings, encode_video
 from vididi.data.shards import ShardSet
 from vididi.data.video import Video
-from vididi.experiment import build_state, resolve
 
 TINY_MOTION = ["--set", "train=12", "--set", "test=4", "--set", "size=32", "--set", "frames=16", "--short-side", "16"]
 

@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from vididi.backbones.weights import WEIGHTS_OPTIONS
 from vididi.cli import main
+from vididi.components import make_encoder
 from vididi.config import Component, build_config
+from vididi.encoders import load_encoder
 from vididi.errors import ConfigError
 from vididi.evaluate import find_encoders
-from vididi.experiment import load_encoder, make_encoder
 from vididi.protocols import protocol_settings
 
 MakeConfig = Callable[..., Any]

@@ -23,7 +23,8 @@ from vididi.data.verify import index_checksum
 from vididi.errors import ConfigError, DataError
 from vididi.evaluate import Task, complete_settings, evaluate_run, find_encoders, read_run_config
 from vididi.evaluation import first_hits
-from vididi.experiment import ensure_prepared, run_cell
+from vididi.experiment import run_cell
+from vididi.prepared import ensure_prepared
 from vididi.protocols import PROTOCOLS, RECIPES, protocol_settings
 from vididi.training.context import LocalContext
 

@@ -24,15 +24,18 @@ from torch import Tensor
 
 from vididi import load_encoder
 from vididi.backbones import MINIMUM
+from vididi.components import COMPONENTS, build_state, resolve
 from vididi.config import Component, Config, build_config, nest, read_yaml
 from vididi.data.plan import Plan
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, Stream, local_stream
 from vididi.errors import ConfigError, DataError, TrainingError
 from vididi.evaluation import recall_at
-from vididi.experiment import COMPONENTS, build_state, ensure_prepared, make_plans, resolve, run_cell
+from vididi.experiment import run_cell
 from vididi.objectives import OBJECTIVES
 from vididi.pairing import SCHEDULES
+from vididi.plans import make_plans
+from vididi.prepared import ensure_prepared
 from vididi.runs.run_folder import RunFolder
 from vididi.training.context import LocalContext, Metrics
 

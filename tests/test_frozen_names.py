@@ -20,10 +20,11 @@ from typing import Any
 
 import pytest
 
+from vididi.components import resolve, resolve_component
 from vididi.config import Component, Config, build_config, flatten, parse_value, read_yaml
 from vididi.data.video import Moment, Video
 from vididi.evaluate import Task, complete_settings
-from vididi.experiment import _preparation_digest, resolve, resolve_component
+from vididi.prepared import _preparation_digest
 from vididi.protocols import EvaluationEntry, protocol_settings
 from vididi.sweep import Cell, Sweep, examples, expand, load_sweep, study_name
 

@@ -21,7 +21,8 @@ from vididi.cli import main
 from vididi.data.stream import local_stream
 from vididi.errors import NotFiniteError, TrainingError
 from vididi.evaluation import classification, features, recall_at
-from vididi.experiment import ensure_prepared, run_cell
+from vididi.experiment import run_cell
+from vididi.prepared import ensure_prepared
 from vididi.runs.run_folder import RunFolder
 from vididi.training.context import LocalContext
 

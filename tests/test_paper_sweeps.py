@@ -14,9 +14,9 @@ import run_sweep
 from analysis.paper import PAPERS, Column, PaperTable, Row, load_paper_table
 from analysis.runs import Run
 from analysis.tables import matches, not_the_paper_s, protocol
+from vididi.components import resolve, resolve_component
 from vididi.config import Config, flatten
 from vididi.evaluate import complete_settings
-from vididi.experiment import resolve, resolve_component
 from vididi.objectives import OBJECTIVES
 from vididi.protocols import DetectionSettings, protocol_settings
 from vididi.sweep import Cell, Sweep, expand, load_sweep

@@ -93,7 +93,9 @@ def test_the_command_line_reaches_cluster_only_where_it_is_asked_to() -> None:
 
 
 @pytest.mark.parametrize("module", modules_of(*MATHS))
-@pytest.mark.parametrize("room", ["vididi.config", "vididi.sweep", "vididi.data", "vididi.training", "vididi.cluster", "vididi.experiment"])
+@pytest.mark.parametrize(
+    "room", ["vididi.config", "vididi.sweep", "vididi.data", "vididi.training", "vididi.cluster", "vididi.components", "vididi.experiment"]
+)
 def test_the_maths_knows_nothing_of_the_other_rooms(module: str, room: str) -> None:
     assert not uses(module, room)
 
@@ -116,9 +118,9 @@ def test_no_torch_in_configuration_and_data_not_even_inside_a_function(module: s
     assert not uses(module, "torchvision")
 
 
-def test_names_become_objects_in_experiment_only() -> None:
+def test_names_become_objects_in_components_only() -> None:
     tables = ("SOURCES", "AUGMENTATIONS", "OBJECTIVES", "BACKBONES", "OPTIMISERS")
-    makers = {"vididi.experiment", "vididi.data.sources", *modules_of(*MATHS)}
+    makers = {"vididi.components", "vididi.prepared", "vididi.data.sources", *modules_of(*MATHS)}
     for module in CORE:
         used = {name.rpartition(".")[2] for name in imports_of(module)} & set(tables)
         assert module in makers or not used, f"{module} uses {used}"
@@ -235,7 +237,7 @@ def test_retrieval_recall() -> None:
 
 def test_load_encoder_is_reached_from_the_top() -> None:
     import vididi
-    from vididi.experiment import load_encoder
+    from vididi.encoders import load_encoder
 
     assert vididi.load_encoder is load_encoder
     with pytest.raises(AttributeError, match="no attribute 'load_decoder'"):

@@ -12,9 +12,9 @@ import pytest
 from tiny_sweep import BASE
 
 import run_sweep
+from vididi.components import resolve
 from vididi.config import build_config
 from vididi.errors import ConfigError
-from vididi.experiment import resolve
 from vididi.screen import cell_states, states_table
 from vididi.sweep import Cell, expand, load_sweep
 
@@ -91,7 +91,7 @@ def test_status_of_a_sweep_that_has_not_begun_needs_no_data(spec: Path, tmp_path
 
 
 def test_status_finds_a_finished_sweep(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from vididi.experiment import ensure_prepared
+    from vididi.prepared import ensure_prepared
 
     cells = expand(load_sweep(spec), only=["base"])
     checksum = ensure_prepared(resolve(cells[0].config)).manifest.checksum

@@ -118,7 +118,7 @@ def test_free_weights_may_be_nested_dotted_or_an_axis() -> None:
 
 
 def test_the_paper_s_recipe_of_a_framework_stays_open_until_it_is_resolved() -> None:
-    from vididi.experiment import resolve
+    from vididi.components import resolve
 
     cells = cells_of(arms={name: {"framework": name} for name in ("vicreg", "cvrl", "corp_m")})
     assert {(cell.config.sampling.name, cell.config.augment.name, cell.config.clip.per_video) for cell in cells} == {
@@ -296,7 +296,7 @@ def test_the_folder_of_the_same_cell_is_found_under_another_title(tmp_path: Path
 
 @pytest.mark.parametrize("path", SWEEPS, ids=str)
 def test_every_sweep_file_expands_and_resolves(path: Path) -> None:
-    from vididi.experiment import resolve
+    from vididi.components import resolve
 
     cells = expand(load_sweep(REPO / path))
     assert len({cell.title for cell in cells}) == len(cells)
@@ -305,7 +305,7 @@ def test_every_sweep_file_expands_and_resolves(path: Path) -> None:
 
 
 def test_the_readme_s_sweep_file_expands_and_resolves(tmp_path: Path) -> None:
-    from vididi.experiment import resolve
+    from vididi.components import resolve
 
     blocks = re.findall(r"```yaml\n(.*?)```", (REPO / "README.md").read_text(), re.DOTALL)
     (text,) = (block for block in blocks if block.startswith("name:"))
@@ -328,7 +328,7 @@ def test_the_ablation_s_arms_differ_in_their_schedules_only() -> None:
 
 
 def test_the_search_begins_with_the_arms_of_the_ablation_and_has_three_times_its_budget() -> None:
-    from vididi.experiment import resolve
+    from vididi.components import resolve
 
     search, grid = load_sweep(REPO / "sweeps" / "search.yaml"), expand(load_sweep(REPO / "sweeps" / "ablation.yaml"))
     points = {cell.arm: point_of(search, cell.config.to_dict()) for cell in grid}

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 import run_sweep
 from vididi.backbones.weights import load_weights
 from vididi.cli import main, overrides
+from vididi.components import resolve
 from vididi.config import build_config, flatten, nest, parse_value, read_yaml
 from vididi.data.actions import read_actions
 from vididi.data.sources.files import read_list
 from vididi.errors import ConfigError, DataError
 from vididi.evaluation.ava_files import read_predictions
-from vididi.experiment import resolve
 from vididi.sweep import cell_at, examples, expand, load_sweep
 
 

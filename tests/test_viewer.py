@@ -15,7 +15,8 @@ from PIL import Image
 from vididi.cli import main
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, local_stream
-from vididi.experiment import make_job, make_plans
+from vididi.experiment import make_job
+from vididi.plans import make_plans
 from vididi.training.loop import view_of
 from vididi.viewer import Layout, clips_of, contact_sheet, draw_sheet, find_video, limit_of, to_pixels, view_config, views_of
 from vididi.views.operations import MEAN, STD

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vididi.experiment import load_encoder as load_encoder
+    from vididi.encoders import load_encoder as load_encoder
 
 __version__ = "0.1.0"
 RESULT_VERSION = 1  # of result.json, which vididi writes and analysis reads
@@ -18,7 +18,7 @@ __all__ = ["__version__", "load_encoder"]
 def __getattr__(name: str) -> Any:
     # Lazy, so that reading a configuration or a table never imports torch.
     if name == "load_encoder":
-        from vididi.experiment import load_encoder
+        from vididi.encoders import load_encoder
 
         return load_encoder
     raise AttributeError(f"module 'vididi' has no attribute {name!r}")

@@ -183,8 +183,9 @@ def prepare(arguments: argparse.Namespace) -> int:
         check_positive(timeout=arguments.timeout)
     except ValueError as error:
         raise ConfigError(f"--{error}") from None
+    from vididi.components import resolve
     from vididi.data.storage import as_folder
-    from vididi.experiment import ensure_prepared, resolve
+    from vididi.prepared import ensure_prepared
     from vididi.screen import PrepareBar
 
     console = PlainConsole()
@@ -265,9 +266,11 @@ def show(arguments: argparse.Namespace) -> int:
 def pretrain(arguments: argparse.Namespace) -> int:
     values = flatten(read_yaml(arguments.config)) | flatten(overrides(arguments.set))
     config = build_config(nest(values), str(arguments.config))
+    from vididi.components import resolve
     from vididi.data.storage import as_folder
     from vididi.data.stream import local_stream
-    from vididi.experiment import ensure_prepared, resolve, run_cell
+    from vididi.experiment import run_cell
+    from vididi.prepared import ensure_prepared
     from vididi.runs.mend import mend_run
     from vididi.runs.mirror import local_path, pull
     from vididi.screen import PrepareBar
@@ -302,7 +305,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from vididi.data.shards import ShardSet
     from vididi.data.storage import as_folder
     from vididi.evaluate import find_encoders, read_run_config
-    from vididi.experiment import ensure_prepared
+    from vididi.prepared import ensure_prepared
     from vididi.runs.mirror import pulled
 
     found = [run for folder in arguments.folders for run in find_encoders(pulled(folder))]
@@ -327,7 +330,7 @@ def _readable(runs: list[Path]) -> list[Path]:
     Raises:
         DamagedError: none can.
     """
-    from vididi.experiment import read_run_config
+    from vididi.components import read_run_config
 
     faults: dict[Path, DamagedError] = {}
     for run in runs:

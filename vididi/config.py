@@ -1,7 +1,7 @@
 """The whole configuration of one run: typed, closed and hashable. Imports no torch.
 
 Sections with a ``name`` (data, sampling, augment, objective, backbone, optimiser) are components: the name is a key of that kind's
-dict, and every other key is a keyword option of the entry. vididi.experiment.resolve checks them against the entry's
+dict, and every other key is a keyword option of the entry. vididi.components.resolve checks them against the entry's
 signature and fills in its defaults, so an option is declared in one place only, where it is used.
 """
 
@@ -58,7 +58,7 @@ class Component(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
-# The name of a sampling or an augmentation that follows the objective: vididi.experiment.resolve puts its paper's in.
+# The name of a sampling or an augmentation that follows the objective: vididi.components.resolve puts its paper's in.
 DEFAULT = "default"
 
 

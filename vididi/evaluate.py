@@ -30,29 +30,19 @@ from torch import nn
 
 from vididi import RULES, __version__
 from vididi.backbones import Backbone
+from vididi.components import check_clip, make_augment, make_encoder, make_optimiser, read_run_config, resolve_component
 from vididi.config import Config, flatten
 from vididi.data.boxes import KeyFrames
 from vididi.data.plan import Chain, EvaluationPlan, Interrupted, KeyFramePlan, Plan, PretrainPlan, frame_counts
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Stream
+from vididi.encoders import load_encoder, untrained_encoder
 from vididi.errors import ConfigError, DamagedError, DataError, TrainingError
 from vididi.evaluation import AvaMap, ava_map, detection, first_hits, recall_at, silhouette_table
 from vididi.evaluation.classification import Classifier, Crops, Fit, accuracy, labelled_rows, predict, train_classifier, true_class_ranks
 from vididi.evaluation.dynamics import ChangedView, dynamics
 from vididi.evaluation.features import Extract, FeatureView, Progress, extract_here, spread
-from vididi.experiment import (
-    KS,
-    check_clip,
-    claim,
-    gather_rows,
-    load_encoder,
-    make_augment,
-    make_encoder,
-    make_optimiser,
-    read_run_config,
-    resolve_component,
-    untrained_encoder,
-)
+from vididi.experiment import KS, claim, gather_rows
 from vididi.finite import about, check_finite, check_weights
 from vididi.names import check_name, check_part
 from vididi.protocols import ClassificationSettings, DetectionSettings, EvaluationEntry, Settings, protocol_settings

@@ -18,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from vididi.components import make_sampling, resolve
 from vididi.config import Config, build_config
 from vididi.data.plan import PretrainPlan, frame_counts
 from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.stream import Batch, Buffers, decode, fetch
 from vididi.errors import ConfigError, DataError
-from vididi.experiment import make_job, make_sampling, resolve
+from vididi.experiment import make_job
 from vididi.training.loop import view_of
 from vididi.views.operations import MEAN, STD
 

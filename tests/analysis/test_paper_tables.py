@@ -19,10 +19,10 @@ from analysis.paper import Column, PaperTable, Row, load_paper_table, table_name
 from analysis.runs import find_runs, read_finished, read_run
 from analysis.samples import THREE_SPLITS
 from analysis.tables import differences, render, write_results
+from vididi.components import resolve
 from vididi.config import build_config, nest
 from vididi.data.sources import SOURCES
 from vididi.errors import DataError
-from vididi.experiment import resolve
 
 REPO = Path(__file__).resolve().parents[2]
 TABLES = [load_paper_table(name) for name in table_names()]

@@ -23,7 +23,8 @@ from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.errors import ConfigError
 from vididi.evaluation.silhouette import silhouette_table
-from vididi.experiment import ensure_prepared, run_cell
+from vididi.experiment import run_cell
+from vididi.prepared import ensure_prepared
 from vididi.training.context import LocalContext
 
 

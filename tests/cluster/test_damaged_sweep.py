@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from tiny_sweep import BASE
 
+from vididi.components import resolve
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.evaluate import evaluate_run, make_task
-from vididi.experiment import ensure_prepared, resolve, run_cell
+from vididi.experiment import run_cell
+from vididi.prepared import ensure_prepared
 from vididi.runs.readers import damage, read_metrics
 from vididi.sweep import Cell, Sweep, expand, load_sweep
 from vididi.terminal import PlainConsole

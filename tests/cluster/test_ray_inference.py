@@ -18,10 +18,11 @@ import pytest
 from vididi.cli import main
 from vididi.data.plan import EvaluationPlan, frame_counts
 from vididi.data.stream import local_stream
+from vididi.encoders import load_encoder
 from vididi.errors import ResourceError
 from vididi.evaluation.dynamics import ChangedView
 from vididi.evaluation.features import FeatureView, extract_here
-from vididi.experiment import load_encoder, run_cell
+from vididi.experiment import run_cell
 from vididi.training.context import LocalContext
 
 pytestmark = pytest.mark.ray

@@ -16,7 +16,8 @@ from tiny_sweep import BASE
 
 import run_sweep
 from analysis import paper_table
-from vididi.experiment import ensure_prepared, resolve
+from vididi.components import resolve
+from vididi.prepared import ensure_prepared
 from vididi.runs import mirror
 from vididi.runs.run_folder import RunFolder
 from vididi.sweep import expand, load_sweep

@@ -18,6 +18,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from vididi.cli import main
+from vididi.components import resolve_component
 from vididi.config import ConfigError
 from vididi.data import prepare as preparing
 from vididi.data.prepare import Settings, prepare
@@ -26,7 +27,8 @@ from vididi.data.sources import SOURCES
 from vididi.data.stream import local_stream
 from vididi.data.video import Box, Moment, Video, read_video
 from vididi.errors import DataError
-from vididi.experiment import make_plans, resolve_component, run_cell
+from vididi.experiment import run_cell
+from vididi.plans import make_plans
 from vididi.training.context import local_context
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "realdata"

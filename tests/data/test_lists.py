@@ -342,8 +342,9 @@ def test_a_line_of_hmdb51_that_leads_elsewhere_is_named(source: Any, write: Call
 
 
 def test_a_name_that_is_too_long_is_a_reject(write: Callable[..., Path], tmp_path: Path, write_video: Any, moving_bar: Any) -> None:
+    from vididi.components import resolve
     from vididi.config import build_config
-    from vididi.experiment import ensure_prepared, resolve
+    from vididi.prepared import ensure_prepared
 
     write_video(tmp_path / "videos" / "1.mp4", moving_bar(4, 16, 16))
     path = write("list.csv", "1.mp4,jump", f"{'x' * 300}.mp4,jump")

@@ -84,13 +84,13 @@ def test_a_set_keeps_the_version_of_the_reader_that_made_it(prepared: ShardSet, 
 def test_a_set_in_the_cache_that_an_older_reader_made_is_kept_and_said(
     make_config: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from vididi.experiment import ensure_prepared
+    from vididi.prepared import ensure_prepared
 
     monkeypatch.setenv("VIDIDI_CACHE", str(tmp_path))
     made = ensure_prepared(make_config())
     path = made.root / "manifest.json"
     path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "reader"}))
-    monkeypatch.setattr("vididi.experiment.prepare", lambda *_, **__: pytest.fail("it was prepared anew"))
+    monkeypatch.setattr("vididi.prepared.prepare", lambda *_, **__: pytest.fail("it was prepared anew"))
     again = ensure_prepared(make_config())
     assert (again.root, again.manifest.checksum, again.manifest.reader) == (made.root, made.manifest.checksum, 1)
     assert "made by version 1 of the video reader" in caplog.text

@@ -32,8 +32,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(real: Path, make_config: Callable[..., Any]) -> Any:
+    from vididi.components import resolve
     from vididi.config import Component
-    from vididi.experiment import resolve
 
     changes = {"prepare.short_side": 32, "training.epochs": 1, "training.batch_size": 5, "evaluation.protocols": []}
     return resolve(make_config(changes).model_copy(update={"data": Component(name="folder", videos=str(real))}))
@@ -41,7 +41,7 @@ def config(real: Path, make_config: Callable[..., Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def shards(config: Any) -> ShardSet:
-    from vididi.experiment import ensure_prepared
+    from vididi.prepared import ensure_prepared
 
     return ensure_prepared(config)
 
@@ -70,7 +70,8 @@ def test_real_clips_are_planned_and_streamed(shards: ShardSet) -> None:
 
 
 def test_a_run_trains_on_real_clips(config: Any, shards: ShardSet, tmp_path: Path) -> None:
-    from vididi.experiment import load_encoder, run_cell
+    from vididi.encoders import load_encoder
+    from vididi.experiment import run_cell
     from vididi.training.context import LocalContext
 
     result = run_cell(config, {"label": "real"}, tmp_path / "run", shards, local_stream(shards), LocalContext())

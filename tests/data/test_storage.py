@@ -23,7 +23,7 @@ from vididi.data.storage import RemotePath, as_folder, sizes, write_durably
 from vididi.data.stream import local_stream
 from vididi.data.video import Video
 from vididi.errors import DataError
-from vididi.experiment import ensure_prepared
+from vididi.prepared import ensure_prepared
 from vididi.runs.mirror import local_path
 
 
@@ -51,7 +51,7 @@ def test_it_travels_to_other_processes_by_name_only(remote: ShardSet) -> None:
 
 
 def test_what_is_there_is_not_prepared_again(remote: ShardSet, make_config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vididi.experiment.prepare", lambda *_, **__: pytest.fail("prepared again"))
+    monkeypatch.setattr("vididi.prepared.prepare", lambda *_, **__: pytest.fail("prepared again"))
     assert ensure_prepared(make_config(), as_folder(str(remote.root))).manifest == remote.manifest
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from vididi.config import Config, build_config
 from vididi.errors import ConfigError, DamagedError, DataError
-from vididi.experiment import read_run_config
+from vididi.components import read_run_config
 from vididi.runs.readers import (
     check_queries,
     damage,

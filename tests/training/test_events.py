@@ -15,8 +15,8 @@ from tensorboard import default, program
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from werkzeug.test import Client
 
+from vididi.components import COMPONENTS, resolve_component
 from vididi.config import Component
-from vididi.experiment import COMPONENTS, resolve_component
 from vididi.runs.run_folder import RunFolder
 from vididi.training.events import plain
 from vididi.training.recorder import Recorder

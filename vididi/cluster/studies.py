@@ -13,10 +13,11 @@ from rich.console import Console
 from vididi.cluster import tune
 from vididi.cluster.search import MOST_DRAWS, CellSearch, StoredStudy
 from vididi.cluster.sweeps import read_curve, report_stopping
+from vididi.components import resolve
 from vididi.config import nest
 from vididi.data.shards import ShardSet
 from vididi.errors import ConfigError, HeldError, VididiError
-from vididi.experiment import make_plans, resolve
+from vididi.plans import make_plans
 from vididi.runs.mend import mend_run
 from vididi.runs.mirror import place_of, pull
 from vididi.runs.readers import outcome

@@ -1,0 +1,221 @@
+"""Components of a configuration: the only place where names become objects."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from torch import nn
+
+from vididi.backbones import BACKBONES, MINIMUM
+from vididi.backbones.weights import WEIGHTS_OPTIONS, file_sha256
+from vididi.config import DEFAULT, ClipConfig, Closed, Component, Config, build_config, explain
+from vididi.data.sampling import SAMPLINGS, Sampling
+from vididi.data.sources import SOURCES
+from vididi.draws import Use, key
+from vididi.errors import ConfigError, DamagedError
+from vididi.objectives import OBJECTIVES, Objective
+from vididi.optim import OPTIMISERS
+from vididi.runs.readers import read_config
+from vididi.training.loop import State
+from vididi.values import shown
+from vididi.views import AUGMENTATIONS
+from vididi.views.compose import Augment
+
+COMPONENTS: dict[str, Mapping[str, Callable]] = {
+    "data": SOURCES,
+    "sampling": SAMPLINGS,
+    "augment": AUGMENTATIONS,
+    "objective": OBJECTIVES,
+    "backbone": BACKBONES,
+    "optimiser": OPTIMISERS,
+}
+
+
+def resolve(config: Config, workers: int = 1) -> Config:
+    """Check every component's name and options against the program's entries, and fill in their defaults.
+
+    Where the configuration leaves sampling, augmentation or clips per video open, they become those of the objective's
+    paper. Everything but the data is then built once on the meta device, so that a value that an entry refuses is refused
+    before anything runs.
+
+    Args:
+        workers: over how many the batch will be divided.
+
+    Raises:
+        ConfigError: an unknown name or option, or a value that is not valid; it says what is.
+    """
+    objective = resolve_component("objective", config.objective)
+    config = _follow_objective(config, OBJECTIVES[objective.name])
+    sections = {kind: resolve_component(kind, getattr(config, kind)) for kind in COMPONENTS}
+    sections["backbone"] = _pin_weights(sections["backbone"])
+    config = config.model_copy(update=sections)
+    with torch.device("meta"):
+        state = build_state(config)
+    with _about("objective", config.objective):
+        state.objective.check_share(config.training.batch_size // workers)
+    make_augment(config.augment, config.clip.size)
+    make_sampling(config)
+    _check_views(config)
+    return config
+
+
+def _follow_objective(config: Config, objective: type[Objective]) -> Config:
+    """The configuration with the recipe of the objective's paper where it said nothing."""
+    changes: dict[str, Any] = {}
+    for kind, name in (("sampling", objective.default_sampling), ("augment", objective.default_augment)):
+        section = getattr(config, kind)
+        if section.name == DEFAULT:
+            changes[kind] = Component(name=name, **section.options)
+    clips = config.clip.per_video or objective.default_clips
+    if clips > objective.most_clips:
+        raise ConfigError(f"clip.per_video: {clips} is not valid with objective {config.objective.name!r}; at most {objective.most_clips}")
+    changes["clip"] = ClipConfig(**{**dict(config.clip), "per_video": clips})
+    config = config.model_copy(update=changes)
+    if objective.samplings and config.sampling.name not in objective.samplings:
+        valid = " or ".join(map(repr, objective.samplings))
+        raise ConfigError(f"sampling.name: {config.sampling.name!r} is not valid with objective {config.objective.name!r}; it is {valid}")
+    return config
+
+
+def _pin_weights(backbone: Component) -> Component:
+    """Weights from a file by its absolute path, which holds in any process, and its digest, which enters the cell's name."""
+    if backbone.options.get("weights") is None:
+        return backbone
+    path = Path(backbone.options["weights"]).expanduser().absolute()
+    try:
+        digest = backbone.options["weights_sha256"] or file_sha256(path)
+    except OSError as error:
+        raise ConfigError(f"backbone.weights: {path} cannot be read: {error.strerror}") from None
+    return Component(name=backbone.name, **{**backbone.options, "weights": str(path), "weights_sha256": digest})
+
+
+def _check_views(config: Config) -> None:
+    """Refuse clips that are too small for the backbone."""
+    shortest = config.clip.frames - (config.schedule.order if config.clip.view_length == "shrinking" else 0)
+    for field, frames in (("clip.frames", shortest), ("evaluation.frames", config.evaluation.frames)):
+        check_clip(config.backbone, frames, config.clip.size, field, "clip.size")
+
+
+def check_clip(backbone: Component, frames: int, size: int, frames_field: str, size_field: str) -> None:
+    """Raise ConfigError, which names one of the fields, if clips are too small for the backbone."""
+    least_frames, least_size = MINIMUM[backbone.name]
+    for field, value, least, unit in ((frames_field, frames, least_frames, "frames of a view"), (size_field, size, least_size, "pixels")):
+        if value < least:
+            raise ConfigError(f"{field}: {value} {unit} are too few for backbone {backbone.name!r}, which needs at least {least}")
+
+
+@contextmanager
+def _about(kind: str, component: Component) -> Iterator[None]:
+    """What an entry refuses, or cannot be made with, becomes a ConfigError that names its section."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{kind}.{error}") from None
+    except (ArithmeticError, MemoryError, OSError, RuntimeError, TypeError) as error:  # such as torch's, of a size beyond 64 bits
+        given = ", ".join(f"{name}: {shown(value)}" for name, value in component.options.items())
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ConfigError(f"{kind}: {component.name!r} cannot be made with {given or 'no options'}: {reason}") from error
+
+
+def resolve_component(kind: str, component: Component) -> Component:
+    """The component with all options of its entry's signature, validated."""
+    entries = COMPONENTS[kind]
+    if component.name not in entries:
+        raise ConfigError(f"{kind}.name: {component.name!r} is not valid; it is one of {', '.join(entries)}")
+    model = options_model(entries[component.name])
+    try:
+        options = model.model_validate(component.options)
+    except ValidationError as error:
+        lines = "\n".join(f"  {kind}.{line}" for line in explain(error, model))
+        raise ConfigError(f"{kind} {component.name!r}:\n{lines}") from None
+    return Component(name=component.name, **options.model_dump(mode="json"))
+
+
+class Options(Closed):
+    """The base of all entries' options. Their defaults are taken as they are written."""
+
+    model_config = ConfigDict(validate_default=False)
+
+
+def options_model(entry: Callable) -> type[BaseModel]:
+    """The keyword-only parameters of an entry as a closed model: names, types and defaults from its signature."""
+    function: Callable = entry.__init__ if inspect.isclass(entry) else entry  # type: ignore[misc]
+    hints = get_type_hints(function)
+    fields: dict[str, Any] = {
+        name: (hints[name], ... if parameter.default is inspect.Parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    return create_model("Options", __base__=Options, **fields)
+
+
+def read_run_config(run: Path) -> Config:
+    """The configuration of a run.
+
+    Raises:
+        DamagedError: there is none that can be read. ConfigError: it is one of another program.
+    """
+    path = run / "config.yaml"
+    values = read_config(run)
+    if values is None:
+        raise DamagedError(f"{path}: is missing")
+    config = build_config(values, str(path))
+    for kind in COMPONENTS:
+        section = getattr(config, kind)
+        try:
+            _ = section.name == DEFAULT or resolve_component(kind, section)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+    return config
+
+
+def make_sampling(config: Config) -> Sampling:
+    with _about("sampling", config.sampling):
+        return SAMPLINGS[config.sampling.name](**config.sampling.options)
+
+
+def make_augment(component: Component, size: int) -> Augment:
+    with _about("augment", component):
+        return AUGMENTATIONS[component.name](size, **component.options)
+
+
+def make_optimiser(component: Component, module: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of all of ``module`` that may be trained."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    with _about("optimiser", component):
+        return OPTIMISERS[component.name](trained, **component.options)
+
+
+def make_encoder(backbone: Component) -> tuple[nn.Module, int]:
+    """A backbone for weights to come, and its feature width."""
+    # The file that pretraining began from may be gone; its weights would be overwritten anyway.
+    backbone = _without_weights(backbone)
+    return BACKBONES[backbone.name](**backbone.options)
+
+
+def _without_weights(backbone: Component) -> Component:
+    return Component(name=backbone.name, **{name: value for name, value in backbone.options.items() if name not in WEIGHTS_OPTIONS})
+
+
+def build_state(config: Config, device: torch.device | None = None) -> State:
+    """Backbone, objective and optimiser with weights that follow from the seed alone.
+
+    Raises:
+        ConfigError: an entry refuses a value; it names the section, the option and the rule.
+    """
+    torch.manual_seed(int(key(Use.INITIAL_WEIGHTS, config.training.seed)) >> 1)
+    with _about("backbone", config.backbone):
+        backbone, width = BACKBONES[config.backbone.name](**config.backbone.options)
+    with _about("objective", config.objective):
+        make_objective: Callable[..., Objective] = OBJECTIVES[config.objective.name]
+        objective = make_objective(backbone, width, **config.objective.options)
+    if device is not None:
+        objective.to(device)
+    objective.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return State(objective, make_optimiser(config.optimiser, objective))

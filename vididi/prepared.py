@@ -1,0 +1,75 @@
+"""The prepared data of a configuration, prepared now if it is not there yet."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+from vididi.components import _about, options_model
+from vididi.config import Config
+from vididi.data.prepare import TIMEOUT_S, Progress, Run, Settings, prepare
+from vididi.data.shards import ShardSet, check_no_overlap
+from vididi.data.sources import SOURCES, Listing
+from vididi.data.storage import Folder, cache_folder
+from vididi.data.video import Video
+from vididi.errors import DataError
+
+
+def ensure_prepared(
+    config: Config, shards: Folder | None = None, progress: Progress | None = None, timeout: float = TIMEOUT_S, run: Run | None = None
+) -> ShardSet:
+    """The prepared data of a resolved configuration, prepared now if it is not there yet.
+
+    Args:
+        shards: a folder of shards, or a place in an object store; without it, a folder under the cache named after the data
+            and prepare sections and the videos that the source lists, so that a folder with other videos in it is prepared anew.
+        timeout: seconds that one video may take.
+        run: decodes the videos elsewhere than in processes of this machine.
+
+    Raises:
+        DataError: the videos are not there or cannot be read, or a test video is also in the training split.
+        ResourceError: ``run`` cannot do its work.
+    """
+    videos = None
+    if shards is None:
+        videos = list_videos(config)
+        shards = cache_folder() / "shards" / f"{config.data.name}-{_preparation_digest(config, videos)}"
+    if not (shards / "manifest.json").is_file():
+        if isinstance(shards, Path) and shards.exists() and any(shards.iterdir()):
+            raise DataError(f"{shards}: holds no manifest.json, so it is not a (completely) prepared data set")
+        videos, content = videos or list_videos(config), config.to_dict()
+        settings = Settings(**content["prepare"])
+        prepare(videos, shards, settings, content["data"], progress, timeout=timeout, run=run, aside=_aside(shards), notes=videos.notes)
+    found = ShardSet.open(shards)
+    check_no_overlap(found)
+    return found
+
+
+def _aside(shards: Folder) -> Path:
+    """Where a set is worked on: beside it, or for one in a store under the cache, in a folder named after the place."""
+    if isinstance(shards, Path):
+        return shards.with_name(f"{shards.name}.partial")
+    return cache_folder() / "shards" / f"{sha256(str(shards).encode()).hexdigest()[:12]}.partial"
+
+
+def list_videos(config: Config) -> Listing:
+    """The videos of the data section; the motion set is made by this if need be."""
+    with _about("data", config.data):
+        options = options_model(SOURCES[config.data.name]).model_validate(config.data.options)
+        found = SOURCES[config.data.name](cache_folder(), **dict(options))
+        return found if isinstance(found, Listing) else Listing(found)
+
+
+def _preparation_digest(config: Config, videos: list[Video]) -> str:
+    content = config.to_dict()
+    listed = [[video.video_id, video.split, _size(video.path), *video.details] for video in videos]
+    return sha256(json.dumps([content["data"], content["prepare"], listed]).encode()).hexdigest()[:12]
+
+
+def _size(path: Path) -> int | None:
+    """Of a file; None where there is none, or its name is longer than a name can be."""
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except OSError:
+        return None
