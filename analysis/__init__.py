@@ -1,1 +1,1 @@
-"""Tables and pictures from run folders alone: neither torch nor Ray is needed to read a result (saliency.py runs encoders)."""
+"""Programs that run from a clone; their code is vididi/analysis, the numbers of the papers are in papers/."""

@@ -1,63 +1,10 @@
 """Print one of the papers' tables from run folders: ``python analysis/paper_table.py vididi_table_1 runs/frameworks``."""
 
-from __future__ import annotations
-
-import argparse
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # run as a script, from anywhere
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from analysis.paper import load_paper_table, table_names
-from analysis.runs import find_runs
-from analysis.tables import write_tables
-from vididi.errors import ConfigError, VididiError
-from vididi.runs.mirror import pulled
-from vididi.terminal import Parser, say
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = Parser(description="A paper's table, measured beside printed; also as Markdown, CSV and LaTeX.")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="which table; --list names them")
-    add_folders(parser, nargs="?")
-    parser.add_argument("--list", action="store_true", help="print the names and titles of all tables and stop")
-    arguments = parser.parse_args(argv)
-    if arguments.list:
-        for name in table_names():
-            say(f"{name:<16} {load_paper_table(name).title}")
-        return 0
-    if arguments.name is None or arguments.runs is None:
-        parser.error("NAME and RUNS are needed (or --list)")
-    return print_table(arguments.name, arguments.runs, arguments.out)
-
-
-def main_of_one(name: str, description: str, argv: list[str] | None) -> int:
-    """A door to one table: only the folders are asked for."""
-    parser = Parser(description=f"{description}, measured beside printed; also as Markdown, CSV and LaTeX.")
-    add_folders(parser)
-    arguments = parser.parse_args(argv)
-    return print_table(name, arguments.runs, arguments.out)
-
-
-def add_folders(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
-    parser.add_argument("runs", nargs=nargs, metavar="RUNS", help="a folder (s3://...) that holds run folders")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the table goes as .md, .csv and .tex (default: RUNS)")
-
-
-def print_table(name: str, place: str, out: Path | None) -> int:
-    """Exit status: 0 printed, 1 there were no finished runs, 2 there is no such folder or table, or a result cannot be read."""
-    try:
-        runs = pulled(place)
-        if not runs.is_dir():
-            raise ConfigError(f"{place}: there is no such folder")
-        folders = find_runs(runs)
-        say(write_tables(load_paper_table(name), folders, out or runs))
-    except (VididiError, ValueError) as error:
-        say(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0 if folders else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from analysis._program import run
+
+    run("paper_table")

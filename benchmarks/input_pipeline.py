@@ -6,7 +6,7 @@
 
 The contenders give two uint8 clips of 10 frames (8 and 2 to differentiate) per video, one frame of every 3:
 
-    ray       vididi.cluster.stream.ray_stream, as a sweep uses it
+    ray       vididi.cluster.ray_stream.ray_stream, as a sweep uses it
     local     vididi.data.stream.local_stream: threads, no Ray
     bare      the same fetch and decode in a loop in one process per core, and the clips thrown away: the upper limit
     loader    a torch DataLoader over the same shards, a worker process per core
@@ -50,7 +50,7 @@ from sweep_cost import tree_memory
 from synthetic_videos import make_videos
 from torch.utils.data import DataLoader, Dataset
 
-from vididi.cluster.stream import ray_stream
+from vididi.cluster.ray_stream import ray_stream
 from vididi.components import resolve
 from vididi.config import build_config
 from vididi.data.plan import PretrainPlan, frame_counts

@@ -30,8 +30,9 @@ from synthetic_videos import make_videos
 from vididi.components import resolve
 from vididi.config import build_config
 from vididi.data import shards as module
+from vididi.data.layout import INDEX_SCHEMA, SHARD_SCHEMA, Manifest, shard_name
 from vididi.data.plan import EvaluationPlan, Plan, PretrainPlan, frame_counts
-from vididi.data.shards import INDEX_SCHEMA, SHARD_SCHEMA, FrameReader, Manifest, ShardSet, shard_name
+from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.stream import Buffers, decode, fetch
 from vididi.data.verify import index_checksum
 from vididi.prepared import ensure_prepared

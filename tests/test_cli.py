@@ -213,7 +213,7 @@ def test_a_missing_configuration_file_is_named(tmp_path: Path, capsys: pytest.Ca
     assert "nowhere.yaml: No such file" in error
 
 
-@pytest.mark.parametrize("arguments", [[], ["train"], ["pretrain"], ["prepare", "motion"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["train"], ["pretrain"], ["prepare", "motion"], ["sweep"], ["extend", "x.yaml"]], ids=" ".join)
 def test_a_command_that_is_none_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)

@@ -14,18 +14,20 @@ import torch
 from made_up_ava import EVALUATED, NEVER, OTHER, items, made_up_ava
 
 from vididi.cli import main
-from vididi.components import make_encoder
+from vididi.components import make_encoder, read_run_config
 from vididi.data.boxes import KeyFrames
 from vididi.data.plan import KeyFramePlan, frame_counts
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.encoders import load_encoder
 from vididi.errors import ConfigError, DataError
-from vididi.evaluate import Task, complete_settings, evaluate_run, read_run_config
 from vididi.evaluation import ava_map, detection
 from vididi.experiment import run_cell
 from vididi.prepared import ensure_prepared
-from vididi.protocols import DetectionSettings, protocol_settings
+from vididi.protocols import protocol_settings
+from vididi.protocols.finished import evaluate_run
+from vididi.protocols.settings import DetectionSettings
+from vididi.protocols.task import Task, complete_settings
 from vididi.training.context import LocalContext
 
 CLIPS = {"frames": 4, "stride": 2, "size": 64}

@@ -18,8 +18,8 @@ from vididi.components import make_encoder
 from vididi.config import Component, build_config
 from vididi.encoders import load_encoder
 from vididi.errors import ConfigError
-from vididi.evaluate import find_encoders
 from vididi.protocols import protocol_settings
+from vididi.protocols.finished import find_encoders
 
 MakeConfig = Callable[..., Any]
 FINETUNE = ["epochs=1", "batch_size=8", "clips=1", "steps=[]", "keep_encoder=true"]
@@ -66,7 +66,7 @@ def test_an_untrained_run_is_its_own_untrained_encoder(
     tiny_values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = pretrain(tmp_path, tiny_values)
-    monkeypatch.setattr("vididi.evaluate.untrained_encoder", lambda *_: pytest.fail("the same encoder was measured twice"))
+    monkeypatch.setattr("vididi.protocols.finished.untrained_encoder", lambda *_: pytest.fail("the same encoder was measured twice"))
     _, found = evaluate("finetune", run, *FINETUNE)
     assert found["untrained"] == found["metrics"]
 

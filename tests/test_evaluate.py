@@ -15,19 +15,21 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 
-import vididi.evaluate as module
 from vididi.cli import main
+from vididi.components import read_run_config
 from vididi.config import Component
 from vididi.data.stream import local_stream
 from vididi.data.verify import index_checksum
 from vididi.errors import ConfigError, DataError
-from vididi.evaluate import Task, complete_settings, evaluate_run, find_encoders, read_run_config
 from vididi.evaluation import first_hits
 from vididi.experiment import run_cell
 from vididi.prepared import ensure_prepared
-from vididi.protocols import PROTOCOLS, RECIPES, protocol_settings
+from vididi.protocols import EVALUATIONS, classify, finished, protocol_settings
+from vididi.protocols.finished import evaluate_run, find_encoders
+from vididi.protocols.task import Task, complete_settings
 from vididi.training.context import LocalContext
 
+OF_FEATURES, OF_CLASSIFIERS = ("retrieval", "silhouette", "dynamics"), ("linear", "semi", "finetune")
 QUICK = ["epochs=2", "batch_size=8", "clips=2", "optimiser.lr=0.1"]
 
 
@@ -49,14 +51,14 @@ def evaluate(protocol: str, run: Path, *texts: str, options: tuple[str, ...] = (
 
 
 def quick(protocol: str) -> list[str]:
-    if protocol not in RECIPES:
+    if protocol not in OF_CLASSIFIERS:
         return []
     return [*QUICK, *(["warmup_epochs=1"] if protocol == "linear" else []), *(["steps=[1]"] if protocol == "finetune" else [])] + (
         ["labels=0.5"] if protocol == "semi" else []
     )
 
 
-@pytest.mark.parametrize("protocol", [protocol for protocol in PROTOCOLS if protocol != "detection"])  # tests/test_detection_program.py
+@pytest.mark.parametrize("protocol", [protocol for protocol in EVALUATIONS if protocol != "detection"])  # tests/test_detection_program.py
 def test_every_protocol_measures_the_encoder_and_the_untrained_one(protocol: str, trained: Path) -> None:
     result = evaluate(protocol, trained, *quick(protocol))
     assert (result["version"], result["protocol"]) == (1, protocol)
@@ -64,13 +66,14 @@ def test_every_protocol_measures_the_encoder_and_the_untrained_one(protocol: str
     assert len(result["data"]["checksum"]) == 64
     assert result["metrics"]
     assert result["metrics"].keys() == result["untrained"].keys()
-    if protocol not in RECIPES:  # of a classifier the few test videos may say the same
-        assert result["metrics"] != result["untrained"]
-    queries = pq.read_table(result["folder"] / "queries.parquet")
-    assert queries.column_names == ["video_id", "label", "first_hit"]
-    assert queries.num_rows == 12
     assert not list(result["folder"].rglob("checkpoint.pt"))
-    if protocol in RECIPES:
+    if protocol in OF_FEATURES:  # of a classifier the few test videos may say the same
+        assert result["metrics"] != result["untrained"]
+    if protocol in (*OF_FEATURES, *OF_CLASSIFIERS):
+        queries = pq.read_table(result["folder"] / "queries.parquet")
+        assert queries.column_names == ["video_id", "label", "first_hit"]
+        assert queries.num_rows == 12
+    if protocol in OF_CLASSIFIERS:
         top1 = next(value for name, value in result["metrics"].items() if name.endswith("/top1"))
         hits = queries.column("first_hit").to_numpy()
         assert top1 == pytest.approx((hits == 0).mean())
@@ -131,7 +134,7 @@ def test_features_that_are_missing_or_damaged_are_computed_again(
         features.write_bytes(features.read_bytes()[:-9])
     else:
         pq.write_table(kept.drop(["split"]), features)
-    monkeypatch.setattr(module, "untrained_encoder", lambda *_: pytest.fail("the untrained encoder was measured again"))
+    monkeypatch.setattr(finished, "untrained_encoder", lambda *_: pytest.fail("the untrained encoder was measured again"))
     assert main(["evaluate", "retrieval", str(trained), "--set", "clips=3"]) == 0
     assert ("set aside as features.parquet.damaged-" in capsys.readouterr().out) == (features_are != "not kept")
     assert pq.read_table(features).equals(kept)
@@ -178,8 +181,8 @@ def test_a_classifier_that_was_interrupted_ends_the_same(trained: Path, monkeypa
     steps = []
     with pytest.raises(Stop):
         evaluate_run(trained, replace(whole, report=stop), "vididi", untrained=False)
-    original = module.train_classifier
-    monkeypatch.setattr(module, "train_classifier", lambda *given: (steps.append(given[5]), original(*given)))
+    original = classify.train_classifier
+    monkeypatch.setattr(classify, "train_classifier", lambda *given: (steps.append(given[5]), original(*given)))
     again = evaluate_run(trained, whole, "vididi", untrained=False)
     assert {name: again[name] for name in ("metrics", "epochs")} == {name: expected[name] for name in ("metrics", "epochs")}
     assert steps == [6]

@@ -17,9 +17,10 @@ import torch.multiprocessing as mp
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.errors import ConfigError
-from vididi.evaluate import Task, evaluate_run, make_task
 from vididi.experiment import run_cell
 from vididi.protocols import EvaluationEntry
+from vididi.protocols.finished import evaluate_run
+from vididi.protocols.task import Task, make_task
 from vididi.training.context import LocalContext
 
 WORKERS = 2

@@ -36,6 +36,7 @@ from vididi.objectives import OBJECTIVES
 from vididi.pairing import SCHEDULES
 from vididi.plans import make_plans
 from vididi.prepared import ensure_prepared
+from vididi.runs.readers import read_stopped
 from vididi.runs.run_folder import RunFolder
 from vididi.training.context import LocalContext, Metrics
 
@@ -225,7 +226,7 @@ def test_clips_too_small_for_the_backbone_are_refused(changes: dict[str, Any], m
 
 # --- Recipes -------------------------------------------------------------------------------------------------------
 
-RECIPES = {
+PAPERS = {
     "simclr": ("uniform", "vididi", 2),
     "byol": ("uniform", "vididi", 2),
     "vicreg": ("uniform", "vididi", 2),
@@ -233,15 +234,17 @@ RECIPES = {
     "corp_f": ("min_offset", "corp", 2),
     "corp_m": ("min_offset", "corp", 4),
 }
-PAIRWISE = [name for name, (*_, clips) in RECIPES.items() if clips == 2]
+# One that is added has the recipe that its class names.
+RECIPES = {name: (each.default_sampling, each.default_augment, each.default_clips) for name, each in OBJECTIVES.items()}
+PAIRWISE = [name for name, each in OBJECTIVES.items() if each.most_clips == 2]
 
 
 def recipe(config: Config) -> tuple[str, str, int | None]:
     return config.sampling.name, config.augment.name, config.clip.per_video
 
 
-def test_every_objective_has_a_recipe_here() -> None:
-    assert set(RECIPES) == set(OBJECTIVES)
+def test_the_papers_recipes() -> None:
+    assert {name: RECIPES[name] for name in PAPERS} == PAPERS
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -461,7 +464,8 @@ def test_every_objective_goes_through_a_whole_cell(
     config = make_config({"objective.name": name, "training.epochs": 4})
     assert config.schedule.schedule() == SCHEDULES["vididi"]
     result = run(config, tmp_path, tiny_shards)
-    assert result.keys() == finished.result.keys()
+    # The number of classes that some video finds is an encoder's own.
+    assert result.keys() - {"silhouette/3", "silhouette/5"} == finished.result.keys() - {"silhouette/3", "silhouette/5"}
     assert json.loads((tmp_path / "result.json").read_text()) == {"version": 1, **result}
     assert (result["steps"], result["videos_too_short"]) == (12, [])
     assert all(np.isfinite(value) for value in measurements(result).values())
@@ -907,7 +911,7 @@ def test_a_run_that_was_stopped_early_goes_on_when_it_is_run_again(make_config: 
         run(config, tmp_path / "parts", tiny_shards, context=StopsAfter(epoch=1))
     RunFolder(tmp_path / "parts").save_stopped({"epoch": 1})
     assert run(config, tmp_path / "parts", tiny_shards)["resumed_from_step"] == 3
-    assert RunFolder(tmp_path / "parts").stopped is None
+    assert read_stopped(tmp_path / "parts") is None
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vididi.config import validate
-from vididi.data.shards import shard_name
+from vididi.data.layout import shard_name
 from vididi.errors import ConfigError, DamagedError, VididiError
 from vididi.names import check_inside, check_name, check_part
 from vididi.protocols import PROTOCOLS, EvaluationEntry, protocol_settings

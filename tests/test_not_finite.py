@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import vididi.evaluate as module
 import vididi.experiment as experiment
 from vididi.cli import main
 from vididi.data.stream import local_stream
@@ -23,6 +22,7 @@ from vididi.errors import NotFiniteError, TrainingError
 from vididi.evaluation import classification, features, recall_at
 from vididi.experiment import run_cell
 from vididi.prepared import ensure_prepared
+from vididi.protocols import finished
 from vididi.runs.run_folder import RunFolder
 from vididi.training.context import LocalContext
 
@@ -207,4 +207,4 @@ def test_a_recall_that_counts_what_cannot_be_found_is_measured_again(
         path.write_bytes(path.read_bytes()[:-9])
     task = SimpleNamespace(shards=SimpleNamespace(rows=lambda split: range(videos)))
     measured = {f"retrieval/R@{k}": value for k, value in recall_at(ranks or [0, 0, 0, 0], (1, 5, 10)).items()}
-    assert module._holds(task, RunFolder(tmp_path), {"metrics": measured, "untrained": None}) == holds  # type: ignore[arg-type]
+    assert finished._holds(task, RunFolder(tmp_path), {"metrics": measured, "untrained": None}) == holds  # type: ignore[arg-type]

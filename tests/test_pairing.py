@@ -37,7 +37,8 @@ def draw(schedule: str | Schedule, seed: int, steps: int) -> list[Pair]:
 
 
 def test_the_nine_arms_of_table_6() -> None:
-    assert set(SCHEDULES) == {"base", *RANDOM, *FIRST_ORDER, *SECOND_ORDER}
+    """Others may follow them."""
+    assert set(list(SCHEDULES)[:9]) == {"base", *RANDOM, *FIRST_ORDER, *SECOND_ORDER}
 
 
 @pytest.mark.parametrize(("epoch", "step", "seed"), itertools.product((0, 1, 7), (0, 1, 1000), (0, 3)))

@@ -28,10 +28,13 @@ TORCHLESS = (
     "vididi.files",
     "vididi.values",
     "vididi.kinds",
+    "vididi.runs.file_names",
+    "vididi.runs.outcome",
     "vididi.runs.readers",
     "vididi.runs.old_results",
     "vididi.data",
 )
+TABLE = ("vididi.protocols", "vididi.protocols.settings", "vididi.protocols.recipes")  # the rest of that room measures
 MATHS = ("vididi.views", "vididi.objectives", "vididi.backbones", "vididi.optim")
 
 
@@ -83,13 +86,19 @@ def test_optuna_is_imported_in_cluster_only(module: str) -> None:
     assert not uses(module, "optuna")
 
 
-@pytest.mark.parametrize("module", [module for module in CORE if module != "vididi.cli"])
+@pytest.mark.parametrize("module", [module for module in CORE if module not in ("vididi.cli", *modules_of("vididi.commands"))])
 def test_nothing_else_imports_cluster(module: str) -> None:
     assert not uses(module, "vididi.cluster")
 
 
 def test_the_command_line_reaches_cluster_only_where_it_is_asked_to() -> None:
-    assert "vididi.cluster" not in loaded_by(["vididi.cli"])
+    assert "vididi.cluster" not in loaded_by(["vididi.cli", *modules_of("vididi.commands")])
+
+
+def test_tables_are_read_where_a_command_asks_for_them() -> None:
+    assert "vididi.analysis" not in loaded_by(["vididi.cli", *modules_of("vididi.commands")])
+    others = set(SOURCES) - set(modules_of("vididi.analysis"))
+    assert {module for module in others if uses(module, "vididi.analysis")} == {"vididi.commands.results"}
 
 
 @pytest.mark.parametrize("module", modules_of(*MATHS))
@@ -112,7 +121,7 @@ def test_training_knows_a_batch_and_nothing_else_of_data(module: str) -> None:
     assert {name for name in imports_of(module) if name.startswith("vididi.data")} <= allowed
 
 
-@pytest.mark.parametrize("module", modules_of(*TORCHLESS))
+@pytest.mark.parametrize("module", [*modules_of(*TORCHLESS), *TABLE])
 def test_no_torch_in_configuration_and_data_not_even_inside_a_function(module: str) -> None:
     assert not uses(module, "torch")
     assert not uses(module, "torchvision")
@@ -126,11 +135,89 @@ def test_names_become_objects_in_components_only() -> None:
         assert module in makers or not used, f"{module} uses {used}"
 
 
+def modules_named_by(module: str) -> set[str]:
+    """The modules of vididi that a source imports: ``from room import file`` means the file, anything else of a room its ``__init__``."""
+    names = set(imports_of(module))
+    rooms = {name for name in names & SOURCES.keys() if SOURCES[name].name == "__init__.py"}
+    of_rooms = {room: {name for name in names if name.rpartition(".")[0] == room} for room in rooms}
+    only_files = {room for room, named in of_rooms.items() if named and named <= SOURCES.keys()}
+    return (names & SOURCES.keys()) - only_files - {module}
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """Nodes each of which leads to the next, and the last to the first; empty if there are none."""
+    done: set[str] = set()
+
+    def walk(node: str, path: list[str]) -> list[str]:
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node in done:
+            return []
+        for other in sorted(graph[node]):
+            if circle := walk(other, [*path, node]):
+                return circle
+        done.add(node)
+        return []
+
+    return next((circle for node in sorted(graph) if (circle := walk(node, []))), [])
+
+
+def test_a_circle_is_found_wherever_it_lies() -> None:
+    assert circle_in({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"e"}, "e": {"b"}}) == ["b", "d", "e", "b"]
+    assert circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_import_circle() -> None:
+    """Imports inside functions count, and those for types alone: whoever reads one file of a circle has to read all of it.
+
+    The top hands ``load_encoder`` on when it is asked for, and has constants that others use; what it hands on does not count.
+    """
+    assert circle_in({module: modules_named_by(module) if module != "vididi" else set() for module in SOURCES}) == []
+
+
+# What is over a limit today and why; a line goes when its code is divided.
+LONG_FUNCTIONS: dict[tuple[str, str], str] = {}
+LONG_FILES = {
+    "vididi/data/prepare.py": "one job, preparing, with its restarts",
+    "vididi/data/video.py": "one job, reading videos, with what differs between files and decoders",
+}
+PROGRAM = [REPO / "run_sweep.py", *FILES]
+
+
+def test_no_function_is_over_50_lines() -> None:
+    long = {
+        (str(path.relative_to(REPO)), node.name)
+        for path in PROGRAM
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno >= 50
+    }
+    assert long == set(LONG_FUNCTIONS)
+
+
+def test_no_file_is_over_600_lines() -> None:
+    assert {str(path.relative_to(REPO)) for path in PROGRAM if len(path.read_text().splitlines()) > 600} == set(LONG_FILES)
+
+
+def test_no_public_class_or_module_name_stands_for_two_things() -> None:
+    named: dict[str, list[str]] = {}
+    for path in FILES:
+        name = path.parent.name if path.name == "__init__.py" else path.stem
+        named.setdefault(f"module {name}", []).append(str(path))
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                named.setdefault(f"class {node.name}", []).append(str(path))
+    assert {name: paths for name, paths in named.items() if len(paths) > 1} == {}
+
+
 # --- Tried ---------------------------------------------------------------------------------------------------------
 
 
 def test_configuration_and_sweep_load_neither_torch_nor_ray() -> None:
     assert not loaded_by(["vididi", "vididi.config", "vididi.sweep"]) & {"torch", "ray", "torchvision", "pyarrow", "optuna"}
+
+
+def test_the_table_of_protocols_is_read_without_torch_and_ray() -> None:
+    assert "vididi.protocols" in loaded_by([*TABLE], blocked=("torch", "ray", "pyarrow"))
 
 
 def test_data_load_neither_torch_nor_ray() -> None:
@@ -143,28 +230,28 @@ def test_scoring_ava_loads_neither_torch_nor_ray() -> None:
 
 def test_the_core_and_the_tables_work_without_ray() -> None:
     core = [name for name in CORE if not name.endswith("__main__")]
-    loaded = loaded_by([*core, "analysis.paper_table", "analysis.ablation_table", "analysis.silhouette_table"], blocked=("ray",))
+    loaded = loaded_by([*core, *(f"vididi.analysis.{name}_table" for name in ("paper", "ablation", "silhouette"))], blocked=("ray",))
     assert "vididi.experiment" in loaded
     assert "ray" not in loaded
 
 
 @pytest.mark.parametrize("picture", ["tsne", "bars", "curves", "intervals"])
 def test_pictures_of_run_folders_need_neither_torch_nor_ray(picture: str) -> None:
-    assert not loaded_by([f"analysis.{picture}"], blocked=("torch", "ray")) & {"matplotlib", "sklearn"}
+    assert not loaded_by([f"vididi.analysis.{picture}"], blocked=("torch", "ray")) & {"matplotlib", "sklearn"}
 
 
 @pytest.mark.parametrize("picture", ["tsne", "bars", "curves", "intervals", "saliency"])
 def test_a_picture_without_the_extra_names_it(picture: str, tmp_path: Path) -> None:
     more = {"intervals": [], "saliency": [str(tmp_path), "--video", "v"]}.get(picture, [str(tmp_path)])
     arguments = ["--out", str(tmp_path / "x.png"), *more]
-    code = f"import sys; sys.modules['matplotlib'] = None; from analysis.{picture} import main; sys.exit(main({arguments}))"
+    code = f"import sys; sys.modules['matplotlib'] = None; from vididi.analysis.{picture} import main; sys.exit(main({arguments}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr == "error: matplotlib is not installed; pictures need the extra plots: pip install -e '.[plots]'\n"
 
 
 def test_the_sweep_s_door_opens_without_torch_and_ray() -> None:
-    assert "run_sweep" in loaded_by(["run_sweep"], blocked=("ray", "torch"))
+    assert {"run_sweep", "vididi.commands"} <= loaded_by(["run_sweep"], blocked=("ray", "torch"))
 
 
 def test_an_optimiser_s_first_step_does_not_import_torch_s_compiler_nor_torchvision() -> None:
@@ -196,7 +283,7 @@ def test_schedules() -> None:
     from vididi.views import SCHEDULES
 
     table_6 = "base random_1 random_12 reverse schedule_1 schedule_1_mix schedule_12 schedule_12_mix vididi"
-    assert set(SCHEDULES) == set(table_6.split())
+    assert set(SCHEDULES) >= set(table_6.split())
     assert SCHEDULES["vididi"].pair(epoch=3, step=0, seed=0) in ((0, 0), (1, 1))
 
 

@@ -12,9 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import run_sweep
-from analysis import compare, paper_table
+from vididi.analysis import compare, paper_table
+from vididi.cell_status import CellState, states_table
 from vididi.cli import main
-from vididi.screen import CellState, EvaluationScreen, PrepareBar, SweepScreen, states_table
+from vididi.screen import EvaluationScreen, PrepareBar, SweepScreen
 from vididi.terminal import PlainConsole, one_line, say, visible
 
 ANY = st.text(st.characters(), max_size=20) | st.text(st.sampled_from("a[]/:x\\\x1b\x9b\t\r\n\u202e\ud800"), max_size=12)

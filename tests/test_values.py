@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 
 import run_sweep
 from vididi.backbones.weights import load_weights
-from vididi.cli import main, overrides
+from vididi.cli import main
+from vididi.commands.arguments import overrides, parse_seeds
+from vididi.commands.cells import check_evaluations
 from vididi.components import resolve
 from vididi.config import build_config, flatten, nest, parse_value, read_yaml
 from vididi.data.actions import read_actions
-from vididi.data.sources.files import read_list
+from vididi.data.sources.lists import read_list
 from vididi.errors import ConfigError, DataError
 from vididi.evaluation.ava_files import read_predictions
 from vididi.sweep import cell_at, examples, expand, load_sweep
@@ -276,7 +278,7 @@ def cells(tmp_path: Path, text: str) -> list[Any]:
     path.write_text(text, errors="surrogatepass")
     sweep = load_sweep(path)
     found = examples(sweep, 3)[0] if sweep.searching else expand(sweep)
-    run_sweep.check_evaluations(sweep, found)
+    check_evaluations(sweep, found)
     for cell in found:
         resolve(cell.config, cell.resources.workers)
     return found
@@ -323,8 +325,8 @@ def test_words_that_are_booleans_elsewhere_are_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["1,true", "010", "1_0", "٣", "18446744073709551616", "9" * 5000, "1,-1", "1;2", "+1"])
 def test_seeds_of_the_command_line_are_whole_numbers(text: str) -> None:
     with pytest.raises(ConfigError, match="--seeds"):
-        run_sweep.parse_seeds(text)
-    assert run_sweep.parse_seeds("0, 3,9223372036854775807") == [0, 3, 2**63 - 1]
+        parse_seeds(text)
+    assert parse_seeds("0, 3,9223372036854775807") == [0, 3, 2**63 - 1]
 
 
 # --- Names ---------------------------------------------------------------------------------------------------------

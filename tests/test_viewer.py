@@ -15,7 +15,7 @@ from PIL import Image
 from vididi.cli import main
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, local_stream
-from vididi.experiment import make_job
+from vididi.experiment import make_fit
 from vididi.plans import make_plans
 from vididi.training.loop import view_of
 from vididi.viewer import Layout, clips_of, contact_sheet, draw_sheet, find_video, limit_of, to_pixels, view_config, views_of
@@ -65,7 +65,7 @@ def test_cells_are_the_values_of_the_training_step(
     plan, batch, place = training_batch(config, tiny_shards, row, epoch)
     layout = Layout(config.clip.frames, 3, config.clip.size, 2)
     for order in range(3):
-        seen = [view_of(batch, which, order, epoch, make_job(config, plan), torch.device("cpu"))[place].numpy() for which in (0, 1)]
+        seen = [view_of(batch, which, order, epoch, make_fit(config, plan), torch.device("cpu"))[place].numpy() for which in (0, 1)]
         limit = max(float(np.abs(values * DEVIATIONS[:, None, None, None]).max()) for values in seen)
         for view, values in enumerate(seen):
             for frame in range(values.shape[1]):

@@ -15,29 +15,113 @@ from typing import Any
 
 from rich.console import Console
 
+from vididi import __version__
 from vididi.checks import check_positive
-from vididi.config import build_config, flatten, nest, parse_value, read_yaml, validate
+from vididi.commands.arguments import COMMANDS, add_arguments, overrides
+from vididi.commands.inputs import run_at
+from vididi.commands.results import PICTURES, compare, plot, table
+from vididi.config import build_config, flatten, nest, read_yaml, validate
 from vididi.errors import ConfigError, DamagedError, DataError, VididiError
-from vididi.protocols import FEATURE_PROTOCOLS, RECIPES, EvaluationEntry
+from vididi.protocols import EVALUATIONS, EvaluationEntry, EvaluationProtocol
 from vididi.terminal import Parser, PlainConsole, one_line, say
 from vididi.words import counted
 
+# What the help lists, group by group. A command of a sweep has the arguments of run_sweep.py's (vididi/commands/arguments.py).
+HELP = {
+    "prepared data": {
+        "prepare": "decode videos once, into Parquet shards",
+        "check": "compare every frame of a prepared data set with what its index says",
+        "show": "draw what the network sees of one video",
+    },
+    "sweeps, over Ray": {
+        "sweep": "run the cells of a sweep file that are not finished, and print its table",
+        "status": "what became of each cell so far; runs nothing",
+        "extend": "run the cells with more seeds",
+        "rerun": "run only the cells that failed",
+    },
+    "single runs": {
+        "pretrain": "one run of a configuration, without a sweep and without Ray",
+        "evaluate": "measure finished encoders by a protocol of the papers",
+    },
+    "results": {
+        "table": "one of the papers' tables from run folders, measured beside printed",
+        "compare": "the difference between two arms or folders of runs, with its interval",
+        "plot": "a picture of run folders: " + ", ".join(PICTURES),
+    },
+}
+
+# Programs of their own, whose arguments are read only where they are asked for.
+PROGRAMS: dict[str, Callable[[list[str]], int]] = {"table": table, "compare": partial(compare, prog="vididi compare"), "plot": plot}
+
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 the run failed, 2 it cannot be run as written, 3 videos were rejected while preparing."""
-    parser = Parser(prog="vididi", description="Self-supervised video pretraining with temporal derivatives.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_prepare(commands.add_parser("prepare", help="decode videos once, into Parquet shards"))
-    _add_check(commands.add_parser("check", help="compare every frame of a prepared data set with what its index says", **CHECK))
-    _add_show(commands.add_parser("show", help="draw what the network sees of one video"))
-    _add_pretrain(commands.add_parser("pretrain", help="one run of a configuration, without a sweep and without Ray"))
-    _add_evaluate(commands.add_parser("evaluate", help="measure finished encoders by a protocol of the papers"))
-    arguments = parser.parse_args(argv)
+    """Exit status: 0 done, 1 the run failed, 2 it cannot be run as written, 3 videos were rejected while preparing; those of the commands
+    over a sweep are run_sweep.py's."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in PROGRAMS:
+        return PROGRAMS[argv[0]](argv[1:])
+    parser = make_parser()
+    _complete(parser)
+    arguments = parser.parse_args(argv, argparse.Namespace(command_line=["vididi", *argv]))
+    if not hasattr(arguments, "run"):
+        parser.print_help()
+        return 0
     try:
         return arguments.run(arguments)
     except VididiError as error:
         PlainConsole(stderr=True).print(f"error: {error}")
         return 2 if isinstance(error, ConfigError) else 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = Parser(
+        prog="vididi",
+        usage="%(prog)s [-h] [--version] COMMAND ...",
+        description="Self-supervised video pretraining with temporal derivatives.\n\n" + _listed(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Each command has --help.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(prog="vididi", metavar="COMMAND", help=argparse.SUPPRESS)
+    _add_prepare(commands.add_parser("prepare"))
+    _add_check(commands.add_parser("check", **CHECK))
+    _add_show(commands.add_parser("show"))
+    _add_pretrain(commands.add_parser("pretrain"))
+    _add_evaluate(commands.add_parser("evaluate"))
+    for command, about in COMMANDS.items():
+        name = "sweep" if command == "run" else command
+        _add_sweep(commands.add_parser(name, description=about), command)
+    for name in PROGRAMS:
+        commands.add_parser(name)  # so that a list of commands has it; main calls it
+    return parser
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks what may come next, where argcomplete is installed: ``eval "$(register-python-argcomplete vididi)"``."""
+    if "_ARGCOMPLETE" not in os.environ:  # which that sets in the shell's question alone
+        return
+    from argcomplete import autocomplete
+
+    autocomplete(parser)
+
+
+def _listed() -> str:
+    """The commands by group, a line each."""
+    groups = (f"{group}:\n" + "\n".join(f"  {name:<10}{text}" for name, text in texts.items()) for group, texts in HELP.items())
+    return "\n\n".join(groups)
+
+
+def _add_sweep(parser: argparse.ArgumentParser, command: str) -> None:
+    add_arguments(parser, command)
+    parser.set_defaults(run=sweep)
+
+
+def sweep(arguments: argparse.Namespace) -> int:
+    """``sweep``, ``status``, ``extend`` and ``rerun``: what run_sweep.py does with the same arguments."""
+    from vididi.commands.program import execute
+
+    return execute(arguments, "vididi", arguments.command_line)
 
 
 REJECTS = 3  # exit status of a preparation that is complete but for rejected videos
@@ -103,26 +187,15 @@ def _add_pretrain(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=pretrain)
 
 
-PROTOCOL_HELP = {
-    "retrieval": "nearest neighbours of test videos among training videos: R@1, R@5, R@10 (ViDiDi E.4)",
-    "silhouette": "how well classes are separated: ViDiDi's Table 7",
-    "dynamics": "how much of the representation is motion: retrieval of frozen, reversed and shuffled clips",
-    "linear": "a linear classifier on the frozen encoder",
-    "semi": "fine-tuning with a small share of the labels",
-    "finetune": "fine-tuning with all labels",
-    "detection": "what the persons in given boxes do: mean average precision on AVA (needs --shards of a set with boxes)",
-}
-
-
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     protocols = parser.add_subparsers(required=True, metavar="PROTOCOL", dest="protocol")
-    for name, text in PROTOCOL_HELP.items():
-        _add_protocol(protocols.add_parser(name, help=text), name)
+    for name, protocol in EVALUATIONS.items():
+        _add_protocol(protocols.add_parser(name, help=protocol.help), protocol)
     _add_ava_map(protocols.add_parser("ava-map", help="mean average precision of a file of predictions in AVA's layout"))
 
 
-def _add_protocol(parser: argparse.ArgumentParser, protocol: str) -> None:
-    recipes = list(RECIPES.get(protocol, {}))
+def _add_protocol(parser: argparse.ArgumentParser, protocol: EvaluationProtocol) -> None:
+    recipes = list(protocol.recipes)
     parser.add_argument("folders", nargs="+", metavar="RUN", help="run folders, or folders (s3://...) that hold some; results go into them")
     parser.add_argument("--shards", metavar="URI", help="another prepared data set, a folder or s3://... (default: the run's own)")
     if recipes:
@@ -132,7 +205,7 @@ def _add_protocol(parser: argparse.ArgumentParser, protocol: str) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, such as epochs=20")
     parser.add_argument("--no-untrained", action="store_true", help="do not measure the encoder before its first step too")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
-    what = "actors that compute features" if protocol in FEATURE_PROTOCOLS else "runs at a time"
+    what = "actors that compute features" if protocol.shares == "features" else "runs at a time"
     parser.add_argument("--address", metavar="ADDRESS", help="measure on the Ray cluster at ADDRESS, or 'auto'; default: on this machine")
     parser.add_argument("--workers", type=int, metavar="N", help=f"{what} (default: as many as the cluster has room for)")
     parser.add_argument("--cpus-per-worker", type=int, metavar="N", help="CPUs of each (default: 1)")
@@ -157,20 +230,6 @@ def _add_ava_map(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=evaluate_ava_map)
 
 
-def overrides(texts: list[str]) -> dict[str, Any]:
-    """KEY=VALUE arguments as values by dotted key."""
-    values = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {text}: must be KEY=VALUE, as in --set training.epochs=12")
-        try:
-            values[name.strip()] = parse_value(value)
-        except ConfigError as error:
-            raise ConfigError(f"--set {name.strip()}: {error}") from None
-    return values
-
-
 def _source_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The source's options; paths absolute, so that what the manifest says of them holds in any folder."""
     options = {name.removeprefix("data."): value for name, value in overrides(arguments.set).items()}
@@ -185,7 +244,7 @@ def prepare(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--{error}") from None
     from vididi.components import resolve
     from vididi.data.storage import as_folder
-    from vididi.prepared import ensure_prepared
+    from vididi.prepared import ensure_prepared, is_made_of
     from vididi.screen import PrepareBar
 
     console = PlainConsole()
@@ -201,7 +260,7 @@ def prepare(arguments: argparse.Namespace) -> int:
     finally:
         bar.progress.stop()
     m = shards.manifest
-    if (m.source, m.prepare) != (config.to_dict()["data"], config.to_dict()["prepare"]):
+    if not is_made_of(m, config):
         raise DataError(f"{shards.root}: already holds another data set, {m.source} prepared with {m.prepare}; give another folder")
     console.print("\n".join([f"{shards.summary}, in {shards.root}", *shards.remarks]))
     if m.rejects:
@@ -211,15 +270,6 @@ def prepare(arguments: argparse.Namespace) -> int:
     if m.rejects and arguments.strict:
         raise DataError(f"--strict: {counted(m.rejects, 'video')} {'was' if m.rejects == 1 else 'were'} rejected")
     return REJECTS if m.rejects else 0
-
-
-def run_at(address: str | None) -> Any:
-    """Where to decode, for ensure_prepared: a Ray cluster, or without an address this machine, which needs no Ray."""
-    if address is None:
-        return None
-    from vididi.cluster.prepare import over_cluster
-
-    return over_cluster(address)
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -302,10 +352,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
     values = {"protocol": arguments.protocol, "recipe": arguments.recipe, "settings": overrides(arguments.set), "untrained": untrained}
     entry = validate(EvaluationEntry, values, "vididi evaluate")
     resources = _evaluation_resources(arguments)
+    from vididi.components import read_run_config
     from vididi.data.shards import ShardSet
     from vididi.data.storage import as_folder
-    from vididi.evaluate import find_encoders, read_run_config
     from vididi.prepared import ensure_prepared
+    from vididi.protocols.finished import find_encoders
     from vididi.runs.mirror import pulled
 
     found = [run for folder in arguments.folders for run in find_encoders(pulled(folder))]
@@ -315,7 +366,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     def data() -> dict[Path, ShardSet]:
         return {run: given or ensure_prepared(read_run_config(run), run=run_at(arguments.address)) for run in runs}
 
-    if arguments.address and entry.protocol not in FEATURE_PROTOCOLS:
+    if arguments.address and entry.measured_by.shares != "features":
         from vididi.cluster.evaluations import evaluate_runs
 
         status = evaluate_runs(data(), entry, resources, arguments.address, PlainConsole())
@@ -350,7 +401,8 @@ def _evaluate_one_by_one(
 ) -> int:
     """In this process, or torchrun's; with an address it asks the whole cluster for the features of one run after another."""
     from vididi.data.stream import local_stream
-    from vididi.evaluate import evaluate_run, make_task
+    from vididi.protocols.finished import evaluate_run
+    from vididi.protocols.task import make_task
     from vididi.runs.mend import mend_evaluation
     from vididi.screen import EvaluationScreen
     from vididi.training.context import first_alone, local_context
@@ -404,7 +456,7 @@ def evaluate_ava_map(arguments: argparse.Namespace) -> int:
     from vididi.data.actions import read_actions
     from vididi.evaluation.ava_files import read_excluded, read_ground_truth, read_predictions
     from vididi.evaluation.ava_map import ava_map
-    from vididi.screen import ava_map_table
+    from vididi.evaluation.ava_table import ava_map_table
 
     result = ava_map(
         read_ground_truth(arguments.ground_truth),

@@ -18,10 +18,11 @@ from vididi.config import DEFAULT, ClipConfig, Closed, Component, Config, build_
 from vididi.data.sampling import SAMPLINGS, Sampling
 from vididi.data.sources import SOURCES
 from vididi.draws import Use, key
-from vididi.errors import ConfigError, DamagedError
+from vididi.errors import ConfigError
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import OPTIMISERS
-from vididi.runs.readers import read_config
+from vididi.runs.file_names import CONFIG
+from vididi.runs.readers import needed, read_config
 from vididi.training.loop import State
 from vididi.values import shown
 from vididi.views import AUGMENTATIONS
@@ -156,16 +157,15 @@ def options_model(entry: Callable) -> type[BaseModel]:
 
 
 def read_run_config(run: Path) -> Config:
-    """The configuration of a run.
+    """The configuration of a run as a Config whose components this program has: for whoever makes something of it.
+
+    Who only shows or compares runs needs no torch, and takes the plain values of vididi.runs.readers.read_config instead.
 
     Raises:
         DamagedError: there is none that can be read. ConfigError: it is one of another program.
     """
-    path = run / "config.yaml"
-    values = read_config(run)
-    if values is None:
-        raise DamagedError(f"{path}: is missing")
-    config = build_config(values, str(path))
+    path = run / CONFIG
+    config = build_config(needed(path, read_config(run)), str(path))
     for kind in COMPONENTS:
         section = getattr(config, kind)
         try:

@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from vididi.errors import ConfigError
 from vididi.files import check_regular
+from vididi.introduced import without_introduced
 from vididi.kinds import misfit
 from vididi.names import NAME, NAME_RULE
 from vididi.pairing import Mix, Schedule, Selection
@@ -31,6 +32,8 @@ BF16_NEEDS_GPU = "training.precision: 'bf16' is for GPUs; on CPUs weight gradien
 
 # What no run comes near; beyond them index arrays, thread counts or numbers of steps would not fit their types, or memory.
 MOST_EPOCHS, MOST_VIDEOS, MOST_FRAMES, MOST_CLIPS, MOST_PIXELS, MOST_THREADS = 10**8, 10**7, 10**5, 10**4, 2**14, 2**12
+EVALUATION_BATCH = 8  # videos whose features are computed, or that are tested, at once
+AtEnd = Literal["retrieval", "silhouette"]  # the protocols by which a run measures its own encoder at its end
 
 
 class Closed(BaseModel):
@@ -164,15 +167,19 @@ class OnlineConfig(Closed):
 class EvaluationConfig(Closed):
     """Features of whole videos, and what is measured on them."""
 
-    protocols: tuple[Literal["retrieval", "silhouette"], ...] = ("retrieval", "silhouette")
+    protocols: tuple[AtEnd, ...] = ("retrieval", "silhouette")
     clips: int = Field(10, ge=1, le=MOST_CLIPS, description="clips per video, averaged (ViDiDi E.4)")
     frames: int = Field(16, ge=1, le=MOST_FRAMES, description="frames of a clip (ViDiDi E.4)")
     stride: int = Field(3, ge=1, le=MOST_FRAMES)
     crop: float = Field(0.75, gt=0, le=1, description="side of the random crop over the short side (112 / 150)")
-    batch_size: int = Field(8, ge=1, le=MOST_VIDEOS, description="videos per forward pass")
+    batch_size: int = Field(EVALUATION_BATCH, ge=1, le=MOST_VIDEOS, description="videos per forward pass")
     seed: int = Field(0, ge=0, description="of the random crops, the same for every arm")
     untrained: bool = Field(False, description="also evaluate an encoder with the random weights that the seed draws")
     online: OnlineConfig = OnlineConfig()
+
+
+# What changes no result: how often a checkpoint is written, and what is measured on the way.
+ON_THE_WAY = (("training", "checkpoint_epochs"), ("training", "checkpoint_steps"), ("evaluation", "online"))
 
 
 class Config(Closed):
@@ -225,23 +232,27 @@ class Config(Closed):
         return sha256(text.encode()).hexdigest()[:12]
 
     def identity_content(self) -> dict[str, Any]:
+        """What the identity is over but the data, as plain values: the result's content, without what says nothing new.
+
+        A key that came later counts only where it has another value than its introduction value (vididi.introduced).
+        """
+        content = without_introduced(type(self), self.result_content())
+        backbone = content["backbone"]
+        if backbone.get("weights") is None:  # the same name as before backbones took weights
+            content["backbone"] = {key: value for key, value in backbone.items() if not key.startswith("weights")}
+        elif backbone.get("weights_sha256"):
+            del backbone["weights"]  # where the file lies does not change what is in it
+        return content
+
+    def result_content(self) -> dict[str, Any]:
         """Everything that changes the result but the data, as plain values.
 
         The data sections are left out: which videos, wherever they lie and however they were prepared, is what the
         manifest's checksum says. How often a checkpoint is written, and what is measured on the way, changes nothing.
         """
         content = {key: value for key, value in self.to_dict().items() if key not in ("data", "prepare")}
-        for key in ("checkpoint_epochs", "checkpoint_steps"):
-            del content["training"][key]
-        del content["evaluation"]["online"]
-        backbone = content["backbone"]
-        if backbone.get("weights") is None:  # the same name as before backbones took weights
-            content["backbone"] = {key: value for key, value in backbone.items() if not key.startswith("weights")}
-        elif backbone.get("weights_sha256"):
-            del backbone["weights"]  # where the file lies does not change what is in it
-        for key in ("weights_key", "weights_prefix", "weights_inflate"):  # added later: without them the same name as before
-            if backbone.get(key) in (None, False):
-                backbone.pop(key, None)
+        for section, key in ON_THE_WAY:
+            del content[section][key]
         return content
 
 

@@ -12,6 +12,7 @@ from vididi.config import Config
 from vididi.errors import TrainingError
 from vididi.finite import check_weights
 from vididi.runs import mirror
+from vididi.runs.file_names import ENCODER
 from vididi.runs.run_folder import RunFolder
 
 
@@ -26,7 +27,7 @@ def load_encoder(path: str | Path) -> nn.Module:
         TrainingError: there is no such encoder, or its weights are not finite.
     """
     file = mirror.local_path(path)
-    file = file if file.suffix == ".safetensors" else file / "encoder.safetensors"
+    file = file if file.suffix == ".safetensors" else file / ENCODER
     folder = file.parent
     mirror.pull(folder)
     if not mirror.fetch(file):

@@ -6,15 +6,12 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from vididi import RULES, __version__
@@ -25,21 +22,22 @@ from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, Stream
 from vididi.encoders import untrained_encoder
 from vididi.errors import ConfigError, DamagedError, HeldError, TrainingError, VididiError
-from vididi.evaluation import first_hits, recall_at, silhouette_table
-from vididi.evaluation.features import FeatureView, measure_batches, spread
+from vididi.evaluation.features import FeatureView, measure_batches
 from vididi.evaluation.online import knn_accuracy, probe_accuracy
 from vididi.finite import about, check_finite
+from vididi.introduced import with_introduced
 from vididi.plans import Plans, make_plans
+from vididi.protocols.frozen import score
+from vididi.protocols.task import EvaluationResult
 from vididi.runs import mirror
-from vididi.runs.readers import RESULT, queries_table, read_cell, read_run_result
+from vididi.runs.file_names import CHECKPOINT, RESULT
+from vididi.runs.readers import read_cell, read_run_result
 from vididi.runs.run_folder import RunFolder
 from vididi.training.context import Context, StoppedEarly, from_first
-from vididi.training.loop import EpochLog, Job, State, train
+from vididi.training.distributed import gather_rows
+from vididi.training.loop import EpochLog, PretrainFit, State, train
 from vididi.training.recorder import Recorder
 from vididi.values import shown
-
-KS = (1, 5, 10)
-
 
 # --- Training ------------------------------------------------------------------------------------------------------
 
@@ -99,9 +97,10 @@ def claim(folder: RunFolder, context: Context, held: ExitStack, check: Callable[
 def _check_same_run(path: Path, config: Config, checksum: str) -> None:
     """Raise TrainingError where a folder holds another run: its numbers, or its checkpoint, would pass for this one's.
 
-    A folder that a sweep named says by its name which run it holds. Keys that only one of the two has are of another version.
+    A folder that a sweep named says by its name which run it holds. A key that came later and that one of the two does not have counts as
+    its introduction value; other keys that only one of them has are of another version.
     """
-    if path.name.endswith(f"-{config.identity(checksum)}") or not any(mirror.has(path / name) for name in (RESULT, "checkpoint.pt")):
+    if path.name.endswith(f"-{config.identity(checksum)}") or not any(mirror.has(path / name) for name in (RESULT, CHECKPOINT)):
         return
     advice = "give another folder, or move this one away"
     try:
@@ -110,7 +109,7 @@ def _check_same_run(path: Path, config: Config, checksum: str) -> None:
             cell = read_cell(path) or {}
     except DamagedError as error:
         raise TrainingError(f"{error}; nothing says which run this is: {advice}") from None
-    old, new = flatten(there.identity_content()), flatten(config.identity_content())
+    old, new = (flatten(with_introduced(Config, content.identity_content())) for content in (there, config))
     if other := sorted(key for key in old.keys() & new.keys() if old[key] != new[key]):
         differences = "; ".join(f"{key}: {shown(old[key])} there, {shown(new[key])} asked for" for key in other)
         raise TrainingError(f"{path}: holds a run of another configuration ({differences}); {advice}")
@@ -139,7 +138,7 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
     started = state.step
     look = partial(_measure_online, config, state, shards, batches, plans, context)
     on_epoch, on_step = _epoch_end(config, state, folder, recorder, context, look), _step_end(config, state, folder, context)
-    train(state, batches, make_job(config, plans.pretrain), context, on_epoch, on_step)
+    train(state, batches, make_fit(config, plans.pretrain), context, on_epoch, on_step)
     measured = evaluate(config, state.objective.backbone, shards, batches, plans, context)
     result = {
         "rules": RULES,
@@ -164,8 +163,8 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
     return result
 
 
-def make_job(config: Config, plan: PretrainPlan) -> Job:
-    return Job(
+def make_fit(config: Config, plan: PretrainPlan) -> PretrainFit:
+    return PretrainFit(
         schedule=config.schedule.schedule(),
         augment=make_augment(config.augment, config.clip.size),
         frames=config.clip.frames,
@@ -188,7 +187,7 @@ def _restore(state: State, folder: RunFolder, context: Context) -> None:
         state.optimiser.load_state_dict(checkpoint["optimiser"])
         state.step, state.log = checkpoint["step"], EpochLog(**checkpoint["log"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise TrainingError(f"{folder.path / 'checkpoint.pt'}: does not fit this configuration: {error}") from None
+        raise TrainingError(f"{folder.path / CHECKPOINT}: does not fit this configuration: {error}") from None
 
 
 def _restore_encoder(state: State, folder: RunFolder, steps: int) -> None:
@@ -266,7 +265,9 @@ def _step_end(config: Config, state: State, folder: RunFolder, context: Context)
     return on_step
 
 
-def _finish(config: Config, state: State, folder: RunFolder, recorder: Recorder, measured: Measured, result: dict[str, Any]) -> None:
+def _finish(
+    config: Config, state: State, folder: RunFolder, recorder: Recorder, measured: EvaluationResult, result: dict[str, Any]
+) -> None:
     metrics = {name: value for name, value in measured.metrics.items() if isinstance(value, float)}
     recorder.finish(flatten(config.to_dict()), metrics, state.step)
     folder.save_encoder(state.objective.backbone.state_dict())
@@ -278,15 +279,9 @@ def _finish(config: Config, state: State, folder: RunFolder, recorder: Recorder,
 # --- Evaluation ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Metrics by name, and one row per test video (video_id, label, first_hit) where retrieval was measured."""
-
-    metrics: dict[str, float]
-    queries: pa.Table | None
-
-
-def evaluate(config: Config, encoder: nn.Module, shards: ShardSet, batches: Iterator[Batch], plans: Plans, context: Context) -> Measured:
+def evaluate(
+    config: Config, encoder: nn.Module, shards: ShardSet, batches: Iterator[Batch], plans: Plans, context: Context
+) -> EvaluationResult:
     """Run the configured protocols on frames (order 0); the same result on every worker.
 
     Raises:
@@ -294,31 +289,8 @@ def evaluate(config: Config, encoder: nn.Module, shards: ShardSet, batches: Iter
     """
     e = config.evaluation
     if not e.protocols:
-        return Measured({}, None)
-    view = FeatureView(config.clip.size, e.crop, e.seed)
-    rows, found = measure_batches(encoder, batches, len(plans.evaluation), view)
+        return EvaluationResult({})
+    rows, found = measure_batches(encoder, batches, len(plans.evaluation), FeatureView(config.clip.size, e.crop, e.seed))
     rows, features = gather_rows(rows, found["intact"], context)
     check_finite(" and ".join(e.protocols), features=features)
-    labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
-    hits = first_hits(features[test], labels[test], features[~test], labels[~test])
-    metrics = {"features/spread": spread(features[test])}
-    if "retrieval" in e.protocols:
-        metrics |= {f"retrieval/R@{k}": value for k, value in recall_at(hits, KS).items()}
-    if "silhouette" in e.protocols:
-        metrics |= {f"silhouette/{count}": value for count, value in silhouette_table(features[test], labels[test], hits).items()}
-    scenes = shards.column("scene")[rows]
-    if "retrieval" in e.protocols and all(scenes):
-        scene_hits = first_hits(features[test], scenes[test], features[~test], scenes[~test])
-        metrics["retrieval/scene_R@1"] = recall_at(scene_hits, (1,))[1]
-    queries = queries_table(shards.column("video_id")[rows][test], labels[test], hits)
-    return Measured(metrics, queries)
-
-
-def gather_rows(rows: NDArray, found: NDArray, context: Context) -> tuple[NDArray, NDArray]:
-    """What all workers found ``[V, ...]`` by index rows ``[V]``, in index order, so that ties do not depend on the number of workers."""
-    if context.world_size > 1:
-        parts: list[Any] = [None] * context.world_size
-        torch.distributed.all_gather_object(parts, (rows, found))
-        rows, found = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-    order = np.argsort(rows)
-    return rows[order], found[order]
+    return score(e.protocols, shards, rows, features, by_scene=True)

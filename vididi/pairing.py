@@ -136,7 +136,7 @@ def _check_weights(order: int, weights: Mapping[str, float] | None) -> None:
         raise ValueError("weights: all are 0; at least one must be positive")
 
 
-# The nine arms of ViDiDi's Table 6.
+# The nine arms of ViDiDi's Table 6 first; others follow them.
 SCHEDULES: dict[str, Schedule] = {
     "base": Schedule(order=0),
     "random_1": Schedule(order=1, selection="random"),

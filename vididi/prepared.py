@@ -8,16 +8,22 @@ from pathlib import Path
 
 from vididi.components import _about, options_model
 from vididi.config import Config
-from vididi.data.prepare import TIMEOUT_S, Progress, Run, Settings, prepare
+from vididi.data.layout import Manifest
+from vididi.data.prepare import TIMEOUT_S, PrepareProgress, Runner, Settings, prepare
 from vididi.data.shards import ShardSet, check_no_overlap
 from vididi.data.sources import SOURCES, Listing
 from vididi.data.storage import Folder, cache_folder
 from vididi.data.video import Video
 from vididi.errors import DataError
+from vididi.introduced import with_introduced, without_introduced
 
 
 def ensure_prepared(
-    config: Config, shards: Folder | None = None, progress: Progress | None = None, timeout: float = TIMEOUT_S, run: Run | None = None
+    config: Config,
+    shards: Folder | None = None,
+    progress: PrepareProgress | None = None,
+    timeout: float = TIMEOUT_S,
+    run: Runner | None = None,
 ) -> ShardSet:
     """The prepared data of a resolved configuration, prepared now if it is not there yet.
 
@@ -61,8 +67,18 @@ def list_videos(config: Config) -> Listing:
         return found if isinstance(found, Listing) else Listing(found)
 
 
+def is_made_of(manifest: Manifest, config: Config) -> bool:
+    """Whether a prepared set is that of a resolved configuration's data and prepare sections.
+
+    An option that came after the manifest was written counts as its introduction value (vididi.introduced).
+    """
+    asked = config.to_dict()
+    there = with_introduced(type(config), {"data": manifest.source, "prepare": manifest.prepare})
+    return (there["data"], there["prepare"]) == (asked["data"], asked["prepare"])
+
+
 def _preparation_digest(config: Config, videos: list[Video]) -> str:
-    content = config.to_dict()
+    content = without_introduced(type(config), config.to_dict())
     listed = [[video.video_id, video.split, _size(video.path), *video.details] for video in videos]
     return sha256(json.dumps([content["data"], content["prepare"], listed]).encode()).hexdigest()[:12]
 

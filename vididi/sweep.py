@@ -23,12 +23,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -36,6 +36,7 @@ from pydantic_core import PydanticCustomError
 from vididi.config import (
     ACCUMULATION,
     BF16_NEEDS_GPU,
+    AtEnd,
     Closed,
     Component,
     Config,
@@ -47,6 +48,7 @@ from vididi.config import (
     validate,
 )
 from vididi.errors import ConfigError
+from vididi.introduced import Introduced, introduced_in, without_introduced
 from vididi.names import MOST_BYTES, NAME, check_part
 from vididi.pairing import needless
 from vididi.protocols import EvaluationEntry
@@ -119,7 +121,7 @@ class Sweep(Closed):
     exclude: list[dict[str, Any]] = []
     search: Search = Search()
     stopping: Stopping | None = None
-    evaluate: list[Literal["retrieval", "silhouette"] | EvaluationEntry] = ["retrieval", "silhouette"]
+    evaluate: list[AtEnd | EvaluationEntry] = ["retrieval", "silhouette"]
     resources: Resources = Resources()
 
     @property
@@ -376,15 +378,52 @@ def examples(sweep: Sweep, count: int, overrides: Mapping[str, Any] | None = Non
     return cells, faults
 
 
-def study_name(sweep: Sweep, changes: Mapping[str, Any], data_checksum: str) -> str:
+SEARCH_IN_STUDY, SWEEP_IN_STUDY = {"name", "seed", "metrics", "space"}, {"base", "exclude", "seeds"}
+
+
+def study_name(sweep: Sweep, changes: Mapping[str, Any], data_checksum: str, example: Config | None = None) -> str:
     """The name of a search's study. Whatever its values depend on is part of it; how many of them there are to be is not.
 
     Args:
         changes: values that win over the file's, as ``--set`` gives them.
+        example: a resolved configuration of the search. What came later (vididi.introduced) and is not drawn counts as it is there,
+            whether or not it is written; without an example, as far as it is written.
     """
-    search = sweep.search.model_dump(include={"name", "seed", "metrics", "space"})
-    definition = [search, sweep.model_dump(include={"base", "exclude", "seeds"})]
-    return f"{sweep.name}-{digest([*definition, changes, data_checksum])}"
+    search = without_introduced(type(sweep.search), sweep.search.model_dump(include=SEARCH_IN_STUDY))
+    definition = sweep.model_dump(include=SWEEP_IN_STUDY)
+    given = _by_full_names(definition["base"]) | _by_full_names(changes)
+    values = flatten(example.result_content()) if example else given
+    late = {key: about for key, about in _introduced_here(sweep, example or Config()).items() if key in values}
+    before = {key for key, about in late.items() if about.means(values[key])}
+    definition["base"] = _without(definition["base"], before)
+    more = {key: values[key] for key in late if key not in before and key not in given}
+    return f"{sweep.name}-{digest([search, definition, _without(changes, before), data_checksum, *([more] if more else [])])}"
+
+
+def _introduced_here(sweep: Sweep, config: Config) -> dict[str, Introduced]:
+    """What came later and has one value in all cells of a search, by dotted key."""
+    drawn = {_full_name(name) for name in sweep.search.space}
+    late = {".".join(path): about for path, about in introduced_in(type(config), config.result_content()).items()}
+    return {key: about for key, about in late.items() if not drawn & {key, f"{key.rpartition('.')[0]}.name"}}
+
+
+def _full_name(name: str) -> str:
+    return SHORT_NAMES.get(name, name)
+
+
+def _by_full_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {_full_name(name): value for name, value in flatten(values).items()}
+
+
+def _without(values: Mapping[str, Any], keys: Collection[str], prefix: str = "") -> dict[str, Any]:
+    """Values, nested or dotted, without these keys, and without what has nothing but these in it."""
+    kept = {}
+    for name, value in values.items():
+        full = _full_name(f"{prefix}{name}")
+        left = _without(value, keys, f"{full}.") if isinstance(value, Mapping) else value
+        if full not in keys and (left != {} or value == {}):
+            kept[name] = left
+    return kept
 
 
 def point_of(sweep: Sweep, config: Mapping[str, Any]) -> Point | None:

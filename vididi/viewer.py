@@ -24,7 +24,7 @@ from vididi.data.plan import PretrainPlan, frame_counts
 from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.stream import Batch, Buffers, decode, fetch
 from vididi.errors import ConfigError, DataError
-from vididi.experiment import make_job
+from vididi.experiment import make_fit
 from vididi.training.loop import view_of
 from vididi.views.operations import MEAN, STD
 
@@ -90,7 +90,7 @@ def views_of(config: Config, plan: PretrainPlan, batch: Batch, epoch: int) -> li
     clip = config.clip
     highest = clip.extra_frames if clip.view_length == "constant" else clip.frames - 1
     orders = range(min(len(ORDERS), highest + 1))
-    job = make_job(config, plan)
+    job = make_fit(config, plan)
 
     def values(which: int, order: int) -> NDArray[np.float32]:
         return view_of(batch, which, order, epoch, job, torch.device("cpu"))[0].permute(1, 2, 3, 0).numpy()

@@ -10,12 +10,12 @@ import pytest
 from made_up_runs import UCF101, made_up_evaluation, made_up_run
 from PIL import Image
 
-from analysis.classifier_curves import draw_curves, training_of
-from analysis.classifier_curves import main as draw_classifier_curves
-from analysis.plots import pyplot
-from analysis.runs import read_run
-from analysis.training_length import main as draw_training_length
-from analysis.training_length import points_of
+from vididi.analysis.classifier_curves import draw_curves, training_of
+from vididi.analysis.classifier_curves import main as draw_classifier_curves
+from vididi.analysis.plots import pyplot
+from vididi.analysis.reading import read_run
+from vididi.analysis.training_length import main as draw_training_length
+from vididi.analysis.training_length import points_of
 
 
 def write_classifier(root: Path, seed: int, train: list[float], test: dict[int, float]) -> Path:
@@ -84,7 +84,7 @@ def test_a_metric_by_length_is_in_its_own_unit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, scale: float, said: str
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr("analysis.training_length.save", lambda figure, _: drawn.append(figure.axes[0]))
+    monkeypatch.setattr("vididi.analysis.training_length.save", lambda figure, _: drawn.append(figure.axes[0]))
     made_up_run(tmp_path, UCF101, {metric: 0.25})
     assert draw_training_length([str(tmp_path), "--metric", metric, "--out", str(tmp_path / "out.png")]) == 0
     (axis,) = drawn

@@ -9,9 +9,9 @@ import pytest
 from made_up_runs import hits_of, made_up_run, recalls
 from PIL import Image
 
-from analysis.bars import draw_bars, frameworks, main, printed, schedule_of
-from analysis.plots import pyplot
-from analysis.runs import find_runs, read_run
+from vididi.analysis.bars import draw_bars, frameworks, main, printed, schedule_of
+from vididi.analysis.plots import pyplot
+from vididi.analysis.reading import find_runs, read_run
 
 BASE = {"schedule.order": 0}
 VIDIDI = {"schedule.order": 2, "schedule.selection": "scheduled", "schedule.mix": "both_ways"}
@@ -65,6 +65,14 @@ def test_runs_that_differ_in_more_than_the_schedule_do_not_share_a_group(tmp_pat
     assert groups[0].ours["with ViDiDi"].values == [0.4]
     assert groups[1].ours["with ViDiDi"].values == [0.6]
     assert "training.epochs 7 instead of" in note
+
+
+def test_an_objective_that_no_paper_has_follows_those_of_the_papers_under_its_own_name(tmp_path: Path) -> None:
+    for name in ("barlow", "corp_m", "vicreg"):
+        write_arm(tmp_path, name, BASE, 0.2)
+    groups, _ = frameworks([read_run(folder) for folder in find_runs(tmp_path)])
+    assert [group.name for group in groups] == ["VICReg", "CORP_m", "barlow"]
+    assert groups[2].printed == {"frames alone": None, "with ViDiDi": None}
 
 
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from made_up_runs import hits_of, made_up_run, recalls
 
-from analysis.compare import best_arm, compare, main
-from analysis.runs import Run, read_finished
+from vididi.analysis.compare import best_arm, compare, main
+from vididi.analysis.reading import Run, read_finished
 
 
 def arm(root: Path, label: str, rates: dict[int, float], **values: Any) -> list[Run]:

@@ -10,10 +10,10 @@ import pytest
 from made_up_runs import made_up_run
 from PIL import Image
 
-from analysis.curves import band, by_arm, draw_panel, find_curves, main, panel_names, read_curve
-from analysis.intervals import intervals
-from analysis.intervals import main as draw_intervals
-from analysis.plots import pyplot
+from vididi.analysis.curves import band, by_arm, draw_panel, find_curves, main, panel_names, read_curve
+from vididi.analysis.intervals import intervals
+from vididi.analysis.intervals import main as draw_intervals
+from vididi.analysis.plots import pyplot
 
 
 def write_curve(root: Path, label: str, losses: list[float], seed: int = 0, more: dict[str, float] | None = None, tail: str = "") -> Path:
@@ -121,3 +121,11 @@ def test_the_intervals_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "error: --out: intervals.jpg must end in .png, .pdf or .svg\n"
     assert draw_intervals(["--frames", "30", "--out", str(out)]) == 2
     assert "--frames: 30 leave 9 starts" in capsys.readouterr().err
+
+
+def test_a_run_whose_files_are_links_to_nothing_is_found_and_then_named(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "run"
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text("")
+    (folder / "config.yaml").symlink_to("nowhere")
+    assert find_curves(tmp_path) == [folder]

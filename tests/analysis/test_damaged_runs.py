@@ -13,12 +13,12 @@ import pytest
 from damaged_files import DAMAGES, FILES, contents, copy_of, damaged, whole_run
 from made_up_runs import hits_of, made_up_evaluation, made_up_run, recalls
 
-from analysis import bars, classifier_curves, compare, curves, paper_table, training_length, tsne
-from analysis.paper import load_paper_table
-from analysis.runs import find_runs, read_all, read_finished, read_run
-from analysis.tables import write_results, write_tables
+from vididi.analysis import bars, classifier_curves, compare, curves, paper_table, training_length, tsne
+from vididi.analysis.paper import load_paper_table
+from vididi.analysis.reading import find_runs, read_all, read_finished, read_run
+from vididi.analysis.tables import write_results, write_tables
+from vididi.cell_status import copies, folder_states, states_table
 from vididi.errors import DamagedError, DataError
-from vididi.screen import copies, folder_states, states_table
 
 BASE = {"schedule.order": 0}
 VIDIDI = {"schedule.order": 2, "schedule.selection": "scheduled", "schedule.mix": "both_ways"}
@@ -110,7 +110,7 @@ def test_every_picture_leaves_a_damaged_run_out(
     """One kind of damage of each file, another one for each program."""
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)
     main, more = PROGRAMS[program]
-    monkeypatch.setattr("analysis.tsne.tsne", lambda features, seed: features[:, :2])
+    monkeypatch.setattr("vididi.analysis.tsne.tsne", lambda features, seed: features[:, :2])
     draws, root = Random(program), copy_of(four, tmp_path / "runs")
     for file in (
         *FILES,

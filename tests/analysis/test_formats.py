@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from analysis.formats import Sheet, escape, write_csv, write_latex, write_markdown
-from analysis.plots import legend_text, look, pyplot, save
+from vididi.analysis.formats import Sheet, escape, write_csv, write_latex, write_markdown
+from vididi.analysis.plots import legend_text, look, pyplot, save
 
 MARKDOWN = MarkdownIt("commonmark").enable("table").enable("strikethrough")
 ANY = st.text(st.characters(), max_size=20) | st.text(st.sampled_from("a1 |\\`*_~<>&;[]()!#=+-@\t\r\n\x1b\u2028é"), max_size=12)

@@ -24,10 +24,10 @@ SWEEP, TABLES = HERE / "frozen_sweep" / "every", HERE / "frozen_sweep" / "tables
 if __name__ == "__main__":
     sys.path.insert(0, str(HERE.parents[1]))
 
-from analysis.compare import main as compare  # noqa: E402
-from analysis.paper import load_paper_table, table_names  # noqa: E402
-from analysis.runs import find_runs  # noqa: E402
-from analysis.tables import write_results, write_tables  # noqa: E402
+from vididi.analysis.compare import main as compare  # noqa: E402
+from vididi.analysis.paper import load_paper_table, table_names  # noqa: E402
+from vididi.analysis.reading import find_runs  # noqa: E402
+from vididi.analysis.tables import write_results, write_tables  # noqa: E402
 
 
 def write_all(out: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.paper import PAPERS, load_paper_table
+from vididi.analysis.paper import load_paper_table
+from vididi.shipped import PAPERS
 
 TEXTS = Path(os.environ.get("VIDIDI_PAPERS", Path(__file__).resolve().parents[3] / "shared" / "papers"))
 NUMBER = re.compile(r"-?\d+\.\d+")

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from made_up_runs import UCF101, hits_of, made_up_evaluation, made_up_run, read_csv, recalls, write_queries
 
-from analysis.formats import WIDTH, escape
-from analysis.paper import Column, PaperTable, Row, load_paper_table, table_names
-from analysis.runs import find_runs, read_finished, read_run
-from analysis.samples import THREE_SPLITS
-from analysis.tables import differences, render, write_results
+from vididi.analysis.formats import WIDTH, escape
+from vididi.analysis.paper import Column, PaperTable, Row, load_paper_table, table_names
+from vididi.analysis.reading import find_runs, read_finished, read_run
+from vididi.analysis.samples import THREE_SPLITS
+from vididi.analysis.tables import differences, render, write_results
 from vididi.components import resolve
 from vididi.config import build_config, nest
 from vididi.data.sources import SOURCES

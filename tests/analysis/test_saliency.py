@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from analysis.runs import read_run
-from analysis.saliency import STRIP_CELL, class_row, last_maps, main, overlay, read_clip, saliency_tube
-from analysis.tsne import common_evaluation, read_features
-from analysis.tsne import main as draw_tsne
+from vididi.analysis.reading import read_run
+from vididi.analysis.saliency import STRIP_CELL, class_row, last_maps, main, overlay, read_clip, saliency_tube
+from vididi.analysis.tsne import common_evaluation, read_features
+from vididi.analysis.tsne import main as draw_tsne
 from vididi.backbones import BACKBONES
 from vididi.cli import main as vididi
 from vididi.data.shards import ShardSet

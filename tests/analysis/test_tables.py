@@ -16,10 +16,10 @@ import pytest
 import yaml
 from made_up_runs import UCF101, made_up_run, read_csv
 
-from analysis.formats import csv_text
-from analysis.paper import load_paper_table
-from analysis.runs import find_runs, flatten, read_finished, read_run
-from analysis.tables import render, write_tables
+from vididi.analysis.formats import csv_text
+from vididi.analysis.paper import load_paper_table
+from vididi.analysis.reading import find_runs, flatten, read_finished, read_run
+from vididi.analysis.tables import render, write_tables
 from vididi.config import build_config
 from vididi.errors import ConfigError, DataError
 from vididi.pairing import SCHEDULES

@@ -14,9 +14,9 @@ import pytest
 from made_up_runs import made_up_evaluation, made_up_run
 from PIL import Image
 
-from analysis.plots import runs_in, titles
-from analysis.runs import read_run
-from analysis.tsne import common_evaluation, main, make_panel, read_features, tsne
+from vididi.analysis.plots import runs_in, titles
+from vididi.analysis.reading import read_run
+from vididi.analysis.tsne import common_evaluation, main, make_panel, read_features, tsne
 from vididi.errors import ConfigError
 from vididi.evaluation.silhouette import silhouette
 
@@ -87,7 +87,7 @@ def test_runs_stand_side_by_side_and_the_same_runs_give_the_same_file(tmp_path: 
 
 def test_it_is_drawn_without_torch_and_ray(tmp_path: Path) -> None:
     arguments = [str(run_with_features(tmp_path)), "--classes", "2", "--out", str(tmp_path / "a.png")]
-    code = f"import sys; from analysis.tsne import main; main({arguments}); sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
+    code = f"import sys; from vididi.analysis.tsne import main; main({arguments}); sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
     assert (tmp_path / "a.png").is_file()
 

@@ -14,14 +14,17 @@ from tiny_sweep import BASE
 from vididi.components import resolve
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
-from vididi.evaluate import evaluate_run, make_task
 from vididi.experiment import run_cell
 from vididi.prepared import ensure_prepared
-from vididi.runs.readers import damage, read_metrics
+from vididi.protocols.finished import evaluate_run
+from vididi.protocols.task import make_task
+from vididi.runs.outcome import damage
+from vididi.runs.readers import read_metrics
 from vididi.sweep import Cell, Sweep, expand, load_sweep
 from vididi.terminal import PlainConsole
 from vididi.training import loop
 from vididi.training.context import LocalContext
+from vididi.workspace import Workspace
 
 SWEEP = (
     "name: few"
@@ -63,8 +66,9 @@ def run_sweep(sweep: Sweep, cells: list[Cell], shards: ShardSet, runs: Path) -> 
 
     out = io.StringIO()
     console = PlainConsole(file=out)
-    status = run_cells(sweep, cells, shards, runs, None, console)
-    return max(status, run_evaluations(sweep, cells, shards, {}, runs, None, console)), out.getvalue()
+    work = Workspace(sweep, cells, shards, runs, console)
+    status = run_cells(work)
+    return max(status, run_evaluations(work, {})), out.getvalue()
 
 
 def content(path: Path) -> dict[str, Any]:

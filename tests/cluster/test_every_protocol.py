@@ -20,9 +20,9 @@ import pytest
 from made_up_ava import made_up_ava
 from PIL import Image
 
-from analysis import ablation_table, bars, classifier_curves, curves, paper_table, silhouette_table, training_length, tsne
-from analysis.paper import load_paper_table, table_names
-from analysis.runs import Run, read_run
+from vididi.analysis import ablation_table, bars, classifier_curves, curves, paper_table, silhouette_table, training_length, tsne
+from vididi.analysis.paper import load_paper_table, table_names
+from vididi.analysis.reading import Run, read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = """

@@ -95,7 +95,7 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture
 def over(cluster: Any) -> Callable[..., Any]:
     """``over(items)``: the results of misbehave over the cluster."""
-    from vididi.cluster.prepare import over_cluster
+    from vididi.cluster.ray_prepare import over_cluster
 
     def run(items: list[Any], timeout: float = 60) -> Any:
         return over_cluster(cluster.address)(misbehave, items, timeout, versions(["av"]))
@@ -121,7 +121,7 @@ def files(folder: Any) -> dict[str, bytes]:
 
 
 def on_cluster(cluster: Any, videos: list[Video], out: Path, progress: Any = None) -> ShardSet:
-    from vididi.cluster.prepare import over_cluster
+    from vididi.cluster.ray_prepare import over_cluster
 
     return prepare(videos, out, SETTINGS, {"name": "test"}, progress, run=over_cluster(cluster.address))
 
@@ -154,7 +154,7 @@ def test_every_failure_costs_one_item_on_a_cluster_too(over: Callable[..., Any],
 
 
 def test_nothing_to_do_needs_no_cluster() -> None:
-    from vididi.cluster.prepare import over_cluster
+    from vididi.cluster.ray_prepare import over_cluster
 
     assert list(over_cluster("127.0.0.1:1")(misbehave, [], 60, {})) == []
 
@@ -174,7 +174,7 @@ def test_all_nodes_take_part(over: Callable[..., Any]) -> None:
 
 
 def test_a_cluster_does_not_run_far_ahead_of_the_caller(over: Callable[..., Any], tmp_path: Path) -> None:
-    from vididi.cluster.prepare import AHEAD, CHUNK
+    from vididi.cluster.ray_prepare import AHEAD, CHUNK
 
     results = over([("mark", tmp_path / str(number)) for number in range(400)])
     next(results)
@@ -261,7 +261,7 @@ def test_a_node_that_does_not_see_a_video_is_an_error_and_no_reject(
 
 
 def test_a_node_with_other_versions_is_an_error(cluster: Any) -> None:
-    from vididi.cluster.prepare import over_cluster
+    from vididi.cluster.ray_prepare import over_cluster
 
     other = {**versions(["av", "pillow"]), "av": "1.2.3"}
     with pytest.raises(ResourceError, match=rf"^node .+: has av {versions(['av'])['av']} instead of 1\.2\.3, and would write other bytes"):
@@ -296,7 +296,7 @@ TINY = ["--set", "train=8", "--set", "test=4", "--set", "size=32", "--set", "fra
 
 @pytest.mark.parametrize("by", ["option", "environment"])
 def test_the_command_prepares_over_a_cluster(cluster: Any, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vididi.cluster import prepare as cluster_prepare
+    from vididi.cluster import ray_prepare as cluster_prepare
 
     connections = []
     real = cluster_prepare.connected

@@ -37,7 +37,7 @@ def plan(shards):
 
 @pytest.mark.parametrize("start", [0, 13])
 def test_ray_data_gives_the_batches_that_threads_give(ray_session, shards, plan, start):
-    from vididi.cluster.stream import ray_stream
+    from vididi.cluster.ray_stream import ray_stream
 
     batches = zip(ray_stream(shards)(plan, start), local_stream(shards)(plan, start), strict=True)
     count = 0
@@ -51,7 +51,7 @@ def test_ray_data_gives_the_batches_that_threads_give(ray_session, shards, plan,
 
 @pytest.mark.parametrize("lead", [0.25, 1.0])
 def test_one_execution_after_another_gives_the_same_batches(ray_session, shards, plan, monkeypatch, lead):
-    from vididi.cluster import stream
+    from vididi.cluster import ray_stream as stream
 
     for name, value in {"TASKS": 2, "TASK_BATCHES": 3, "LEAD": lead}.items():
         monkeypatch.setattr(stream, name, value)
@@ -61,7 +61,7 @@ def test_one_execution_after_another_gives_the_same_batches(ray_session, shards,
 
 
 def test_large_batches_make_small_tasks(ray_session, shards, plan, monkeypatch):
-    from vididi.cluster import stream
+    from vididi.cluster import ray_stream as stream
 
     monkeypatch.setattr(stream, "TASK_FRAMES", 1)
     assert [batch.rows.tolist() for batch in stream.ray_stream(shards)(plan, 20)] == [plan[n].rows.tolist() for n in range(20, len(plan))]
@@ -70,7 +70,7 @@ def test_large_batches_make_small_tasks(ray_session, shards, plan, monkeypatch):
 def test_a_stream_that_is_left_early_stops(ray_session, shards, plan, monkeypatch):
     import threading
 
-    from vididi.cluster import stream
+    from vididi.cluster import ray_stream as stream
 
     for name, value in {"TASKS": 2, "TASK_BATCHES": 3, "LEAD": 1.0}.items():  # the next execution is begun already
         monkeypatch.setattr(stream, name, value)
@@ -83,7 +83,7 @@ def test_a_stream_that_is_left_early_stops(ray_session, shards, plan, monkeypatc
 
 def test_a_shard_that_is_not_what_the_index_says_ends_the_stream_and_the_holding(ray_session, shards, plan, tmp_path):
     from vididi.cluster.held import hold
-    from vididi.cluster.stream import ray_stream
+    from vididi.cluster.ray_stream import ray_stream
 
     root = shutil.copytree(shards.root, tmp_path / "set")
     path = root / "shard-00000.parquet"

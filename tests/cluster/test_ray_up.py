@@ -221,6 +221,7 @@ def test_the_working_tree_and_the_token_are_on_both_hosts(cluster):
         assert (home / ".ray/auth_token").stat().st_mode & 0o777 == 0o600
         assert (home / "vididi/run_sweep.py").read_bytes() == (ROOT / "run_sweep.py").read_bytes()
         assert not (home / "vididi/runs").exists(), "what git ignores does not travel"
+        assert (home / "vididi/vididi/runs/readers.py").exists(), "the code of that name does"
 
 
 def test_the_dashboard_listens_on_localhost_and_asks_for_the_token(cluster):

@@ -32,8 +32,8 @@ class Place:
     """A runs folder with a search in it, whose cells are folders named after their points."""
 
     def __init__(self, runs: Path, seeds: Sequence[int] = (0,), **search: Any) -> None:
+        from vididi.cluster.optuna_search import CellSearch, StoredStudy
         from vididi.cluster.room import Room
-        from vididi.cluster.search import CellSearch, StoredStudy
         from vididi.search import Search
 
         self.runs = runs
@@ -213,7 +213,7 @@ def test_what_a_killed_search_left_running_is_drawn_again_and_counts_once(tmp_pa
 
 
 def test_a_cell_whose_result_is_lost_is_drawn_again_and_its_seed_counts_once(tmp_path: Path) -> None:
-    from vididi.runs.readers import outcome
+    from vididi.runs.outcome import outcome
 
     space = {"order": {"choice": [0, 1]}, "x": {"uniform": [0, 1]}}
     first, second = Place(tmp_path, trials=2, space=space).run_all()
@@ -323,7 +323,7 @@ def test_finished_runs_are_told_once_and_are_not_counted(tmp_path: Path) -> None
 
 
 def test_a_search_that_is_defined_otherwise_has_a_study_of_its_own(tmp_path: Path) -> None:
-    from vididi.cluster.search import StoredStudy
+    from vididi.cluster.optuna_search import StoredStudy
     from vididi.search import Search
 
     Place(tmp_path, trials=2).run_all()

@@ -15,7 +15,7 @@ from made_up_machines import objects, put
 from tiny_sweep import BASE
 
 import run_sweep
-from analysis import paper_table
+from vididi.analysis import paper_table
 from vididi.components import resolve
 from vididi.prepared import ensure_prepared
 from vididi.runs import mirror

@@ -18,7 +18,7 @@ from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import LARS
 from vididi.pairing import SCHEDULES
 from vididi.training.context import LocalContext
-from vididi.training.loop import Job, State, train
+from vididi.training.loop import PretrainFit, State, train
 from vididi.views import AUGMENTATIONS, make_view
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -120,7 +120,7 @@ def test_the_loop_trains_on_a_gpu(name: str, precision: str) -> None:
     objective = make_objective(name).to(CUDA)
     before = {n: p.detach().clone() for n, p in objective.named_parameters()}
     state = State(objective, LARS([p for p in objective.parameters() if p.requires_grad], lr=0.5))
-    job = Job(
+    job = PretrainFit(
         schedule=SCHEDULES["vididi"],
         augment=AUGMENTATIONS["vididi"](16),
         frames=4,

@@ -21,8 +21,9 @@ from vididi.cli import main
 from vididi.components import resolve_component
 from vididi.config import ConfigError
 from vididi.data import prepare as preparing
+from vididi.data.layout import BOX_SCHEMA
 from vididi.data.prepare import Settings, prepare
-from vididi.data.shards import BOX_SCHEMA, FrameReader, ShardSet, check_no_overlap
+from vididi.data.shards import FrameReader, ShardSet, check_no_overlap
 from vididi.data.sources import SOURCES
 from vididi.data.stream import local_stream
 from vididi.data.video import Box, Moment, Video, read_video

@@ -21,9 +21,10 @@ from PIL import Image
 
 from vididi.cli import main
 from vididi.data import prepare as preparing
+from vididi.data.layout import INDEX_SCHEMA, SHARD_SCHEMA, shard_name
 from vididi.data.motion import LAWS, motion
 from vididi.data.prepare import Reject, Settings, encode_video, prepare
-from vididi.data.shards import INDEX_SCHEMA, SHARD_SCHEMA, FrameReader, ShardSet, check_no_overlap, shard_name
+from vididi.data.shards import FrameReader, ShardSet, check_no_overlap
 from vididi.data.sources import folder
 from vididi.data.video import CHANGES, READER, Video, read_video, short_side_size
 from vididi.errors import DataError

@@ -17,10 +17,11 @@ import simplejpeg
 
 from vididi.cli import main
 from vididi.data import prepare as preparing
+from vididi.data.layout import INDEX_SCHEMA, SHARD_SCHEMA, shard_name
 from vididi.data.motion import motion
 from vididi.data.plan import EvaluationPlan, Request, frame_counts
 from vididi.data.prepare import Settings, prepare
-from vididi.data.shards import INDEX_SCHEMA, SHARD_SCHEMA, FrameReader, ShardSet, shard_name
+from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.stream import Buffers, decode, fetch, local_stream
 from vididi.data.verify import check_frames, index_checksum
 from vididi.data.video import Actions, Box, Boxes, Moment, Video
@@ -345,7 +346,7 @@ def test_frames_are_compared_with_their_digest_when_a_process_first_reads_them(c
 
 def test_frames_are_compared_once_in_a_process(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read_all(copy)
-    monkeypatch.setattr("vididi.data.shards.frames_sha256", lambda frames: pytest.fail("compared again"))
+    monkeypatch.setattr("vididi.data.layout.frames_sha256", lambda frames: pytest.fail("compared again"))
     assert len(read_all(copy)) == 16
 
 

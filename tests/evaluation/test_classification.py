@@ -10,7 +10,7 @@ from torch import nn
 from vididi.data.stream import Batch
 from vididi.evaluation.classification import (
     Classifier,
-    Fit,
+    ClassifierFit,
     accuracy,
     labelled_rows,
     predict,
@@ -45,12 +45,12 @@ def colours(rows: np.ndarray, clips: int = 1) -> Batch:
 LABELS = np.arange(30) % 3
 
 
-def fit(epochs: int = 3, **changes: object) -> Fit:
+def fit(epochs: int = 3, **changes: object) -> ClassifierFit:
     values = {"steps_per_epoch": 5, "warmup_epochs": 0, "rate_steps": None, "frames": 4, "seed": 1, "precision": "fp32"}
-    return Fit(epochs, augment=AUGMENTATIONS["plain"](8), **{**values, **changes})  # type: ignore[arg-type]
+    return ClassifierFit(epochs, augment=AUGMENTATIONS["plain"](8), **{**values, **changes})  # type: ignore[arg-type]
 
 
-def run(model: Classifier, how: Fit, start: int = 0, lr: float = 0.5) -> list[dict]:
+def run(model: Classifier, how: ClassifierFit, start: int = 0, lr: float = 0.5) -> list[dict]:
     seen: list[dict] = []
     optimiser = torch.optim.SGD(model.trained.parameters(), lr=lr)
     batches = (colours(np.arange(6) + 6 * (step % 5)) for step in range(start, how.steps))

@@ -18,7 +18,7 @@ from vididi.evaluation import ava_map
 from vididi.evaluation.ava_files import read_predictions
 from vididi.evaluation.detection import (
     Detector,
-    Fit,
+    DetectorFit,
     make_inputs,
     mirrored,
     pool_boxes,
@@ -139,9 +139,9 @@ def test_a_backbone_detects(name: str) -> None:
 # --- Training ------------------------------------------------------------------------------------------------------
 
 
-def make_fit(**changes: object) -> Fit:
-    return Fit(**{"steps_per_epoch": 4, "warmup_epochs": 0, "rate_steps": (2,), "rate_factor": 0.5, "size": 32, "flip": 0.5, "seed": 1,
-                  "precision": "fp32", **changes})  # type: ignore[arg-type]  # fmt: skip
+def make_fit(**changes: object) -> DetectorFit:
+    values = {"steps_per_epoch": 4, "warmup_epochs": 0, "rate_steps": (2,), "rate_factor": 0.5, "size": 32, "flip": 0.5, "seed": 1}
+    return DetectorFit(**{**values, "precision": "fp32", **changes})  # type: ignore[arg-type]
 
 
 def test_the_rate_is_halved_after_an_epoch() -> None:

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from made_up_machines import machine, objects, put
 
-from vididi.runs import lease, mirror
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.errors import HeldError, TrainingError
 from vididi.experiment import run_cell
+from vididi.runs import lease, mirror
 from vididi.runs.lease import Lease
-from vididi.training.context import LocalContext
 from vididi.runs.run_folder import RunFolder
+from vididi.training.context import LocalContext
 
 
 def test_of_many_machines_that_come_at_once_one_works_at_a_time(bucket: str, tmp_path: Path) -> None:

@@ -12,18 +12,19 @@ from typing import Any
 import pytest
 from made_up_machines import machine, objects, put
 
-from vididi.runs import mirror
 from vididi.config import Config, build_config
 from vididi.data.plan import Plan
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, Stream, local_stream
 from vididi.errors import DataError
 from vididi.experiment import run_cell
+from vididi.runs import mirror
 from vididi.runs.mend import mend_evaluation, mend_run
-from vididi.runs.readers import damage, outcome, read_cell, read_config, read_metrics
+from vididi.runs.outcome import damage, outcome
+from vididi.runs.readers import read_cell, read_config, read_metrics
+from vididi.runs.run_folder import RunFolder
 from vididi.training import loop
 from vididi.training.context import LocalContext
-from vididi.runs.run_folder import RunFolder
 
 CELL = {"sweep": "tests", "arm": "a", "label": "A", "axes": {}, "seed": 0}
 

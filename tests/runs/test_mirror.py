@@ -20,15 +20,15 @@ from made_up_machines import machine, objects, put
 from safetensors.torch import load_file
 
 import vididi
-from analysis import paper_table
-from vididi.runs import mirror
+from vididi.analysis import paper_table
 from vididi.cli import main
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.errors import DataError, TrainingError
 from vididi.experiment import run_cell
-from vididi.training.context import LocalContext, Metrics
+from vididi.runs import mirror
 from vididi.runs.run_folder import RunFolder
+from vididi.training.context import LocalContext, Metrics
 
 CELL = {"sweep": "tests", "arm": "a", "label": "A", "axes": {}, "seed": 0}
 

@@ -22,7 +22,7 @@ from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import LARS, cosine_with_warmup
 from vididi.pairing import SCHEDULES, Schedule
 from vididi.training.context import LocalContext
-from vididi.training.loop import EpochLog, Job, State, train, view_of
+from vididi.training.loop import EpochLog, PretrainFit, State, train, view_of
 from vididi.views import AUGMENTATIONS
 
 CPU = torch.device("cpu")
@@ -36,8 +36,8 @@ def as_they_are(clips: Tensor, sizes: NDArray, keys: NDArray[np.uint64], view: i
     return clips.float()
 
 
-def make_job(**changes: Any) -> Job:
-    job = Job(
+def make_fit(**changes: Any) -> PretrainFit:
+    job = PretrainFit(
         schedule=SCHEDULES["vididi"],
         augment=as_they_are,
         frames=FRAMES,
@@ -81,7 +81,7 @@ def sgd(objective: Objective, lr: float = 0.1) -> torch.optim.Optimizer:
     return torch.optim.SGD(objective.parameters(), lr=lr)
 
 
-def run(state: State, job: Job, batches: Iterator[Batch] | None = None) -> list[dict[str, Any]]:
+def run(state: State, job: PretrainFit, batches: Iterator[Batch] | None = None) -> list[dict[str, Any]]:
     """Train to the end, and the metrics of every epoch."""
     history: list[dict[str, Any]] = []
     train(state, batches or map(make_batch, count()), job, LocalContext(), lambda metrics, epoch: history.append(metrics))
@@ -93,7 +93,7 @@ def run(state: State, job: Job, batches: Iterator[Batch] | None = None) -> list[
 
 def test_after_step_follows_the_optimiser_and_is_told_the_step_and_how_many_there_are() -> None:
     objective = Line()
-    run(State(objective, sgd(objective)), make_job(warmup_epochs=0))
+    run(State(objective, sgd(objective)), make_fit(warmup_epochs=0))
     assert [(step, steps) for step, steps, _ in objective.after] == [(step, 8) for step in range(8)]
     moved = np.cumsum([-0.1 * 7 * cosine_with_warmup(step, 8) for step in range(8)])
     np.testing.assert_allclose([big for _, _, big in objective.after], moved, rtol=1e-5)
@@ -104,7 +104,7 @@ def test_the_learning_rate_of_every_group_follows_the_cosine_with_warmup(cosine:
     objective, rates = Line(), []
     optimiser = torch.optim.SGD([{"params": [objective.small], "lr": 0.5}, {"params": [objective.big], "lr": 2.0}])
     optimiser.register_step_pre_hook(lambda *_: rates.append([group["lr"] for group in optimiser.param_groups]))
-    history = run(State(objective, optimiser), make_job(cosine=cosine))
+    history = run(State(objective, optimiser), make_fit(cosine=cosine))
     expected = np.array([cosine_with_warmup(step, 8, 4, cosine) for step in range(8)])
     np.testing.assert_allclose(rates, expected[:, None] * [0.5, 2.0], rtol=1e-12)
     np.testing.assert_allclose([metrics["train/lr"] for metrics in history], 0.5 * expected[[3, 7]], rtol=1e-12)
@@ -119,12 +119,12 @@ def test_each_step_has_the_pair_of_its_epoch_and_global_step() -> None:
             asked.append((epoch, step, seed))
             return super().pair(epoch, step, seed)
 
-    run(State(objective, sgd(objective)), make_job(schedule=Asked(2, "both_ways", "scheduled")))
+    run(State(objective, sgd(objective)), make_fit(schedule=Asked(2, "both_ways", "scheduled")))
     assert asked == [(step // 4, step, 5) for step in range(8)]
 
 
 def test_an_epoch_s_metrics_are_means_over_its_steps_and_the_pairs_that_came_up() -> None:
-    objective, job = Line(), make_job()
+    objective, job = Line(), make_fit()
     first, second = run(State(objective, sgd(objective, lr=0.0)), job)
     assert (first["epoch"], first["step"], first["train/call"]) == (1, 4, 1.5)
     assert (second["epoch"], second["step"], second["train/call"]) == (2, 8, 5.5)
@@ -135,7 +135,7 @@ def test_an_epoch_s_metrics_are_means_over_its_steps_and_the_pairs_that_came_up(
 @pytest.mark.parametrize("clips", [2, 3, 4])
 def test_clips_per_second_counts_every_clip_of_a_video(clips: int) -> None:
     objective = Line()
-    (metrics,) = run(State(objective, sgd(objective)), make_job(epochs=1, warmup_epochs=0), (make_batch(i, clips) for i in count()))
+    (metrics,) = run(State(objective, sgd(objective)), make_fit(epochs=1, warmup_epochs=0), (make_batch(i, clips) for i in count()))
     assert metrics["time/clips_per_second"] * metrics["time/seconds_per_step"] == pytest.approx(VIDEOS * clips)
     log = EpochLog(clips=10, steps=2, seconds=1.0)
     metrics = log.metrics(epoch=1, step=2, lr=0.1, world_size=3)
@@ -147,7 +147,7 @@ def test_clips_per_second_counts_every_clip_of_a_video(clips: int) -> None:
 
 @pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
 def test_a_loss_that_is_not_finite_stops_before_the_optimiser_and_names_step_pair_and_largest_gradient(value: float) -> None:
-    objective, job = Line(lambda call, loss: loss + value if call == 3 else loss), make_job()
+    objective, job = Line(lambda call, loss: loss + value if call == 3 else loss), make_fit()
     state = State(objective, sgd(objective))
     a, b = job.schedule.pair(0, 3, job.seed)
     with pytest.raises(TrainingError, match=rf"not finite at step 3 with orders \({a}, {b}\): loss {value:g}.* gradient is 7, of big;"):
@@ -161,7 +161,7 @@ def test_a_gradient_that_is_not_a_number_is_the_largest() -> None:
     objective = Line()
     objective.disturb = lambda call, loss: loss + objective.small.sum() * torch.nan
     with pytest.raises(TrainingError, match="gradient is inf, of small"):
-        run(State(objective, sgd(objective)), make_job())
+        run(State(objective, sgd(objective)), make_fit())
 
 
 class _Broken(torch.autograd.Function):
@@ -180,14 +180,14 @@ def test_a_finite_loss_whose_gradient_is_not_finite_stops_before_the_optimiser_t
     objective = Line()
     objective.disturb = lambda call, loss: loss + _Broken.apply(objective.small).sum() if call == 2 else loss
     with pytest.raises(TrainingError, match=r"^the gradient is not finite at step 2 with orders .* gradient is inf, of small"):
-        run(State(objective, sgd(objective)), make_job())
+        run(State(objective, sgd(objective)), make_fit())
     assert objective.big.item() == objective.after[-1][2]
     assert [step for step, _, _ in objective.after] == [0, 1]
 
 
 def test_the_gradients_norm_is_among_the_metrics() -> None:
     objective = Line()
-    (metrics,) = run(State(objective, sgd(objective)), make_job(epochs=1, warmup_epochs=0))
+    (metrics,) = run(State(objective, sgd(objective)), make_fit(epochs=1, warmup_epochs=0))
     assert metrics["train/gradient_norm"] == pytest.approx(50**0.5)  # of (-1, 7)
 
 
@@ -221,7 +221,7 @@ def test_no_objective_moves_by_a_step_without_a_finite_loss(name: str) -> None:
         return x
 
     with pytest.raises(TrainingError, match=r"not finite at step 2 with orders .*: loss nan.* largest gradient is .*, of "):
-        run(state, make_job(augment=broken), real_batches(name))
+        run(state, make_fit(augment=broken), real_batches(name))
     after = parameters_and_momenta(state)
     assert len(after) == len(before) > 0
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
@@ -243,7 +243,7 @@ def stopping(batches: Iterator[Batch], after: int) -> Iterator[Batch]:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_run_that_goes_on_from_its_state_ends_the_same_to_the_bit(name: str, stop: int) -> None:
     """In the middle of an epoch, into weights of another seed; with BYOL, the target network and its momentum's place."""
-    job = make_job(augment=AUGMENTATIONS["vididi"](SIZE))
+    job = make_fit(augment=AUGMENTATIONS["vididi"](SIZE))
     through = make_state(name)
     run(through, job, real_batches(name))
 
@@ -279,7 +279,7 @@ def parabolas(clips: int) -> Batch:
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_a_view_holds_every_other_clip_video_by_video_differentiated_to_its_order(clips: int, which: int, order: int) -> None:
-    view = view_of(parabolas(clips), which, order, 1, make_job(), CPU)
+    view = view_of(parabolas(clips), which, order, 1, make_fit(), CPU)
     chosen = [(v, c) for v in range(3) for c in range(which, clips, 2)]
     frames = {0: lambda v, c: [20 * v + 4 * c + t**2 for t in range(3)], 1: lambda v, c: [1, 3, 5], 2: lambda v, c: [2, 2, 2]}[order]
     assert view.shape == (len(chosen), 3, FRAMES, 2, 2)
@@ -289,13 +289,13 @@ def test_a_view_holds_every_other_clip_video_by_video_differentiated_to_its_orde
 
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_a_shrinking_view_loses_a_frame_with_every_order(order: int) -> None:
-    view = view_of(parabolas(2), 0, order, 1, make_job(view_length="shrinking"), CPU)
+    view = view_of(parabolas(2), 0, order, 1, make_fit(view_length="shrinking"), CPU)
     assert view[0, 0, :, 0, 0].tolist() == [[0, 1, 4], [1, 3], [2]][order]
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_takes_shrinking_views_of_unequal_length(name: str) -> None:
-    state, job = make_state(name), make_job(view_length="shrinking", augment=AUGMENTATIONS["vididi"](SIZE))
+    state, job = make_state(name), make_fit(view_length="shrinking", augment=AUGMENTATIONS["vididi"](SIZE))
     history = run(state, job, real_batches(name))
     assert {pair[0] != pair[1] for pair in history[1]["train/pairs"].split()} == {True}
     assert np.isfinite([metrics["train/loss"] for metrics in history]).all()
@@ -309,7 +309,7 @@ def test_a_clip_s_key_follows_from_seed_epoch_video_and_its_number_in_the_video(
         seen.append((keys.tolist(), sizes.tolist(), view))
         return pixels.float()
 
-    job, batch = make_job(augment=recording), parabolas(clips)
+    job, batch = make_fit(augment=recording), parabolas(clips)
     for which in (0, 1):
         view_of(batch, which, 0, 6, job, CPU)
         rows = [(row, size, c) for row, size in zip([7, 3, 9], batch.sizes.tolist(), strict=True) for c in range(which, clips, 2)]
@@ -320,7 +320,7 @@ def test_a_clip_s_key_follows_from_seed_epoch_video_and_its_number_in_the_video(
 @pytest.mark.parametrize("clips", [2, 3, 4])
 @pytest.mark.parametrize("order", [0, 2])
 def test_a_clip_is_augmented_the_same_in_whatever_batch_it_is(clips: int, order: int) -> None:
-    job, whole = make_job(augment=AUGMENTATIONS["vididi"](SIZE)), make_batch(0, clips)
+    job, whole = make_fit(augment=AUGMENTATIONS["vididi"](SIZE)), make_batch(0, clips)
     picked = [3, 1]
     part = Batch(whole.rows[picked], whole.sizes[picked], whole.starts[picked], whole.clips[picked])
     for which in (0, 1):

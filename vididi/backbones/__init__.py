@@ -28,19 +28,9 @@ BACKBONES = {
 }
 
 # The least (frames, pixels of the shorter side) that a backbone takes.
+# Networks that pad everywhere would run on a single pixel; 8 pixels is where we draw the line for those that say nothing else.
 # S3D: its last max pool has no padding, so that below 17 pixels or 5 frames it raises. From 5 to 7 frames its gradients
 # corrupt memory on CPUs with AVX-512 (first convolution over time, 7x1x1 with stride 2; oneDNN in torch 2.11 and 2.14).
-# The others pad everywhere and would run on a single pixel; 8 pixels is where we draw the line for them.
-MINIMUM: dict[str, tuple[int, int]] = {
-    "r3d_tiny": (1, 8),
-    "r3d_18": (1, 8),
-    "r2plus1d_18": (1, 8),
-    "mc3_18": (1, 8),
-    "s3d": (8, 17),
-    "r3d_50": (1, 8),
-    "r3d_101": (1, 8),
-    "c2d_50": (1, 8),
-    "i3d_50": (1, 8),
-}
+MINIMUM: dict[str, tuple[int, int]] = {**dict.fromkeys(BACKBONES, (1, 8)), "s3d": (8, 17)}
 
 __all__ = ["BACKBONES", "MINIMUM", "Backbone"]

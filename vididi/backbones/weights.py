@@ -22,8 +22,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vididi.backbones.backbone import Backbone
-from vididi.backbones.names import Found, find_network, known_names
 from vididi.backbones.torch_file import read_torch_file
+from vididi.backbones.weight_names import FoundNetwork, find_network, known_names
 from vididi.files import check_regular
 
 WEIGHTS_OPTIONS: dict[str, Any] = {
@@ -156,7 +156,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _check_names(found: Found, target: Mapping[str, Tensor]) -> None:
+def _check_names(found: FoundNetwork, target: Mapping[str, Tensor]) -> None:
     """Nothing of the network is missing, and nothing is left over inside its parts, as it would be of a deeper network."""
     names = found.names.of
     missing = [names[name] for name in target if names[name] not in found.tensors]

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
 from vididi.cluster.stopping import Curve, replay
-from vididi.cluster.studies import Run
+from vididi.cluster.studies import KnownRun
 from vididi.cluster.sweeps import read_curve
 from vididi.errors import ConfigError, DamagedError
 from vididi.search import Stopping
-from vididi.sweep import Cell, Sweep
 from vididi.words import counted
+from vididi.workspace import Workspace
 
 
-def audit_stopping(sweep: Sweep, name: str, cells: Sequence[Cell], finished: Sequence[Run], runs: Path, console: Console) -> int:
+def audit_stopping(work: Workspace, name: str, finished: Sequence[KnownRun]) -> int:
     """Replay the curves of the ``finished`` ones of a sweep's cells under the rule ``name``, or under the file's."""
+    sweep, console = work.sweep, work.console
     asked = sweep.stopping or Stopping(name=name or "asha")  # type: ignore[arg-type]
     stopping = asked.model_copy(update={"name": name}) if name else asked
     metric, mode = next(iter(sweep.search.metrics.items()))
@@ -26,12 +26,12 @@ def audit_stopping(sweep: Sweep, name: str, cells: Sequence[Cell], finished: Seq
     found = [run for run in finished if curves.get(run.folder.name)]
     if not found:
         raise ConfigError(
-            f"--audit-stopping: none of the {len(finished)} finished cells in {runs} has {stopping.metric}; "
+            f"--audit-stopping: none of the {len(finished)} finished cells in {work.runs} has {stopping.metric}; "
             "it is measured with --set evaluation.online.every=1 (a finished sweep is not run again, so with another --runs too)"
         )
     if len(found) < len(finished):
         console.print(f"{len(finished) - len(found)} of {len(finished)} finished cells have no {stopping.metric} and are left out")
-    slots = cells[0].resources.concurrency or max(1, (os.cpu_count() or 1) // cells[0].resources.workers)
+    slots = work.cells[0].resources.concurrency or max(1, (os.cpu_count() or 1) // work.cells[0].resources.workers)
     stopped = replay(curves, stopping, slots)
     print_audit({run.folder.name: (run, stopped.get(run.folder.name)) for run in found}, metric, mode == "max", console)
     order = "the order of their names" if sweep.searching else "the sweep's order"
@@ -39,7 +39,7 @@ def audit_stopping(sweep: Sweep, name: str, cells: Sequence[Cell], finished: Seq
     return 0
 
 
-def _curve(run: Run, metric: str, console: Console) -> Curve:
+def _curve(run: KnownRun, metric: str, console: Console) -> Curve:
     """The epochs of a run in which a metric was measured; none where they are damaged, which is said."""
     try:
         return read_curve(run.folder, metric)
@@ -48,7 +48,7 @@ def _curve(run: Run, metric: str, console: Console) -> Curve:
         return []
 
 
-def print_audit(runs: dict[str, tuple[Run, int | None]], metric: str, largest: bool, console: Console) -> None:
+def print_audit(runs: dict[str, tuple[KnownRun, int | None]], metric: str, largest: bool, console: Console) -> None:
     epochs = {name: int(run.config["training.epochs"]) for name, (run, _) in runs.items()}
     ranked = sorted(runs, key=lambda name: runs[name][0].result[metric], reverse=largest)
     for name in ranked:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,15 +10,20 @@ from typing import Any
 
 from rich.console import Console
 
+from vididi.cell_status import report_unfinished
 from vididi.cluster.connection import connected
 from vididi.cluster.inference import default_gpus
-from vididi.cluster.tune import Job, run_jobs
+from vididi.cluster.jobs import Job
+from vididi.cluster.tune import run_jobs
+from vididi.components import read_run_config
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
-from vididi.evaluate import is_measured, make_task, read_run_config
 from vididi.protocols import EvaluationEntry
+from vididi.protocols.finished import is_measured
+from vididi.protocols.task import make_task
 from vididi.runs.mend import mend_evaluation
-from vididi.screen import ScreenWatcher, SweepScreen, report_unfinished
+from vididi.runs.outcome import Outcome, has_new_result, outcome
+from vididi.screen import ScreenWatcher, SweepScreen
 from vididi.sweep import Cell, Resources
 from vididi.training.context import LocalContext
 from vididi.words import counted
@@ -58,22 +63,28 @@ def make_evaluations(asked: Sequence[Evaluation], shards: ShardSet, runs: Path, 
     """
     screen = SweepScreen(console)
     jobs: dict[Path, Job] = {}
-    measured = {}
+    measured: dict[Path, Callable[[], bool]] = {}
+
+    def ended(folder: Path) -> Outcome | None:
+        return outcome(folder, measured=lambda folder: measured[folder]())
+
     for one in asked:
         data = one.shards or shards
         task = make_task(one.run, one.entry, data, local_stream(data), LocalContext(), print)
         folder = one.run.resolve() / "evaluations" / task.name
         mend_evaluation(folder, screen.say)
         measured[folder] = partial(is_measured, task, one.run, one.entry.untrained)
-        if not measured[folder]():
+        if ended(folder) != "finished":
             jobs[folder] = Job(one.cell, folder, {}, one.entry, one.shards)
             screen.add(jobs[folder].title, "waiting", getattr(task.settings, "epochs", 1), None)
     console.print(f"evaluations: {len(asked)} of {counted(len({one.run for one in asked}), 'run')}, {len(jobs)} to make")
     elsewhere: set[Path] = set()
     if jobs:
+        # While jobs run only files that are here are looked at: a store may be out of reach for a moment.
+        watcher: Any = ScreenWatcher(screen, partial(outcome, measured=has_new_result))
         with screen:
-            elsewhere = run_jobs(list(jobs.values()), shards, runs, ScreenWatcher(screen), address)  # type: ignore[arg-type]
-    return report_unfinished(jobs, console, lambda folder: measured[folder](), elsewhere)
+            elsewhere = run_jobs(list(jobs.values()), shards, runs, watcher, address)
+    return report_unfinished(jobs, console, ended, elsewhere)
 
 
 def evaluate_runs(data: Mapping[Path, ShardSet], entry: EvaluationEntry, asked: Mapping[str, Any], address: str, console: Console) -> int:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import ray
 
-from vididi.cluster.stream import ray_stream
-from vididi.data.shards import FrameReader, RowGroup, ShardSet
+from vididi.cluster.ray_stream import ray_stream
+from vididi.data.layout import RowGroup
+from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.stream import Stream, local_stream
 from vididi.errors import ResourceError
 

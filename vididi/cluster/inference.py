@@ -32,7 +32,7 @@ from vididi.data.plan import Picked, Plan
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.errors import ResourceError
-from vididi.evaluation.features import Extract, Features, Measure, Progress, measure_batches
+from vididi.evaluation.features import Extract, FeatureProgress, Features, Measure, measure_batches
 
 # Read by ray.init, and of this process alone. What matters is raised; Ray prints an error for every pool of actors of Ray Data.
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -75,7 +75,7 @@ class Pool:
             ResourceError: no actor could start for ``wait_s``, a node cannot work, or actors died again and again.
         """
 
-        def extract(encoder: nn.Module, plan: Plan, measure: Measure, progress: Progress) -> tuple[NDArray[np.int64], Features]:
+        def extract(encoder: nn.Module, plan: Plan, measure: Measure, progress: FeatureProgress) -> tuple[NDArray[np.int64], Features]:
             work = ray.put(_Work(encoder.cpu(), shards, plan, measure))
             found = []
             done = 0

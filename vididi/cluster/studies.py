@@ -10,25 +10,28 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from vididi.cluster import tune
-from vididi.cluster.search import MOST_DRAWS, CellSearch, StoredStudy
+from vididi.cell_status import INTERRUPTED, report_unfinished
+from vididi.cluster.jobs import Job
+from vididi.cluster.optuna_search import MOST_DRAWS, CellSearch, StoredStudy
 from vididi.cluster.sweeps import read_curve, report_stopping
+from vididi.cluster.tune import run_drawn
 from vididi.components import resolve
 from vididi.config import nest
-from vididi.data.shards import ShardSet
 from vididi.errors import ConfigError, HeldError, VididiError
 from vididi.plans import make_plans
+from vididi.runs.file_names import ERROR
 from vididi.runs.mend import mend_run
 from vididi.runs.mirror import place_of, pull
-from vididi.runs.readers import outcome
+from vididi.runs.outcome import Outcome, finished, outcome
 from vididi.runs.run_folder import RunFolder
-from vididi.screen import INTERRUPTED, ScreenWatcher, SweepScreen, read_result, read_stopped, report_unfinished
+from vididi.screen import ScreenWatcher, SweepScreen
 from vididi.search import Point, rounded
 from vididi.sweep import Cell, Sweep, cell_at, point_of, study_name
 from vididi.words import counted, written
+from vididi.workspace import Workspace
 
 
-class Run(Protocol):
+class KnownRun(Protocol):
     """A finished run: its folder, configuration with dotted keys, and result."""
 
     @property
@@ -66,92 +69,118 @@ def only_search(runs: Path) -> Iterator[None]:
         yield
 
 
-def run_search(
-    sweep: Sweep,
-    changes: dict[str, Any],
-    example: Cell,
-    known: Sequence[Run],
-    shards: ShardSet,
-    runs: Path,
-    address: str | None,
-    console: Console,
-    again: bool = False,
-) -> Searched:
-    """Run a search from wherever it got to.
+class SearchCells:
+    """Makes the cells of a search's points.
 
     Args:
-        again: whether cells that failed are run again.
-        changes: values that win over the file's. example: any cell of the space, for what all of them need.
-        known: finished runs that the study is told first, where they are points of the space.
+        known: finished runs, anywhere, whose cells need not be run.
     """
-    search, checksum = sweep.search, shards.manifest.checksum
-    runs.mkdir(parents=True, exist_ok=True)
-    screen = SweepScreen(console)
 
-    def cell_of(point: Point, seed: int = sweep.seeds[0]) -> Cell:
-        cell = cell_at(sweep, point, seed, changes)
+    def __init__(self, work: Workspace, known: Sequence[KnownRun]) -> None:
+        self.work, self.known = work, known
+        self.screen = SweepScreen(work.console)
+
+    def cell(self, point: Point, seed: int | None = None) -> Cell:
+        """The cell of a point with a seed, or else the file's first; raises VididiError where it makes none."""
+        sweep = self.work.sweep
+        cell = cell_at(sweep, point, sweep.seeds[0] if seed is None else seed, self.work.changes)
         if cell is None:
             raise ConfigError("exclude: leaves this point out")
         cell = replace(cell, config=resolve(cell.config, cell.resources.workers))
-        make_plans(cell.config, shards)
+        make_plans(cell.config, self.work.shards)
         return cell
 
-    def find(cell: Cell) -> Path:
-        identity = cell.config.identity(checksum)
-        return next((run.folder for run in known if run.folder.name.endswith(f"-{identity}")), cell.find_folder(runs, checksum))
+    def find(self, cell: Cell) -> Path:
+        """The folder of a cell, which may be a known run's."""
+        identity = cell.config.identity(self.work.checksum)
+        return next((run.folder for run in self.known if run.folder.name.endswith(f"-{identity}")), self.work.folder(cell))
 
-    def make(point: Point, seed: int) -> Any:
-        cell = cell_of(point, seed)
-        folder = find(cell)
-        if folder.parent == runs:
-            mend_run(folder, cell.config, cell.describe(sweep.name), checksum, lambda line: screen.say(f"{cell.title}: {line}"))
-        if cell.title not in screen.lines:
-            result = read_result(folder)
-            screen.add(cell.title, "finished" if result else "waiting", cell.config.training.epochs, result)
-        return tune.Job(cell, folder, cell.describe(sweep.name))
+    def job(self, point: Point, seed: int) -> Job:
+        """What has to be done for a point and a seed; the cell is on the screen then, and damaged files of it are set aside."""
+        cell = self.cell(point, seed)
+        folder, record = self.find(cell), cell.describe(self.work.sweep.name)
+        if folder.parent == self.work.runs:
+            mend_run(folder, cell.config, record, self.work.checksum, lambda line: self.screen.say(f"{cell.title}: {line}"))
+        if cell.title not in self.screen.lines:
+            result = finished(folder)
+            self.screen.add(cell.title, "finished" if result else "waiting", cell.config.training.epochs, result)
+        return Job(cell, folder, record)
 
-    study = StoredStudy(search, runs, study_name(sweep, changes, checksum))
-    seen = [(run, known_point(sweep, run, cell_of, checksum)) for run in known]
-    points = {place_of(run.folder): (point, run.result) for run, point in seen if point is not None}
-    study.tell_known(points)
-    halves = study.take_back()
-    lost = study.draw_lost_again(lambda point, seed: outcome(make(point, seed).folder) is None)
-    failed = f", {lost} to be measured again" if lost else ""
-    failed += f", {retry_failed(study, make)} failed and to be run again" if again else ""
-    cells = CellSearch(study, make, sweep.seeds, example.config.training.epochs)
-    said = f", {len(points)} of {len(known)} runs known before" if known else ""
-    before = f"{cells.drawn} of {search.trials} cells drawn before, {halves} of them half-done{failed}{said}"
-    console.print(f"search {sweep.name}: {before}, in {place_of(runs)}")
-    curves = [read_curve(folder, sweep.stopping.metric) for folder in cells.cells] if sweep.stopping else []
-    watcher: Any = ScreenWatcher(screen)
-    elsewhere: set[Path] = set()
-    if not cells.ended:
-        with screen:
-            elsewhere = tune.run_search(cells, example.resources, shards, runs, watcher, address, sweep.stopping, [c for c in curves if c])
-    drawn = {folder: job for folder, job in cells.cells.items() if read_result(folder) is None}
-    status = report_unfinished({folder: job for folder, job in drawn.items() if not read_stopped(folder)}, console, elsewhere=elsewhere)
-    if any(outcome(folder) == "failed" for folder in drawn):
-        console.print("cells that failed are not drawn again; run_sweep.py rerun ... --failed tries them again")
+    def known_points(self) -> dict[str, tuple[Point, dict[str, Any]]]:
+        """Point and result of the known runs that are of the space, by where they are."""
+        seen = [(run, known_point(self.work.sweep, run, self.cell, self.work.checksum)) for run in self.known]
+        return {place_of(run.folder): (point, run.result) for run, point in seen if point is not None}
+
+
+def run_search(work: Workspace, known: Sequence[KnownRun], again: bool = False) -> Searched:
+    """Run a search from wherever it got to.
+
+    Args:
+        known: finished runs that the study is told first, where they are points of the space.
+        again: whether cells that failed are run again.
+    """
+    sweep, console = work.sweep, work.console
+    work.runs.mkdir(parents=True, exist_ok=True)
+    made = SearchCells(work, known)
+    study = StoredStudy(sweep.search, work.runs, study_name(sweep, work.changes, work.checksum, work.cells[0].config))
+    cells = _take_up(work, study, made, again)
+
+    def ended(folder: Path) -> Outcome | None:
+        """What was stopped early before stays so, but for what runs now where nothing is to be stopped."""
+        runs_now = any(job.folder == folder for job in cells.jobs)
+        return outcome(folder, stopping=sweep.stopping is not None or not runs_now)
+
+    elsewhere = set() if cells.ended else _run_drawn(work, cells, ScreenWatcher(made.screen, ended))
+    status = report_unfinished(cells.cells, console, ended, elsewhere)
+    if any(ended(folder) == "failed" for folder in cells.cells):
+        console.print(f"cells that failed are not drawn again; {work.program} rerun ... --failed tries them again")
     if cells.interrupted:
-        return Searched(INTERRUPTED, [], lambda count: [], find)
+        return Searched(INTERRUPTED, [], lambda count: [], made.find)
     report_search(study, cells, console)
     if sweep.stopping:
         report_stopping({folder: job.cell for folder, job in cells.cells.items()}, console)
     drawn_cells = [job.cell for job in cells.cells.values()]
-    return Searched(status, drawn_cells, lambda count: [cell_of(found.point) for found in study.best(count)], find)
+    return Searched(status, drawn_cells, lambda count: [made.cell(found.point) for found in study.best(count)], made.find)
 
 
-def retry_failed(study: StoredStudy, make: Callable[[Point, int], tune.Job]) -> int:
+def _take_up(work: Workspace, study: StoredStudy, made: SearchCells, again: bool) -> CellSearch:
+    """The search from where its study is: what is known was told to it, and what was lost will be drawn again. Prints how far it is."""
+    sweep = work.sweep
+    points = made.known_points()
+    study.tell_known(points)
+    halves = study.take_back()
+    lost = study.draw_lost_again(lambda point, seed: outcome(made.job(point, seed).folder) is None)
+    failed = f", {lost} to be measured again" if lost else ""
+    failed += f", {retry_failed(study, made.job)} failed and to be run again" if again else ""
+    cells = CellSearch(study, made.job, sweep.seeds, work.cells[0].config.training.epochs)
+    told = f", {len(points)} of {len(made.known)} runs known before" if made.known else ""
+    before = f"{cells.drawn} of {sweep.search.trials} cells drawn before, {halves} of them half-done{failed}{told}"
+    work.console.print(f"search {sweep.name}: {before}, in {place_of(work.runs)}")
+    return cells
+
+
+def _run_drawn(work: Workspace, cells: CellSearch, watcher: ScreenWatcher) -> set[Path]:
+    """Run the cells that the search draws; returns the folders that were left to another driver."""
+    stopping = work.sweep.stopping
+    told: Any = watcher
+    curves = [read_curve(folder, stopping.metric) for folder in cells.cells] if stopping else []
+    with watcher.screen:
+        return run_drawn(
+            cells, work.cells[0].resources, work.shards, work.runs, told, work.address, stopping, [curve for curve in curves if curve]
+        )
+
+
+def retry_failed(study: StoredStudy, make: Callable[[Point, int], Job]) -> int:
     """Forget that cells failed and have their points drawn again; how many."""
     jobs = [(make(trial.params, seed), trial.params) for trial, seed in study.seeded]
     failed = {job.folder: point for job, point in jobs if outcome(job.folder, stopping=False) == "failed"}
     for folder, point in failed.items():
-        RunFolder(folder).forget("error.txt")
+        RunFolder(folder).forget(ERROR)
         study.draw_again(point)
     return len(failed)
 
 
-def known_point(sweep: Sweep, run: Run, cell_of: Callable[[Point, int], Cell], checksum: str) -> Point | None:
+def known_point(sweep: Sweep, run: KnownRun, cell_of: Callable[[Point, int], Cell], checksum: str) -> Point | None:
     """The point of the space whose cell a finished run is, or None."""
     point = point_of(sweep, nest(run.config))
     try:

@@ -18,9 +18,10 @@ from vididi.config import Config
 from vididi.data.shards import ShardSet
 from vididi.data.storage import as_folder
 from vididi.errors import HeldError, VididiError
-from vididi.evaluate import evaluate_run, make_task
 from vididi.experiment import run_cell
 from vididi.protocols import EvaluationEntry
+from vididi.protocols.finished import evaluate_run
+from vididi.protocols.task import make_task
 from vididi.runs.mirror import local_path, pull
 from vididi.runs.run_folder import RunFolder
 from vididi.sweep import Resources

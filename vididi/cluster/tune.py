@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # Read when Ray is imported. Loggers: the run folders have our own. Usage reports: nothing leaves the cluster unasked.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -33,63 +33,24 @@ from ray.tune.progress_reporter import TrialProgressCallback
 
 from vididi.cluster.connection import connected
 from vididi.cluster.held import SHARE, Held, hold
+from vididi.cluster.jobs import Job, Watcher
+from vididi.cluster.optuna_search import CellSearch
 from vididi.cluster.resources import cpus_to_declare, local_concurrency, worker_needs
 from vididi.cluster.room import ClusterRoom, Queue, Room
-from vididi.cluster.search import CellSearch
 from vididi.cluster.stopping import Curve, EarlyStopping
 from vididi.cluster.train import train_distributed, work
 from vididi.data.shards import ShardSet
 from vididi.errors import DataError, HeldError, ResourceError, VididiError
-from vididi.protocols import EvaluationEntry
-from vididi.runs.mirror import local_path, place_of, pull
-from vididi.runs.readers import outcome, stopped
+from vididi.runs.mirror import local_path, pull
+from vididi.runs.outcome import outcome
 from vididi.runs.run_folder import RunFolder
 from vididi.search import Stopping
-from vididi.sweep import Cell, Resources
+from vididi.sweep import Resources
 from vididi.training.context import Metrics
 
 OBJECT_STORE_BYTES = 1 << 30  # of a Ray of our own: encoded frames in flight, no more
 DRIVER = {"node:__internal_head__": 0.001}  # Ray wants to be asked for something; the head, which every cluster has, has 1 of this
 WARN_S = 30
-
-
-@dataclass(frozen=True)
-class Job:
-    """A cell to run, or the evaluation of one that is finished; where its results go, and what that folder remembers of the sweep."""
-
-    cell: Cell
-    folder: Path
-    record: dict[str, Any]
-    evaluation: EvaluationEntry | None = None
-    shards: ShardSet | None = None  # where they are not the sweep's
-
-    @property
-    def title(self) -> str:
-        return f"{self.cell.title} {self.evaluation.title}" if self.evaluation else self.cell.title
-
-    def plain(self) -> dict[str, Any]:
-        """Plain values for another process, without the data."""
-        evaluation = self.evaluation.model_dump() if self.evaluation else None
-        return {"config": self.cell.config.to_dict(), "cell": self.record, "evaluation": evaluation, "folder": place_of(self.folder)}
-
-    def values(self, shards: ShardSet, held: Held | None) -> dict[str, Any]:
-        """Plain values for another process; ``shards`` and ``held`` are the sweep's."""
-        data = {"shards": str(self.shards.root), "held": None} if self.shards else {"shards": str(shards.root), "held": held}
-        return {**self.plain(), **data}
-
-
-class Watcher:
-    """Is told what happens to the cells. The screen of run_sweep.py is one."""
-
-    def started(self, job: Job) -> None: ...
-
-    def reported(self, job: Job, metrics: dict[str, Any]) -> None: ...
-
-    def ended(self, job: Job, failures: int) -> None: ...
-
-    def elsewhere(self, job: Job) -> None: ...
-
-    def waiting(self, seconds: float, why: str) -> None: ...
 
 
 class TuneContext:
@@ -134,17 +95,17 @@ def run_jobs(
         held = hold(shards) if holding else None
         for group, resources in zip(groups, asked, strict=True):
             scheduler = _scheduler(stopping, group, resources, max(job.cell.config.training.epochs for job in group), curves)
-            data = held if resources.hold_data else None
-            events = _run_group(group, resources, room(resources), shards, data, runs, watcher, scheduler)
+            data = _Data(shards, held if resources.hold_data else None, runs)
+            events = _Group(group, resources, room(resources), data, watcher, scheduler).run()
             elsewhere |= events.elsewhere
-            if any(_untouched(job) for job in group if job.folder not in events.elsewhere | events.failed):
+            if any(_untouched(job, stopping is not None) for job in group if job.folder not in events.elsewhere | events.failed):
                 break  # interrupted: Tune returns normally then, and the next group must not start
     for folder in elsewhere:
         pull(folder)  # it may have been finished by now
     return elsewhere
 
 
-def run_search(
+def run_drawn(
     search: CellSearch,
     resources: Resources,
     shards: ShardSet,
@@ -159,7 +120,8 @@ def run_search(
         held = hold(shards) if resources.hold_data else None
         search.stopping = _scheduler(stopping, search.jobs, resources, search.epochs, curves)
         search.room = room(resources)
-        return _run_group(search.jobs, resources, search.room, shards, held, runs, watcher, search.stopping, search).elsewhere
+        group = _Group(search.jobs, resources, search.room, _Data(shards, held, runs), watcher, search.stopping, search)
+        return group.run().elsewhere
 
 
 def _scheduler(
@@ -173,9 +135,9 @@ def _scheduler(
     return scheduler
 
 
-def _untouched(job: Job) -> bool:
-    """Neither finished nor stopped nor failed."""
-    return outcome(job.folder) is None
+def _untouched(job: Job, stopping: bool) -> bool:
+    """Neither finished nor failed, nor stopped where that is to stay so."""
+    return outcome(job.folder, stopping) is None
 
 
 def _group_key(job: Job) -> str:
@@ -209,57 +171,82 @@ def _ray(asked: list[Resources], address: str | None, held_bytes: int) -> Iterat
         ray.shutdown()
 
 
-def _run_group(
-    jobs: list[Job],
-    resources: Resources,
-    room: Room,
-    shards: ShardSet,
-    held: Held | None,
-    runs: Path,
-    watcher: Watcher,
-    stopping: EarlyStopping | None = None,
-    search: CellSearch | None = None,
-) -> _Events:
-    """Run jobs that need the same: those given, or those that ``search`` adds to them one by one."""
-    single = resources.workers == 1
-    storage = runs / ".tune" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    values = [job.values(shards, held) for job in jobs]
-    data = {"shards": str(shards.root), "held": held}
-    events = _Events(jobs, watcher, resources, stopping, room, search)
-    trainable = _single(values, data, resources) if single else _distributed(values, data, resources)
-    tuner = tune.Tuner(
-        tune.with_resources(trainable, _trial_resources(resources)),
-        param_space={} if search else {"cell": tune.grid_search(list(range(len(jobs))))},
-        tune_config=tune.TuneConfig(
-            search_alg=search or Queue(room),
-            num_samples=-1 if search else 1,  # a search says itself when it ends
-            scheduler=stopping,
+class _Data(NamedTuple):
+    """What the cells of a group read, and the folder that they write into."""
+
+    shards: ShardSet
+    held: Held | None
+    runs: Path
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Jobs that need the same: those given, or those that ``search`` adds to them one by one."""
+
+    jobs: list[Job]
+    resources: Resources
+    room: Room
+    data: _Data
+    watcher: Watcher
+    stopping: EarlyStopping | None = None
+    search: CellSearch | None = None
+
+    def run(self) -> _Events:
+        """Run them to their end.
+
+        Raises:
+            ResourceError: none could start for ``resources.wait_s``.
+        """
+        storage = self.data.runs / ".tune" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        events = _Events(self.jobs, self.watcher, self.resources, self.stopping, self.room, self.search)
+        tuner = tune.Tuner(
+            tune.with_resources(self._trainable(), _trial_resources(self.resources)),
+            param_space={} if self.search else {"cell": tune.grid_search(list(range(len(self.jobs))))},
+            tune_config=self._tune_config(),
+            run_config=self._run_config(storage, events),
+        )
+        try:
+            # Where Tune has nothing to run it waits for a trial and calls nobody.
+            while not self.room() and not events.gave_up:
+                events.on_step_end(0, [])
+                time.sleep(1)
+            if not events.gave_up:
+                tuner.fit()
+        finally:
+            self.room.close()
+            shutil.rmtree(storage, ignore_errors=True)  # Tune's own records; a stopped sweep goes on from the run folders
+        if events.gave_up:
+            raise ResourceError(f"no cell could start for {self.resources.wait_s:g} s (resources.wait_s); {events.why}")
+        return events
+
+    @property
+    def _alone(self) -> bool:
+        return self.resources.workers == 1
+
+    def _trainable(self) -> Callable[[dict[str, Any]], None]:
+        values = [job.values(self.data.shards, self.data.held) for job in self.jobs]
+        data = {"shards": str(self.data.shards.root), "held": self.data.held}
+        return _single(values, data, self.resources) if self._alone else _distributed(values, data, self.resources)
+
+    def _tune_config(self) -> tune.TuneConfig:
+        return tune.TuneConfig(
+            search_alg=self.search or Queue(self.room),
+            num_samples=-1 if self.search else 1,  # a search says itself when it ends
+            scheduler=self.stopping,
             # Reused trial processes and TorchTrainer together hang for ever when a trial is stopped early.
-            reuse_actors=single,
+            reuse_actors=self._alone,
             trial_dirname_creator=lambda trial: f"cell-{trial.config['cell']}",
-        ),
-        run_config=tune.RunConfig(
+        )
+
+    def _run_config(self, storage: Path, events: _Events) -> tune.RunConfig:
+        return tune.RunConfig(
             name=storage.name,
             storage_path=str(storage.parent),
             verbose=0,
             callbacks=[events],
             stop=events.stopper,
-            failure_config=tune.FailureConfig(max_failures=resources.max_failures),
-        ),
-    )
-    try:
-        # Where Tune has nothing to run it waits for a trial and calls nobody.
-        while not room() and not events.gave_up:
-            events.on_step_end(0, [])
-            time.sleep(1)
-        if not events.gave_up:
-            tuner.fit()
-    finally:
-        room.close()
-        shutil.rmtree(storage, ignore_errors=True)  # Tune's own records; a stopped sweep goes on from the run folders
-    if events.gave_up:
-        raise ResourceError(f"no cell could start for {resources.wait_s:g} s (resources.wait_s); {events.why}")
-    return events
+            failure_config=tune.FailureConfig(max_failures=self.resources.max_failures),
+        )
 
 
 def _trial_resources(resources: Resources) -> tune.PlacementGroupFactory:
@@ -346,7 +333,7 @@ class _Events(TrialProgressCallback):
     def _mark_stopped(self, trial: Trial) -> None:
         """Write where a cell was stopped early into its folder, if it was."""
         folder = RunFolder(self._job(trial).folder)
-        if self.stopping and trial.trial_id in self.stopping.stopped and not stopped(folder.path):
+        if self.stopping and trial.trial_id in self.stopping.stopped and outcome(folder.path) != "stopped":
             folder.save_stopped(self.stopping.stopped[trial.trial_id])
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
@@ -413,6 +400,3 @@ class _Stop(tune.Stopper):
 
     def stop_all(self) -> bool:
         return self.events.gave_up
-
-
-__all__ = ["Job", "Watcher", "run_jobs", "run_search"]

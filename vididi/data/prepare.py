@@ -40,18 +40,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vididi.checks import check_positive
-from vididi.data.shards import (
-    BOX_SCHEMA,
-    INDEX_SCHEMA,
-    SHARD_SCHEMA,
-    SPLITS,
-    VERSION,
-    Manifest,
-    ShardSet,
-    frames_sha256,
-    overlap,
-    shard_name,
-)
+from vididi.data.layout import BOX_SCHEMA, INDEX_SCHEMA, SHARD_SCHEMA, SPLITS, VERSION, Manifest, frames_sha256, shard_name
+from vididi.data.shards import ShardSet, overlap
 from vididi.data.storage import Folder, RemotePath, keep, remove, sizes, write_durably
 from vididi.data.verify import index_checksum
 from vididi.data.video import READER, Boxes, Video, check_file, open_moment, open_video, open_with_decord, printable, short_side_size
@@ -59,9 +49,9 @@ from vididi.data.workers import Failed, run_apart
 from vididi.errors import DataError
 from vididi.names import check_name
 
-Progress = Callable[[int, int, int], None]  # videos done, videos in all, rejects
+PrepareProgress = Callable[[int, int, int], None]  # videos done, videos in all, rejects
 # run_apart somewhere else than here: (function, items, timeout, versions that the libraries must have there) -> results in order.
-Run = Callable[[Callable[[Any], Any], Sequence[Any], float, dict[str, str]], Generator[Any]]
+Runner = Callable[[Callable[[Any], Any], Sequence[Any], float, dict[str, str]], Generator[Any]]
 
 ROW_GROUP_BYTES = 1 << 20  # what reading one video at random costs at most, beyond the video itself
 SHARD_BYTES = 128 << 20
@@ -191,10 +181,10 @@ def prepare(
     out: Folder,
     settings: Settings,
     source: dict[str, Any],
-    progress: Progress | None = None,
+    progress: PrepareProgress | None = None,
     workers: int | None = None,
     timeout: float = TIMEOUT_S,
-    run: Run | None = None,
+    run: Runner | None = None,
     aside: Path | None = None,
     notes: Sequence[str] = (),
 ) -> ShardSet:
@@ -209,7 +199,7 @@ def prepare(
             work goes on.
         workers: processes that decode; by default one per core.
         timeout: seconds that one video may take before it is rejected.
-        run: decodes elsewhere, instead of ``workers`` processes here (vididi.cluster.prepare).
+        run: decodes elsewhere, instead of ``workers`` processes here (vididi.cluster.ray_prepare).
         aside: the local folder to work in, by default ``OUT.partial``; an ``out`` in an object store needs one.
         notes: what the source said of its list; the manifest keeps it.
 
@@ -229,19 +219,33 @@ def prepare(
         aside = aside or _beside(out)
         with _locked(aside):
             if _is_free(out):  # it need not be: this process may have waited for another that prepared it
-                plan = _plan(videos, settings, out)
-                journal = _Journal.open(out, aside, plan)
-                function, left = partial(encode_video, settings=settings), videos[journal.videos :]
-                results = run(function, left, timeout, plan["made_with"])
-                with closing(results):  # whatever happens here, its processes end
-                    _write_set(journal, videos, progress, results)
-                journal.finish(source, asdict(settings), notes)
-                if isinstance(out, Path):
-                    _publish(aside / "set", out)
-                else:
-                    remove(journal.root)
+                apart = partial(run, partial(encode_video, settings=settings))
+                _prepare_aside(videos, out, aside, settings, source, notes, progress, lambda left, made: apart(left, timeout, made))
             remove(aside)
     return ShardSet.open(out)
+
+
+def _prepare_aside(
+    videos: list[Video],
+    out: Folder,
+    aside: Path,
+    settings: Settings,
+    source: dict[str, Any],
+    notes: Sequence[str],
+    progress: PrepareProgress | None,
+    encode: Callable[[list[Video], dict[str, str]], Generator[Any]],
+) -> None:
+    """Make the set in a folder beside ``out``, from wherever an earlier attempt got to, and move it there; ``encode``: of what is left."""
+    plan = _plan(videos, settings, out)
+    journal = _Journal.open(out, aside, plan)
+    results = encode(videos[journal.videos :], plan["made_with"])
+    with closing(results):  # whatever happens here, its processes end
+        _write_set(journal, videos, progress, results)
+    journal.finish(source, asdict(settings), notes)
+    if isinstance(out, Path):
+        _publish(aside / "set", out)
+    else:
+        remove(journal.root)
 
 
 def _check_classes(videos: list[Video]) -> None:
@@ -372,7 +376,7 @@ def versions(libraries: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _write_set(journal: _Journal, videos: list[Video], progress: Progress | None, results: Iterator[Any]) -> None:
+def _write_set(journal: _Journal, videos: list[Video], progress: PrepareProgress | None, results: Iterator[Any]) -> None:
     """Write the shards of all videos that the journal does not have yet; ``results`` is what became of these."""
     labels = {name: label for label, name in enumerate(journal.name_classes(videos))}
     writer = _ShardWriter(journal, labels)

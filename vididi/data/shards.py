@@ -1,72 +1,25 @@
-"""Prepared data on disk: Parquet shards, an index, a reject list, and a manifest written last (docs/data.md).
-
-    manifest.json       version, counts, classes, checksum, the settings that made it; its presence means "complete"
-    index.parquet       one row per video, in plan order, without frames: where each video lies
-    shard-00000.parquet the same rows with their frames: one JPEG per frame
-    rejects.csv         videos that could not be prepared, and why
-    notes.csv           videos that were prepared and of which something is to be known, if there are any
-    boxes.parquet       one row per person box of a key frame, in data sets that have them
+"""A prepared data set to read from: opened, which makes sure that its files agree with each other, and its frames by video.
 
 Nothing here imports torch: the processes that read shards for a stream stay small.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vididi.data.storage import Folder, RemotePath, parquet_source, sizes, stamps
+from vididi.data.layout import Expected, PreparedTables, RowGroup, footer, read_row_group, reading, shard_name
+from vididi.data.storage import Folder, sizes, stamps
 from vididi.data.video import CHANGES, READER
 from vididi.errors import DamagedError, DataError
 
-VERSION = 1
-
 log = logging.getLogger(__name__)
-SPLITS = ("train", "test")
-
-VIDEO_FIELDS = [
-    pa.field("video_id", pa.string()),
-    pa.field("label", pa.int32()),
-    pa.field("class_name", pa.string()),
-    pa.field("scene", pa.string()),
-    pa.field("split", pa.string()),
-    pa.field("frame_count", pa.int32()),
-    pa.field("fps", pa.float32()),
-    pa.field("height", pa.int32()),
-    pa.field("width", pa.int32()),
-    pa.field("source_sha256", pa.string()),
-    pa.field("frames_sha256", pa.string()),
-]
-SHARD_SCHEMA = pa.schema([*VIDEO_FIELDS, pa.field("frames", pa.list_(pa.binary()))])
-INDEX_SCHEMA = pa.schema([*VIDEO_FIELDS, pa.field("shard", pa.int32()), pa.field("row_group", pa.int32()), pa.field("row", pa.int32())])
-
-BOX_SCHEMA = pa.schema(
-    [
-        pa.field("video_id", pa.string()),
-        pa.field("key_frame", pa.int32()),
-        pa.field("second", pa.int32()),
-        *(pa.field(name, pa.float32()) for name in ("x1", "y1", "x2", "y2")),
-        pa.field("person", pa.int32()),
-        pa.field("actions", pa.list_(pa.int32())),
-    ]
-)
-
-
-def shard_name(number: int) -> str:
-    return f"shard-{number:05d}.parquet"
 
 
 @lru_cache  # once for each set, however often it is opened
@@ -77,32 +30,8 @@ def _warn_of_reader(root: str, reader: int) -> None:
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What manifest.json says. ``checksum`` is over every video's id, label, split and frames, in index order, and the boxes."""
-
-    version: int
-    videos: dict[str, int]  # split -> count
-    frames: int
-    rejects: int
-    shards: int
-    classes: list[str]
-    checksum: str
-    source: dict[str, Any]
-    prepare: dict[str, Any]
-    command: str = ""  # that makes this set again
-    listing_notes: list[str] = field(default_factory=list)  # what the source saw and left out, a sentence each
-    reader: int = 1  # version of the rules by which files became frames (vididi/data/video.py); not part of the checksum
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
-
-
-@dataclass(frozen=True)
-class ShardSet:
+class ShardSet(PreparedTables):
     """A prepared data set: its manifest, and its index as columns."""
-
-    root: Folder
-    manifest: Manifest
 
     @classmethod
     def open(cls, root: Folder) -> ShardSet:
@@ -121,30 +50,6 @@ class ShardSet:
         if shards.manifest.reader != READER:
             _warn_of_reader(str(root), shards.manifest.reader)
         return shards
-
-    @cached_property
-    def index(self) -> pa.Table:
-        """INDEX_SCHEMA, one row per video."""
-        return read_parquet(self.root / "index.parquet", INDEX_SCHEMA)
-
-    @cached_property
-    def boxes(self) -> pa.Table:
-        """BOX_SCHEMA, one row per person box, in index order; the schema's metadata holds ``actions`` and ``evaluated`` (docs/data.md).
-
-        Raises:
-            DataError: the data set has no boxes.
-        """
-        path = self.root / "boxes.parquet"
-        if not path.is_file():
-            raise DataError(f"{self.root}: has no boxes.parquet; its source, {self.manifest.source.get('name')}, has no boxes of persons")
-        return read_parquet(path, BOX_SCHEMA)
-
-    def column(self, name: str) -> NDArray:
-        return self.index.column(name).to_numpy(zero_copy_only=False)
-
-    def rows(self, split: str) -> NDArray[np.int64]:
-        """Index rows of one split."""
-        return np.flatnonzero(self.column("split") == split)
 
     @cached_property
     def classes(self) -> dict[int, str]:
@@ -196,54 +101,16 @@ class ShardSet:
         found = sizes(self.root)
         return sum(found[shard_name(number)] for number in range(self.manifest.shards))
 
-    @cached_property
-    def sizes(self) -> NDArray[np.int64]:
-        """``[V, 2]`` height and width."""
-        return np.stack([self.column("height"), self.column("width")], axis=1).astype(np.int64)
-
 
 @lru_cache(maxsize=4)
 def _opened(root: Folder, manifest: str, files: frozenset[tuple[str, tuple[int, int]]]) -> ShardSet:
     """The set with this manifest and these files; a file that changes makes it another one."""
-    from vididi.data.verify import read_manifest, verify_set
+    from vididi.data.verify import read_manifest, verify_set  # whoever only reads frames has no use for it
 
     forget(root)
     shards = ShardSet(root, read_manifest(root / "manifest.json", manifest))
     verify_set(shards, dict(files))
     return shards
-
-
-@contextmanager
-def reading(path: Folder) -> Iterator[None]:
-    """Whatever says inside that a file is not what was written becomes a DamagedError; a place that is away, a DataError."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise is_missing(path) from None
-    except OSError as error:
-        # pyarrow has no error of its own for bytes that it cannot understand; those of a system have a number.
-        kind = DamagedError if error.errno is None and isinstance(path, Path) else DataError
-        raise kind(f"{path}: cannot be read: {error}") from None
-    except (pa.ArrowException, ValueError, OverflowError, EOFError) as error:
-        raise DamagedError(f"{path}: cannot be read: {error}") from None
-
-
-def is_missing(path: Folder) -> DamagedError:
-    return DamagedError(f"{path}: is missing, though manifest.json says that the data set is complete")
-
-
-def read_parquet(path: Folder, schema: pa.Schema) -> pa.Table:
-    """A small file of a prepared set.
-
-    Raises:
-        DamagedError: it cannot be read, or has other columns.
-    """
-    with reading(path):
-        table = pq.ParquetFile(parquet_source(path)).read()
-    if not table.schema.equals(schema):
-        names = ", ".join(f"{field.name} {field.type}" for field in table.schema)
-        raise DamagedError(f"{path}: has the columns {names}; it must have {', '.join(f'{field.name} {field.type}' for field in schema)}")
-    return table
 
 
 class FrameReader:
@@ -304,97 +171,6 @@ def forget(root: Folder) -> None:
     footer.cache_clear()
     for key in [key for key in _SEEN if key[0] == str(root)]:
         del _SEEN[key]
-
-
-class Expected:
-    """What the index says of the frames of each video.
-
-    Args:
-        order: ``[V]`` index rows, by where they lie. groups: ``[V]`` the row group of each, as one number.
-    """
-
-    def __init__(self, checksum: str, videos: pa.ChunkedArray, count: NDArray, sha: NDArray, place: NDArray) -> None:
-        self.checksum, self.videos, self.count, self.sha = checksum, videos, count, sha
-        self.order = np.lexsort(place.T[::-1])
-        self.groups = place[self.order, 0].astype(np.int64) << 32 | place[self.order, 1]
-
-    @classmethod
-    def of(cls, shards: ShardSet) -> Expected:
-        sha = np.frombuffer(bytes.fromhex("".join(shards.index.column("frames_sha256").to_pylist())), np.uint8).reshape(-1, 32)
-        place = np.stack([shards.column(name) for name in ("shard", "row_group", "row")], axis=1)
-        return cls(shards.manifest.checksum, shards.index.column("video_id"), shards.column("frame_count"), sha, place)
-
-    def rows(self, shard: int, group: int) -> NDArray[np.int64]:
-        """The index rows of a row group, in its order."""
-        key = shard << 32 | group
-        return self.order[np.searchsorted(self.groups, key) : np.searchsorted(self.groups, key, "right")]
-
-    def faults(self, rows: NDArray[np.int64], found: RowGroup) -> Iterator[tuple[str, str]]:
-        """The videos of a row group whose frames are not those of the index, and what is wrong with each."""
-        if len(rows) != len(found.first) - 1:
-            reason = f"a row group has {len(found.first) - 1} videos, where index.parquet lists {len(rows)}"
-            yield from ((self.videos[row].as_py(), reason) for row in rows.tolist())
-            return
-        for position, row in enumerate(rows.tolist()):
-            video, count = self.videos[row].as_py(), int(found.first[position + 1] - found.first[position])
-            if count != self.count[row]:
-                yield video, f"video {video!r} has {count} frames, where index.parquet says {self.count[row]}"
-            elif frames_sha256(found.frames(position, np.arange(count))) != self.sha[row].tobytes():
-                yield video, f"video {video!r} has other frames than those of its frames_sha256"
-
-
-def frames_sha256(frames: Iterable[bytes | memoryview]) -> bytes:
-    """The digest of a video's encoded frames, which tells where each ends too."""
-    return sha256(b"".join(sha256(frame).digest() for frame in frames)).digest()
-
-
-@dataclass(frozen=True)
-class RowGroup:
-    """The encoded frames of some videos, end to end.
-
-    ends: ``[F + 1]`` where each frame begins in ``data``, and the last one ends. first: ``[R + 1]`` number of each video's first frame.
-    """
-
-    data: NDArray[np.uint8]
-    ends: NDArray[np.int32]
-    first: NDArray[np.int32]
-
-    def frames(self, position: int, picks: NDArray) -> list[memoryview]:
-        return take(self.data, self.ends, self.first[position] + picks)
-
-
-def take(data: NDArray[np.uint8], ends: NDArray, numbers: NDArray) -> list[memoryview]:
-    """Parts of ``data``: part n lies from ``ends[n]`` to ``ends[n + 1]``. An Arrow scalar for each part would cost more than copying it."""
-    view = data.data
-    return [view[start:end] for start, end in zip(ends[numbers].tolist(), ends[numbers + 1].tolist(), strict=True)]
-
-
-def read_row_group(root: Folder, shard: int, group: int) -> RowGroup:
-    # Opening a file again costs little once its footer is known; holding thousands of handles would not do.
-    path = root / shard_name(shard)
-    with (
-        reading(path),
-        pq.ParquetFile(parquet_source(path), metadata=footer(path), pre_buffer=isinstance(root, RemotePath)) as file,
-    ):
-        videos = file.read_row_group(group, columns=["frames"]).column("frames").combine_chunks()
-        if isinstance(videos, pa.ChunkedArray):
-            (videos,) = videos.chunks
-        if videos.type != SHARD_SCHEMA.field("frames").type or videos.null_count:
-            raise ValueError(f"its frames are {videos.type} with {videos.null_count} nulls")
-    return RowGroup(*binary_parts(videos.values), videos.offsets.to_numpy())
-
-
-@lru_cache(maxsize=512)  # 64 GiB of shards; parsing one takes as long as reading a video
-def footer(path: Folder) -> pq.FileMetaData:
-    with reading(path):
-        return pq.read_metadata(parquet_source(path))
-
-
-def binary_parts(array: pa.BinaryArray | pa.LargeBinaryArray) -> tuple[NDArray[np.uint8], NDArray]:
-    """The bytes of all values of an Arrow array, and where each begins and the last one ends; nothing is copied."""
-    _, offsets, data = array.buffers()
-    ends = np.frombuffer(offsets, np.int64 if pa.types.is_large_binary(array.type) else np.int32)
-    return np.frombuffer(data, np.uint8), ends[array.offset : array.offset + len(array) + 1]
 
 
 def check_no_overlap(shards: ShardSet) -> None:

@@ -21,14 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vididi.data.shards import (
+from vididi.data.layout import (
     BOX_SCHEMA,
     SPLITS,
     VERSION,
     Expected,
     Manifest,
+    PreparedTables,
     RowGroup,
-    ShardSet,
     footer,
     is_missing,
     read_parquet,
@@ -121,7 +121,7 @@ def _at(manifest: Manifest, field: str) -> Any:
 # --- Index, boxes and footers --------------------------------------------------------------------------------------
 
 
-def verify_set(shards: ShardSet, files: Collection[str]) -> None:
+def verify_set(shards: PreparedTables, files: Collection[str]) -> None:
     """Raise DamagedError if a file of the set is missing or does not agree with another.
 
     Args:
@@ -166,7 +166,7 @@ class _Rules:
         raise DamagedError(f"{self.path}: row {row}, video {video!r}: {name}: {value!r} is not valid; it must be {allowed}{more}")
 
 
-def _verify_index(shards: ShardSet) -> None:
+def _verify_index(shards: PreparedTables) -> None:
     path, m = shards.root / "index.parquet", shards.manifest
     if not len(shards.index):
         raise DamagedError(f"{path}: has no rows")
@@ -210,7 +210,7 @@ def _new(values: pa.ChunkedArray) -> NDArray[np.bool_]:
     return new
 
 
-def _verify_counts(shards: ShardSet, path: Folder) -> None:
+def _verify_counts(shards: PreparedTables, path: Folder) -> None:
     m = shards.manifest
     counted: list[tuple[str, int, int]] = [
         *((f"videos.{split}", m.videos[split], len(shards.rows(split))) for split in SPLITS),
@@ -222,7 +222,7 @@ def _verify_counts(shards: ShardSet, path: Folder) -> None:
             raise DamagedError(f"{shards.root / 'manifest.json'}: {name}: {said} is not what {path.name} has, {found}")
 
 
-def _verify_boxes(shards: ShardSet, boxes: pa.Table) -> None:
+def _verify_boxes(shards: PreparedTables, boxes: pa.Table) -> None:
     path = shards.root / "boxes.parquet"
     actions = _actions(path, boxes)
     rules = _Rules(path, boxes)
@@ -257,7 +257,7 @@ def _actions(path: Folder, boxes: pa.Table) -> list[int]:
     return actions
 
 
-def _verify_places(shards: ShardSet) -> None:
+def _verify_places(shards: PreparedTables) -> None:
     """Each row of each row group is that of one video of the index, and none is another's."""
     path, videos = shards.root / "index.parquet", shards.index.column("video_id")
     place = np.stack([shards.column(name) for name in ("shard", "row_group", "row")], axis=1).astype(np.int64)
@@ -295,7 +295,7 @@ def _group_sizes(path: Folder) -> NDArray[np.int64]:
 # --- Frames --------------------------------------------------------------------------------------------------------
 
 
-def check_frames(shards: ShardSet, workers: int | None = None) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+def check_frames(shards: PreparedTables, workers: int | None = None) -> Iterator[tuple[int, list[tuple[str, str]]]]:
     """Compare all frames of a set with the index: their digests, and the size of each JPEG.
 
     Yields:
@@ -317,7 +317,7 @@ def check_frames(shards: ShardSet, workers: int | None = None) -> Iterator[tuple
 
 
 def _faults(
-    shards: ShardSet, expected: Expected, rows: NDArray[np.int64], sizes: NDArray[np.int64], shard: int, group: int
+    shards: PreparedTables, expected: Expected, rows: NDArray[np.int64], sizes: NDArray[np.int64], shard: int, group: int
 ) -> list[tuple[str, str]]:
     try:
         found = read_row_group(shards.root, shard, group)

@@ -196,27 +196,11 @@ def ava_map(
     left_out = _numbers_of(excluded, films)
     frames = np.union1d(truth_key, _numbers_of(ground_truth.empty, films))  # with any action or none, as AVA's later script counts them
 
-    truth_rows, counts = _kept(ground_truth, truth_key, ids, left_out, "ground_truth")
+    truth_rows, counts = _true(ground_truth, truth_key, ids, left_out)
     truth, truth_key = ground_truth.take(truth_rows), truth_key[truth_rows]
-    if not len(truth):
-        raise DataError(
-            f"ground truth: no boxes to find: of {len(ground_truth)} rows none has an action of the list and a key frame that counts"
-        )
-    counts["ground_truth_repeated"] = len(truth) - len(
-        np.unique(np.column_stack([truth_key, truth.action, truth.corners, truth.value]), axis=0)
-    )
-    counts["ground_truth_without_area"] = int((~_with_area(truth.corners)).sum())
-
-    rows, more = _kept(predictions, key, ids, left_out, "predictions")
-    # In AVA's order: by key frame, in the order in which these first appear, then by row.
-    rows = rows[np.argsort(_numbered(key[rows]), kind="stable")]
-    best = _best(predictions, rows, key, limit)
-    counts |= more | {"predictions_over_limit": len(rows) - len(best)}
-    rows = best[_with_area(predictions.corners[best])]
-    counts["predictions_without_area"] = len(best) - len(rows)
-    known = np.isin(key[rows], frames if ignore_unannotated else np.unique(truth_key))
-    counts["predictions_unannotated"] = int((~known).sum())
-    rows = rows[known] if ignore_unannotated else rows
+    known = frames if ignore_unannotated else np.unique(truth_key)
+    rows, more = _counting(predictions, key, ids, left_out, limit, known, ignore_unannotated)
+    counts |= more
     found, key = predictions.take(rows), key[rows]
 
     hits = _hits(truth, truth_key, found, key, ids)
@@ -247,6 +231,48 @@ def _kept(
     listed = np.flatnonzero(np.isin(rows.action, ids))
     kept = listed[~np.isin(key[listed], left_out)]
     return kept, {f"{what}_other_actions": len(rows) - len(listed), f"{what}_excluded": len(listed) - len(kept)}
+
+
+def _true(
+    ground_truth: AvaRows, key: NDArray[np.int64], ids: NDArray[np.int64], left_out: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """The rows of the ground truth that count, and how many do not, repeat another or are no area. Raises DataError where none is left."""
+    rows, counts = _kept(ground_truth, key, ids, left_out, "ground_truth")
+    if not len(rows):
+        raise DataError(
+            f"ground truth: no boxes to find: of {len(ground_truth)} rows none has an action of the list and a key frame that counts"
+        )
+    truth = ground_truth.take(rows)
+    distinct = np.unique(np.column_stack([key[rows], truth.action, truth.corners, truth.value]), axis=0)
+    counts["ground_truth_repeated"] = len(truth) - len(distinct)
+    counts["ground_truth_without_area"] = int((~_with_area(truth.corners)).sum())
+    return rows, counts
+
+
+def _counting(
+    predictions: AvaRows,
+    key: NDArray[np.int64],
+    ids: NDArray[np.int64],
+    left_out: NDArray[np.int64],
+    limit: int | None,
+    known: NDArray[np.int64],
+    only_known: bool,
+) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """The rows of the predictions that count, and how many of them do not, by reason.
+
+    Args:
+        known: key frames with ground truth; predictions in others count too, as false ones, unless ``only_known``.
+    """
+    rows, counts = _kept(predictions, key, ids, left_out, "predictions")
+    # In AVA's order: by key frame, in the order in which these first appear, then by row.
+    rows = rows[np.argsort(_numbered(key[rows]), kind="stable")]
+    best = _best(predictions, rows, key, limit)
+    counts["predictions_over_limit"] = len(rows) - len(best)
+    rows = best[_with_area(predictions.corners[best])]
+    counts["predictions_without_area"] = len(best) - len(rows)
+    annotated = np.isin(key[rows], known)
+    counts["predictions_unannotated"] = int((~annotated).sum())
+    return (rows[annotated] if only_known else rows), counts
 
 
 def _with_area(corners: NDArray[np.float64]) -> NDArray[np.bool_]:

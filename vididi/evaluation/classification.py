@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -18,10 +19,10 @@ from torch.optim import Optimizer
 
 from vididi.data.stream import Batch
 from vididi.draws import Use, key, permutation
-from vididi.errors import TrainingError
 from vididi.evaluation.features import clips_in_a_row
+from vididi.evaluation.training_step import check_loss, training_step
 from vididi.finite import check_finite, check_weights
-from vididi.optim import cosine_with_warmup, scale_rates, steps_with_warmup
+from vididi.optim import cosine_with_warmup, steps_with_warmup
 from vididi.training.context import Context
 from vididi.training.distributed import data_parallel, mean_over_workers
 from vididi.views import evaluation_view, square_view
@@ -108,7 +109,7 @@ def labelled_rows(
 
 
 @dataclass(frozen=True)
-class Fit:
+class ClassifierFit:
     """How a classifier is trained; plain values and pure functions."""
 
     epochs: int
@@ -137,7 +138,7 @@ def train_classifier(
     optimiser: Optimizer,
     batches: Iterator[Batch],
     labels: NDArray[np.int64],
-    fit: Fit,
+    fit: ClassifierFit,
     start: int,
     context: Context,
     on_epoch: Callable[[dict[str, float | int]], None],
@@ -156,23 +157,16 @@ def train_classifier(
     device = context.device
     told: list[Tensor] = []  # of each step: loss, top-1 accuracy
     for step in range(start, fit.steps):
-        rate = scale_rates(optimiser, fit.rate(step))
-        batch = next(batches)
-        epoch = step // fit.steps_per_epoch
-        torch.manual_seed(int(key(Use.CLASSIFIER, fit.seed, step, context.rank)) >> 1)  # dropout's, the same after a restart
-        view = _view(batch, epoch, fit, device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fit.precision == "bf16"):
-            logits = called(view)
+        batch, epoch = next(batches), step // fit.steps_per_epoch
         target = torch.from_numpy(labels[batch.rows]).to(device)
-        loss = F.cross_entropy(logits.float(), target)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        told.append(torch.stack([loss.detach(), (logits.detach().argmax(dim=1) == target).float().mean()]))
+        view = _view(batch, epoch, fit, device)
+        seed = int(key(Use.CLASSIFIER, fit.seed, step, context.rank)) >> 1
+        loss = partial(F.cross_entropy, target=target)
+        rate, logits, value = training_step(called, optimiser, (view,), loss, fit.rate(step), seed, fit.precision)
+        told.append(torch.stack([value, (logits.argmax(dim=1) == target).float().mean()]))
         if (step + 1) % fit.steps_per_epoch == 0:
             mean, top1 = _over_workers(torch.stack(told).mean(dim=0), context).tolist()
-            if not np.isfinite(mean):
-                raise TrainingError(f"the loss is not finite in epoch {epoch + 1}; lower optimiser.lr")
+            check_loss(mean, epoch + 1)
             told = []
             on_epoch({"epoch": epoch + 1, "step": step + 1, "loss": mean, "train_top1": top1, "lr": rate})
             model.train()  # what is called may have tested it
@@ -183,7 +177,7 @@ def _over_workers(x: Tensor, context: Context) -> Tensor:
     return x if context.world_size == 1 else mean_over_workers(x)
 
 
-def _view(batch: Batch, epoch: int, fit: Fit, device: torch.device) -> Tensor:
+def _view(batch: Batch, epoch: int, fit: ClassifierFit, device: torch.device) -> Tensor:
     """One augmented clip of frames of each video."""
     pixels = torch.from_numpy(batch.clips[:, 0]).to(device, non_blocking=True).permute(0, 4, 1, 2, 3)
     keys = key(Use.AUGMENT, fit.seed, epoch, batch.rows)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,10 @@ from vididi.backbones import Backbone
 from vididi.data.boxes import KeyFrames
 from vididi.data.stream import Batch
 from vididi.draws import Use, key, uniform
-from vididi.errors import TrainingError
 from vididi.evaluation.ava_map import AvaRows
+from vididi.evaluation.training_step import check_loss, training_step
 from vididi.finite import check_finite
-from vididi.optim import scale_rates, steps_with_warmup
+from vididi.optim import steps_with_warmup
 from vididi.views import whole_view
 
 CELLS = 7  # a box is pooled to this many cells along either side, as SlowFast has it
@@ -112,7 +113,7 @@ def mirrored(corners: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class Fit:
+class DetectorFit:
     """How a detector is trained; plain values."""
 
     steps_per_epoch: int
@@ -135,7 +136,7 @@ class Fit:
 
 
 def train_epoch(
-    model: Detector, optimiser: Optimizer, batches: Iterator[Batch], key_frames: KeyFrames, fit: Fit, epoch: int
+    model: Detector, optimiser: Optimizer, batches: Iterator[Batch], key_frames: KeyFrames, fit: DetectorFit, epoch: int
 ) -> dict[str, float | int]:
     """Train for one epoch, counted from 0, on the next batches. The loss is the mean over boxes and actions.
 
@@ -149,21 +150,16 @@ def train_epoch(
     device = next(model.parameters()).device
     losses: list[Tensor] = []
     for step in range(epoch * fit.steps_per_epoch, (epoch + 1) * fit.steps_per_epoch):
-        rate = scale_rates(optimiser, fit.rate(step))
         batch = next(batches)
         inputs = make_inputs(batch, key_frames, fit.size, device, fit.flipped(epoch, batch.rows))
         targets = torch.from_numpy(key_frames.targets[inputs.numbers]).to(device).float()
-        torch.manual_seed(int(key(Use.CLASSIFIER, fit.seed, step)) >> 1)  # dropout's, the same after a restart
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=fit.precision == "bf16"):
-            logits = model(inputs.clips, inputs.boxes, inputs.owner)
-        loss = F.binary_cross_entropy_with_logits(logits.float(), targets)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.detach())
+        seed = int(key(Use.CLASSIFIER, fit.seed, step)) >> 1
+        loss = partial(F.binary_cross_entropy_with_logits, target=targets)
+        seen = (inputs.clips, inputs.boxes, inputs.owner)
+        rate, _, value = training_step(model, optimiser, seen, loss, fit.rate(step), seed, fit.precision)
+        losses.append(value)
     mean = float(torch.stack(losses).mean())
-    if not np.isfinite(mean):
-        raise TrainingError(f"the loss is not finite in epoch {epoch + 1}; lower optimiser.lr")
+    check_loss(mean, epoch + 1)
     return {"epoch": epoch + 1, "step": (epoch + 1) * fit.steps_per_epoch, "loss": mean, "lr": rate}
 
 

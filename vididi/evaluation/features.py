@@ -18,8 +18,8 @@ from vididi.views import evaluation_view
 
 Features = dict[str, NDArray[np.float32]]  # features [B, D] by name
 Measure = Callable[[nn.Module, Batch], Features]  # (encoder in evaluation mode, batch); picklable, so that it can run anywhere
-Progress = Callable[[int, int], None]  # (batches done, batches in all)
-Extract = Callable[[nn.Module, Plan, Measure, Progress], tuple[NDArray[np.int64], Features]]  # of a whole plan, as measure_batches
+FeatureProgress = Callable[[int, int], None]  # (batches done, batches in all)
+Extract = Callable[[nn.Module, Plan, Measure, FeatureProgress], tuple[NDArray[np.int64], Features]]  # of a whole plan, as measure_batches
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def clips_in_a_row(
 
 
 def measure_batches(
-    encoder: nn.Module, batches: Iterator[Batch], count: int, measure: Measure, progress: Progress = lambda done, count: None
+    encoder: nn.Module, batches: Iterator[Batch], count: int, measure: Measure, progress: FeatureProgress = lambda done, count: None
 ) -> tuple[NDArray[np.int64], Features]:
     """Features of the videos in the next ``count`` batches.
 
@@ -78,7 +78,7 @@ def measure_batches(
 def extract_here(stream: Stream) -> Extract:
     """Features by this process, of the batches that ``stream`` gives."""
 
-    def extract(encoder: nn.Module, plan: Plan, measure: Measure, progress: Progress) -> tuple[NDArray[np.int64], Features]:
+    def extract(encoder: nn.Module, plan: Plan, measure: Measure, progress: FeatureProgress) -> tuple[NDArray[np.int64], Features]:
         return measure_batches(encoder, stream(plan, 0), len(plan), measure, progress)
 
     return extract

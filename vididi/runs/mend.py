@@ -19,10 +19,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from vididi.runs import mirror
 from vididi.config import Config
 from vididi.errors import DamagedError, DataError, HeldError
-from vididi.runs.readers import CELL, CONFIG, METRICS, QUERIES, RESULT, damage, valid_lines
+from vididi.runs import mirror
+from vididi.runs.file_names import CELL, CONFIG, METRICS, QUERIES, RESULT
+from vididi.runs.outcome import damage
+from vididi.runs.readers import valid_lines
 from vididi.runs.run_folder import RunFolder, write_atomically
 
 WAIT_S = 2.0  # for a process that is at work in the folder; it is left to that one then

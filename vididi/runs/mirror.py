@@ -33,6 +33,7 @@ import pyarrow.fs as pafs
 from vididi.data.storage import RemotePath, as_folder, cache_folder, checked_path
 from vididi.errors import DataError, TrainingError
 from vididi.names import check_inside
+from vididi.runs.file_names import CHECKPOINT, FEATURES, RESULT
 
 WAITING = 8  # files on their way to the store; the next one waits
 PULLS = 16  # folders that are pulled at a time
@@ -219,7 +220,7 @@ def _opened(root: Path) -> Mirror | None:
 
 def _is_large(name: str) -> bool:
     """What is pulled only where it is asked for."""
-    return name == "checkpoint.pt" or name == "features.parquet" or name.endswith(".safetensors")
+    return name in (CHECKPOINT, FEATURES) or name.endswith(".safetensors")
 
 
 def pull(folder: Path) -> None:
@@ -339,7 +340,7 @@ def _hidden(path: Path) -> bool:
 
 
 def _is_result(path: Path) -> bool:
-    return path.name == "result.json"
+    return path.name == RESULT
 
 
 def _same(path: Path, info: pafs.FileInfo) -> bool:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 import yaml
@@ -26,18 +26,17 @@ from vididi import RESULT_VERSION
 from vididi.config import Config, explain, flatten, read_yaml
 from vididi.errors import ConfigError, DamagedError, DataError
 from vididi.evaluation.retrieval import ABSENT
+from vididi.introduced import with_introduced
+from vididi.protocols import PROTOCOLS, settings_model
+from vididi.runs.file_names import CELL, CONFIG, ERROR, FEATURES, METRICS, QUERIES, RESULT, STOPPED
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CONFIG, CELL, RESULT, STOPPED = "config.yaml", "cell.json", "result.json", "stopped.json"
-METRICS, QUERIES, ERROR = "metrics.jsonl", "queries.parquet", "error.txt"
-FEATURES = "features.parquet"  # of an evaluation; of a run in a store it is fetched when it is needed
 MOST_BYTES = 64 << 20  # of a file that is read whole; the largest that a run writes, the list of too short videos, has a few
 TOLD = 300  # characters of what is wrong with a file
+Content = TypeVar("Content")
 TAIL = 64 << 10  # bytes of error.txt that are read: it ends with the reason
-
-Outcome = Literal["finished", "stopped", "failed"]
 
 
 # --- Forms ---------------------------------------------------------------------------------------------------------
@@ -127,6 +126,8 @@ _ONLINE = TypeAdapter(dict[str, FiniteFloat])
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What was measured of a run, or by an evaluation, which is finished when it is there.
 
+    Settings that came after it was written have their introduction value (vididi.introduced).
+
     Raises:
         DamagedError: it is no result. DataError: its version is a newer one, or it cannot be read.
     """
@@ -140,6 +141,8 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         _check(path, content, _EvaluationResult)
         with _damaging(path):
             flatten(content.get("settings", {}))
+            if "settings" in content and content["protocol"] in PROTOCOLS:
+                content["settings"] = with_introduced(settings_model(content["protocol"]), content["settings"])
     else:
         _check(path, content, _RunResult)
         _check_values(path, _METRICS, {key: value for key, value in content.items() if "/" in key})
@@ -172,7 +175,10 @@ def read_cell(folder: Path) -> dict[str, Any] | None:
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
-    """The configuration of a run as plain nested values, as it was written: what came later is not filled in.
+    """The configuration of a run as plain nested values, as it was written: for whoever shows, compares or names runs.
+
+    What came later has its introduction value (vididi.introduced), and what a newer program wrote is kept. Who makes something of it
+    takes the Config of vididi.components.read_run_config, which reads through here.
 
     Raises:
         DamagedError: it is no configuration. Keys that this program does not know are taken for those of a newer one.
@@ -189,6 +195,8 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     for key, kind in _OF_CONFIGS.items():
         if type(flat.get(key)) is not kind:
             _damaged(path, f"{key}: {flat[key]!r} is not valid" if key in flat else f"{key}: missing")
+    with _damaging(path):
+        values = with_introduced(Config, values)
     try:
         Config.model_validate(values)
     except ValidationError as error:
@@ -272,8 +280,7 @@ def read_queries(path: Path) -> Queries:
         DamagedError: it is missing, is no Parquet file, or lacks columns or has others of their names. DataError: it cannot be read.
     """
     table = read_table(path, ("video_id", "label"), ("first_hit", "correct"))
-    if table is None:
-        _damaged(path, "is missing")
+    table = needed(path, table)
     for name in ("video_id", "label", *(["correct"] if "first_hit" not in table.column_names else [])):
         if table[name].null_count:
             _damaged(path, f"column {name} has {table[name].null_count} values that are null")
@@ -347,52 +354,22 @@ def read_error(folder: Path) -> str | None:
         raise _away(path, error) from None
 
 
-# --- What became of a run ------------------------------------------------------------------------------------------
+# --- Finding ------------------------------------------------------------------------------------------------------
 
 
-def finished(folder: Path) -> dict[str, Any] | None:
-    """The result of a run or an evaluation, or None where it is not finished: one whose result is damaged is not."""
-    return _unless_damaged(read_result, folder)
+def needed(path: Path, content: Content | None) -> Content:
+    """What a reader found in a file that must be there. Raises DamagedError where it is missing."""
+    if content is None:
+        _damaged(path, "is missing")
+    return content
 
 
-def stopped(folder: Path) -> dict[str, Any] | None:
-    """Where a run was stopped early; None where it was not, or what says so is damaged."""
-    return _unless_damaged(read_stopped, folder)
-
-
-def outcome(folder: Path, stopping: bool = True) -> Outcome | None:
-    """What became of a run or an evaluation. None where there is more to do: it has not ended, or what would say how is damaged.
-
-    Args:
-        stopping: whether one that was stopped early is to stay so.
-    """
+def is_there(path: Path) -> bool:
+    """Whether anything lies there, readable or not. Raises DataError where storage is away."""
     try:
-        if read_result(folder) is not None:
-            return "finished"
-        if stopping and read_stopped(folder) is not None:
-            return "stopped"
-        return None if read_error(folder) is None else "failed"
+        return _size(path) is not None
     except DamagedError:
-        return None
-
-
-def damage(folder: Path) -> dict[str, DamagedError]:
-    """The damaged files of a run folder or of an evaluation's, by name. Finished runs lack neither config.yaml nor cell.json.
-
-    Raises:
-        DataError: one cannot be read, or a newer program wrote it.
-    """
-    found = {}
-    for name, read in _READERS.items():
-        try:
-            read(folder)
-        except DamagedError as error:
-            found[name] = error
-    if folder.parent.name == "evaluations" and not any(_size_or_damage(folder / name) for name in (CONFIG, CELL)):
-        return found
-    if _size_or_damage(folder / RESULT):
-        found |= {name: DamagedError(f"{folder / name}: is missing") for name in (CONFIG, CELL) if not _size_or_damage(folder / name)}
-    return found
+        return True
 
 
 def folders_with(root: Path, name: str) -> list[Path]:
@@ -417,25 +394,6 @@ def folders_with(root: Path, name: str) -> list[Path]:
             if name in files or name in folders:
                 found.append(Path(place))
     return sorted(found)
-
-
-def _unless_damaged(read: Callable[[Path], dict[str, Any] | None], folder: Path) -> dict[str, Any] | None:
-    try:
-        return read(folder)
-    except DamagedError:
-        return None
-
-
-_READERS: dict[str, Callable[[Path], Any]] = {
-    CONFIG: read_config,
-    CELL: read_cell,
-    METRICS: read_metrics,
-    QUERIES: check_queries,
-    FEATURES: read_feature_table,
-    RESULT: read_result,
-    STOPPED: read_stopped,
-    ERROR: read_error,
-}
 
 
 # --- Content and form ----------------------------------------------------------------------------------------------
@@ -463,14 +421,6 @@ def _size(path: Path) -> int | None:
     if not stat.S_ISREG(found.st_mode):
         _damaged(path, "is a folder, not a file" if stat.S_ISDIR(found.st_mode) else "is not a regular file")
     return found.st_size
-
-
-def _size_or_damage(path: Path) -> bool:
-    """Whether anything lies there."""
-    try:
-        return _size(path) is not None
-    except DamagedError:
-        return True
 
 
 def _content(path: Path) -> bytes | None:

@@ -15,7 +15,7 @@ stopped.json          at which epoch the run was stopped early, and why, if it w
 error.txt             why the last attempt failed, if it did
 *.damaged-1           a file that a sweep found damaged and set aside (vididi.runs.mend)
 
-What reads them is vididi.runs.readers.
+What reads them is vididi.runs.readers; vididi.runs.outcome says what became of the run.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vididi import RESULT_VERSION
-from vididi.runs import mirror, readers
 from vididi.errors import HeldError
 from vididi.finite import finite_json
+from vididi.runs import mirror, readers
+from vididi.runs.file_names import BEST, CELL, CHECKPOINT, CONFIG, ENCODER, ERROR, FEATURES, QUERIES, RESULT, STOPPED
 from vididi.runs.lease import holding
 
 LOCK_WAIT_S = 20.0
@@ -76,9 +77,9 @@ class RunFolder:
 
     def begin(self, config_yaml: str, cell: Mapping[str, Any]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / "config.yaml", config_yaml)
-        write_atomically(self.path / "cell.json", json.dumps(cell, indent=2) + "\n")
-        self.forget("error.txt", "stopped.json")
+        write_atomically(self.path / CONFIG, config_yaml)
+        write_atomically(self.path / CELL, json.dumps(cell, indent=2) + "\n")
+        self.forget(ERROR, STOPPED)
 
     def forget(self, *names: str) -> None:
         """Remove files that are there."""
@@ -115,59 +116,50 @@ class RunFolder:
                 yield
 
     def save_checkpoint(self, content: dict[str, Any]) -> None:
-        with replacing(self.path / "checkpoint.pt") as aside:
+        with replacing(self.path / CHECKPOINT) as aside:
             torch.save(content, aside)
 
     def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
-        path = self.path / "checkpoint.pt"
+        path = self.path / CHECKPOINT
         return torch.load(path, map_location=device, weights_only=True) if mirror.fetch(path) else None
 
-    def save_encoder(self, weights: dict[str, Tensor], name: str = "encoder.safetensors") -> None:
+    def save_encoder(self, weights: dict[str, Tensor], name: str = ENCODER) -> None:
         with replacing(self.path / name) as aside:
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, aside)
 
     def save_best(self, weights: dict[str, Tensor], metric: str, value: float, epoch: int) -> None:
         """Keep an encoder as the best one so far."""
         told = {"epoch": str(epoch), metric: repr(value)}
-        with replacing(self.path / "best.safetensors") as aside:
+        with replacing(self.path / BEST) as aside:
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, aside, told)
 
     def best(self, metric: str) -> float | None:
         """The value of the encoder that is kept as the best one by ``metric``."""
-        path = self.path / "best.safetensors"
+        path = self.path / BEST
         if not mirror.fetch(path):
             return None
         with safe_open(path, "pt") as file:
             told = file.metadata() or {}
         return float(told[metric]) if metric in told else None
 
-    @property
-    def stopped(self) -> dict[str, Any] | None:
-        """Where and why the run was stopped early, if it was. Raises DamagedError, DataError."""
-        return readers.read_stopped(self.path)
-
     def told_to_stop(self) -> bool:
         """Whether a sweep has marked the folder as stopped while this process works in it."""
-        return mirror.fetch(self.path / "stopped.json", of_others=True)
+        return mirror.fetch(self.path / STOPPED, of_others=True)
 
     def save_stopped(self, content: Mapping[str, Any]) -> None:
-        write_atomically(self.path / "stopped.json", json.dumps(content, indent=2) + "\n")
-
-    def metrics(self) -> list[dict[str, Any]]:
-        """What was recorded of each epoch so far, the last record of an epoch counting. Raises DamagedError, DataError."""
-        return readers.read_metrics(self.path)
+        write_atomically(self.path / STOPPED, json.dumps(content, indent=2) + "\n")
 
     @property
     def epochs(self) -> int:
         """How many epochs were trained, as far as the records that can be read tell."""
         return max((record["epoch"] for _, record in readers.valid_lines(self.path)), default=0)
 
-    def load_encoder(self, name: str = "encoder.safetensors") -> dict[str, Tensor]:
+    def load_encoder(self, name: str = ENCODER) -> dict[str, Tensor]:
         return load_file(self.path / name)
 
     def trained_encoder(self) -> dict[str, Tensor] | None:
         """The weights of encoder.safetensors; None where there is none, or none that can be read."""
-        if not mirror.fetch(self.path / "encoder.safetensors"):
+        if not mirror.fetch(self.path / ENCODER):
             return None
         try:
             return self.load_encoder()
@@ -175,14 +167,14 @@ class RunFolder:
             return None
 
     def save_queries(self, queries: pa.Table) -> None:
-        self._save_table("queries.parquet", queries)
+        self._save_table(QUERIES, queries)
 
     @property
     def has_features(self) -> bool:
-        return mirror.has(self.path / readers.FEATURES)
+        return mirror.has(self.path / FEATURES)
 
     def save_features(self, features: pa.Table) -> None:
-        self._save_table(readers.FEATURES, features)
+        self._save_table(FEATURES, features)
 
     def _save_table(self, name: str, table: pa.Table) -> None:
         with replacing(self.path / name) as aside:
@@ -190,12 +182,12 @@ class RunFolder:
 
     def save_result(self, result: Mapping[str, Any]) -> None:
         content = {"version": RESULT_VERSION, **result}
-        write_atomically(self.path / "result.json", finite_json("result.json", content, indent=2) + "\n")
+        write_atomically(self.path / RESULT, finite_json(RESULT, content, indent=2) + "\n")
 
     def save_error(self, text: str) -> None:
         """Say why the last attempt failed, unless another process is making one."""
         try:
             with self.locked(ERROR_WAIT_S):
-                write_atomically(self.path / "error.txt", text)
+                write_atomically(self.path / ERROR, text)
         except HeldError:
             pass

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from vididi.training.context import Context
 
 
 class _Gather(torch.autograd.Function):
@@ -96,6 +100,16 @@ def mean_over_workers(x: Tensor) -> Tensor:
     x = x.detach().clone()
     dist.all_reduce(x)
     return x / dist.get_world_size()
+
+
+def gather_rows(rows: NDArray, found: NDArray, context: Context) -> tuple[NDArray, NDArray]:
+    """What all workers found ``[V, ...]`` by index rows ``[V]``, in index order, so that ties do not depend on the number of workers."""
+    if context.world_size > 1:
+        parts: list[Any] = [None] * context.world_size
+        dist.all_gather_object(parts, (rows, found))
+        rows, found = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    order = np.argsort(rows)
+    return rows[order], found[order]
 
 
 def synchronise_batch_norm(module: nn.Module) -> nn.Module:

@@ -29,7 +29,7 @@ from vididi.views.compose import Augment, make_view
 
 
 @dataclass(frozen=True)
-class Job:
+class PretrainFit:
     """How long and with what to train; plain values and pure functions."""
 
     schedule: Schedule
@@ -95,7 +95,7 @@ class State:
 def train(
     state: State,
     batches: Iterator[Batch],
-    job: Job,
+    job: PretrainFit,
     context: Context,
     on_epoch: Callable[[dict, int], None],
     on_step: Callable[[], None] = lambda: None,
@@ -145,7 +145,7 @@ def distribute(objective: Objective, context: Context) -> tuple[Objective, nn.Mo
 
 
 def train_step(
-    model: nn.Module, optimiser: Optimizer, batch: Batch, pair: tuple[int, int], epoch: int, job: Job, context: Context
+    model: nn.Module, optimiser: Optimizer, batch: Batch, pair: tuple[int, int], epoch: int, job: PretrainFit, context: Context
 ) -> dict[str, float]:
     """Forward and backward of one step: the terms of the loss and the gradient's norm. The gradients are left in the parameters."""
     views = [view_of(batch, which, order, epoch, job, context.device) for which, order in enumerate(pair)]
@@ -159,7 +159,7 @@ def train_step(
     return dict(zip(terms, values, strict=True))
 
 
-def view_of(batch: Batch, which: int, order: int, epoch: int, job: Job, device: torch.device) -> Tensor:
+def view_of(batch: Batch, which: int, order: int, epoch: int, job: PretrainFit, device: torch.device) -> Tensor:
     """View ``which`` (0 or 1) of a batch, float32 ``[B * K / 2, C, T, S, S]`` on ``device``: clips 0, 2, ... or 1, 3, ...
 
     The clips of a video come in random order in time, so which of them are differentiated says nothing about that order.

@@ -7,6 +7,7 @@ from typing import Any
 
 from vididi.finite import finite_json
 from vididi.runs import mirror, readers
+from vididi.runs.file_names import METRICS
 from vididi.runs.run_folder import RunFolder, write_atomically
 
 
@@ -16,14 +17,14 @@ class Recorder:
     def __init__(self, folder: RunFolder, step: int) -> None:
         from vididi.training.events import Events  # imports tensorboard, which not every process that may record needs
 
-        self.path = folder.path / "metrics.jsonl"
+        self.path = folder.path / METRICS
         kept = {line: record for line, record in readers.valid_lines(folder.path) if record["step"] <= step}
         write_atomically(self.path, b"".join(kept).decode())
         self.events = Events(folder.path, {int(record["step"]): _scalars(record) for record in kept.values()})
 
     def epoch(self, metrics: Mapping[str, float | int | str]) -> None:
         with self.path.open("a") as file:
-            file.write(finite_json("metrics.jsonl", metrics) + "\n")
+            file.write(finite_json(METRICS, metrics) + "\n")
         mirror.push(self.path)
         self.events.scalars(_scalars(metrics), int(metrics["step"]))
 

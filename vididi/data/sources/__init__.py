@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from vididi.data.motion import motion
 from vididi.data.sources.ava import ava
-from vididi.data.sources.files import Listing
 from vididi.data.sources.folder import folder
 from vididi.data.sources.kinetics import k200_40k, kinetics400, kinetics600, kinetics700
+from vididi.data.sources.lists import Listing
 from vididi.data.sources.something import something_something_v2
 from vididi.data.sources.split_files import hmdb51, ucf101
 from vididi.data.sources.table import table

@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from vididi.data.actions import read_actions
-from vididi.data.sources.files import Listing, existing_folder, list_file, malformed, matching_files, numbered_lines
+from vididi.data.sources.lists import Listing, existing_folder, list_file, malformed, matching_files, numbered_lines
 from vididi.data.sources.walk import VideoFolder
 from vididi.data.video import Actions, Box, Boxes, Moment, Video
 from vididi.errors import DataError

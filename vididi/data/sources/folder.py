@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
-from vididi.data.sources.files import Listing, existing_folder
+from vididi.data.sources.lists import Listing, existing_folder
 from vididi.data.sources.walk import VIDEO_SUFFIXES, Tree, note, walk
 from vididi.data.video import Video, printable
 from vididi.errors import DataError

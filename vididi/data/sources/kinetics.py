@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
-from vididi.data.sources.files import Listed, as_videos, check_typos, csv_lines, existing_folder, list_file, malformed, one_spelling
+from vididi.data.sources.lists import Listed, as_videos, check_typos, csv_lines, existing_folder, list_file, malformed, one_spelling
 from vididi.data.sources.walk import VideoFolder
 from vididi.data.video import Video
 from vididi.draws import Use, permutation

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vididi.data.sources.files import Listed, as_videos, existing_folder, list_file, malformed, matching_files, nearest, read_list
+from vididi.data.sources.lists import Listed, as_videos, existing_folder, list_file, malformed, matching_files, nearest, read_list
 from vididi.data.sources.walk import VideoFolder
 from vididi.data.video import Video
 

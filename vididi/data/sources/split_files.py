@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from vididi.data.sources.files import (
+from vididi.data.sources.lists import (
     Listed,
     as_videos,
     check_typos,

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from vididi.data.shards import SPLITS
-from vididi.data.sources.files import FAR, Listed, Listing, as_videos, csv_lines, existing_folder, malformed, nearest
+from vididi.data.layout import SPLITS
+from vididi.data.sources.lists import FAR, Listed, Listing, as_videos, csv_lines, existing_folder, malformed, nearest
 from vididi.data.sources.walk import is_video, on_disk, plain
 from vididi.errors import DataError
 

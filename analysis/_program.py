@@ -1,0 +1,16 @@
+"""What the programs of this folder share: each runs one of vididi/analysis/ from a clone."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(name: str) -> None:
+    """Run vididi.analysis.NAME with this process's arguments; say what to do where a library that it needs is missing."""
+    try:
+        program = import_module(f"vididi.analysis.{name}")
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: {error.name} is not installed; pip install -e {ROOT}")
+    sys.exit(program.main())

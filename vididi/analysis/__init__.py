@@ -1,0 +1,1 @@
+"""Tables and pictures from run folders alone: neither torch nor Ray is needed to read a result (saliency.py runs encoders)."""

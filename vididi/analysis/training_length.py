@@ -1,0 +1,77 @@
+"""A metric by length and data of pretraining (CVRL Figure 4): ``python analysis/training_length.py RUNS --out FILE``."""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vididi.analysis.plots import COLOURS, MARKERS, finished_in, legend_text, look, picture_parser, pyplot, run_main, save
+from vididi.analysis.reading import Run, each_cell_once
+from vididi.analysis.tables import column_of
+from vididi.errors import ConfigError
+from vididi.words import counted
+
+Points = dict[str, dict[int, list[float]]]  # line -> steps -> a value of each seed
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = picture_parser(
+        "A metric against the number of pretraining steps, a line for each label and data set of pretraining (CVRL Figure 4: "
+        "linear/top1 on the validation videos of Kinetics-400 after pretraining on Kinetics-400 and 600)."
+    )
+    parser.add_argument("--metric", default="linear/top1", help="default: linear/top1")
+    parser.add_argument("--data", metavar="NAME", help="data set that it is measured on (default: the one of pretraining)")
+    return run_main(_draw, parser, argv)
+
+
+def _draw(arguments: argparse.Namespace) -> None:
+    plt = pyplot()
+    runs = finished_in(arguments.runs)
+    points = points_of(runs, arguments.metric, arguments.data)
+    if not points:
+        raise ConfigError(
+            f"--metric: of {counted(len(runs), 'run')} none has measured {arguments.metric} on {arguments.data or 'its own data'}"
+        )
+    with look():
+        figure, axis = plt.subplots(figsize=(4.6, 3.2))
+        scale = column_of(arguments.metric).scale
+        draw_lines(axis, points, scale)
+        axis.set(
+            xlabel="pretraining steps",
+            ylabel=arguments.metric + (" (%)" if scale == 100 else ""),
+            title=f"measured on {arguments.data or 'the data of pretraining'}",
+        )
+        save(figure, arguments.out)
+
+
+def points_of(runs: Sequence[Run], metric: str, data: str | None) -> Points:
+    """What the runs measured, by line and number of steps.
+
+    Raises:
+        ConfigError: a run measured it in several ways, or on several splits.
+    """
+    points: Points = defaultdict(lambda: defaultdict(list))
+    for run in each_cell_once(runs, lambda run: run.cell["label"])[0]:
+        here = [m for m in run.measurements if m.data == (data or run.data)]
+        values = {value for m in here if (value := m.value(metric)) is not None}
+        if len(values) > 1:
+            raise ConfigError(f"{run.folder}: measured {metric} in several ways, {', '.join(f'{value:.3f}' for value in sorted(values))}")
+        for value in values:
+            points[legend_text(f"{run.cell['label']}, pretrained on {run.data}")][int(run.result["steps"])].append(value)
+    return points
+
+
+def draw_lines(axis: Any, points: Points, scale: float) -> None:
+    """Means times ``scale``, with a dot for each seed where there are several."""
+    for number, (label, line) in enumerate(points.items()):
+        colour, steps = COLOURS[number % len(COLOURS)], sorted(line)
+        axis.plot(steps, [scale * np.mean(line[step]) for step in steps], color=colour, marker=MARKERS[number % len(MARKERS)], label=label)
+        for step in steps:
+            if len(line[step]) > 1:
+                axis.plot([step] * len(line[step]), [scale * value for value in line[step]], ".", color=colour, markersize=3)
+    axis.grid(visible=True)
+    axis.legend()

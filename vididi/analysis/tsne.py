@@ -1,0 +1,213 @@
+"""t-SNE of the classes that a model retrieves best (ViDiDi Figures 3 and 6 to 9): ``python analysis/tsne.py RUN RUN --out tsne.png``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vididi.analysis.plots import COLOURS, MARKERS, extra, finished_in, image_path, legend_text, look, pyplot, run_main, save, titles
+from vididi.analysis.reading import Measurement, Run, tell
+from vididi.errors import ConfigError, DamagedError
+from vididi.evaluation.silhouette import best_retrieved_classes, silhouette
+from vididi.finite import check_finite
+from vididi.runs.file_names import FEATURES, QUERIES
+from vididi.runs.mirror import fetch, has, local_path
+from vididi.runs.readers import read_feature_table, read_queries
+from vididi.terminal import Parser, say
+
+PERPLEXITY = 30.0  # van der Maaten and Hinton: 5 to 50
+PANEL = 3.4  # inches
+LEGEND_COLUMNS = 2
+
+
+@dataclass(frozen=True)
+class Features:
+    """What an evaluation kept of every video: label ``[V]``, class name ``[V]``, split ``[V]``, features ``[V, D]``; and of its
+    queries, the test videos, the label and how many wrong neighbours were nearer than the first right one."""
+
+    labels: NDArray[Any]
+    classes: NDArray[Any]
+    splits: NDArray[Any]
+    features: NDArray[np.float32]
+    query_labels: NDArray[Any]
+    first_hits: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One model's best-retrieved classes: their videos in the plane ``[N, 2]``, each one's class, and the classes' silhouette."""
+
+    title: str
+    places: NDArray[np.float64]
+    classes: NDArray[Any]
+    order: list[str]  # of the classes, the best retrieved first
+    silhouette: float
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(
+        description="t-SNE of the videos of the classes that each model retrieves best, side by side (ViDiDi Figures 3, 6 to 9)."
+    )
+    parser.add_argument("runs", nargs="+", type=local_path, metavar="RUN", help="run folders, or folders (s3://...) of some, in this order")
+    parser.add_argument("--classes", type=int, default=5, metavar="N", help="how many classes; the paper has 5 and 10 (default: 5)")
+    parser.add_argument("--split", choices=("test", "train"), default="test", help="whose videos (default: test)")
+    parser.add_argument("--evaluation", metavar="NAME", help="a folder in RUN/evaluations; needed where the choice is not plain")
+    parser.add_argument("--seed", type=int, default=0, help="of t-SNE (default: 0)")
+    parser.add_argument("--out", type=image_path, required=True, metavar="FILE.png", help="the picture")
+    return run_main(_draw, parser, argv)
+
+
+def _draw(arguments: argparse.Namespace) -> None:
+    if arguments.classes < 2:
+        raise ConfigError(f"--classes: {arguments.classes} is not valid; a silhouette needs at least 2")
+    plt = pyplot()
+    runs = with_features(finished_in(arguments.runs))
+    name = arguments.evaluation or common_evaluation(runs)
+    known = features_of(runs, name)
+    runs = [run for run in runs if run.folder in known]
+    panels = [
+        make_panel(title, known[run.folder], arguments.classes, arguments.split, arguments.seed)
+        for run, title in zip(runs, titles(runs), strict=True)
+    ]
+    with look():
+        height = PANEL + 0.45 + 0.17 * -(-arguments.classes // LEGEND_COLUMNS)  # with the title and the legend
+        figure, axes = plt.subplots(1, len(panels), figsize=(PANEL * len(panels), height), squeeze=False)
+        draw_panels(axes[0], panels)
+        save(figure, arguments.out)
+    for panel in panels:
+        say(f"  {panel.title}: silhouette {panel.silhouette:.3f} of {', '.join(panel.order)}")
+
+
+# --- Features ------------------------------------------------------------------------------------------------------
+
+
+def with_features(runs: Sequence[Run]) -> list[Run]:
+    """The runs without those that have lost their features to a damaged evaluation, which are named."""
+    lost = [run for run in runs if run.left_out and not _with_features(run)]
+    tell(f"left out: {run.folder}: has no other features" for run in lost)
+    return [run for run in runs if run not in lost]
+
+
+def common_evaluation(runs: Sequence[Run]) -> str:
+    """The evaluation with features that all runs have; of several made in the same way on the same videos, the first.
+
+    Raises:
+        ConfigError: a run has none, they have none in common, or there are different ones to choose from.
+    """
+    kept = [_with_features(run) for run in runs]
+    for run, found in zip(runs, kept, strict=True):
+        if not found:
+            raise ConfigError(f"{run.folder}: no features; `vididi evaluate retrieval {run.folder}` makes them")
+    names = [name for name in kept[0] if all(name in found for found in kept)]
+    if not names:
+        everything = "; ".join(f"{run.folder.name}: {', '.join(found)}" for run, found in zip(runs, kept, strict=True))
+        raise ConfigError(f"the runs have no evaluation in common ({everything}); `vididi evaluate retrieval RUN...` makes one of all")
+    made = {(m.checksum, tuple(sorted(m.settings.items()))) for name, m in kept[0].items() if name in names}
+    if len(made) > 1:
+        raise ConfigError(f"--evaluation: must say which, as there are {', '.join(names)}")
+    return names[0]
+
+
+def _with_features(run: Run) -> dict[str, Measurement]:
+    return {m.name: m for m in run.measurements if m.name and has(run.folder / "evaluations" / m.name / FEATURES)}
+
+
+def features_of(runs: Sequence[Run], name: str) -> dict[Path, Features]:
+    """What an evaluation kept of each run, by folder; damaged ones are named and left out.
+
+    Raises:
+        ConfigError: it kept nothing of a run, or nothing that can be read.
+    """
+    found = {}
+    for run in runs:
+        try:
+            found[run.folder] = read_features(run, name)
+        except DamagedError as error:
+            tell([f"left out: {error}"])
+    if not found:
+        raise ConfigError(f"none of the {len(runs)} runs has features that can be read")
+    return found
+
+
+def read_features(run: Run, name: str) -> Features:
+    """The features that an evaluation kept.
+
+    Raises:
+        ConfigError: it kept none. DamagedError: they, or its queries, cannot be read.
+    """
+    if name not in (kept := _with_features(run)):
+        has = f"it has {', '.join(kept)}" if kept else f"`vididi evaluate retrieval {run.folder}` makes some"
+        raise ConfigError(f"{run.folder}: no features of evaluation {name!r}; {has}")
+    folder = run.folder / "evaluations" / name
+    fetch(folder / FEATURES)
+    table, queries = read_feature_table(folder), read_queries(folder / QUERIES)
+    if table is None:
+        raise DamagedError(f"{folder / FEATURES}: is missing")
+    if queries.first_hit is None:
+        raise DamagedError(f"{folder / QUERIES}: has no column first_hit")
+    features = table["features"].combine_chunks()
+    known = Features(
+        labels=table["label"].to_numpy(),
+        classes=np.array(table["class"].to_pylist()),
+        splits=np.array(table["split"].to_pylist()),
+        features=features.flatten().to_numpy().reshape(len(features), -1),
+        query_labels=queries.labels,
+        first_hits=queries.first_hit,
+    )
+    check_finite(f"{folder / FEATURES}", features=known.features)
+    return known
+
+
+# --- The plane -----------------------------------------------------------------------------------------------------
+
+
+def make_panel(title: str, known: Features, count: int, split: str, seed: int) -> Panel:
+    """The ``count`` classes that the test videos say are retrieved best, and where t-SNE puts their videos of ``split``.
+
+    Raises:
+        ConfigError: there are fewer classes, or the encoder gives every video the same feature.
+    """
+    best = best_retrieved_classes(known.first_hits, known.query_labels, count)
+    if len(best) < count:
+        raise ConfigError(f"--classes: {count} is not valid; the test videos have {len(best)} classes")
+    chosen = (known.splits == split) & np.isin(known.labels, best)
+    x, labels, names = known.features[chosen], known.labels[chosen], known.classes[chosen]
+    if not np.ptp(x, axis=0).any():
+        raise ConfigError(f"{title}: every video has the same feature, so there is nothing to draw")
+    order = [str(known.classes[known.labels == label][0]) for label in best]
+    return Panel(title, tsne(x, seed), names, order, silhouette(x, labels))
+
+
+def tsne(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
+    """``[N, D]`` -> ``[N, 2]``, the same for the same features and seed.
+
+    Distances are Euclidean, as the silhouette's. One thread, because sums over several end in other last digits each time,
+    which t-SNE's descent makes large.
+    """
+    perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
+    with extra("threadpoolctl").threadpool_limits(1):
+        return extra("sklearn.manifold").TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
+
+
+def draw_panels(axes: Sequence[Any], panels: Sequence[Panel]) -> None:
+    """A class that several panels have looks the same in all of them."""
+    known = list(dict.fromkeys(name for panel in panels for name in panel.order))
+    for axis, panel in zip(axes, panels, strict=True):
+        for name in panel.order:
+            style = known.index(name)
+            x, y = panel.places[panel.classes == name].T
+            marker = MARKERS[(style + style // len(COLOURS)) % len(MARKERS)]
+            axis.scatter(
+                x, y, s=16, c=COLOURS[style % len(COLOURS)], marker=marker, linewidths=0.4, edgecolors="white", label=legend_text(name)
+            )
+        axis.set_title(f"{panel.title}\nsilhouette {panel.silhouette:.3f}")
+        axis.set(xticks=[], yticks=[])
+        axis.spines[["top", "right"]].set_visible(True)
+        axis.set_box_aspect(1)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=LEGEND_COLUMNS, handletextpad=0.2, columnspacing=1.0)

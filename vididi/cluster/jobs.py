@@ -1,0 +1,54 @@
+"""What a trial of Ray Tune has to do, and who is told what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vididi.data.shards import ShardSet
+from vididi.protocols import EvaluationEntry
+from vididi.runs.mirror import place_of
+from vididi.sweep import Cell
+
+if TYPE_CHECKING:
+    from vididi.cluster.held import Held
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell to run, or the evaluation of one that is finished; where its results go, and what that folder remembers of the sweep."""
+
+    cell: Cell
+    folder: Path
+    record: dict[str, Any]
+    evaluation: EvaluationEntry | None = None
+    shards: ShardSet | None = None  # where they are not the sweep's
+
+    @property
+    def title(self) -> str:
+        return f"{self.cell.title} {self.evaluation.title}" if self.evaluation else self.cell.title
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values for another process, without the data."""
+        evaluation = self.evaluation.model_dump() if self.evaluation else None
+        return {"config": self.cell.config.to_dict(), "cell": self.record, "evaluation": evaluation, "folder": place_of(self.folder)}
+
+    def values(self, shards: ShardSet, held: Held | None) -> dict[str, Any]:
+        """Plain values for another process; ``shards`` and ``held`` are the sweep's."""
+        data = {"shards": str(self.shards.root), "held": None} if self.shards else {"shards": str(shards.root), "held": held}
+        return {**self.plain(), **data}
+
+
+class Watcher:
+    """Is told what happens to the cells. The screen of run_sweep.py is one."""
+
+    def started(self, job: Job) -> None: ...
+
+    def reported(self, job: Job, metrics: dict[str, Any]) -> None: ...
+
+    def ended(self, job: Job, failures: int) -> None: ...
+
+    def elsewhere(self, job: Job) -> None: ...
+
+    def waiting(self, seconds: float, why: str) -> None: ...

@@ -1,0 +1,47 @@
+"""The commands over a sweep file as a program: arguments in, exit status out."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+
+from vididi.cell_status import INTERRUPTED
+from vididi.commands.arguments import parse_arguments
+from vididi.commands.results import compare
+from vididi.commands.running import run
+from vididi.commands.states import report_status
+from vididi.errors import VididiError
+from vididi.terminal import PlainConsole
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """run_sweep.py. Exit status: see execute."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and argv[0] == "compare":
+        return compare(argv[1:], "run_sweep.py compare")
+    return execute(parse_arguments(argv), "run_sweep.py", ["python", "run_sweep.py", *argv])
+
+
+def execute(arguments: argparse.Namespace, program: str, command_line: Sequence[str]) -> int:
+    """Do what the arguments of one of the COMMANDS ask for.
+
+    Args:
+        program: as messages name it. command_line: what was typed, to be given again.
+
+    Returns:
+        the exit status: 0 all cells finished (or were stopped early), 1 some failed or are unfinished, 2 the sweep cannot be run as
+        written, 130 it was interrupted.
+    """
+    console = PlainConsole()
+    try:
+        status = report_status(arguments, console) if arguments.command == "status" else run(arguments, console, program)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except VididiError as error:
+        PlainConsole(stderr=True).print(f"error: {error}")
+        return 2
+    if status == INTERRUPTED:
+        console.print(f"interrupted; nothing finished is lost. To go on:  {shlex.join(command_line)}")
+    return status

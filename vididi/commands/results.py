@@ -1,0 +1,106 @@
+"""Where the commands of a sweep meet vididi/analysis/, which reads run folders: imported when it is asked for, as it takes a moment."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vididi.terminal import Parser
+
+if TYPE_CHECKING:
+    from vididi.analysis.paper import PaperTable
+    from vididi.analysis.reading import Run as Run
+
+
+PICTURES = ("bars", "classifier_curves", "curves", "intervals", "saliency", "training_length", "tsne")
+
+
+def table(argv: Sequence[str]) -> int:
+    """``vididi table``: one of the papers' tables from run folders; returns its exit status."""
+    return _program("paper_table", "vididi table", argv)
+
+
+def plot(argv: Sequence[str]) -> int:
+    """``vididi plot PICTURE``: a picture of run folders; returns its exit status."""
+    parser = Parser(prog="vididi plot", description="A picture of run folders; each has --help.")
+    parser.add_argument("picture", choices=PICTURES, metavar="PICTURE", help=", ".join(PICTURES))
+    picture = parser.parse_args(argv[:1]).picture
+    return _program(picture, f"vididi plot {picture}", argv[1:])
+
+
+def _program(name: str, prog: str, argv: Sequence[str]) -> int:
+    """Run a program of vididi/analysis, whose messages call it ``prog``: argparse takes that from the process's arguments."""
+    before, sys.argv = sys.argv, [prog, *argv]
+    try:
+        return import_module(f"vididi.analysis.{name}").main(list(argv))
+    finally:
+        sys.argv = before
+
+
+def compare(argv: Sequence[str], prog: str) -> int:
+    """The program of the difference between two arms; returns its exit status."""
+    from vididi.analysis.compare import main
+
+    return main(list(argv), prog)
+
+
+def paper_table(name: str | None) -> PaperTable | None:
+    """The paper's table that a sweep file names, if it names one; an unknown one is an error."""
+    if not name:
+        return None
+    from vididi.analysis.paper import load_paper_table
+
+    return load_paper_table(name)
+
+
+def write_table(paper: PaperTable | None, runs: Path) -> str:
+    """The table of the finished runs under a folder, which is written beside them too."""
+    from vididi.analysis.reading import find_runs
+    from vididi.analysis.tables import write_results, write_tables
+
+    return write_tables(paper, find_runs(runs), runs) if paper else write_results(find_runs(runs), runs)
+
+
+def finished_runs(folders: Iterable[Path]) -> list[Run]:
+    """The finished ones of some run folders."""
+    from vididi.analysis.reading import read_finished
+
+    return read_finished(folders)
+
+
+def finished_under(*places: Path) -> list[Run]:
+    """The finished runs in folders that hold some."""
+    from vididi.analysis.reading import find_runs, read_finished
+
+    return read_finished(run for place in places for run in find_runs(place))
+
+
+def best_arm(runs: Sequence[Run], metric: str, largest: bool) -> list[Run]:
+    """The runs of the arm with the best mean of a metric; none if none has it."""
+    from vididi.analysis.compare import best_arm as best
+
+    return best(runs, metric, largest)
+
+
+def difference(ours: Sequence[Run], theirs: Sequence[Run], metric: str, names: tuple[str, str], bound: float) -> list[str]:
+    """What is to be said of the difference between two arms, and of whether it is above ``bound``."""
+    from vididi.analysis.compare import compare as compared
+
+    return compared(ours, theirs, metric, names).lines(bound)
+
+
+def scaled(metric: str, value: float) -> str:
+    """A value of a metric as tables show it, such as 0.25 as 25.0."""
+    from vididi.analysis.tables import column_of
+
+    return column_of(metric).scaled(value)
+
+
+def unit(metric: str) -> str:
+    """What follows a difference of such values."""
+    from vididi.analysis.compare import unit as of
+
+    return of(metric)

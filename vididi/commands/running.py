@@ -1,0 +1,100 @@
+"""``sweep``, ``extend`` and ``rerun``: prepare the data, run the cells or the search, evaluate, and print the table."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from dataclasses import replace
+
+from rich.console import Console
+
+from vididi.cell_status import INTERRUPTED, cell_states
+from vididi.commands.arguments import overrides
+from vididi.commands.cells import plan, print_cells
+from vididi.commands.inputs import existing, prepare_data, runs_of
+from vididi.commands.results import finished_runs, finished_under, paper_table, write_table
+from vididi.commands.tournament import Unfinished, confirm, grid_best
+from vididi.runs.mirror import pull
+from vididi.sweep import Cell
+from vididi.words import counted
+from vididi.workspace import Workspace
+
+
+def run(arguments: argparse.Namespace, console: Console, program: str) -> int:
+    """Run what is not finished of a sweep; returns the exit status.
+
+    Args:
+        program: that it was started with, as messages name it.
+    """
+    sweep, cells = plan(arguments, console)
+    if arguments.dry_run:
+        print_cells(console, cells, sweep)
+        return 0
+    paper = paper_table(sweep.table)
+    shards, others = prepare_data(arguments, sweep, cells, console)
+    work = Workspace(sweep, cells, shards, runs_of(arguments, sweep), console, arguments.address, overrides(arguments.set), program)
+    again = arguments.command == "rerun"
+    if again and not sweep.searching:
+        work = replace(work, cells=failed(work))
+    if arguments.audit_stopping is not None:
+        return audit(work, arguments.audit_stopping)
+    status, cells = run_search(work, again) if sweep.searching else run_grid(work)
+    if status == INTERRUPTED:
+        return status
+    if sweep.evaluations:
+        from vididi.cluster.sweeps import run_evaluations
+
+        status = max(status, run_evaluations(replace(work, cells=cells), others))
+    pull(work.runs)
+    console.print("\n" + write_table(paper, work.runs))
+    console.print(f"\nTensorBoard:  tensorboard --logdir {shlex.quote(str(work.runs))}")
+    return status
+
+
+def run_grid(work: Workspace) -> tuple[int, list[Cell]]:
+    """Exit status, and the cells."""
+    from vididi.cluster.sweeps import run_cells
+
+    return run_cells(work), work.cells
+
+
+def run_search(work: Workspace, again: bool) -> tuple[int, list[Cell]]:
+    """Exit status, and the cells that the search drew.
+
+    Args:
+        again: whether cells that failed are run again.
+    """
+    from vididi.cluster.studies import only_search
+    from vididi.cluster.studies import run_search as search_on
+
+    search = work.sweep.search
+    known = finished_under(*(existing(place, "search.warm_start") for place in search.warm_start))
+    fresh = search.confirm.seeds if search.confirm else []  # runs with these seeds must not have had a say in what was found
+    known = [run for run in known if run.seed not in fresh]
+    baseline = grid_best(work) if search.confirm else []
+    with only_search(work.runs):
+        found = search_on(work, known, again)
+        if search.confirm and found.status != INTERRUPTED:
+            try:
+                confirm(work, found, baseline)
+            except Unfinished as unfinished:
+                return max(found.status, unfinished.status), found.cells
+    return found.status, found.cells
+
+
+def failed(work: Workspace) -> list[Cell]:
+    """Those of the cells that failed, and those with damaged files."""
+    states = cell_states(work.cells, work.runs, work.checksum)
+    found = [cell for cell, state in zip(work.cells, states, strict=True) if state.name in ("failed", "damaged")]
+    damaged = sum(state.name == "damaged" for state in states)
+    more = f", {damaged} with damaged files" if damaged else ""
+    work.console.print(f"{len(found) - damaged} of {counted(len(work.cells), 'cell')} failed{more}")
+    return found
+
+
+def audit(work: Workspace, rule: str) -> int:
+    """Say what early stopping would have done to the finished cells; returns the exit status."""
+    from vididi.cluster.audit import audit_stopping
+
+    finished = finished_under(work.runs) if work.sweep.searching else finished_runs(map(work.folder, work.cells))
+    return audit_stopping(work, rule, finished)

@@ -1,0 +1,172 @@
+"""Evaluating a finished encoder by one protocol on one prepared data set: into RUN/evaluations/NAME, where tables find it.
+
+    result.json        version, protocol, recipe, data, settings, metrics, those of an untrained encoder, accuracy per class
+    queries.parquet    per test video: video_id, label, first_hit (vididi.runs.readers.Queries); not of detection
+    features.parquet   of retrieval and silhouette, per video: video_id, label, class (its name), split, features (float32)
+    predictions.csv    of detection: the last epoch's, in AVA's layout; those of the untrained encoder in untrained/
+    tuned.safetensors  of semi and finetune with keep_encoder: the tuned backbone; that of the untrained encoder in untrained/
+    checkpoint.pt      of a classifier that is half trained; removed at the end
+
+NAME has the protocol, the data set's name, and a digest of the settings and the data, so nothing is measured twice.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vididi import RULES, __version__
+from vididi.components import make_encoder, read_run_config
+from vididi.config import Config
+from vididi.encoders import load_encoder, untrained_encoder
+from vididi.errors import ConfigError, DamagedError, DataError, TrainingError
+from vididi.experiment import claim
+from vididi.finite import about
+from vididi.protocols import EVALUATIONS
+from vididi.protocols.task import EvaluationResult, Task
+from vididi.runs import mirror
+from vididi.runs.file_names import CHECKPOINT, ENCODER, ERROR, QUERIES
+from vididi.runs.old_results import recheck
+from vididi.runs.readers import Queries, read_queries
+from vididi.runs.run_folder import RunFolder
+from vididi.training.context import from_first
+
+
+def find_encoders(folder: Path) -> list[Path]:
+    """The finished runs in a folder: it alone if it is one, else those anywhere under it.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    files = mirror.find(folder, ENCODER)
+    found = [folder] if folder / ENCODER in files else [file.parent for file in files]
+    if not found:
+        raise TrainingError(f"{mirror.place_of(folder)}: no {ENCODER}, so there is no finished run here")
+    return found
+
+
+def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> dict[str, Any]:
+    """Measure the encoder of a run folder, or read what was measured before; every worker calls it, the first one writes.
+
+    Args:
+        task: with settings as complete_settings gives them for this run.
+        untrained: also measure an encoder with the random weights that the run's seed draws, by the same protocol. Where the run
+            began from those, that is the encoder as it was before its first step; where it also ended there, it is the same.
+
+    Returns:
+        the content of result.json, on every worker.
+
+    Raises:
+        DataError: the data set has no classes (for detection: no boxes), or no videos to train or test on.
+        ConfigError: the batch does not divide over the workers, or detection has more than one.
+        TrainingError: a loss, a weight, a feature or a score is not finite; it names the run, the evaluation and the measure.
+    """
+    _check_data(task)
+    config = read_run_config(run)
+    torch.set_num_threads(config.training.threads)
+    folder = RunFolder(run / "evaluations" / task.name)
+    with ExitStack() as held:
+        done = claim(folder, task.context, held)
+        if done is not None and not from_first(_holds(task, folder, done), task.context):
+            done = None
+        if done is not None and from_first(is_measured(task, run, untrained), task.context):
+            return done
+        began = time.perf_counter()
+        if task.context.rank == 0:
+            folder.forget(ERROR)
+        found, before = _measure(run, task, config, folder, untrained, done and done.get("untrained"))
+        result = _result(task, recipe, found, before, time.perf_counter() - began)
+        if task.context.rank == 0:
+            _save(folder, found, result)
+        return from_first(result, task.context)
+
+
+def _measure(
+    run: Path, task: Task, config: Config, folder: RunFolder, untrained: bool, before: dict[str, float] | None
+) -> tuple[EvaluationResult, dict[str, float] | None]:
+    """Of the run's encoder, and the metrics of the untrained one if they are asked for; ``before``: those that are there already."""
+    if EVALUATIONS[task.protocol].shares == "nothing" and task.context.world_size > 1:
+        raise ConfigError(f"{task.protocol}: trains on one worker, not on {task.context.world_size}")
+    with torch.device("meta"):
+        width = make_encoder(config.backbone)[1]
+    with about(f"{run.name}, {task.name}"):
+        found = task.measure(load_encoder(run).to(task.device), width, folder)
+        if untrained and before is None:
+            before = _measure_untrained(task, config, width, found, folder)
+    return found, before
+
+
+def _result(task: Task, recipe: str | None, found: EvaluationResult, untrained: dict[str, float] | None, seconds: float) -> dict[str, Any]:
+    """The content of result.json."""
+    source = {name: value for name, value in task.shards.manifest.source.items() if name not in ("videos", "splits", "list")}
+    return {
+        "rules": RULES,
+        "protocol": task.protocol,
+        "recipe": recipe,
+        "data": {**source, "checksum": task.shards.manifest.checksum},
+        "settings": task.settings.model_dump(mode="json"),
+        "metrics": found.metrics,
+        "untrained": untrained,
+        "per_class": found.per_class,
+        **({"classes_without_videos": task.shards.empty_classes} if task.shards.empty_classes else {}),
+        **found.details,
+        "seconds": seconds,
+        "versions": {"vididi": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+def _save(folder: RunFolder, found: EvaluationResult, result: dict[str, Any]) -> None:
+    if found.queries is not None:
+        folder.save_queries(found.queries)
+    if found.features is not None:
+        folder.save_features(found.features)
+    folder.save_result(result)
+    for checkpoint in mirror.find(folder.path, CHECKPOINT):
+        mirror.remove(checkpoint)
+
+
+def _measure_untrained(task: Task, config: Config, width: int, found: EvaluationResult, folder: RunFolder) -> dict[str, float]:
+    if config.training.epochs == 0 and config.backbone.options.get("weights") is None:
+        return found.metrics
+    with about("the untrained encoder"):
+        return task.measure(untrained_encoder(config, task.device), width, RunFolder(folder.path / "untrained")).metrics
+
+
+def is_measured(task: Task, run: Path, untrained: bool) -> bool:
+    """Whether nothing is missing that is asked for, nor false; features are, in what was measured before they were kept."""
+    folder = RunFolder(run / "evaluations" / task.name)
+    done = folder.result
+    if done is None or not _holds(task, folder, done):
+        return False
+    return (done.get("untrained") is not None or not untrained) and (folder.has_features or not task.keeps_features)
+
+
+def _holds(task: Task, folder: RunFolder, done: dict[str, Any]) -> bool:
+    """Whether a result is what this version would say, as far as can be told; one of an earlier version may not be."""
+
+    def queries() -> Queries | None:
+        path = folder.path / QUERIES
+        return read_queries(path) if mirror.fetch(path) else None
+
+    size = len(task.shards.rows("train"))
+    try:
+        return not recheck(done, done["metrics"], done.get("untrained") or {}, queries, lambda: size, size).notes
+    except DamagedError:  # what nobody can look at any more is measured again
+        return False
+
+
+def _check_data(task: Task) -> None:
+    """Refuse data that the protocol cannot use."""
+    known, shards = EVALUATIONS[task.protocol], task.shards
+    if known.needs == "boxes":
+        _ = shards.boxes  # raises where there are none
+    if known.needs == "classes" and not shards.manifest.classes:
+        raise DataError(f"{shards.root}: has no classes")
+    for split in ("train", "test"):
+        if len(shards.rows(split)) == 0:
+            raise DataError(f"{shards.root}: has no videos of split {split}")
