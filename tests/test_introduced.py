@@ -9,13 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
 import yaml
 from finished_sweep import CHECKSUM, resolved_cells, write_finished
 from made_up_options import with_option
+from made_up_settings import Mirrored, evaluation_name
 from pydantic import BaseModel, model_validator
 
 from vididi.components import COMPONENTS, read_run_config, resolve
@@ -27,8 +27,7 @@ from vididi.experiment import _check_same_run
 from vididi.introduced import INTRODUCED, Introduced, with_introduced
 from vididi.prepared import _preparation_digest, is_made_of
 from vididi.protocols import FeatureSettings, protocol_settings
-from vididi.protocols.settings import ProtocolSettings
-from vididi.protocols.task import Task, complete_settings
+from vididi.protocols.task import complete_settings
 from vididi.runs import readers
 from vididi.search import Dimension, Search
 from vididi.sweep import Sweep, study_name
@@ -189,16 +188,6 @@ def test_an_old_run_is_checked_with_the_introduction_value_too(tmp_path: Path, m
 
 
 # --- Evaluations -------------------------------------------------------------------------------------------------------
-
-
-class Mirrored(FeatureSettings):
-    mirrored: Annotated[bool, Introduced(False)] = True
-
-
-def evaluation_name(settings: ProtocolSettings) -> str:
-    shards: Any = SimpleNamespace(root="none", manifest=SimpleNamespace(source={"name": "none"}, checksum=CHECKSUM))
-    nothing: Any = None
-    return Task("retrieval", settings, shards, nothing, nothing, nothing).name
 
 
 def test_a_setting_of_an_evaluation() -> None:

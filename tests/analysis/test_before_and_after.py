@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Annotated, Any
 
 import pytest
 from made_up_options import with_option
 from made_up_runs import made_up_evaluation, made_up_run
+from made_up_settings import Mirrored, evaluation_name
 
 from vididi.analysis.paper import load_paper_table
 from vididi.analysis.reading import find_runs, read_finished
@@ -17,20 +16,9 @@ from vididi.analysis.tables import by_protocol, differences
 from vididi.components import COMPONENTS
 from vididi.introduced import INTRODUCED, Introduced
 from vididi.protocols import FeatureSettings
-from vididi.protocols.task import Task
 from vididi.runs import readers
 
 CHECKSUM = "0" * 64
-
-
-class Mirrored(FeatureSettings):
-    mirrored: Annotated[bool, Introduced(False)] = True
-
-
-def evaluation_name(settings: FeatureSettings) -> str:
-    shards: Any = SimpleNamespace(root="none", manifest=SimpleNamespace(source={"name": "none"}, checksum=CHECKSUM))
-    nothing: Any = None
-    return Task("retrieval", settings, shards, nothing, nothing, nothing).name
 
 
 def test_an_old_evaluation_is_read_with_the_introduction_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

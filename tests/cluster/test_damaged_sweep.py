@@ -9,21 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs_here import run_jobs_here
 from tiny_sweep import BASE
 
 from vididi.components import resolve
 from vididi.data.shards import ShardSet
-from vididi.data.stream import local_stream
-from vididi.experiment import run_cell
 from vididi.prepared import ensure_prepared
-from vididi.protocols.finished import evaluate_run
-from vididi.protocols.task import make_task
 from vididi.runs.outcome import damage
 from vididi.runs.readers import read_metrics
 from vididi.sweep import Cell, Sweep, expand, load_sweep
 from vididi.terminal import PlainConsole
 from vididi.training import loop
-from vididi.training.context import LocalContext
 from vididi.workspace import Workspace
 
 SWEEP = (
@@ -41,23 +37,10 @@ evaluate: [retrieval, {protocol: retrieval, untrained: false, settings: {clips: 
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows with each step of training; jobs run here."""
 
-    def run_here(jobs: list[Any], shards: ShardSet, runs: Path, watcher: Any, *_: Any) -> set[Path]:
-        for job in jobs:
-            watcher.started(job)
-            stream, context, run = local_stream(shards), LocalContext(), job.folder.parents[1]
-            if job.evaluation:
-                task = make_task(run, job.evaluation, shards, stream, context, print)
-                evaluate_run(run, task, job.evaluation.recipe, job.evaluation.untrained)
-            else:
-                run_cell(job.cell.config, job.record, job.folder, shards, stream, context)
-            watcher.ended(job, 0)
-        return set()
-
     taken: list[int] = []
     step = loop.train_step
     monkeypatch.setattr(loop, "train_step", lambda *arguments: [taken.append(1), step(*arguments)][1])
-    monkeypatch.setattr("vididi.cluster.sweeps.run_jobs", run_here)
-    monkeypatch.setattr("vididi.cluster.evaluations.run_jobs", run_here)
+    run_jobs_here(monkeypatch)
     return taken
 
 

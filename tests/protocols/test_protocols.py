@@ -14,6 +14,7 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from jobs_here import run_jobs_here
 from tiny_sweep import BASE
 
 import run_sweep
@@ -21,15 +22,13 @@ import vididi.protocols as protocols
 from vididi.analysis.compare import unit
 from vididi.cli import main
 from vididi.config import AtEnd, Closed
-from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.errors import ConfigError
 from vididi.experiment import run_cell
 from vididi.prepared import ensure_prepared
 from vididi.protocols import EVALUATIONS, EvaluationProtocol, hits_within, metric_prefix, protocol_of, protocol_settings
-from vididi.protocols.finished import evaluate_run
 from vididi.protocols.settings import FeatureSettings
-from vididi.protocols.task import make_task, measuring_function
+from vididi.protocols.task import measuring_function
 from vididi.training.context import LocalContext
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,20 +99,7 @@ def test_an_added_protocol_is_measured_under_its_own_name(trained: Path) -> None
 def jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep's jobs run in this process, one after the other."""
 
-    def run_here(jobs: list[Any], shards: ShardSet, runs: Path, watcher: Any, *_: Any) -> set[Path]:
-        for job in jobs:
-            watcher.started(job)
-            stream, context, run = local_stream(shards), LocalContext(), job.folder.parents[1]
-            if job.evaluation:
-                task = make_task(run, job.evaluation, shards, stream, context, print)
-                evaluate_run(run, task, job.evaluation.recipe, job.evaluation.untrained)
-            else:
-                run_cell(job.cell.config, job.record, job.folder, shards, stream, context)
-            watcher.ended(job, 0)
-        return set()
-
-    monkeypatch.setattr("vididi.cluster.sweeps.run_jobs", run_here)
-    monkeypatch.setattr("vididi.cluster.evaluations.run_jobs", run_here)
+    run_jobs_here(monkeypatch)
 
 
 @pytest.mark.usefixtures("means", "jobs_here")

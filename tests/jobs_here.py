@@ -1,0 +1,34 @@
+"""A sweep's jobs without a cluster: they run in this process, one after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vididi.data.shards import ShardSet
+from vididi.data.stream import local_stream
+from vididi.experiment import run_cell
+from vididi.protocols.finished import evaluate_run
+from vididi.protocols.task import make_task
+from vididi.training.context import LocalContext
+
+
+def run_jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the cells and the evaluations of a sweep run here."""
+    monkeypatch.setattr("vididi.cluster.sweeps.run_jobs", run_here)
+    monkeypatch.setattr("vididi.cluster.evaluations.run_jobs", run_here)
+
+
+def run_here(jobs: list[Any], shards: ShardSet, runs: Path, watcher: Any, *_: Any) -> set[Path]:
+    for job in jobs:
+        watcher.started(job)
+        stream, context, run = local_stream(shards), LocalContext(), job.folder.parents[1]
+        if job.evaluation:
+            task = make_task(run, job.evaluation, shards, stream, context, print)
+            evaluate_run(run, task, job.evaluation.recipe, job.evaluation.untrained)
+        else:
+            run_cell(job.cell.config, job.record, job.folder, shards, stream, context)
+        watcher.ended(job, 0)
+    return set()
