@@ -1,10 +1,12 @@
-"""Run a sweep: ``python run_sweep.py sweeps/ablation.yaml``. The same as ``vididi sweep``, from a clone.
+"""Run a sweep: ``python run_sweep.py sweeps/ablation.yaml``. The same as ``vididi sweep``, from a
+clone.
 
 run_sweep.py SWEEP.yaml             run what is not finished
 run_sweep.py status SWEEP.yaml      what became of each cell so far; runs nothing
 run_sweep.py extend SWEEP.yaml      more seeds of the same cells
 run_sweep.py rerun SWEEP.yaml       only the cells that failed
-run_sweep.py compare A B            the difference between two arms or folders of runs, with its interval
+run_sweep.py compare A B            the difference between two arms or folders of runs, with its
+                                    interval
 """
 
 from __future__ import annotations

@@ -1,9 +1,15 @@
-"""What pyproject.toml cannot say: files of the repository that a wheel holds under another name. All else is in pyproject.toml."""
+"""What pyproject.toml cannot say: files of the repository that a wheel holds under another name.
+All else is in pyproject.toml.
+"""
 
 from setuptools import find_packages, setup
 
 # Where they lie in the package, and where in the repository; vididi/shipped.py finds them in both.
-SHIPPED = {"vididi.share.sweeps": "sweeps", "vididi.share.sweeps.paper": "sweeps/paper", "vididi.share.papers": "analysis/papers"}
+SHIPPED = {
+    "vididi.share.sweeps": "sweeps",
+    "vididi.share.sweeps.paper": "sweeps/paper",
+    "vididi.share.papers": "analysis/papers",
+}
 
 setup(
     packages=[*find_packages(include=["vididi", "vididi.*"]), *SHIPPED],

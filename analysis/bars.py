@@ -1,4 +1,6 @@
-"""R@1 of each framework with and without ViDiDi, the paper's beside ours (ViDiDi Figure 1): ``python analysis/bars.py RUNS --out FILE``."""
+"""R@1 of each framework with and without ViDiDi, the paper's beside ours (ViDiDi Figure 1):
+``python analysis/bars.py RUNS --out FILE``.
+"""
 
 import sys
 from pathlib import Path

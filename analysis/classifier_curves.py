@@ -1,4 +1,6 @@
-"""Training and test accuracy while a classifier is trained (CVRL Figure 6): ``python analysis/classifier_curves.py RUNS --out FILE``."""
+"""Training and test accuracy while a classifier is trained (CVRL Figure 6): ``python
+analysis/classifier_curves.py RUNS --out FILE``.
+"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Pretraining curves (CVRL Figure 5, CORP Figure 3): ``python analysis/curves.py runs/ablation --out curves.png``."""
+"""Pretraining curves (CVRL Figure 5, CORP Figure 3): ``python analysis/curves.py runs/ablation
+--out curves.png``.
+"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""How far apart the two clips of a video are, by each sampling (CVRL Figure 3): ``python analysis/intervals.py --out intervals.png``."""
+"""How far apart the two clips of a video are, by each sampling (CVRL Figure 3): ``python
+analysis/intervals.py --out intervals.png``.
+"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Print one of the papers' tables from run folders: ``python analysis/paper_table.py vididi_table_1 runs/frameworks``."""
+"""Print one of the papers' tables from run folders: ``python analysis/paper_table.py vididi_table_1
+runs/frameworks``.
+"""
 
 import sys
 from pathlib import Path

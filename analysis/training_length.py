@@ -1,4 +1,6 @@
-"""A metric by length and data of pretraining (CVRL Figure 4): ``python analysis/training_length.py RUNS --out FILE``."""
+"""A metric by length and data of pretraining (CVRL Figure 4): ``python analysis/training_length.py
+RUNS --out FILE``.
+"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""t-SNE of the classes that a model retrieves best (ViDiDi Figures 3 and 6 to 9): ``python analysis/tsne.py RUN RUN --out tsne.png``."""
+"""t-SNE of the classes that a model retrieves best (ViDiDi Figures 3 and 6 to 9): ``python
+analysis/tsne.py RUN RUN --out tsne.png``.
+"""
 
 import sys
 from pathlib import Path

@@ -1,10 +1,11 @@
-"""What the platform itself costs: many cells of one training step each, and the driver's memory while they run.
+"""What the platform itself costs: many cells of one training step each, and the driver's memory
+while they run.
 
     python benchmarks/cell_cost.py --cells 200 --out benchmarks/results/cell_cost.json
 
-Cells differ in their seed, train one step on eight videos and evaluate nothing. From the first cell's end to the last one's, the time is
-divided by the cells in between, so that starting Ray does not count. Memory is the driver's resident set when a fifth of the cells
-are done and at the end.
+Cells differ in their seed, train one step on eight videos and evaluate nothing. From the first
+cell's end to the last one's, the time is divided by the cells in between, so that starting Ray does
+not count. Memory is the driver's resident set when a fifth of the cells are done and at the end.
 """
 
 from __future__ import annotations
@@ -40,11 +41,20 @@ evaluate: []
 
 def measure(cells: int, place: Path) -> dict[str, Any]:
     (place / "cost.yaml").write_text(SWEEP)
-    command = [sys.executable, str(ROOT / "run_sweep.py"), "cost.yaml", "--seeds", ",".join(map(str, range(cells)))]
+    command = [
+        sys.executable,
+        str(ROOT / "run_sweep.py"),
+        "cost.yaml",
+        "--seeds",
+        ",".join(map(str, range(cells))),
+    ]
     environment = {**os.environ, "VIDIDI_CACHE": str(place / "cache"), "PYTHONWARNINGS": "ignore"}
     began = time.perf_counter()
     seen: list[tuple[float, int, float]] = []  # seconds, cells done, resident MiB of the driver
-    with (place / "screen.txt").open("w") as screen, subprocess.Popen(command, cwd=place, env=environment, stdout=screen) as driver:
+    with (
+        (place / "screen.txt").open("w") as screen,
+        subprocess.Popen(command, cwd=place, env=environment, stdout=screen) as driver,
+    ):
         process = psutil.Process(driver.pid)
         while driver.poll() is None:
             done = len(list((place / "runs" / "cost").glob("*/result.json")))
@@ -62,7 +72,10 @@ def measure(cells: int, place: Path) -> dict[str, Any]:
         "wall_seconds": round(whole, 1),
         "seconds_to_first_cell": round(first[0], 1),
         "seconds_per_cell": round((last[0] - first[0]) / (last[1] - first[1]), 3),
-        "driver_mib": {f"after {early[1]} cells": round(early[2]), f"after {last[1]} cells": round(last[2])},
+        "driver_mib": {
+            f"after {early[1]} cells": round(early[2]),
+            f"after {last[1]} cells": round(last[2]),
+        },
         "driver_growth_kib_per_cell": round((last[2] - early[2]) * 1024 / (last[1] - early[1]), 1),
     }
 
@@ -74,8 +87,17 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         result = measure(arguments.cells, Path(scratch))
-    versions = {"ray": ray.__version__, "torch": torch.__version__, "python": platform.python_version()}
-    result = {**result, "cores": len(os.sched_getaffinity(0)), **versions, "date": time.strftime("%Y-%m-%d")}
+    versions = {
+        "ray": ray.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    result = {
+        **result,
+        "cores": len(os.sched_getaffinity(0)),
+        **versions,
+        "date": time.strftime("%Y-%m-%d"),
+    }
     print(json.dumps(result, indent=2))
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=2) + "\n")

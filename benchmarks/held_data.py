@@ -1,9 +1,11 @@
-"""What it saves to hold a data set once in the object store, with 1, 2 and 4 cells at a time: memory, time, and waiting for data.
+"""What it saves to hold a data set once in the object store, with 1, 2 and 4 cells at a time:
+memory, time, and waiting for data.
 
     python benchmarks/held_data.py --out benchmarks/results/held_data.json
 
-Each turn is a whole sweep of as many cells as run at a time, on a Ray of its own: streamed through Ray Data, as is the default, or with
-``resources.hold_data``. Memory is the peak of the proportional set size of Ray and all its processes, so what they share counts once.
+Each turn is a whole sweep of as many cells as run at a time, on a Ray of its own: streamed through
+Ray Data, as is the default, or with ``resources.hold_data``. Memory is the peak of the proportional
+set size of Ray and all its processes, so what they share counts once.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ def sweep_file(videos: Path, cells: int, held: bool, epochs: int) -> dict[str, A
 
 
 def run_sweep(work: Path, cells: int, held: bool, epochs: int) -> dict[str, float]:
-    """One sweep on a Ray of its own, which has two CPUs for each cell: one trains, one is the stream's."""
+    """One sweep on a Ray of its own, which has two CPUs for each cell: one trains, one is the
+    stream's.
+    """
     spec = sweep_file(work / "videos", cells, held, epochs)
     path = work / f"{spec['name']}.yaml"
     path.write_text(yaml.safe_dump(spec))
@@ -61,19 +65,35 @@ def run_sweep(work: Path, cells: int, held: bool, epochs: int) -> dict[str, floa
         logging_level="ERROR",
         object_store_memory=1 << 30,
     )
-    command = [sys.executable, "run_sweep.py", str(path), "--runs", str(work / "runs"), "--shards", str(work / "shards")]
+    command = [
+        sys.executable,
+        "run_sweep.py",
+        str(path),
+        "--runs",
+        str(work / "runs"),
+        "--shards",
+        str(work / "shards"),
+    ]
     try:
         began = time.perf_counter()
         with MemoryWatch() as watch:
             done = subprocess.run(
-                [*command, "--address", context.address_info["address"]], cwd=ROOT, capture_output=True, text=True, check=False
+                [*command, "--address", context.address_info["address"]],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
             )
         seconds = time.perf_counter() - began
     finally:
         ray.shutdown()
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}")
-    metrics = [json.loads(line) for path in (work / "runs" / spec["name"]).rglob("metrics.jsonl") for line in path.read_text().splitlines()]
+    metrics = [
+        json.loads(line)
+        for path in (work / "runs" / spec["name"]).rglob("metrics.jsonl")
+        for line in path.read_text().splitlines()
+    ]
     shutil.rmtree(work / "runs")
     return {
         "peak_gib": max(memory for _, memory in watch.samples) / 2**30,
@@ -84,26 +104,47 @@ def run_sweep(work: Path, cells: int, held: bool, epochs: int) -> dict[str, floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--count", type=int, default=192, help="synthetic videos, about 1 MiB of frames each")
+    parser.add_argument(
+        "--count", type=int, default=192, help="synthetic videos, about 1 MiB of frames each"
+    )
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory(prefix="vididi-held-") as folder:
         work = Path(folder)
-        make_videos(work / "videos" / "all", arguments.count, 120, 240, 320, len(os.sched_getaffinity(0)))
+        make_videos(
+            work / "videos" / "all", arguments.count, 120, 240, 320, len(os.sched_getaffinity(0))
+        )
         run_sweep(work, 1, False, 2)  # prepares the shards
         print(f"{'cells':>5} {'':9} {'peak GiB':>9} {'seconds':>8} {'waiting for data':>17}")
         for cells in CELLS:
             for held in (False, True):
-                row = {"cells": cells, "held": held, **run_sweep(work, cells, held, arguments.epochs)}
+                row = {
+                    "cells": cells,
+                    "held": held,
+                    **run_sweep(work, cells, held, arguments.epochs),
+                }
                 rows.append(row)
                 name = "held" if held else "streamed"
-                print(f"{cells:5} {name:9} {row['peak_gib']:9.2f} {row['seconds']:8.1f} {row['data_share']:16.1%}", flush=True)
+                print(
+                    f"{cells:5} {name:9} {row['peak_gib']:9.2f} {row['seconds']:8.1f}"
+                    f" {row['data_share']:16.1%}",
+                    flush=True,
+                )
         frames = sum(path.stat().st_size for path in (work / "shards").glob("*.parquet"))
     if arguments.out:
-        content = {"date": time.strftime("%Y-%m-%d"), "ray": ray.__version__, "cores": len(os.sched_getaffinity(0))}
-        content |= {"count": arguments.count, "epochs": arguments.epochs, "shards_mib": frames / 2**20, "rows": rows}
+        content = {
+            "date": time.strftime("%Y-%m-%d"),
+            "ray": ray.__version__,
+            "cores": len(os.sched_getaffinity(0)),
+        }
+        content |= {
+            "count": arguments.count,
+            "epochs": arguments.epochs,
+            "shards_mib": frames / 2**20,
+            "rows": rows,
+        }
         arguments.out.write_text(json.dumps(content, indent=1) + "\n")
 
 

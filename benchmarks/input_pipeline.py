@@ -1,19 +1,23 @@
-"""How fast clips reach a training process, as ratios between ways to read the same videos on the same cores, in one run.
+"""How fast clips reach a training process, as ratios between ways to read the same videos on the
+same cores, in one run.
 
     python benchmarks/input_pipeline.py --out benchmarks/results/input_pipeline.json
     python benchmarks/input_pipeline.py --videos DIR          real files instead of synthetic ones
     python benchmarks/input_pipeline.py --quick               a look, in less than a minute
 
-The contenders give two uint8 clips of 10 frames (8 and 2 to differentiate) per video, one frame of every 3:
+The contenders give two uint8 clips of 10 frames (8 and 2 to differentiate) per video, one frame of
+every 3:
 
     ray       vididi.cluster.ray_stream.ray_stream, as a sweep uses it
     local     vididi.data.stream.local_stream: threads, no Ray
-    bare      the same fetch and decode in a loop in one process per core, and the clips thrown away: the upper limit
+    bare      the same fetch and decode in a loop in one process per core, and the clips thrown
+              away: the upper limit
     loader    a torch DataLoader over the same shards, a worker process per core
     decord    a torch DataLoader that opens the source file and seeks for each clip, the usual way
 
-All are pinned to the same cores, take turns, start anew each turn, and are timed once warm. A pause is how much longer the first
-batch of an epoch took than batches in between. Memory is the proportional set size of this process and all below it.
+All are pinned to the same cores, take turns, start anew each turn, and are timed once warm. A pause
+is how much longer the first batch of an epoch took than batches in between. Memory is the
+proportional set size of this process and all below it.
 """
 
 from __future__ import annotations
@@ -39,7 +43,8 @@ from statistics import mean, median
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# Trainers are workers of Ray too, so in a sweep they and the stream have the same priority; here this process is the trainer.
+# Trainers are workers of Ray too, so in a sweep they and the stream have the same priority; here
+# this process is the trainer.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 import numpy as np
@@ -65,10 +70,12 @@ TARGETS = {"ray/decord": 6.0, "ray/bare": 0.7, "ray/loader": 1.0}
 
 
 def make_plan(shards: ShardSet, epochs: int = ENDLESS) -> PretrainPlan:
-    return PretrainPlan(shards.rows("train"), frame_counts(shards), LENGTH, STRIDE, BATCH, epochs, seed=0)
+    return PretrainPlan(
+        shards.rows("train"), frame_counts(shards), LENGTH, STRIDE, BATCH, epochs, seed=0
+    )
 
 
-# --- The contenders: each yields the number of clips of each batch -------------------------------------------------
+# --- The contenders: each yields the number of clips of each batch --------------------------------
 
 Contender = Callable[[], Generator[int, None, None]]
 
@@ -89,7 +96,10 @@ def bare_worker(shards: ShardSet, plan: PretrainPlan, rank: int, cores: int, don
 def bare_clips(shards: ShardSet, plan: PretrainPlan, cores: int) -> Generator[int, None, None]:
     spawn = multiprocessing.get_context("spawn")
     done = spawn.SimpleQueue()
-    workers = [spawn.Process(target=bare_worker, args=(shards, plan, rank, cores, done), daemon=True) for rank in range(cores)]
+    workers = [
+        spawn.Process(target=bare_worker, args=(shards, plan, rank, cores, done), daemon=True)
+        for rank in range(cores)
+    ]
     for worker in workers:
         worker.start()
     try:
@@ -105,7 +115,12 @@ class Shards(Dataset):
     """A video of the shards: two random clips, ``[2, N, H, W, 3]``."""
 
     def __init__(self, shards: ShardSet) -> None:
-        self.reader, self.rows, self.counts, self.sizes = FrameReader(shards), shards.rows("train"), frame_counts(shards), shards.sizes
+        self.reader, self.rows, self.counts, self.sizes = (
+            FrameReader(shards),
+            shards.rows("train"),
+            frame_counts(shards),
+            shards.sizes,
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -137,7 +152,9 @@ class Files(Dataset):
         row, clips = int(self.rows[i]), []
         height, width = (int(side) for side in self.sizes[row])
         for clip in range(CLIPS):
-            reader = decord.VideoReader(self.paths[row], ctx=decord.cpu(0), width=width, height=height, num_threads=1)
+            reader = decord.VideoReader(
+                self.paths[row], ctx=decord.cpu(0), width=width, height=height, num_threads=1
+            )
             clips.append(reader.get_batch(random_picks(len(reader))[clip]).asnumpy())
         return torch.from_numpy(np.stack(clips))
 
@@ -148,7 +165,9 @@ def random_picks(count: int) -> np.ndarray:
 
 
 def keep_list(videos: list[torch.Tensor]) -> list[torch.Tensor] | torch.Tensor:
-    """Stacked where sizes agree, as in a set of one size; real sets differ, and are handed over as they are."""
+    """Stacked where sizes agree, as in a set of one size; real sets differ, and are handed over as
+    they are.
+    """
     return torch.stack(videos) if len({video.shape for video in videos}) == 1 else videos
 
 
@@ -174,11 +193,13 @@ def loader_clips(dataset: Dataset, cores: int) -> Generator[int, None, None]:
             yield len(batch) * CLIPS
 
 
-# --- Speed ---------------------------------------------------------------------------------------------------------
+# --- Speed ----------------------------------------------------------------------------------------
 
 
 def time_contender(contender: Contender, warm: int, seconds: float) -> list[tuple[float, int]]:
-    """(time, clips) of each batch of a warm contender: from batch ``warm`` on for ``seconds``, at least two epochs."""
+    """(time, clips) of each batch of a warm contender: from batch ``warm`` on for ``seconds``, at
+    least two epochs.
+    """
     marks: list[tuple[float, int]] = []
     with closing(contender()) as batches:
         for number, clips in enumerate(batches):
@@ -201,7 +222,9 @@ def epoch_pause(marks: list[tuple[float, int]], warm: int, steps: int) -> float:
     return float(median(first) - gaps.mean()) if first else float("nan")
 
 
-def measure_speed(contenders: dict[str, Contender], steps: int, turns: int, seconds: float) -> dict[str, dict[str, Any]]:
+def measure_speed(
+    contenders: dict[str, Contender], steps: int, turns: int, seconds: float
+) -> dict[str, dict[str, Any]]:
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     pauses: dict[str, list[float]] = {name: [] for name in contenders}
     warm = max(2 * steps, 16)  # batches; Ray Data hands them over in lumps of 8
@@ -211,16 +234,22 @@ def measure_speed(contenders: dict[str, Contender], steps: int, turns: int, seco
             rates[name].append(clips_per_second(marks))
             pauses[name].append(epoch_pause(marks, warm, steps))
     return {
-        name: {"clips_per_second": median(rates[name]), "turns": rates[name], "epoch_pause_seconds": median(pauses[name])}
+        name: {
+            "clips_per_second": median(rates[name]),
+            "turns": rates[name],
+            "epoch_pause_seconds": median(pauses[name]),
+        }
         for name in contenders
     }
 
 
-# --- Memory --------------------------------------------------------------------------------------------------------
+# --- Memory ---------------------------------------------------------------------------------------
 
 
 class MemoryWatch:
-    """Samples the memory of this process and all below it; ``epoch`` says what a sample belongs to."""
+    """Samples the memory of this process and all below it; ``epoch`` says what a sample belongs
+    to.
+    """
 
     def __init__(self) -> None:
         self.epoch, self.samples, self._stop = 0, [], threading.Event()  # type: ignore[var-annotated]
@@ -242,16 +271,23 @@ class MemoryWatch:
 
 
 def measure_memory(shards: ShardSet, epochs: int, epoch_seconds: float) -> dict[str, Any]:
-    """Peak memory in an epoch, early and late, of a consumer that takes its time: the median of ten epochs' peaks."""
+    """Peak memory in an epoch, early and late, of a consumer that takes its time: the median of ten
+    epochs' peaks.
+    """
     plan = make_plan(shards, epochs=epochs + 1)
     with MemoryWatch() as watch, closing(ray_stream(shards)(plan, 0)) as batches:  # type: ignore[type-var]
         for number, _ in enumerate(batches):
-            watch.epoch = number // plan.steps_per_epoch  # epoch 0 starts Ray's workers and fills caches
+            watch.epoch = (
+                number // plan.steps_per_epoch
+            )  # epoch 0 starts Ray's workers and fills caches
             time.sleep(epoch_seconds / plan.steps_per_epoch)
     peaks: dict[int, int] = defaultdict(int)
     for epoch, memory in watch.samples:
         peaks[epoch] = max(peaks[epoch], memory)
-    first, last = (median(peaks[epoch] for epoch in chosen if epoch in peaks) for chosen in (range(1, 11), range(epochs - 9, epochs + 1)))
+    first, last = (
+        median(peaks[epoch] for epoch in chosen if epoch in peaks)
+        for chosen in (range(1, 11), range(epochs - 9, epochs + 1))
+    )
     return {
         "epochs": epochs,
         "first_mib": first / 2**20,
@@ -261,24 +297,46 @@ def measure_memory(shards: ShardSet, epochs: int, epoch_seconds: float) -> dict[
     }
 
 
-# --- Training ------------------------------------------------------------------------------------------------------
+# --- Training -------------------------------------------------------------------------------------
 
 
 def measure_wait() -> dict[str, Any]:
-    """Share of its time that an arm of the ablation waits for data, two cells at a time as on any machine of two cores."""
+    """Share of its time that an arm of the ablation waits for data, two cells at a time as on any
+    machine of two cores.
+    """
     changes = {"data.train": 200, "data.test": 10, "training.epochs": 4, "evaluation.clips": 1}
     with tempfile.TemporaryDirectory() as runs:
-        command = [sys.executable, "run_sweep.py", "sweeps/ablation.yaml", "--only", "vididi", "--only", "base", "--runs", runs]
-        command += [text for name, value in changes.items() for text in ("--set", f"{name}={value}")]
+        command = [
+            sys.executable,
+            "run_sweep.py",
+            "sweeps/ablation.yaml",
+            "--only",
+            "vididi",
+            "--only",
+            "base",
+            "--runs",
+            runs,
+        ]
+        command += [
+            text for name, value in changes.items() for text in ("--set", f"{name}={value}")
+        ]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}")
-        lines = [json.loads(line) for path in sorted(Path(runs).rglob("metrics.jsonl")) for line in path.read_text().splitlines()]
+        lines = [
+            json.loads(line)
+            for path in sorted(Path(runs).rglob("metrics.jsonl"))
+            for line in path.read_text().splitlines()
+        ]
     warm = [line["time/data_share"] for line in lines if line["epoch"] > 1]
-    return {"mean": mean(warm), "largest": max(warm), "first_epoch": max(x["time/data_share"] for x in lines if x["epoch"] == 1)}
+    return {
+        "mean": mean(warm),
+        "largest": max(warm),
+        "first_epoch": max(x["time/data_share"] for x in lines if x["epoch"] == 1),
+    }
 
 
-# --- The run -------------------------------------------------------------------------------------------------------
+# --- The run --------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -303,7 +361,14 @@ def prepare_videos(arguments: argparse.Namespace, work: Path) -> tuple[Path, Sha
     if videos is None:
         videos = work / f"videos-{arguments.count}"
         if not videos.is_dir():
-            make_videos(videos / "all", arguments.count, arguments.frames, arguments.height, arguments.width, arguments.cores)
+            make_videos(
+                videos / "all",
+                arguments.count,
+                arguments.frames,
+                arguments.height,
+                arguments.width,
+                arguments.cores,
+            )
     config = resolve(build_config({"data": {"name": "folder", "videos": str(videos.resolve())}}))
     return videos.resolve(), ensure_prepared(config, work.resolve() / f"shards-{videos.name}")
 
@@ -312,7 +377,11 @@ def run(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     videos, shards = prepare_videos(arguments, work)
     source = sum(path.stat().st_size for path in videos.rglob("*") if path.is_file())
     plan, cores = make_plan(shards), arguments.cores
-    print(f"{shards.summary}, {shards.manifest.frames} frames, source {source / 2**20:.1f} MiB; {cores} cores", flush=True)
+    print(
+        f"{shards.summary}, {shards.manifest.frames} frames, source {source / 2**20:.1f} MiB;"
+        f" {cores} cores",
+        flush=True,
+    )
     contenders: dict[str, Contender] = {
         "ray": lambda: stream_clips(ray_stream(shards, threads=cores), plan),
         "local": lambda: stream_clips(local_stream(shards, threads=cores), plan),
@@ -325,42 +394,68 @@ def run(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     result = {"ratios": ratios_by_turn(speed), "speed": speed, "frames": shards.manifest.frames}
     if not arguments.quick:
         with ray_session(cores):
-            result["memory"] = measure_memory(shards, arguments.memory_epochs, arguments.epoch_seconds)
+            result["memory"] = measure_memory(
+                shards, arguments.memory_epochs, arguments.epoch_seconds
+            )
         result["data_share_of_a_step"] = measure_wait()
     return result
 
 
 def ratios_by_turn(speed: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """The median over the turns of ray over each other, so that what else the machine did in a turn weighs on both alike."""
+    """The median over the turns of ray over each other, so that what else the machine did in a turn
+    weighs on both alike.
+    """
     return {
-        f"ray/{name}": median(ours / theirs for ours, theirs in zip(speed["ray"]["turns"], found["turns"], strict=True))
+        f"ray/{name}": median(
+            ours / theirs
+            for ours, theirs in zip(speed["ray"]["turns"], found["turns"], strict=True)
+        )
         for name, found in speed.items()
         if name != "ray"
     }
 
 
 def print_table(result: dict[str, Any]) -> None:
-    print(f"\n{'':12} {'clips/s':>8} {'ray over it':>12} {'target':>7} {'pause between epochs':>21}")
+    print(
+        f"\n{'':12} {'clips/s':>8} {'ray over it':>12} {'target':>7} {'pause between epochs':>21}"
+    )
     for name, found in result["speed"].items():
         ratio = result["ratios"].get(f"ray/{name}")
         shown = "" if ratio is None else f"{ratio:.2f}"
         target = TARGETS.get(f"ray/{name}", "")
-        print(f"{name:12} {found['clips_per_second']:8.0f} {shown:>12} {target!s:>7} {found['epoch_pause_seconds'] * 1000:18.0f} ms")
+        print(
+            f"{name:12} {found['clips_per_second']:8.0f} {shown:>12} {target!s:>7}"
+            f" {found['epoch_pause_seconds'] * 1000:18.0f} ms"
+        )
     if "memory" not in result:
         return
     memory, wait = result["memory"], result["data_share_of_a_step"]
     print(
-        f"\nmemory over {memory['epochs']} epochs: {memory['first_mib']:.0f} to {memory['last_mib']:.0f} MiB, "
-        f"{memory['growth_percent']:+.1f}% (target < 5%)"
+        f"\nmemory over {memory['epochs']} epochs: {memory['first_mib']:.0f} to"
+        f" {memory['last_mib']:.0f} MiB, {memory['growth_percent']:+.1f}% (target < 5%)"
     )
-    print(f"share of a step that waits for data: {wait['mean']:.2%}, at most {wait['largest']:.2%} (target < 5%)")
+    print(
+        f"share of a step that waits for data: {wait['mean']:.2%}, at most {wait['largest']:.2%}"
+        " (target < 5%)"
+    )
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=Path, metavar="DIR", help="a folder of class folders of real videos")
-    parser.add_argument("--work", type=Path, metavar="DIR", help="keep the synthetic videos and the shards here")
-    parser.add_argument("--cores", type=int, default=min(2, len(os.sched_getaffinity(0))), help="cores to use (default: 2)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--videos", type=Path, metavar="DIR", help="a folder of class folders of real videos"
+    )
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="keep the synthetic videos and the shards here"
+    )
+    parser.add_argument(
+        "--cores",
+        type=int,
+        default=min(2, len(os.sched_getaffinity(0))),
+        help="cores to use (default: 2)",
+    )
     parser.add_argument("--count", type=int, default=128, help="synthetic videos")
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--height", type=int, default=240)
@@ -368,8 +463,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="timed in each turn")
     parser.add_argument("--memory-epochs", type=int, default=50)
-    parser.add_argument("--epoch-seconds", type=float, default=0.5, help="least length of an epoch while memory is measured")
-    parser.add_argument("--quick", action="store_true", help="fewer videos, one turn, speed only: rough numbers")
+    parser.add_argument(
+        "--epoch-seconds",
+        type=float,
+        default=0.5,
+        help="least length of an epoch while memory is measured",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer videos, one turn, speed only: rough numbers"
+    )
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     if arguments.quick:
@@ -379,7 +481,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])  # every process started from here inherits it
+    os.sched_setaffinity(
+        0, sorted(os.sched_getaffinity(0))[: arguments.cores]
+    )  # every process started from here inherits it
     torch.set_num_threads(1)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     began = time.perf_counter()
@@ -392,9 +496,21 @@ def main() -> None:
     print_table(result)
     print(f"{time.perf_counter() - began:.0f} s")
     if arguments.out:
-        settings = {name: getattr(arguments, name) for name in ("cores", "count", "frames", "height", "width", "turns", "seconds")}
-        machine = {"machine": platform.machine(), "torch": torch.__version__, "ray": ray.__version__, "date": time.strftime("%Y-%m-%d")}
-        content = {**machine, "settings": {**settings, "videos": "real" if arguments.videos else "synthetic"}, **result}
+        settings = {
+            name: getattr(arguments, name)
+            for name in ("cores", "count", "frames", "height", "width", "turns", "seconds")
+        }
+        machine = {
+            "machine": platform.machine(),
+            "torch": torch.__version__,
+            "ray": ray.__version__,
+            "date": time.strftime("%Y-%m-%d"),
+        }
+        content = {
+            **machine,
+            "settings": {**settings, "videos": "real" if arguments.videos else "synthetic"},
+            **result,
+        }
         arguments.out.write_text(json.dumps(content, indent=1) + "\n")
 
 

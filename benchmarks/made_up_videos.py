@@ -1,10 +1,12 @@
-"""Videos whose frame k holds k in its pixels: what the reader makes of containers x codecs x properties, and of damaged copies.
+"""Videos whose frame k holds k in its pixels: what the reader makes of containers x codecs x
+properties, and of damaged copies.
 
     python benchmarks/made_up_videos.py [--copies 12] [--out benchmarks/results/made_up_videos.json]
 
-Made and read with PyAV alone. For every kind of file the table says how many damaged copies came out *whole* (every pixel as in the
-sound file), *rejected*, *fewer* (in silence, frames are missing, and the others are as they should be) or *wrong* (in silence, a frame
-differs in at least one pixel). Sound files must be whole, each frame with its number.
+Made and read with PyAV alone. For every kind of file the table says how many damaged copies came
+out *whole* (every pixel as in the sound file), *rejected*, *fewer* (in silence, frames are missing,
+and the others are as they should be) or *wrong* (in silence, a frame differs in at least one
+pixel). Sound files must be whole, each frame with its number.
 """
 
 from __future__ import annotations
@@ -28,14 +30,20 @@ from numpy.typing import NDArray
 from vididi.data.video import open_video
 from vididi.errors import DataError
 
-HEIGHT, WIDTH, BITS = 96, 128, 8  # two rows of four blocks, each a bit of the frame's number, the highest first
+HEIGHT, WIDTH, BITS = (
+    96,
+    128,
+    8,
+)  # two rows of four blocks, each a bit of the frame's number, the highest first
 RATE = 20
 OUTCOMES = ("whole", "rejected", "fewer", "wrong")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A container, an encoder, and what is special about the file; ``options`` are the encoder's."""
+    """A container, an encoder, and what is special about the file; ``options`` are the
+    encoder's.
+    """
 
     container: str
     codec: str
@@ -50,7 +58,13 @@ class Kind:
 GOP = {"g": "12"}
 B_FRAMES = {"g": "12", "bf": "2"}
 VPX = {"g": "12", "deadline": "realtime", "cpu-used": "8"}
-ALTREF = {"g": "40", "deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16"}
+ALTREF = {
+    "g": "40",
+    "deadline": "good",
+    "cpu-used": "5",
+    "auto-alt-ref": "1",
+    "lag-in-frames": "16",
+}
 OPEN_GOP = {"x264-params": "open-gop=1:keyint=12:bframes=3:b-adapt=0:scenecut=0"}
 KINDS = (
     Kind("mp4", "libx264", options=B_FRAMES),
@@ -86,7 +100,7 @@ PIXELS = {"mjpeg": "yuvj420p"}
 FORMATS = {"mpg": "vob", "wmv": "asf", "ts": "mpegts", "mkv": "matroska"}
 
 
-# --- Making --------------------------------------------------------------------------------------------------------
+# --- Making ---------------------------------------------------------------------------------------
 
 
 def frame_of(number: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
@@ -101,12 +115,20 @@ def frame_of(number: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[n
 def number_in(frame: NDArray[np.uint8]) -> int:
     """The number that a frame holds."""
     height, width = frame.shape[0] // 2, frame.shape[1] // (BITS // 2)
-    means = frame[: 2 * height, : width * (BITS // 2)].reshape(2, height, BITS // 2, width, 3).mean(axis=(1, 3, 4))
+    means = (
+        frame[: 2 * height, : width * (BITS // 2)]
+        .reshape(2, height, BITS // 2, width, 3)
+        .mean(axis=(1, 3, 4))
+    )
     return int("".join("1" if mean > 128 else "0" for mean in means.ravel()), 2)
 
 
-def make(kind: Kind, path: Path, count: int = 40, times: Sequence[int] | None = None, rate: int = RATE) -> Path:
-    """Write frames 0 to ``count`` - 1; ``times``: when each is shown, in thousandths of a second."""
+def make(
+    kind: Kind, path: Path, count: int = 40, times: Sequence[int] | None = None, rate: int = RATE
+) -> Path:
+    """Write frames 0 to ``count`` - 1; ``times``: when each is shown, in thousandths of a
+    second.
+    """
     size = (144, 176) if kind.codec == "h263" else (HEIGHT, WIDTH)
     with av.open(str(path), "w", format=FORMATS.get(kind.container, kind.container)) as file:
         stream: Any = file.add_stream(kind.codec, rate=rate, options=kind.options)
@@ -124,7 +146,7 @@ def make(kind: Kind, path: Path, count: int = 40, times: Sequence[int] | None = 
     return path
 
 
-# --- Damaging ------------------------------------------------------------------------------------------------------
+# --- Damaging -------------------------------------------------------------------------------------
 
 
 def flipped(content: bytes, rng: np.random.Generator, bits: int) -> bytes:
@@ -157,7 +179,10 @@ DAMAGE = {
 
 def without_packets(path: Path, out: Path, rng: np.random.Generator, container: str) -> Path:
     """A copy, made anew by a muxer, in which one to three packets in a row are not there."""
-    with av.open(str(path)) as source, av.open(str(out), "w", format=FORMATS.get(container, container)) as target:
+    with (
+        av.open(str(path)) as source,
+        av.open(str(out), "w", format=FORMATS.get(container, container)) as target,
+    ):
         stream = target.add_stream_from_template(source.streams.video[0])
         packets = [packet for packet in source.demux(video=0) if packet.size]
         first = int(rng.integers(1, len(packets) - 4))
@@ -169,7 +194,9 @@ def without_packets(path: Path, out: Path, rng: np.random.Generator, container: 
     return out
 
 
-def damaged_copies(path: Path, folder: Path, copies: int, container: str) -> Iterator[tuple[str, Path]]:
+def damaged_copies(
+    path: Path, folder: Path, copies: int, container: str
+) -> Iterator[tuple[str, Path]]:
     """Damage and file, ``copies`` of each damage; what is damaged follows from the file's name."""
     content = path.read_bytes()
     seed = int.from_bytes(sha256(path.name.encode()).digest()[:4], "big")
@@ -182,12 +209,15 @@ def damaged_copies(path: Path, folder: Path, copies: int, container: str) -> Ite
     for number in range(copies):
         rng = np.random.default_rng([seed, number])
         try:
-            yield "packets missing", without_packets(path, folder / f"damaged{path.suffix}", rng, container)
+            yield (
+                "packets missing",
+                without_packets(path, folder / f"damaged{path.suffix}", rng, container),
+            )
         except (av.FFmpegError, ValueError):
             return  # this muxer does not take the packets back
 
 
-# --- Reading -------------------------------------------------------------------------------------------------------
+# --- Reading --------------------------------------------------------------------------------------
 
 
 def read(path: Path) -> list[NDArray[np.uint8]] | str:
@@ -208,7 +238,11 @@ def outcome(path: Path, sound: Sequence[NDArray[np.uint8]]) -> tuple[str, str]:
         left = iter(sound)
         kept = all(any(np.array_equal(ours, theirs) for theirs in left) for ours in found)
         return "fewer" if kept else "wrong", f"{len(found)} frames instead of {len(sound)}"
-    differ = [number for number, (ours, theirs) in enumerate(zip(found, sound, strict=True)) if not np.array_equal(ours, theirs)]
+    differ = [
+        number
+        for number, (ours, theirs) in enumerate(zip(found, sound, strict=True))
+        if not np.array_equal(ours, theirs)
+    ]
     if not differ:
         return "whole", ""
     if found[0].shape != sound[0].shape:
@@ -251,30 +285,51 @@ def line_of(kind: Kind, folder: Path, copies: int) -> Line:
 
 
 def print_table(lines: Sequence[Line]) -> None:
-    print(f"{'kind':36}{'sound':>8}" + "".join(f"{name:>10}" for name in OUTCOMES) + "   of these, packets missing: fewer, wrong")
+    print(
+        f"{'kind':36}{'sound':>8}"
+        + "".join(f"{name:>10}" for name in OUTCOMES)
+        + "   of these, packets missing: fewer, wrong"
+    )
     for line in lines:
         sums = Counter[str]()
         for counts in line.outcomes.values():
             sums.update(counts)
         missing = Counter(line.outcomes.get("packets missing", {}))
-        cells = "".join(f"{sums[name]:>10}" for name in OUTCOMES) + f"{missing['fewer']:>12}{missing['wrong']:>6}"
+        cells = (
+            "".join(f"{sums[name]:>10}" for name in OUTCOMES)
+            + f"{missing['fewer']:>12}{missing['wrong']:>6}"
+        )
         print(f"{line.name:36}{'WRONG' if line.sound else 'whole':>8}{cells}  {line.sound}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--copies", type=int, default=12, help="damaged copies of each file and damage")
+    parser.add_argument(
+        "--copies", type=int, default=12, help="damaged copies of each file and damage"
+    )
     parser.add_argument("--only", default="", help="kinds whose name has this in it")
-    parser.add_argument("--av1", action="store_true", help="make AV1 too, whose encoder raises the priority of this process where it may")
+    parser.add_argument(
+        "--av1",
+        action="store_true",
+        help="make AV1 too, whose encoder raises the priority of this process where it may",
+    )
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    kinds = [kind for kind in (*KINDS, *([AV1] if arguments.av1 else ())) if arguments.only in kind.name]
+    kinds = [
+        kind for kind in (*KINDS, *([AV1] if arguments.av1 else ())) if arguments.only in kind.name
+    ]
     with tempfile.TemporaryDirectory() as folder:
         lines = [line_of(kind, Path(folder), arguments.copies) for kind in kinds]
     print_table(lines)
     if arguments.out:
-        about = {"copies_of_each_damage": arguments.copies, "av": av.__version__, "ffmpeg": av.library_versions}
-        arguments.out.write_text(json.dumps({**about, "kinds": [asdict(line) for line in lines]}, indent=1) + "\n")
+        about = {
+            "copies_of_each_damage": arguments.copies,
+            "av": av.__version__,
+            "ffmpeg": av.library_versions,
+        }
+        arguments.out.write_text(
+            json.dumps({**about, "kinds": [asdict(line) for line in lines]}, indent=1) + "\n"
+        )
     return any(line.sound for line in lines)
 
 

@@ -1,9 +1,11 @@
-"""The share of pretraining that the online kNN and probe take (docs/evaluation.md, "While training").
+"""The share of pretraining that the online kNN and probe take (docs/evaluation.md, "While
+training").
 
     python benchmarks/online_cost.py --out benchmarks/results/online_cost.json
 
-Pretrains the arm ``vididi`` of sweeps/ablation.yaml, as long as the sweep does, measuring after every fifth epoch and then after every one.
-The share is one of a single run, so other work on the machine hardly changes it.
+Pretrains the arm ``vididi`` of sweeps/ablation.yaml, as long as the sweep does, measuring after
+every fifth epoch and then after every one. The share is one of a single run, so other work on the
+machine hardly changes it.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ def measure(every: int, epochs: int, folder: Path) -> dict[str, Any]:
     config = resolve(cell.config)
     shards = ensure_prepared(config)
     with local_context("cpu") as context:
-        run_cell(config, cell.describe("online_cost"), folder, shards, local_stream(shards), context)
+        run_cell(
+            config, cell.describe("online_cost"), folder, shards, local_stream(shards), context
+        )
     told = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     steps = told[-1]["step"] // len(told)
     training = sum(epoch["time/seconds_per_step"] * steps for epoch in told)

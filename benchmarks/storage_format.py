@@ -1,10 +1,12 @@
-"""What the frames of prepared videos should be stored as: size, speed and loss of each way, for the same frames.
+"""What the frames of prepared videos should be stored as: size, speed and loss of each way, for the
+same frames.
 
     python benchmarks/storage_format.py --out benchmarks/results/storage_format.json
     python benchmarks/storage_format.py --videos DIR         real files instead of synthetic ones
 
-A clip is 10 frames, one of every 3, from a random place of a random video; one thread, by turns. PSNR is against the resized
-frames of the source. The second table is what one clip costs to read from Parquet with row groups of 1 MiB.
+A clip is 10 frames, one of every 3, from a random place of a random video; one thread, by turns.
+PSNR is against the resized frames of the source. The second table is what one clip costs to read
+from Parquet with row groups of 1 MiB.
 """
 
 from __future__ import annotations
@@ -37,11 +39,14 @@ SPAN = (LENGTH - 1) * STRIDE + 1
 Frames = NDArray[np.uint8]
 
 
-# --- Ways to store a video: frames to rows of bytes, and a clip back -----------------------------------------------
+# --- Ways to store a video: frames to rows of bytes, and a clip back ------------------------------
 
 
 def to_jpeg(frames: Frames, quality: int) -> list[bytes]:
-    return [simplejpeg.encode_jpeg(np.ascontiguousarray(frame), quality=quality, colorsubsampling="420") for frame in frames]
+    return [
+        simplejpeg.encode_jpeg(np.ascontiguousarray(frame), quality=quality, colorsubsampling="420")
+        for frame in frames
+    ]
 
 
 def from_jpeg(stored: list[bytes], picks: NDArray, shape: tuple[int, ...]) -> Frames:
@@ -92,7 +97,9 @@ def from_h264(stored: list[bytes], picks: NDArray, shape: tuple[int, ...]) -> Fr
 
 
 def _decode_group(stored: bytes, places: NDArray) -> Iterator[Frames]:
-    """The frames at rising ``places`` of a group; what lies behind the last is not decoded, what lies between not converted."""
+    """The frames at rising ``places`` of a group; what lies behind the last is not decoded, what
+    lies between not converted.
+    """
     codec = av.CodecContext.create("h264", "r")
     codec.thread_count = 1
     number, wanted = 0, set(places.tolist())
@@ -105,7 +112,10 @@ def _decode_group(stored: bytes, places: NDArray) -> Iterator[Frames]:
             return
 
 
-Encode, Decode = Callable[[Frames], list[bytes]], Callable[[list[bytes], NDArray, tuple[int, ...]], Frames]
+Encode, Decode = (
+    Callable[[Frames], list[bytes]],
+    Callable[[list[bytes], NDArray, tuple[int, ...]], Frames],
+)
 WAYS: dict[str, tuple[Encode, Decode]] = {
     "JPEG 85": (lambda frames: to_jpeg(frames, 85), from_jpeg),
     "JPEG 90": (lambda frames: to_jpeg(frames, 90), from_jpeg),
@@ -116,7 +126,7 @@ WAYS: dict[str, tuple[Encode, Decode]] = {
 }
 
 
-# --- Measuring -----------------------------------------------------------------------------------------------------
+# --- Measuring ------------------------------------------------------------------------------------
 
 
 def psnr(frames: Frames, stored: Frames) -> float:
@@ -124,7 +134,9 @@ def psnr(frames: Frames, stored: Frames) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
-def speed(decode: Decode, stored: list[list[bytes]], videos: list[Frames], seconds: float, turn: int) -> float:
+def speed(
+    decode: Decode, stored: list[list[bytes]], videos: list[Frames], seconds: float, turn: int
+) -> float:
     """Clips per second of one thread; the same clips for every way."""
     random, clips, began = np.random.default_rng(turn), 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
@@ -146,7 +158,8 @@ def measure_ways(videos: list[Frames], turns: int, seconds: float) -> dict[str, 
             "kib_per_video": mean(sum(map(len, video)) for video in stored[name]) / 1024,
             "clips_per_second_per_core": median(rates[name]),
             "psnr_db": mean(
-                psnr(video, decode(rows, np.arange(len(video)), video.shape[1:])) for video, rows in zip(videos, stored[name], strict=True)
+                psnr(video, decode(rows, np.arange(len(video)), video.shape[1:]))
+                for video, rows in zip(videos, stored[name], strict=True)
             ),
         }
         for name, (_, decode) in WAYS.items()
@@ -166,19 +179,31 @@ def write_rows(path: Path, rows: list[list[bytes]]) -> list[int]:
     return groups
 
 
-def measure_rows(videos: list[Frames], stored: list[list[bytes]], clips: int, work: Path) -> dict[str, dict[str, float]]:
-    """Bytes and seconds that the row groups of a clip cost, and stored bytes, for rows of whole videos and of segments."""
+def measure_rows(
+    videos: list[Frames], stored: list[list[bytes]], clips: int, work: Path
+) -> dict[str, dict[str, float]]:
+    """Bytes and seconds that the row groups of a clip cost, and stored bytes, for rows of whole
+    videos and of segments.
+    """
     found = {}
     for step in (1, 2):  # frame stride at preparation: of every `step` frames one is kept
         kept = [frames[::step] for frames in stored]
         for name, length in (("video", max(map(len, videos))), (f"segment of {SEGMENT}", SEGMENT)):
             label = f"row per {name}, frame stride {step}"
-            found[label] = measure_layout(work / "rows.parquet", kept, length, -(-STRIDE // step), clips)
+            found[label] = measure_layout(
+                work / "rows.parquet", kept, length, -(-STRIDE // step), clips
+            )
     return found
 
 
-def measure_layout(path: Path, videos: list[list[bytes]], length: int, stride: int, clips: int) -> dict[str, float]:
-    rows = [(which, video[first : first + length]) for which, video in enumerate(videos) for first in range(0, len(video), length)]
+def measure_layout(
+    path: Path, videos: list[list[bytes]], length: int, stride: int, clips: int
+) -> dict[str, float]:
+    rows = [
+        (which, video[first : first + length])
+        for which, video in enumerate(videos)
+        for first in range(0, len(video), length)
+    ]
     groups = write_rows(path, [row for _, row in rows])
     first_row = {which: number for number, (which, _) in reversed(list(enumerate(rows)))}
     random, read, began = np.random.default_rng(0), 0, time.perf_counter()
@@ -197,7 +222,7 @@ def measure_layout(path: Path, videos: list[list[bytes]], length: int, stride: i
     }
 
 
-# --- The run -------------------------------------------------------------------------------------------------------
+# --- The run --------------------------------------------------------------------------------------
 
 
 def load_videos(folder: Path, short_side: int) -> list[Frames]:
@@ -207,13 +232,26 @@ def load_videos(folder: Path, short_side: int) -> list[Frames]:
         height, width = short_side_size(*frames.shape[1:3], short_side)
         width, height = width - width % 2, height - height % 2  # H.264 wants even sides
         if len(frames) >= SPAN:
-            videos.append(np.stack([np.asarray(Image.fromarray(f).resize((width, height), Image.Resampling.BILINEAR)) for f in frames]))
+            videos.append(
+                np.stack(
+                    [
+                        np.asarray(
+                            Image.fromarray(f).resize((width, height), Image.Resampling.BILINEAR)
+                        )
+                        for f in frames
+                    ]
+                )
+            )
     return videos
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=Path, metavar="DIR", help="a folder of real videos (.mp4, .avi)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--videos", type=Path, metavar="DIR", help="a folder of real videos (.mp4, .avi)"
+    )
     parser.add_argument("--count", type=int, default=24, help="synthetic videos of 320 x 240")
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--short-side", type=int, default=150)
@@ -224,7 +262,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         folder = arguments.videos or Path(work) / "videos"
         if arguments.videos is None:
-            make_videos(folder, arguments.count, arguments.frames, 240, 320, len(os.sched_getaffinity(0)))
+            make_videos(
+                folder, arguments.count, arguments.frames, 240, 320, len(os.sched_getaffinity(0))
+            )
         videos = load_videos(folder, arguments.short_side)
         ways = measure_ways(videos, arguments.turns, arguments.seconds)
         rows = measure_rows(videos, [to_jpeg(video, 95) for video in videos], 400, Path(work))
@@ -241,7 +281,9 @@ def main() -> None:
             "machine": platform.machine(),
             "date": time.strftime("%Y-%m-%d"),
         }
-        arguments.out.write_text(json.dumps({**content, "ways": ways, "rows": rows}, indent=1) + "\n")
+        arguments.out.write_text(
+            json.dumps({**content, "ways": ways, "rows": rows}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

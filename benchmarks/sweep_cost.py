@@ -1,8 +1,10 @@
 """Wall time and peak memory of a command and everything it starts, as JSON.
 
-    python benchmarks/sweep_cost.py --out benchmarks/results/ablation.json -- python run_sweep.py sweeps/ablation.yaml
+    python benchmarks/sweep_cost.py --out benchmarks/results/ablation.json -- python run_sweep.py
+    sweeps/ablation.yaml
 
-Memory is the proportional set size summed over the processes: pages that several processes share count once.
+Memory is the proportional set size summed over the processes: pages that several processes share
+count once.
 """
 
 from __future__ import annotations
@@ -58,7 +60,9 @@ def measure(command: list[str], interval: float) -> dict[str, float | int | str]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--interval", type=float, default=1.0, help="seconds between samples (default: 1)")
+    parser.add_argument(
+        "--interval", type=float, default=1.0, help="seconds between samples (default: 1)"
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     result = measure([part for part in arguments.command if part != "--"], arguments.interval)

@@ -1,12 +1,15 @@
-"""The two-view training step of each objective and backbone, taken apart, as ratios to a plain eager step. Torch only.
+"""The two-view training step of each objective and backbone, taken apart, as ratios to a plain
+eager step. Torch only.
 
     python benchmarks/train_step.py --out benchmarks/results/train_step_cpu.json
-    python benchmarks/train_step.py --device cuda --precision bf16 --batch 64 --out benchmarks/results/train_step_cuda.json
+    python benchmarks/train_step.py --device cuda --precision bf16 --batch 64 --out
+    benchmarks/results/train_step_cuda.json
 
-The plain step is what a direct port does: torchvision's transforms clip by clip, float32, the default memory format. Ours
-augments the batch at once, keeps channels last and, with ``--precision bf16``, runs under autocast. Both have the same
-objective, backbone, optimiser and pair (1, 0), and are measured by turns in one process. Utilisation is the arithmetic of
-the networks (counted by torch's FlopCounterMode, forward and backward) over time and over the speed of the faster of a large
+The plain step is what a direct port does: torchvision's transforms clip by clip, float32, the
+default memory format. Ours augments the batch at once, keeps channels last and, with ``--precision
+bf16``, runs under autocast. Both have the same objective, backbone, optimiser and pair (1, 0), and
+are measured by turns in one process. Utilisation is the arithmetic of the networks (counted by
+torch's FlopCounterMode, forward and backward) over time and over the speed of the faster of a large
 matrix product and a large 3D convolution of the same precision, measured in the same run.
 """
 
@@ -61,14 +64,28 @@ class Step:
     """One model with its optimiser and its way to make views."""
 
     def __init__(
-        self, objective: Objective, views: Callable[[Clock], list[Tensor]], starts: Tensor, precision: str, device: torch.device
+        self,
+        objective: Objective,
+        views: Callable[[Clock], list[Tensor]],
+        starts: Tensor,
+        precision: str,
+        device: torch.device,
     ) -> None:
-        self.objective, self.views, self.starts, self.precision, self.device = objective, views, starts, precision, device
+        self.objective, self.views, self.starts, self.precision, self.device = (
+            objective,
+            views,
+            starts,
+            precision,
+            device,
+        )
         self.optimiser = LARS([p for p in objective.parameters() if p.requires_grad], lr=0.01)
 
     def __call__(self, clock: Clock) -> None:
         a, b = self.views(clock)
-        with clock.part("forward"), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with (
+            clock.part("forward"),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
+        ):
             loss = self.objective(a, b, self.starts)["loss"]
         with clock.part("backward"):
             self.optimiser.zero_grad(set_to_none=True)
@@ -111,7 +128,9 @@ def plain_views(clips: list[Tensor], size: int, frames: int) -> Callable[[Clock]
         views = []
         for pixels, order in zip(clips, PAIR, strict=True):
             with clock.part("augment"):
-                augmented = torch.stack([transform(clip.transpose(0, 1)) for clip in pixels[:, :, : frames + order]]).transpose(1, 2)
+                augmented = torch.stack(
+                    [transform(clip.transpose(0, 1)) for clip in pixels[:, :, : frames + order]]
+                ).transpose(1, 2)
             with clock.part("differentiate"):
                 views.append(torch.diff(augmented, n=order, dim=2).contiguous())
         return views
@@ -127,34 +146,58 @@ def our_views(clips: list[Tensor], size: int, frames: int) -> Callable[[Clock], 
         views = []
         for view, (pixels, order) in enumerate(zip(clips, PAIR, strict=True)):
             with clock.part("augment"):
-                augmented = augment(pixels[:, :, : frames + order], sizes, key(Use.AUGMENT, 0, 0, np.arange(len(pixels)), view), view)
+                augmented = augment(
+                    pixels[:, :, : frames + order],
+                    sizes,
+                    key(Use.AUGMENT, 0, 0, np.arange(len(pixels)), view),
+                    view,
+                )
             with clock.part("differentiate"):
-                views.append(differentiate(augmented, order).contiguous(memory_format=torch.channels_last_3d))
+                views.append(
+                    differentiate(augmented, order).contiguous(memory_format=torch.channels_last_3d)
+                )
         return views
 
     return make
 
 
-def measure(name: str, backbone: str, device: torch.device, arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(
+    name: str, backbone: str, device: torch.device, arguments: argparse.Namespace
+) -> dict[str, Any]:
     """Both steps of one objective and backbone, by turns."""
     per_video = OBJECTIVES[name].default_clips
     videos = arguments.batch * 2 // per_video  # the same number of clips for every objective
     generator = torch.Generator().manual_seed(0)
     shape = (arguments.batch, 3, arguments.frames + max(PAIR), 150, 200)
-    clips = [torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(device) for _ in PAIR]
+    clips = [
+        torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(device) for _ in PAIR
+    ]
     starts = torch.arange(per_video).repeat(videos, 1)
     ours = make_objective(name, backbone, videos, device)
     ours.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     steps = {
         "plain": Step(
-            make_objective(name, backbone, videos, device), plain_views(clips, arguments.size, arguments.frames), starts, "fp32", device
+            make_objective(name, backbone, videos, device),
+            plain_views(clips, arguments.size, arguments.frames),
+            starts,
+            "fp32",
+            device,
         ),
-        "ours": Step(ours, our_views(clips, arguments.size, arguments.frames), starts, arguments.precision, device),
+        "ours": Step(
+            ours,
+            our_views(clips, arguments.size, arguments.frames),
+            starts,
+            arguments.precision,
+            device,
+        ),
     }
     flops = steps["plain"].flops()
     times = run_by_turns(steps, device, arguments.steps)
     totals = {which: median(sum(parts.values()) for parts in runs) for which, runs in times.items()}
-    parts = {which: {part: median(run[part] for run in runs) for part in PARTS} for which, runs in times.items()}
+    parts = {
+        which: {part: median(run[part] for run in runs) for part in PARTS}
+        for which, runs in times.items()
+    }
     return {
         "objective": name,
         "backbone": backbone,
@@ -163,7 +206,9 @@ def measure(name: str, backbone: str, device: torch.device, arguments: argparse.
         "plain_seconds": totals["plain"],
         "ours_seconds": totals["ours"],
         "ratio": totals["ours"] / totals["plain"],
-        "parts_over_plain_step": {part: {which: parts[which][part] / totals["plain"] for which in steps} for part in PARTS},
+        "parts_over_plain_step": {
+            part: {which: parts[which][part] / totals["plain"] for which in steps} for part in PARTS
+        },
         "tflop_per_step": flops / 1e12,
         "utilisation": {
             "plain": flops / totals["plain"] / top_speed(device, "fp32"),
@@ -172,7 +217,9 @@ def measure(name: str, backbone: str, device: torch.device, arguments: argparse.
     }
 
 
-def run_by_turns(steps: dict[str, Step], device: torch.device, count: int) -> dict[str, list[dict[str, float]]]:
+def run_by_turns(
+    steps: dict[str, Step], device: torch.device, count: int
+) -> dict[str, list[dict[str, float]]]:
     times: dict[str, list[dict[str, float]]] = {which: [] for which in steps}
     for turn in range(count + 1):
         for which, step in steps.items():
@@ -192,9 +239,16 @@ def top_speed(device: torch.device, precision: str) -> float:
         size, width = (8192, 256) if device.type == "cuda" else (1024, 64)
         kind = {"device": device, "dtype": torch.bfloat16 if precision == "bf16" else torch.float32}
         a = torch.randn(size, size, **kind)
-        clips = torch.randn(8, width, 8, 28, 28, **kind).contiguous(memory_format=torch.channels_last_3d)
-        kernel = torch.randn(width, width, 3, 3, 3, **kind).contiguous(memory_format=torch.channels_last_3d)
-        candidates: list[Callable[[], Tensor]] = [lambda: a @ a, lambda: torch.nn.functional.conv3d(clips, kernel, padding=1)]
+        clips = torch.randn(8, width, 8, 28, 28, **kind).contiguous(
+            memory_format=torch.channels_last_3d
+        )
+        kernel = torch.randn(width, width, 3, 3, 3, **kind).contiguous(
+            memory_format=torch.channels_last_3d
+        )
+        candidates: list[Callable[[], Tensor]] = [
+            lambda: a @ a,
+            lambda: torch.nn.functional.conv3d(clips, kernel, padding=1),
+        ]
         _SPEEDS[device.type, precision] = max(speed(candidate, device) for candidate in candidates)
     return _SPEEDS[device.type, precision]
 
@@ -212,11 +266,23 @@ def speed(operation: Callable[[], Tensor], device: torch.device) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of our step; the plain one is fp32")
+    parser.add_argument(
+        "--precision",
+        choices=["fp32", "bf16"],
+        default="fp32",
+        help="of our step; the plain one is fp32",
+    )
     parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES))
-    parser.add_argument("--backbones", nargs="+", choices=BACKBONES, help="all on a GPU; r3d_tiny and r3d_18 on a CPU")
+    parser.add_argument(
+        "--backbones",
+        nargs="+",
+        choices=BACKBONES,
+        help="all on a GPU; r3d_tiny and r3d_18 on a CPU",
+    )
     parser.add_argument("--batch", type=int, default=16, help="pairs of clips")
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--size", type=int, default=112)
@@ -228,22 +294,41 @@ def main() -> None:
         parser.error("--precision: 'bf16' is for GPUs")
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    backbones = arguments.backbones or (list(BACKBONES) if arguments.device == "cuda" else ["r3d_tiny", "r3d_18"])
+    backbones = arguments.backbones or (
+        list(BACKBONES) if arguments.device == "cuda" else ["r3d_tiny", "r3d_18"]
+    )
     rows = []
-    print(f"{'objective':9} {'backbone':12} {'plain s':>8} {'ours s':>8} {'ratio':>6}  utilisation  parts of ours over the plain step")
+    print(
+        f"{'objective':9} {'backbone':12} {'plain s':>8} {'ours s':>8} {'ratio':>6}  utilisation "
+        " parts of ours over the plain step"
+    )
     for backbone in backbones:
         for name in arguments.objectives:
             row = measure(name, backbone, device, arguments)
             rows.append(row)
-            parts = "  ".join(f"{part} {share['ours']:.3f}" for part, share in row["parts_over_plain_step"].items())
+            parts = "  ".join(
+                f"{part} {share['ours']:.3f}"
+                for part, share in row["parts_over_plain_step"].items()
+            )
             seconds = f"{row['plain_seconds']:8.3f} {row['ours_seconds']:8.3f} {row['ratio']:6.3f}"
             print(
-                f"{name:9} {backbone:12} {seconds}  {row['utilisation']['plain']:.2f} {row['utilisation']['ours']:.2f}  {parts}", flush=True
+                f"{name:9} {backbone:12} {seconds}  {row['utilisation']['plain']:.2f}"
+                f" {row['utilisation']['ours']:.2f}  {parts}",
+                flush=True,
             )
     if arguments.out:
         settings = {name: value for name, value in vars(arguments).items() if name != "out"}
-        machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.processor() or platform.machine()}, CPU"
-        content = {"machine": machine, "torch": torch.__version__, "settings": {**settings, "backbones": backbones}, "rows": rows}
+        machine = (
+            torch.cuda.get_device_name()
+            if device.type == "cuda"
+            else f"{platform.processor() or platform.machine()}, CPU"
+        )
+        content = {
+            "machine": machine,
+            "torch": torch.__version__,
+            "settings": {**settings, "backbones": backbones},
+            "rows": rows,
+        }
         arguments.out.write_text(json.dumps(content, indent=1) + "\n")
 
 

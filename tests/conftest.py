@@ -1,4 +1,6 @@
-"""What the tests share: a cache of their own, a tiny data set, a tiny configuration, and small videos to order."""
+"""What the tests share: a cache of their own, a tiny data set, a tiny configuration, and small
+videos to order.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Threads that wait for each other make small networks and inputs many times slower on a busy machine."""
+    """Threads that wait for each other make small networks and inputs many times slower on a busy
+    machine.
+    """
     import torch
 
     before = torch.get_num_threads()
@@ -60,7 +64,9 @@ def tiny_values() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def make_config() -> Callable[..., Any]:
-    """``make_config({"training.epochs": 1})``: the tiny configuration with other values, resolved."""
+    """``make_config({"training.epochs": 1})``: the tiny configuration with other values,
+    resolved.
+    """
     from vididi.components import resolve
     from vididi.config import build_config, flatten, nest
 
@@ -72,7 +78,9 @@ def make_config() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def tiny_shards(make_config: Callable[..., Any]) -> Any:
-    """The prepared data of the tiny configuration: 24 training and 12 test videos of 24 frames, 16 x 16."""
+    """The prepared data of the tiny configuration: 24 training and 12 test videos of 24 frames, 16
+    x 16.
+    """
     from vididi.prepared import ensure_prepared
 
     return ensure_prepared(make_config())
@@ -80,7 +88,9 @@ def tiny_shards(make_config: Callable[..., Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """The URI of an empty bucket of a local server that speaks S3; the endpoint comes from the environment, as it does for users."""
+    """The URI of an empty bucket of a local server that speaks S3; the endpoint comes from the
+    environment, as it does for users.
+    """
     server = pytest.importorskip("moto.server")
     import boto3
 
@@ -103,7 +113,9 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def moving_bar() -> Callable[..., NDArray[np.uint8]]:
-    """``moving_bar(frames, height, width)``: smooth frames, no two alike, that survive lossy coding."""
+    """``moving_bar(frames, height, width)``: smooth frames, no two alike, that survive lossy
+    coding.
+    """
 
     def draw(frames: int, height: int, width: int, shade: int = 0) -> NDArray[np.uint8]:
         t, y, x = np.mgrid[:frames, :height, :width]
@@ -122,7 +134,9 @@ def write_video() -> Callable[..., Path]:
     def write(path: Path, frames: NDArray[np.uint8], rate: int = 20) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=rate, options={"crf": "10", "threads": "1"})
+            stream = container.add_stream(
+                "libx264", rate=rate, options={"crf": "10", "threads": "1"}
+            )
             stream.height, stream.width = frames.shape[1:3]
             stream.pix_fmt = "yuv420p"
             for frame in frames:

@@ -1,4 +1,5 @@
-"""A sweep whose cells are finished, made up; and what the program at hand says of it, as JSON. Also run in changed copies of the tree:
+"""A sweep whose cells are finished, made up; and what the program at hand says of it, as JSON. Also
+run in changed copies of the tree:
 
 python tests/finished_sweep.py SWEEP RUNS [CHANGES]
 """
@@ -23,7 +24,9 @@ CHECKSUM = "0" * 64
 RECALLS = {"retrieval/R@1": 0.5, "retrieval/R@5": 0.6, "retrieval/R@10": 0.7}
 
 
-def resolved_cells(sweep: Path, changes: Mapping[str, Any] | None = None, seeds: Sequence[int] = ()) -> list[Cell]:
+def resolved_cells(
+    sweep: Path, changes: Mapping[str, Any] | None = None, seeds: Sequence[int] = ()
+) -> list[Cell]:
     cells = expand(load_sweep(sweep), changes, seeds=seeds)
     return [replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in cells]
 
@@ -34,12 +37,18 @@ def write_finished(cells: Iterable[Cell], sweep: str, runs: Path) -> None:
         folder = runs / cell.folder_name(CHECKSUM)
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text(cell.config.to_yaml())
-        (folder / "cell.json").write_text(json.dumps({**cell.describe(sweep), "data_checksum": CHECKSUM}))
-        (folder / "result.json").write_text(json.dumps({"version": 1, "rules": 2, **RECALLS, "data_checksum": CHECKSUM, "steps": 3}))
+        (folder / "cell.json").write_text(
+            json.dumps({**cell.describe(sweep), "data_checksum": CHECKSUM})
+        )
+        (folder / "result.json").write_text(
+            json.dumps({"version": 1, "rules": 2, **RECALLS, "data_checksum": CHECKSUM, "steps": 3})
+        )
 
 
 def look_at(sweep: Path, runs: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The folders' names of a sweep's cells, what became of them, and the table once cells of a second seed are finished too."""
+    """The folders' names of a sweep's cells, what became of them, and the table once cells of a
+    second seed are finished too.
+    """
     cells = resolved_cells(sweep, changes)
     found: dict[str, Any] = {"names": [cell.folder_name(CHECKSUM) for cell in cells]}
     found["states"] = [state.name for state in cell_states(cells, runs, CHECKSUM)]

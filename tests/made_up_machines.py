@@ -25,7 +25,10 @@ def objects(uri: str) -> dict[str, bytes]:
     store = boto3.client("s3")
     listed = store.list_objects_v2(Bucket=bucket, Prefix=f"{folder}/").get("Contents", [])
     names = [entry["Key"] for entry in listed if not entry["Key"].endswith("/")]
-    return {name.removeprefix(f"{folder}/"): store.get_object(Bucket=bucket, Key=name)["Body"].read() for name in names}
+    return {
+        name.removeprefix(f"{folder}/"): store.get_object(Bucket=bucket, Key=name)["Body"].read()
+        for name in names
+    }
 
 
 def put(uri: str, content: bytes) -> None:

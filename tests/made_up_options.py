@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 
-def with_option(entry: Callable[..., Any], name: str, kind: Any, default: Any) -> Callable[..., Any]:
+def with_option(
+    entry: Callable[..., Any], name: str, kind: Any, default: Any
+) -> Callable[..., Any]:
     """An entry that has one more option, which changes nothing."""
 
     def make(*arguments: Any, **options: Any) -> Any:

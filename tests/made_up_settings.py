@@ -18,6 +18,8 @@ class Mirrored(FeatureSettings):
 
 
 def evaluation_name(settings: ProtocolSettings) -> str:
-    shards: Any = SimpleNamespace(root="none", manifest=SimpleNamespace(source={"name": "none"}, checksum=CHECKSUM))
+    shards: Any = SimpleNamespace(
+        root="none", manifest=SimpleNamespace(source={"name": "none"}, checksum=CHECKSUM)
+    )
     nothing: Any = None
     return Task("retrieval", settings, shards, nothing, nothing, nothing).name

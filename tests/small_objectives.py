@@ -1,4 +1,6 @@
-"""Every objective of OBJECTIVES at the sizes of tests, so that one that is added is tested without a line here."""
+"""Every objective of OBJECTIVES at the sizes of tests, so that one that is added is tested without
+a line here.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,11 @@ def small_options(name: str, **sizes: Any) -> dict[str, Any]:
 
 
 def small_cases(**sizes: Any) -> dict[str, Case]:
-    """Each objective with the clips of its paper, and CORP_m with an odd number too, by the case's name."""
-    cases = {name: (name, objective.default_clips, small_options(name, **sizes)) for name, objective in OBJECTIVES.items()}
+    """Each objective with the clips of its paper, and CORP_m with an odd number too, by the case's
+    name.
+    """
+    cases = {
+        name: (name, objective.default_clips, small_options(name, **sizes))
+        for name, objective in OBJECTIVES.items()
+    }
     return {**cases, "corp_m_3_clips": ("corp_m", 3, small_options("corp_m", **sizes))}

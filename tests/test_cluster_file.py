@@ -1,4 +1,5 @@
-"""ray_cluster.yaml and its variants against Ray's own schema, and the AWS file against a simulated AWS.
+"""ray_cluster.yaml and its variants against Ray's own schema, and the AWS file against a simulated
+AWS.
 
 tests/cluster/test_ray_up.py brings a cluster up with the same commands.
 """
@@ -28,23 +29,41 @@ def test_the_file_is_valid_for_ray(config):
 
 @every_file
 def test_the_dashboard_is_not_open_to_the_network(config):
-    assert any("--dashboard-host=127.0.0.1" in command for command in config["head_start_ray_commands"])
+    assert any(
+        "--dashboard-host=127.0.0.1" in command for command in config["head_start_ray_commands"]
+    )
 
 
 @every_file
 def test_no_node_starts_without_the_token_or_reports_usage(config):
     assert config["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
     for command in config["head_start_ray_commands"] + config["worker_start_ray_commands"]:
-        assert "ray start" not in command or "RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0" in command
+        assert (
+            "ray start" not in command or "RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0" in command
+        )
 
 
 @pytest.mark.parametrize("name", ["gcp", "on_premises"])
 def test_a_variant_has_the_commands_of_the_aws_file_but_for_the_address_of_the_storage(name):
     variant = FILES[name]
-    for key in ("file_mounts", "rsync_exclude", "rsync_filter", "head_start_ray_commands", "worker_start_ray_commands"):
+    for key in (
+        "file_mounts",
+        "rsync_exclude",
+        "rsync_filter",
+        "head_start_ray_commands",
+        "worker_start_ray_commands",
+    ):
         assert variant[key] == AWS[key]
-    differing = [(a, b) for a, b in zip(AWS["setup_commands"], variant["setup_commands"], strict=True) if a != b]
-    assert [a.startswith("mountpoint -q /mnt/shared ||") and b.startswith("mountpoint -q /mnt/shared ||") for a, b in differing] == [True]
+    differing = [
+        (a, b)
+        for a, b in zip(AWS["setup_commands"], variant["setup_commands"], strict=True)
+        if a != b
+    ]
+    assert [
+        a.startswith("mountpoint -q /mnt/shared ||")
+        and b.startswith("mountpoint -q /mnt/shared ||")
+        for a, b in differing
+    ] == [True]
 
 
 def test_aws_makes_the_machines_that_the_file_names(monkeypatch, tmp_path):
@@ -62,21 +81,39 @@ def test_aws_makes_the_machines_that_the_file_names(monkeypatch, tmp_path):
         from ray.autoscaler._private.util import prepare_config
 
         for node in AWS["available_node_types"].values():
-            boto3.client("iam").create_instance_profile(InstanceProfileName=node["node_config"]["IamInstanceProfile"]["Name"])
-        config = AWSNodeProvider.bootstrap_config(AWSNodeProvider.fillout_available_node_types_resources(prepare_config(AWS)))
+            boto3.client("iam").create_instance_profile(
+                InstanceProfileName=node["node_config"]["IamInstanceProfile"]["Name"]
+            )
+        config = AWSNodeProvider.bootstrap_config(
+            AWSNodeProvider.fillout_available_node_types_resources(prepare_config(AWS))
+        )
         provider = AWSNodeProvider(config["provider"], "vididi")
         for name, node in config["available_node_types"].items():
             provider.create_node(node["node_config"], {"ray-user-node-type": name}, 1)
-        made = [i for reservation in boto3.client("ec2").describe_instances()["Reservations"] for i in reservation["Instances"]]
+        made = [
+            i
+            for reservation in boto3.client("ec2").describe_instances()["Reservations"]
+            for i in reservation["Instances"]
+        ]
     types = config["available_node_types"]
-    assert (types["head"]["resources"]["CPU"], types["gpu_worker"]["resources"]["CPU"], types["gpu_worker"]["resources"]["GPU"]) == (
+    assert (
+        types["head"]["resources"]["CPU"],
+        types["gpu_worker"]["resources"]["CPU"],
+        types["gpu_worker"]["resources"]["GPU"],
+    ) == (
         0,
         48,
         4,
     )
-    assert [(i["InstanceType"], i.get("InstanceLifecycle")) for i in made] == [("m6i.2xlarge", None), ("g6.12xlarge", "spot")]
+    assert [(i["InstanceType"], i.get("InstanceLifecycle")) for i in made] == [
+        ("m6i.2xlarge", None),
+        ("g6.12xlarge", "spot"),
+    ]
     assert all(i["ImageId"].startswith("resolve:ssm:/aws/service/") for i in made)
-    assert [i["IamInstanceProfile"]["Arn"].rpartition("/")[2] for i in made] == ["vididi-head", "vididi-worker"]
+    assert [i["IamInstanceProfile"]["Arn"].rpartition("/")[2] for i in made] == [
+        "vididi-head",
+        "vididi-worker",
+    ]
 
 
 def test_the_slurm_script_is_bash():

@@ -26,7 +26,7 @@ def read(tmp_path: Path, text: str) -> dict[str, Any]:
     return read_yaml(path)
 
 
-# --- Faults --------------------------------------------------------------------------------------------------------
+# --- Faults ---------------------------------------------------------------------------------------
 
 
 def test_an_unknown_section_is_an_error_that_lists_the_sections_and_the_nearest() -> None:
@@ -44,13 +44,20 @@ def test_an_unknown_key_of_a_section_is_an_error_that_lists_the_section_s_keys()
 
 def test_a_key_that_is_near_to_nothing_gets_no_hint() -> None:
     message = fault({"clip": {"zzzzzz": 1}})
-    assert "clip.zzzzzz: unknown key; valid keys are extra_frames, frames, per_video, size, stride, view_length" in message
+    assert (
+        "clip.zzzzzz: unknown key; valid keys are extra_frames, frames, per_video, size, stride,"
+        " view_length" in message
+    )
 
 
 def test_every_fault_is_listed_under_the_file_s_name() -> None:
     message = fault({"training": {"epoch": 3, "batch_size": 1}, "clip": {"frames": 0}})
     assert message.startswith("here.yaml:\n")
-    assert [line.split(":")[0].strip() for line in message.splitlines()[1:]] == ["clip.frames", "training.batch_size", "training.epoch"]
+    assert [line.split(":")[0].strip() for line in message.splitlines()[1:]] == [
+        "clip.frames",
+        "training.batch_size",
+        "training.epoch",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +82,9 @@ def test_every_fault_is_listed_under_the_file_s_name() -> None:
         ("training", "cosine", "half", "'remaining' or 'whole'"),
     ],
 )
-def test_a_wrong_value_names_the_field_the_value_and_what_is_allowed(section: str, key: str, value: Any, allowed: str) -> None:
+def test_a_wrong_value_names_the_field_the_value_and_what_is_allowed(
+    section: str, key: str, value: Any, allowed: str
+) -> None:
     message = fault({section: {key: value}})
     assert f"{section}.{key}: {shown(value)} is not valid" in message
     assert allowed in message
@@ -101,7 +110,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         Config().training.epochs = 3  # type: ignore[misc]
 
 
-# --- Schedules and sections that depend on each other --------------------------------------------------------------
+# --- Schedules and sections that depend on each other ---------------------------------------------
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -111,7 +120,12 @@ def test_orders_above_zero_are_scheduled_both_ways_unless_told_otherwise(order: 
 
 
 def test_the_default_schedule_is_algorithm_1() -> None:
-    assert build_config({}).schedule == build_config({"schedule": {"order": 2, "mix": "both_ways", "selection": "scheduled"}}).schedule
+    assert (
+        build_config({}).schedule
+        == build_config(
+            {"schedule": {"order": 2, "mix": "both_ways", "selection": "scheduled"}}
+        ).schedule
+    )
 
 
 def test_order_zero_has_no_other_axis() -> None:
@@ -129,12 +143,30 @@ def test_random_selection_has_no_mix() -> None:
         ({"order": 0, "mix": "same"}, "schedule.mix: 'same' needs order 1 or more"),
         ({"order": 0, "selection": "random"}, "schedule.selection: 'random' needs order 1 or more"),
         ({"order": 0, "reverse": True}, "schedule.reverse: True needs order 1 or more"),
-        ({"order": 0, "weights": {"0-0": 1}}, "schedule.weights: {'0-0': 1.0} needs order 1 or more"),
-        ({"order": 1, "selection": "random", "mix": "one_way"}, "schedule.mix: 'one_way' needs selection 'scheduled'"),
-        ({"order": 2, "selection": "random", "reverse": True}, "schedule.reverse: True needs selection 'scheduled'"),
-        ({"selection": "scheduled", "weights": {"1-0": 1}}, "schedule.weights: {'1-0': 1.0} needs selection 'weighted'"),
-        ({"weights": {"1-0": 1}, "mix": "same"}, "schedule.mix: 'same' needs selection 'scheduled'; with 'weighted'"),
-        ({"selection": "weighted"}, "schedule.weights: None is not valid with selection 'weighted'"),
+        (
+            {"order": 0, "weights": {"0-0": 1}},
+            "schedule.weights: {'0-0': 1.0} needs order 1 or more",
+        ),
+        (
+            {"order": 1, "selection": "random", "mix": "one_way"},
+            "schedule.mix: 'one_way' needs selection 'scheduled'",
+        ),
+        (
+            {"order": 2, "selection": "random", "reverse": True},
+            "schedule.reverse: True needs selection 'scheduled'",
+        ),
+        (
+            {"selection": "scheduled", "weights": {"1-0": 1}},
+            "schedule.weights: {'1-0': 1.0} needs selection 'weighted'",
+        ),
+        (
+            {"weights": {"1-0": 1}, "mix": "same"},
+            "schedule.mix: 'same' needs selection 'scheduled'; with 'weighted'",
+        ),
+        (
+            {"selection": "weighted"},
+            "schedule.weights: None is not valid with selection 'weighted'",
+        ),
         ({"weights": {}}, "schedule.weights: {} is not valid with selection 'weighted'"),
         ({"weights": {"1-3": 1}}, "schedule.weights: '1-3' is beyond order 2"),
         ({"weights": {"velocity": 1}}, "schedule.weights: 'velocity' is not a pair"),
@@ -146,19 +178,25 @@ def test_axes_that_mean_nothing_together_are_refused(schedule: dict[str, Any], n
 
 
 def test_random_selection_takes_one_draw_for_both_views() -> None:
-    schedule = build_config({"schedule": {"order": 2, "selection": "random", "mix": "same"}}).schedule
+    schedule = build_config(
+        {"schedule": {"order": 2, "selection": "random", "mix": "same"}}
+    ).schedule
     assert schedule.schedule() == Schedule(2, "same", "random")
     assert schedule.summary == "order 2, random, same"
 
 
 def test_weights_alone_make_the_selection_weighted() -> None:
     schedule = build_config({"schedule": {"weights": {"1-0": 1, "2-2": 3}}}).schedule
-    assert schedule.schedule() == Schedule(2, selection="weighted", weights={"1-0": 1.0, "2-2": 3.0})
+    assert schedule.schedule() == Schedule(
+        2, selection="weighted", weights={"1-0": 1.0, "2-2": 3.0}
+    )
     assert (schedule.mix, schedule.summary) == (None, "order 2, weighted")
 
 
 def test_weights_are_read_from_yaml_and_written_back(tmp_path: Path) -> None:
-    config = build_config(read(tmp_path, "schedule:\n  order: 1\n  weights: {1-0: 0.25, 0-0: 1e-1, 0-1: 0}\n"))
+    config = build_config(
+        read(tmp_path, "schedule:\n  order: 1\n  weights: {1-0: 0.25, 0-0: 1e-1, 0-1: 0}\n")
+    )
     assert config.schedule.weights == {"1-0": 0.25, "0-0": 0.1, "0-1": 0.0}
     again = build_config(read(tmp_path, config.to_yaml()))
     assert again == config
@@ -166,25 +204,37 @@ def test_weights_are_read_from_yaml_and_written_back(tmp_path: Path) -> None:
 
 
 def test_the_order_of_the_weights_in_the_file_does_not_change_the_identity() -> None:
-    one, other = ({"schedule": {"weights": weights}} for weights in ({"1-0": 1, "0-1": 2}, {"0-1": 2, "1-0": 1}))
+    one, other = (
+        {"schedule": {"weights": weights}}
+        for weights in ({"1-0": 1, "0-1": 2}, {"0-1": 2, "1-0": 1})
+    )
     assert build_config(one).identity("x") == build_config(other).identity("x")
 
 
 def test_a_clip_needs_as_many_extra_frames_as_the_order() -> None:
-    assert "clip.extra_frames: 1 is less than schedule.order 2" in fault({"clip": {"extra_frames": 1}})
+    assert "clip.extra_frames: 1 is less than schedule.order 2" in fault(
+        {"clip": {"extra_frames": 1}}
+    )
     assert "clip.extra_frames: 2 is less than schedule.order 3" in fault({"schedule": {"order": 3}})
-    assert build_config({"clip": {"extra_frames": 3}, "schedule": {"order": 3}}).schedule.mix == "both_ways"
+    assert (
+        build_config({"clip": {"extra_frames": 3}, "schedule": {"order": 3}}).schedule.mix
+        == "both_ways"
+    )
     assert build_config({"clip": {"extra_frames": 1}, "schedule": {"order": 1}}).clip.length == 9
 
 
 def test_warm_up_must_end_before_the_run_does() -> None:
-    assert "training.warmup_epochs: 5 must be less than the 5 epochs" in fault({"training": {"epochs": 5, "warmup_epochs": 5}})
+    assert "training.warmup_epochs: 5 must be less than the 5 epochs" in fault(
+        {"training": {"epochs": 5, "warmup_epochs": 5}}
+    )
     assert build_config({"training": {"epochs": 5, "warmup_epochs": 4}}).training.warmup_epochs == 4
 
 
 def test_a_shrinking_view_needs_more_frames_than_the_order() -> None:
     clip = {"view_length": "shrinking", "frames": 2}
-    assert "clip.frames: 2 is too few for view_length 'shrinking' with order 2" in fault({"clip": clip})
+    assert "clip.frames: 2 is too few for view_length 'shrinking' with order 2" in fault(
+        {"clip": clip}
+    )
     assert build_config({"clip": clip, "schedule": {"order": 1}}).clip.frames == 2
     assert build_config({"clip": {**clip, "view_length": "constant"}}).clip.frames == 2
 
@@ -201,7 +251,7 @@ def test_no_epochs_at_all_is_allowed() -> None:
     assert build_config({"training": {"epochs": 0}}).training.epochs == 0
 
 
-# --- YAML ----------------------------------------------------------------------------------------------------------
+# --- YAML -----------------------------------------------------------------------------------------
 
 
 def test_a_key_given_twice_is_an_error_that_names_the_line(tmp_path: Path) -> None:
@@ -214,7 +264,10 @@ def test_a_section_given_twice_is_an_error(tmp_path: Path) -> None:
         read(tmp_path, "training: {epochs: 3}\nclip: {frames: 4}\ntraining: {seed: 1}\n")
 
 
-@pytest.mark.parametrize(("text", "value"), [("1e-6", 1e-6), ("1E3", 1000.0), ("-2.5e-2", -0.025), (".5e1", 5.0), ("+1.e2", 100.0)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-6", 1e-6), ("1E3", 1000.0), ("-2.5e-2", -0.025), (".5e1", 5.0), ("+1.e2", 100.0)],
+)
 def test_numbers_with_an_exponent_are_floats(tmp_path: Path, text: str, value: float) -> None:
     found = read(tmp_path, f"lr: {text}\n")["lr"]
     assert isinstance(found, float)
@@ -223,7 +276,12 @@ def test_numbers_with_an_exponent_are_floats(tmp_path: Path, text: str, value: f
 
 
 def test_names_with_an_e_in_them_stay_names() -> None:
-    assert [parse_value(text) for text in ("e5", "1e", "12 e3", "r3d_18")] == ["e5", "1e", "12 e3", "r3d_18"]
+    assert [parse_value(text) for text in ("e5", "1e", "12 e3", "r3d_18")] == [
+        "e5",
+        "1e",
+        "12 e3",
+        "r3d_18",
+    ]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -240,15 +298,26 @@ def test_a_file_that_is_no_mapping_is_an_error(tmp_path: Path, text: str) -> Non
 def test_a_file_that_is_not_yaml_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         read(tmp_path, "training: {epochs: 3\n")
-    assert str(error.value).endswith(".yaml, line 2: not valid YAML: expected ',' or '}', but got '<stream end>'")
-    with pytest.raises(ConfigError, match="line 2: not valid YAML: expected a single document in the stream but found another"):
+    assert str(error.value).endswith(
+        ".yaml, line 2: not valid YAML: expected ',' or '}', but got '<stream end>'"
+    )
+    with pytest.raises(
+        ConfigError,
+        match="line 2: not valid YAML: expected a single document in the stream but found another",
+    ):
         read(tmp_path, "a: 1\n---\nb: 1\n")
-    with pytest.raises(ConfigError, match="line 2: not valid YAML: a tab stands where only spaces may"):
+    with pytest.raises(
+        ConfigError, match="line 2: not valid YAML: a tab stands where only spaces may"
+    ):
         read(tmp_path, "training:\n\tepochs: 3\n")
 
 
 def test_a_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
-    for content in (b"\xff\xfe\x00\x80\x81", "name: x\n".encode("utf-16"), "name: \xe9\n".encode("latin-1")):
+    for content in (
+        b"\xff\xfe\x00\x80\x81",
+        "name: x\n".encode("utf-16"),
+        "name: \xe9\n".encode("latin-1"),
+    ):
         (tmp_path / "video.yaml").write_bytes(content)
         with pytest.raises(ConfigError, match=r"video\.yaml: not a text file in UTF-8"):
             read_yaml(tmp_path / "video.yaml")
@@ -260,7 +329,12 @@ def test_a_list_as_a_key_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tag", ["!!python/object/apply:os.system", "!!python/object/apply:subprocess.check_call", "!!python/name:os.system"]
+    "tag",
+    [
+        "!!python/object/apply:os.system",
+        "!!python/object/apply:subprocess.check_call",
+        "!!python/name:os.system",
+    ],
 )
 def test_tags_that_run_code_are_refused_and_run_nothing(tmp_path: Path, tag: str) -> None:
     witness = tmp_path / "was_here"
@@ -277,7 +351,7 @@ def test_a_value_of_the_command_line_is_yaml_and_as_safe() -> None:
             parse_value(text)
 
 
-# --- Plain values --------------------------------------------------------------------------------------------------
+# --- Plain values ---------------------------------------------------------------------------------
 
 
 def test_flatten_and_nest_are_inverses() -> None:
@@ -294,7 +368,12 @@ def test_a_key_under_a_value_is_an_error() -> None:
 
 
 def test_a_written_configuration_reads_back_as_the_same(tmp_path: Path) -> None:
-    config = build_config({"augment": {"name": "vididi", "crop_scale": [0.3, 1.0]}, "optimiser": {"name": "lars", "weight_decay": 1e-6}})
+    config = build_config(
+        {
+            "augment": {"name": "vididi", "crop_scale": [0.3, 1.0]},
+            "optimiser": {"name": "lars", "weight_decay": 1e-6},
+        }
+    )
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     again = build_config(read_yaml(tmp_path / "config.yaml"))
     assert again == config
@@ -302,7 +381,7 @@ def test_a_written_configuration_reads_back_as_the_same(tmp_path: Path) -> None:
     assert yaml.safe_load(config.to_yaml()).keys() == Config.model_fields.keys()
 
 
-# --- Identity ------------------------------------------------------------------------------------------------------
+# --- Identity -------------------------------------------------------------------------------------
 
 
 def test_an_identity_is_twelve_hex_digits_and_stays_the_same() -> None:
@@ -345,7 +424,11 @@ def test_whatever_changes_the_result_changes_the_identity(change: dict[str, Any]
     assert build_config(change).identity("checksum") != Config().identity("checksum")
 
 
-@pytest.mark.parametrize("change", [{"data": {"name": "folder", "videos": "/elsewhere"}}, {"prepare": {"short_side": 64}}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [{"data": {"name": "folder", "videos": "/elsewhere"}}, {"prepare": {"short_side": 64}}],
+    ids=str,
+)
 def test_where_the_data_lay_does_not_change_the_identity(change: dict[str, Any]) -> None:
     assert build_config(change).identity("checksum") == Config().identity("checksum")
 

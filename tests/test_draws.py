@@ -1,4 +1,6 @@
-"""Counter-based draws: pure functions of integers, pinned so that a change of the generator is noticed."""
+"""Counter-based draws: pure functions of integers, pinned so that a change of the generator is
+noticed.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ from vididi.draws import Use, key, permutation, uniform
 
 
 def test_uniform_is_the_published_splitmix64_stream() -> None:
-    published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
+    published = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
     assert uniform(1234567, 5).tolist() == [(bits >> 11) / 2**53 for bits in published]
 
 
@@ -28,7 +36,11 @@ def test_keys_are_pinned(use: Use, counters: tuple[int, ...], expected: int) -> 
 
 
 def test_uniform_is_pinned() -> None:
-    assert uniform(key(Use.PAIR, 0, 0), 3).tolist() == [0.8847898165349132, 0.4031673789960992, 0.8382649215811694]
+    assert uniform(key(Use.PAIR, 0, 0), 3).tolist() == [
+        0.8847898165349132,
+        0.4031673789960992,
+        0.8382649215811694,
+    ]
 
 
 def test_a_permutation_is_pinned() -> None:
@@ -36,7 +48,15 @@ def test_a_permutation_is_pinned() -> None:
 
 
 def test_the_numbers_of_uses_are_pinned() -> None:
-    named = (Use.PAIR, Use.SHUFFLE, Use.CLIP, Use.AUGMENT, Use.EVALUATION_CROP, Use.MOTION, Use.INITIAL_WEIGHTS)
+    named = (
+        Use.PAIR,
+        Use.SHUFFLE,
+        Use.CLIP,
+        Use.AUGMENT,
+        Use.EVALUATION_CROP,
+        Use.MOTION,
+        Use.INITIAL_WEIGHTS,
+    )
     assert [use.value for use in named] == [1, 2, 3, 4, 5, 6, 7]
 
 
@@ -63,11 +83,15 @@ def test_uniform_adds_one_axis() -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, np.uint64])
 def test_the_integer_type_of_a_counter_does_not_matter(dtype: type) -> None:
-    np.testing.assert_array_equal(key(Use.CLIP, np.arange(9, dtype=dtype)), key(Use.CLIP, np.arange(9)))
+    np.testing.assert_array_equal(
+        key(Use.CLIP, np.arange(9, dtype=dtype)), key(Use.CLIP, np.arange(9))
+    )
 
 
 def test_the_place_of_a_counter_matters() -> None:
-    assert len({int(key(Use.CLIP, *counters)) for counters in itertools.permutations((0, 1, 2))}) == 6
+    assert (
+        len({int(key(Use.CLIP, *counters)) for counters in itertools.permutations((0, 1, 2))}) == 6
+    )
     assert key(Use.CLIP, 0) != key(Use.CLIP, 0, 0)
 
 
@@ -100,8 +124,14 @@ def test_permutation_is_a_permutation(size: int) -> None:
 
 
 def test_permutation_follows_from_its_counters() -> None:
-    np.testing.assert_array_equal(permutation(50, Use.SHUFFLE, 0, 1), permutation(50, Use.SHUFFLE, 0, 1))
-    others = [permutation(50, Use.SHUFFLE, 0, 2), permutation(50, Use.SHUFFLE, 1, 1), permutation(50, Use.CLIP, 0, 1)]
+    np.testing.assert_array_equal(
+        permutation(50, Use.SHUFFLE, 0, 1), permutation(50, Use.SHUFFLE, 0, 1)
+    )
+    others = [
+        permutation(50, Use.SHUFFLE, 0, 2),
+        permutation(50, Use.SHUFFLE, 1, 1),
+        permutation(50, Use.CLIP, 0, 1),
+    ]
     assert all((permutation(50, Use.SHUFFLE, 0, 1) != other).any() for other in others)
 
 

@@ -1,4 +1,6 @@
-"""Evaluating finished runs: every protocol from the command line, what is written, and going on where it stopped."""
+"""Evaluating finished runs: every protocol from the command line, what is written, and going on
+where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,10 @@ from vididi.protocols.finished import evaluate_run, find_encoders
 from vididi.protocols.task import Task, complete_settings
 from vididi.training.context import LocalContext
 
-OF_FEATURES, OF_CLASSIFIERS = ("retrieval", "silhouette", "dynamics"), ("linear", "semi", "finetune")
+OF_FEATURES, OF_CLASSIFIERS = (
+    ("retrieval", "silhouette", "dynamics"),
+    ("linear", "semi", "finetune"),
+)
 QUICK = ["epochs=2", "batch_size=8", "clips=2", "optimiser.lr=0.1"]
 
 
@@ -42,7 +47,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, make_config: Callable[...,
     return folder
 
 
-def evaluate(protocol: str, run: Path, *texts: str, options: tuple[str, ...] = ()) -> dict[str, Any]:
+def evaluate(
+    protocol: str, run: Path, *texts: str, options: tuple[str, ...] = ()
+) -> dict[str, Any]:
     before = set(run.glob("evaluations/*/result.json"))
     settings = [part for text in texts for part in ("--set", text)]
     assert main(["evaluate", protocol, str(run), *settings, *options]) == 0
@@ -53,13 +60,19 @@ def evaluate(protocol: str, run: Path, *texts: str, options: tuple[str, ...] = (
 def quick(protocol: str) -> list[str]:
     if protocol not in OF_CLASSIFIERS:
         return []
-    return [*QUICK, *(["warmup_epochs=1"] if protocol == "linear" else []), *(["steps=[1]"] if protocol == "finetune" else [])] + (
-        ["labels=0.5"] if protocol == "semi" else []
-    )
+    return [
+        *QUICK,
+        *(["warmup_epochs=1"] if protocol == "linear" else []),
+        *(["steps=[1]"] if protocol == "finetune" else []),
+    ] + (["labels=0.5"] if protocol == "semi" else [])
 
 
-@pytest.mark.parametrize("protocol", [protocol for protocol in EVALUATIONS if protocol != "detection"])  # tests/test_detection_program.py
-def test_every_protocol_measures_the_encoder_and_the_untrained_one(protocol: str, trained: Path) -> None:
+@pytest.mark.parametrize(
+    "protocol", [protocol for protocol in EVALUATIONS if protocol != "detection"]
+)  # tests/test_detection_program.py
+def test_every_protocol_measures_the_encoder_and_the_untrained_one(
+    protocol: str, trained: Path
+) -> None:
     result = evaluate(protocol, trained, *quick(protocol))
     assert (result["version"], result["protocol"]) == (1, protocol)
     assert result["data"]["name"] == "motion"
@@ -77,28 +90,37 @@ def test_every_protocol_measures_the_encoder_and_the_untrained_one(protocol: str
         top1 = next(value for name, value in result["metrics"].items() if name.endswith("/top1"))
         hits = queries.column("first_hit").to_numpy()
         assert top1 == pytest.approx((hits == 0).mean())
-        assert set(result["per_class"]) == set(ensure_prepared(read_run_config(trained)).manifest.classes)
+        assert set(result["per_class"]) == set(
+            ensure_prepared(read_run_config(trained)).manifest.classes
+        )
 
 
 def test_names_of_metrics(trained: Path) -> None:
     names = {
-        path.parent.name.split("-")[0]: set(json.loads(path.read_text())["metrics"]) for path in trained.glob("evaluations/*/result.json")
+        path.parent.name.split("-")[0]: set(json.loads(path.read_text())["metrics"])
+        for path in trained.glob("evaluations/*/result.json")
     }
     assert names["linear"] == {"linear/top1", "linear/top5"}
     assert names["semi"] == {"semi_50/top1", "semi_50/top5"}
     assert names["retrieval"] >= {"retrieval/R@1", "retrieval/R@5", "retrieval/R@10"}
     assert names["dynamics"] >= {
-        f"dynamics/{name}" for name in ("motion", "frozen_R@1", "reversed_R@1", "shuffled_R@1", "class_over_scene")
+        f"dynamics/{name}"
+        for name in ("motion", "frozen_R@1", "reversed_R@1", "shuffled_R@1", "class_over_scene")
     }
 
 
 def test_retrieval_of_a_run_s_own_data_is_what_the_run_measured(trained: Path) -> None:
     (path,) = trained.glob("evaluations/retrieval-*/result.json")
-    measured, own = json.loads(path.read_text())["metrics"], json.loads((trained / "result.json").read_text())
+    measured, own = (
+        json.loads(path.read_text())["metrics"],
+        json.loads((trained / "result.json").read_text()),
+    )
     assert {name: own[name] for name in measured} == measured
 
 
-def test_what_was_measured_is_not_measured_again(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_measured_is_not_measured_again(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Task, "measure", lambda *_: pytest.fail("measured again"))
     assert main(["evaluate", "dynamics", str(trained.parent)]) == 0
 
@@ -108,7 +130,10 @@ def test_features_are_kept_in_the_order_of_the_queries(protocol: str, trained: P
     task = task_of(trained, protocol, {"clips": 1})
     evaluate_run(trained, task, None, untrained=False)
     folder = trained / "evaluations" / task.name
-    kept, queries = pq.read_table(folder / "features.parquet"), pq.read_table(folder / "queries.parquet")
+    kept, queries = (
+        pq.read_table(folder / "features.parquet"),
+        pq.read_table(folder / "queries.parquet"),
+    )
     assert kept.column_names == ["video_id", "label", "class", "split", "features"]
     test = kept.filter(pa.compute.equal(kept["split"], "test"))
     assert test["video_id"].to_pylist() == queries["video_id"].to_pylist()
@@ -117,12 +142,18 @@ def test_features_are_kept_in_the_order_of_the_queries(protocol: str, trained: P
     assert kept["class"].to_pylist() == [classes[label] for label in kept["label"].to_pylist()]
     train = kept.filter(pa.compute.equal(kept["split"], "train"))
     x, gallery = (np.array(part["features"].to_pylist(), np.float32) for part in (test, train))
-    assert first_hits(x, test["label"], gallery, train["label"]).tolist() == queries["first_hit"].to_pylist()
+    assert (
+        first_hits(x, test["label"], gallery, train["label"]).tolist()
+        == queries["first_hit"].to_pylist()
+    )
 
 
 @pytest.mark.parametrize("features_are", ["not kept", "cut", "of another form"])
 def test_features_that_are_missing_or_damaged_are_computed_again(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], features_are: str
+    trained: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    features_are: str,
 ) -> None:
     task = task_of(trained, "retrieval", {"clips": 3})
     before = evaluate_run(trained, task, None, untrained=True)
@@ -134,9 +165,15 @@ def test_features_that_are_missing_or_damaged_are_computed_again(
         features.write_bytes(features.read_bytes()[:-9])
     else:
         pq.write_table(kept.drop(["split"]), features)
-    monkeypatch.setattr(finished, "untrained_encoder", lambda *_: pytest.fail("the untrained encoder was measured again"))
+    monkeypatch.setattr(
+        finished,
+        "untrained_encoder",
+        lambda *_: pytest.fail("the untrained encoder was measured again"),
+    )
     assert main(["evaluate", "retrieval", str(trained), "--set", "clips=3"]) == 0
-    assert ("set aside as features.parquet.damaged-" in capsys.readouterr().out) == (features_are != "not kept")
+    assert ("set aside as features.parquet.damaged-" in capsys.readouterr().out) == (
+        features_are != "not kept"
+    )
     assert pq.read_table(features).equals(kept)
     again = evaluate_run(trained, task, None, untrained=True)
     assert (again["metrics"], again["untrained"]) == (before["metrics"], before["untrained"])
@@ -146,7 +183,9 @@ def task_of(run: Path, protocol: str, changes: dict[str, Any]) -> Task:
     config = read_run_config(run)
     shards = ensure_prepared(config)
     settings = complete_settings(protocol_settings(protocol, None, changes), config)
-    return Task(protocol, settings, shards, local_stream(shards), LocalContext(), lambda metrics: None)
+    return Task(
+        protocol, settings, shards, local_stream(shards), LocalContext(), lambda metrics: None
+    )
 
 
 CLASSIFIER = {"epochs": 3, "batch_size": 8, "clips": 1, "steps": [1, 2], "optimiser.lr": 0.05}
@@ -154,19 +193,34 @@ CLASSIFIER = {"epochs": 3, "batch_size": 8, "clips": 1, "steps": [1, 2], "optimi
 
 def test_testing_a_classifier_on_the_way_changes_nothing(trained: Path) -> None:
     alone, tested = (
-        evaluate_run(trained, task_of(trained, "finetune", {**CLASSIFIER, "seed": 1, "test_every": every}), None, untrained=False)
+        evaluate_run(
+            trained,
+            task_of(trained, "finetune", {**CLASSIFIER, "seed": 1, "test_every": every}),
+            None,
+            untrained=False,
+        )
         for every in (0, 2)
     )
     assert alone["metrics"] == tested["metrics"]
-    assert [sorted(epoch) for epoch in alone["epochs"]] == [["epoch", "loss", "lr", "step", "train_top1"]] * 3
+    assert [sorted(epoch) for epoch in alone["epochs"]] == [
+        ["epoch", "loss", "lr", "step", "train_top1"]
+    ] * 3
     assert ["test_top1" in epoch for epoch in tested["epochs"]] == [False, True, False]
-    assert [epoch.get("loss") for epoch in alone["epochs"]] == [epoch.get("loss") for epoch in tested["epochs"]]
+    assert [epoch.get("loss") for epoch in alone["epochs"]] == [
+        epoch.get("loss") for epoch in tested["epochs"]
+    ]
     # 12 test videos, of which one clip's centre is seen; 24 training clips.
-    assert tested["epochs"][1]["test_top1"] * 12 == pytest.approx(round(tested["epochs"][1]["test_top1"] * 12))
-    assert tested["epochs"][2]["train_top1"] * 24 == pytest.approx(round(tested["epochs"][2]["train_top1"] * 24))
+    assert tested["epochs"][1]["test_top1"] * 12 == pytest.approx(
+        round(tested["epochs"][1]["test_top1"] * 12)
+    )
+    assert tested["epochs"][2]["train_top1"] * 24 == pytest.approx(
+        round(tested["epochs"][2]["train_top1"] * 24)
+    )
 
 
-def test_a_classifier_that_was_interrupted_ends_the_same(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_classifier_that_was_interrupted_ends_the_same(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = task_of(trained, "finetune", {**CLASSIFIER, "test_every": 1})
     expected = evaluate_run(trained, whole, "vididi", untrained=False)
     (trained / "evaluations" / whole.name / "result.json").unlink()
@@ -182,9 +236,13 @@ def test_a_classifier_that_was_interrupted_ends_the_same(trained: Path, monkeypa
     with pytest.raises(Stop):
         evaluate_run(trained, replace(whole, report=stop), "vididi", untrained=False)
     original = classify.train_classifier
-    monkeypatch.setattr(classify, "train_classifier", lambda *given: (steps.append(given[5]), original(*given)))
+    monkeypatch.setattr(
+        classify, "train_classifier", lambda *given: (steps.append(given[5]), original(*given))
+    )
     again = evaluate_run(trained, whole, "vididi", untrained=False)
-    assert {name: again[name] for name in ("metrics", "epochs")} == {name: expected[name] for name in ("metrics", "epochs")}
+    assert {name: again[name] for name in ("metrics", "epochs")} == {
+        name: expected[name] for name in ("metrics", "epochs")
+    }
     assert steps == [6]
 
 
@@ -205,7 +263,9 @@ def test_a_sweep_s_folder_is_all_of_its_runs(trained: Path, tmp_path: Path) -> N
         (["retrieval", "--set", "epochs=2"], "epochs: unknown key"),
     ],
 )
-def test_bad_settings_are_named(arguments: list[str], said: str, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_settings_are_named(
+    arguments: list[str], said: str, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     protocol, *rest = arguments
     assert main(["evaluate", protocol, str(trained), *rest]) == 2
     assert said in capsys.readouterr().err
@@ -213,49 +273,83 @@ def test_bad_settings_are_named(arguments: list[str], said: str, trained: Path, 
 
 def test_clips_that_are_too_small_for_the_backbone_are_refused(trained: Path) -> None:
     config = read_run_config(trained).model_copy(update={"backbone": Component(name="s3d")})
-    with pytest.raises(ConfigError, match="frames: 4 frames of a view are too few for backbone 's3d', which needs at least 8"):
+    with pytest.raises(
+        ConfigError,
+        match="frames: 4 frames of a view are too few for backbone 's3d', which needs at least 8",
+    ):
         complete_settings(protocol_settings("finetune", None, {}), config)
 
 
 def test_a_batch_that_the_labelled_videos_do_not_fill_is_refused(trained: Path) -> None:
-    with pytest.raises(DataError, match="batch_size: 1024 is more than the 24 training videos with labels"):
+    with pytest.raises(
+        DataError, match="batch_size: 1024 is more than the 24 training videos with labels"
+    ):
         evaluate_run(trained, task_of(trained, "linear", {}), "cvrl", untrained=False)
 
 
 def test_protocols_and_recipes_are_checked() -> None:
     with pytest.raises(ConfigError, match="protocol: 'knn' is not valid; it is one of retrieval"):
         protocol_settings("knn", None, {})
-    with pytest.raises(ConfigError, match="recipe: 'corp' is not valid for finetune; it is one of vididi, cvrl, cvrl_supervised"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            "recipe: 'corp' is not valid for finetune; it is one of vididi, cvrl, cvrl_supervised"
+        ),
+    ):
         protocol_settings("finetune", "corp", {})
 
 
-# --- Names that a prepared set brings ------------------------------------------------------------------------------
+# --- Names that a prepared set brings -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("source", ["/../../../evil/x", "..", "/evil", "x/../../evil", "a\n", "a\0", "a" * 300, "\u00e4", 7])
+@pytest.mark.parametrize(
+    "source",
+    ["/../../../evil/x", "..", "/evil", "x/../../evil", "a\n", "a\0", "a" * 300, "\u00e4", 7],
+)
 def test_a_prepared_set_whose_source_is_no_name_writes_nothing(
     source: Any, trained: Path, tmp_path: Path, tiny_shards: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = Path(shutil.copytree(tiny_shards.root, tmp_path / "set"))
-    run = Path(shutil.copytree(trained, tmp_path / "deep" / "run", ignore=shutil.ignore_patterns("evaluations")))
+    run = Path(
+        shutil.copytree(
+            trained, tmp_path / "deep" / "run", ignore=shutil.ignore_patterns("evaluations")
+        )
+    )
     content = json.loads((root / "manifest.json").read_text())
-    (root / "manifest.json").write_text(json.dumps({**content, "source": {**content["source"], "name": source}}))
+    (root / "manifest.json").write_text(
+        json.dumps({**content, "source": {**content["source"], "name": source}})
+    )
     before = {*tmp_path.rglob("*")}
     assert main(["evaluate", "retrieval", str(run), "--shards", str(root)]) == 1
     assert f"error: {root / 'manifest.json'}: source.name: " in capsys.readouterr().err
     assert {*tmp_path.rglob("*")} == before
 
 
-def test_the_names_of_videos_are_text_and_no_paths(trained: Path, tmp_path: Path, tiny_shards: Any) -> None:
+def test_the_names_of_videos_are_text_and_no_paths(
+    trained: Path, tmp_path: Path, tiny_shards: Any
+) -> None:
     root = Path(shutil.copytree(tiny_shards.root, tmp_path / "set"))
-    run = Path(shutil.copytree(trained, tmp_path / "deep" / "run", ignore=shutil.ignore_patterns("evaluations")))
+    run = Path(
+        shutil.copytree(
+            trained, tmp_path / "deep" / "run", ignore=shutil.ignore_patterns("evaluations")
+        )
+    )
     index = pq.read_table(root / "index.parquet")
-    hostile = [*("/../../../evil/x", "..", "/evil", "a\n", "a" * 3000, "\u00e4."), *index.column("video_id").to_pylist()[6:]]
+    hostile = [
+        *("/../../../evil/x", "..", "/evil", "a\n", "a" * 3000, "\u00e4."),
+        *index.column("video_id").to_pylist()[6:],
+    ]
     index = index.set_column(0, "video_id", pa.array(hostile[::-1]))
     pq.write_table(index, root / "index.parquet")
     content = json.loads((root / "manifest.json").read_text())
-    (root / "manifest.json").write_text(json.dumps({**content, "checksum": index_checksum(index, None)}))
+    (root / "manifest.json").write_text(
+        json.dumps({**content, "checksum": index_checksum(index, None)})
+    )
     before = {*tmp_path.rglob("*")}
-    result = evaluate("retrieval", run, "clips=1", options=("--shards", str(root), "--no-untrained"))
+    result = evaluate(
+        "retrieval", run, "clips=1", options=("--shards", str(root), "--no-untrained")
+    )
     assert all(path.is_relative_to(run / "evaluations") for path in {*tmp_path.rglob("*")} - before)
-    assert set(pq.read_table(result["folder"] / "queries.parquet").column("video_id").to_pylist()) >= set(hostile[:6])
+    assert set(
+        pq.read_table(result["folder"] / "queries.parquet").column("video_id").to_pylist()
+    ) >= set(hostile[:6])

@@ -24,10 +24,18 @@ from vididi.protocols.task import Task, make_task
 from vididi.training.context import LocalContext
 
 WORKERS = 2
-QUICK = {"epochs": 2, "batch_size": 8, "clips": 2, "warmup_epochs": 1, "test_every": 1, "optimiser": {"name": "sgd", "lr": 0.05}}
+QUICK = {
+    "epochs": 2,
+    "batch_size": 8,
+    "clips": 2,
+    "warmup_epochs": 1,
+    "test_every": 1,
+    "optimiser": {"name": "sgd", "lr": 0.05},
+}
 ENTRIES = {
     "finetune": EvaluationEntry(
-        protocol="finetune", settings={**QUICK, "steps": [1], "warmup_epochs": 0, "dropout": 0.0, "keep_encoder": True}
+        protocol="finetune",
+        settings={**QUICK, "steps": [1], "warmup_epochs": 0, "dropout": 0.0, "keep_encoder": True},
     ),
     "linear": EvaluationEntry(protocol="linear", recipe="corp", settings=QUICK, untrained=False),
     "retrieval": EvaluationEntry(protocol="retrieval"),
@@ -36,7 +44,9 @@ ENTRIES = {
 
 
 def task_of(run: Path, name: str, shards: ShardSet, context: LocalContext) -> Task:
-    return make_task(run, ENTRIES[name], shards, local_stream(shards), context, lambda metrics: None)
+    return make_task(
+        run, ENTRIES[name], shards, local_stream(shards), context, lambda metrics: None
+    )
 
 
 def work(rank: int, run: Path, shards: ShardSet, meeting: Path) -> None:
@@ -44,8 +54,12 @@ def work(rank: int, run: Path, shards: ShardSet, meeting: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=WORKERS)
     context = LocalContext(rank, WORKERS)
     for name, entry in ENTRIES.items():
-        result = evaluate_run(run, task_of(run, name, shards, context), entry.recipe, entry.untrained)
-        again = evaluate_run(run, task_of(run, name, shards, context), entry.recipe, entry.untrained)
+        result = evaluate_run(
+            run, task_of(run, name, shards, context), entry.recipe, entry.untrained
+        )
+        again = evaluate_run(
+            run, task_of(run, name, shards, context), entry.recipe, entry.untrained
+        )
         assert {**again, "version": None} == {**json.loads(json.dumps(result)), "version": None}
     entry = EvaluationEntry(protocol="linear", settings={**QUICK, "batch_size": 9})
     odd = make_task(run, entry, shards, local_stream(shards), context, lambda metrics: None)
@@ -55,15 +69,26 @@ def work(rank: int, run: Path, shards: ShardSet, meeting: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., Any], tiny_shards: ShardSet) -> tuple[Path, Path]:
+def runs(
+    tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., Any], tiny_shards: ShardSet
+) -> tuple[Path, Path]:
     """The run that one worker evaluated, and the one that two did."""
     place = tmp_path_factory.mktemp("workers")
     alone, two = place / "alone", place / "two"
-    run_cell(make_config({"training.epochs": 1}), {"arm": "base"}, alone, tiny_shards, local_stream(tiny_shards), LocalContext())
+    run_cell(
+        make_config({"training.epochs": 1}),
+        {"arm": "base"},
+        alone,
+        tiny_shards,
+        local_stream(tiny_shards),
+        LocalContext(),
+    )
     shutil.copytree(alone, two)
     mp.spawn(work, (two, tiny_shards, place / "meeting"), nprocs=WORKERS)
     for name, entry in ENTRIES.items():
-        evaluate_run(alone, task_of(alone, name, tiny_shards, LocalContext()), entry.recipe, entry.untrained)
+        evaluate_run(
+            alone, task_of(alone, name, tiny_shards, LocalContext()), entry.recipe, entry.untrained
+        )
     return alone, two
 
 
@@ -88,4 +113,6 @@ def test_two_workers_train_as_one(name: str, runs: tuple[Path, Path]) -> None:
     one, two = (found(run, name)[1]["epochs"] for run in runs)
     assert [epoch["step"] for epoch in two] == [3, 6]
     for key in ("loss", "train_top1", "test_top1", "lr"):
-        assert [epoch[key] for epoch in two] == pytest.approx([epoch[key] for epoch in one], abs=2e-4)
+        assert [epoch[key] for epoch in two] == pytest.approx(
+            [epoch[key] for epoch in one], abs=2e-4
+        )

@@ -17,9 +17,16 @@ EXAMPLES = REPO / "examples"
 def printed(example: str, *arguments: str, cache: Path) -> str:
     """What an example prints, run from its file in a folder of the user's own."""
     path = os.pathsep.join([str(REPO), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "VIDIDI_CACHE": str(cache), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "VIDIDI_CACHE": str(cache),
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": "1",
+    }
     command = [sys.executable, str(EXAMPLES / f"{example}.py"), *arguments]
-    done = subprocess.run(command, cwd=cache, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=cache, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -32,7 +39,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_schedule_by_hand(own_cache: Path) -> None:
     lines = printed("schedule_by_hand", cache=own_cache).splitlines()
     pairs = [set(re.findall(r"\d with \d", line)) for line in lines[:4]]
-    cycle = [{"1 with 1", "2 with 2"}, {"1 with 0", "2 with 1"}, {"0 with 1", "1 with 2"}, {"0 with 0", "1 with 1"}]
+    cycle = [
+        {"1 with 1", "2 with 2"},
+        {"1 with 0", "2 with 1"},
+        {"0 with 1", "1 with 2"},
+        {"0 with 0", "1 with 1"},
+    ]
     assert all(seen and seen <= expected for seen, expected in zip(pairs, cycle, strict=True))
     assert lines[4:7] == [
         "order 0, frames: [0.0, 1.0, 4.0, 9.0, 16.0, 25.0]",

@@ -1,4 +1,6 @@
-"""From a configuration to a finished run folder: names become objects, and a run is the same however often it was stopped."""
+"""From a configuration to a finished run folder: names become objects, and a run is the same
+however often it was stopped.
+"""
 
 from __future__ import annotations
 
@@ -45,19 +47,32 @@ MakeConfig = Callable[..., Config]
 
 
 def run(
-    config: Config, folder: Path, shards: ShardSet, stream: Stream | None = None, context: LocalContext | None = None
+    config: Config,
+    folder: Path,
+    shards: ShardSet,
+    stream: Stream | None = None,
+    context: LocalContext | None = None,
 ) -> dict[str, Any]:
-    return run_cell(config, CELL, folder, shards, stream or local_stream(shards), context or LocalContext())
+    return run_cell(
+        config, CELL, folder, shards, stream or local_stream(shards), context or LocalContext()
+    )
 
 
 def metric_lines(folder: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what a clock measured."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if not name.startswith("time/")} for line in lines]
+    return [
+        {name: value for name, value in line.items() if not name.startswith("time/")}
+        for line in lines
+    ]
 
 
 def measurements(result: dict[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in result.items() if name.startswith(("retrieval/", "silhouette/", "untrained/"))}
+    return {
+        name: value
+        for name, value in result.items()
+        if name.startswith(("retrieval/", "silhouette/", "untrained/"))
+    }
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -73,7 +88,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert torch.equal(tensor, weights[1][name]), name
 
 
-# --- Resolving -----------------------------------------------------------------------------------------------------
+# --- Resolving ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +97,17 @@ def default() -> Config:
 
 
 @pytest.mark.parametrize("kind", COMPONENTS)
-def test_all_options_of_a_component_are_filled_in_from_its_signature(kind: str, default: Config) -> None:
+def test_all_options_of_a_component_are_filled_in_from_its_signature(
+    kind: str, default: Config
+) -> None:
     component = getattr(default, kind)
     entry = COMPONENTS[kind][component.name]
     parameters = inspect.signature(entry).parameters.values()
     expected = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-    found = {name: tuple(value) if isinstance(value, list) else value for name, value in component.options.items()}
+    found = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in component.options.items()
+    }
     assert found == expected
 
 
@@ -98,7 +118,9 @@ def test_options_that_were_given_stay(default: Config) -> None:
 
 
 def test_a_default_written_out_is_the_same_run(default: Config) -> None:
-    assert resolve(build_config({"optimiser": {"name": "lars", "lr": 1.2}})).identity("x") == default.identity("x")
+    assert resolve(build_config({"optimiser": {"name": "lars", "lr": 1.2}})).identity(
+        "x"
+    ) == default.identity("x")
 
 
 def test_resolving_again_changes_nothing(default: Config) -> None:
@@ -110,7 +132,10 @@ def test_resolving_again_changes_nothing(default: Config) -> None:
 def test_an_unknown_name_lists_the_names_there_are(kind: str) -> None:
     with pytest.raises(ConfigError) as error:
         resolve(build_config({kind: {"name": "nothing"}}))
-    assert f"{kind}.name: 'nothing' is not valid; it is one of {', '.join(COMPONENTS[kind])}" in str(error.value)
+    assert (
+        f"{kind}.name: 'nothing' is not valid; it is one of {', '.join(COMPONENTS[kind])}"
+        in str(error.value)
+    )
 
 
 def test_an_unknown_option_lists_the_valid_ones() -> None:
@@ -147,7 +172,9 @@ def test_an_option_without_a_default_must_be_given() -> None:
         ("objective", "cvrl", "temperature", float("inf")),
     ],
 )
-def test_an_option_of_the_wrong_type_names_the_option_and_the_value(kind: str, name: str, option: str, value: Any) -> None:
+def test_an_option_of_the_wrong_type_names_the_option_and_the_value(
+    kind: str, name: str, option: str, value: Any
+) -> None:
     with pytest.raises(ConfigError) as error:
         resolve(build_config({kind: {"name": name, option: value}}))
     assert f"{kind}.{option}" in str(error.value)
@@ -175,7 +202,9 @@ def test_an_option_of_the_wrong_type_names_the_option_and_the_value(kind: str, n
         ("sampling", "interval", "power", 0),
     ],
 )
-def test_a_value_that_an_entry_refuses_is_refused_before_anything_runs(kind: str, name: str, option: str, value: Any) -> None:
+def test_a_value_that_an_entry_refuses_is_refused_before_anything_runs(
+    kind: str, name: str, option: str, value: Any
+) -> None:
     with pytest.raises(ConfigError) as error:
         resolve(build_config({kind: {"name": name, option: value}}))
     assert str(error.value).startswith(f"{kind}.{option}: ")
@@ -186,20 +215,32 @@ def test_a_value_that_an_entry_refuses_is_refused_before_anything_runs(kind: str
     ("option", "value", "rule"),
     [("group", 1, "pairs of videos need at least 2"), ("perceptron_layers", 3, "it is 1 or 2")],
 )
-def test_what_corp_m_refuses_names_the_section_and_the_option(option: str, value: int, rule: str) -> None:
+def test_what_corp_m_refuses_names_the_section_and_the_option(
+    option: str, value: int, rule: str
+) -> None:
     with pytest.raises(ConfigError, match=f"^objective.{option}: {value} is not valid; {rule}"):
         resolve(build_config({"objective": {"name": "corp_m", option: value}}))
 
 
 @pytest.mark.parametrize(("batch", "workers"), [(12, 1), (16, 4), (24, 2), (64, 3)])
-def test_corp_m_groups_that_a_worker_cannot_hold_whole_are_refused(batch: int, workers: int) -> None:
+def test_corp_m_groups_that_a_worker_cannot_hold_whole_are_refused(
+    batch: int, workers: int
+) -> None:
     config = build_config({"objective": {"name": "corp_m"}, "training": {"batch_size": batch}})
-    with pytest.raises(ConfigError, match=f"^objective.group: 8 .* divide the {batch // workers} videos of a batch that a worker holds"):
+    with pytest.raises(
+        ConfigError,
+        match=(
+            f"^objective.group: 8 .* divide the {batch // workers} videos of a batch that a worker"
+            " holds"
+        ),
+    ):
         resolve(config, workers)
 
 
 def test_corp_m_groups_that_fit_are_accepted_for_any_number_of_workers() -> None:
-    config = build_config({"objective": {"name": "corp_m", "group": 4}, "training": {"batch_size": 16}})
+    config = build_config(
+        {"objective": {"name": "corp_m", "group": 4}, "training": {"batch_size": 16}}
+    )
     assert resolve(config) == resolve(config, workers=2) == resolve(config, workers=4)
 
 
@@ -209,22 +250,47 @@ FRAMES, PIXELS = MINIMUM["s3d"]
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"clip.frames": FRAMES - 1}, f"clip.frames: {FRAMES - 1} frames of a view are too few for backbone 's3d', which needs at least"),
-        ({"clip.view_length": "shrinking"}, f"clip.frames: {FRAMES - 2} frames of a view are too few for backbone 's3d'"),
-        ({"evaluation.frames": FRAMES - 1}, f"evaluation.frames: {FRAMES - 1} frames of a view are too few for backbone 's3d'"),
-        ({"clip.size": PIXELS - 1}, f"clip.size: {PIXELS - 1} pixels are too few for backbone 's3d', which needs at least {PIXELS}"),
+        (
+            {"clip.frames": FRAMES - 1},
+            (
+                f"clip.frames: {FRAMES - 1} frames of a view are too few for backbone 's3d', which"
+                " needs at least"
+            ),
+        ),
+        (
+            {"clip.view_length": "shrinking"},
+            f"clip.frames: {FRAMES - 2} frames of a view are too few for backbone 's3d'",
+        ),
+        (
+            {"evaluation.frames": FRAMES - 1},
+            f"evaluation.frames: {FRAMES - 1} frames of a view are too few for backbone 's3d'",
+        ),
+        (
+            {"clip.size": PIXELS - 1},
+            (
+                f"clip.size: {PIXELS - 1} pixels are too few for backbone 's3d', which needs at"
+                f" least {PIXELS}"
+            ),
+        ),
     ],
     ids=str,
 )
-def test_clips_too_small_for_the_backbone_are_refused(changes: dict[str, Any], message: str) -> None:
-    least = {"backbone.name": "s3d", "clip.frames": FRAMES, "evaluation.frames": FRAMES, "clip.size": PIXELS}
+def test_clips_too_small_for_the_backbone_are_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    least = {
+        "backbone.name": "s3d",
+        "clip.frames": FRAMES,
+        "evaluation.frames": FRAMES,
+        "clip.size": PIXELS,
+    }
     assert resolve(build_config(nest(least))).backbone.name == "s3d"
     with pytest.raises(ConfigError) as error:
         resolve(build_config(nest({**least, **changes})))
     assert str(error.value).startswith(message)
 
 
-# --- Recipes -------------------------------------------------------------------------------------------------------
+# --- Recipes --------------------------------------------------------------------------------------
 
 PAPERS = {
     "simclr": ("uniform", "vididi", 2),
@@ -235,7 +301,10 @@ PAPERS = {
     "corp_m": ("min_offset", "corp", 4),
 }
 # One that is added has the recipe that its class names.
-RECIPES = {name: (each.default_sampling, each.default_augment, each.default_clips) for name, each in OBJECTIVES.items()}
+RECIPES = {
+    name: (each.default_sampling, each.default_augment, each.default_clips)
+    for name, each in OBJECTIVES.items()
+}
 PAIRWISE = [name for name, each in OBJECTIVES.items() if each.most_clips == 2]
 
 
@@ -253,7 +322,11 @@ def test_what_is_left_open_follows_the_objective_s_paper(name: str, default: Con
     assert recipe(config) == RECIPES[name]
     assert config.clip == default.clip.model_copy(update={"per_video": RECIPES[name][2]})
     assert resolve(config) == config
-    said: dict[str, Any] = {"sampling": {"name": RECIPES[name][0]}, "augment": {"name": RECIPES[name][1]}, "objective": {"name": name}}
+    said: dict[str, Any] = {
+        "sampling": {"name": RECIPES[name][0]},
+        "augment": {"name": RECIPES[name][1]},
+        "objective": {"name": name},
+    }
     written_out = resolve(build_config({**said, "clip": {"per_video": RECIPES[name][2]}}))
     assert written_out.identity("x") == config.identity("x")
 
@@ -264,27 +337,54 @@ def test_what_is_left_open_follows_the_objective_s_paper(name: str, default: Con
         ({"objective": {"name": "cvrl"}, "sampling": {"name": "same"}}, ("same", "cvrl", 2)),
         ({"objective": {"name": "cvrl"}, "augment": {"name": "vididi"}}, ("interval", "vididi", 2)),
         ({"objective": {"name": "corp_m"}, "clip": {"per_video": 2}}, ("min_offset", "corp", 2)),
-        ({"objective": {"name": "corp_m"}, "clip": {"per_video": 3}, "augment": {"name": "cvrl"}}, ("min_offset", "cvrl", 3)),
-        ({"objective": {"name": "vicreg"}, "sampling": {"name": "min_offset"}}, ("min_offset", "vididi", 2)),
-        ({"sampling": {"name": "default"}, "augment": {"name": "default"}, "clip": {"per_video": None}}, ("uniform", "vididi", 2)),
+        (
+            {
+                "objective": {"name": "corp_m"},
+                "clip": {"per_video": 3},
+                "augment": {"name": "cvrl"},
+            },
+            ("min_offset", "cvrl", 3),
+        ),
+        (
+            {"objective": {"name": "vicreg"}, "sampling": {"name": "min_offset"}},
+            ("min_offset", "vididi", 2),
+        ),
+        (
+            {
+                "sampling": {"name": "default"},
+                "augment": {"name": "default"},
+                "clip": {"per_video": None},
+            },
+            ("uniform", "vididi", 2),
+        ),
     ],
     ids=str,
 )
-def test_what_is_said_wins_over_the_recipe(values: dict[str, Any], expected: tuple[str, str, int]) -> None:
+def test_what_is_said_wins_over_the_recipe(
+    values: dict[str, Any], expected: tuple[str, str, int]
+) -> None:
     assert recipe(resolve(build_config(values))) == expected
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_options_without_a_name_are_about_the_recipe_s_entry(name: str) -> None:
-    plain, changed = (resolve(build_config({"objective": {"name": name}, **more})) for more in ({}, {"augment": {"hue": 0.0}}))
+    plain, changed = (
+        resolve(build_config({"objective": {"name": name}, **more}))
+        for more in ({}, {"augment": {"hue": 0.0}})
+    )
     assert recipe(changed) == RECIPES[name]
     assert changed.augment.options == {**plain.augment.options, "hue": 0.0}
     assert changed.identity("x") != plain.identity("x")
 
 
 def test_options_of_the_default_sampling_are_those_of_the_recipe_s() -> None:
-    config = resolve(build_config({"objective": {"name": "cvrl"}, "sampling": {"shape": "increasing"}}))
-    assert (config.sampling.name, config.sampling.options) == ("interval", {"shape": "increasing", "power": 1.0, "floor": 0.0})
+    config = resolve(
+        build_config({"objective": {"name": "cvrl"}, "sampling": {"shape": "increasing"}})
+    )
+    assert (config.sampling.name, config.sampling.options) == (
+        "interval",
+        {"shape": "increasing", "power": 1.0, "floor": 0.0},
+    )
     with pytest.raises(ConfigError, match=r"sampling\.shape: unknown key"):
         resolve(build_config({"sampling": {"shape": "increasing"}}))
 
@@ -292,14 +392,35 @@ def test_options_of_the_default_sampling_are_those_of_the_recipe_s() -> None:
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        *((name, {"clip.per_video": 4}, f"clip.per_video: 4 is not valid with objective {name!r}; at most 2") for name in PAIRWISE),
-        ("corp_m", {"clip.per_video": 17}, "clip.per_video: 17 is not valid with objective 'corp_m'; at most 16"),
-        ("corp_f", {"sampling.name": "uniform"}, "sampling.name: 'uniform' is not valid with objective 'corp_f'; it is 'min_offset'"),
-        ("corp_m", {"sampling.name": "same"}, "sampling.name: 'same' is not valid with objective 'corp_m'; it is 'min_offset'"),
+        *(
+            (
+                name,
+                {"clip.per_video": 4},
+                f"clip.per_video: 4 is not valid with objective {name!r}; at most 2",
+            )
+            for name in PAIRWISE
+        ),
+        (
+            "corp_m",
+            {"clip.per_video": 17},
+            "clip.per_video: 17 is not valid with objective 'corp_m'; at most 16",
+        ),
+        (
+            "corp_f",
+            {"sampling.name": "uniform"},
+            "sampling.name: 'uniform' is not valid with objective 'corp_f'; it is 'min_offset'",
+        ),
+        (
+            "corp_m",
+            {"sampling.name": "same"},
+            "sampling.name: 'same' is not valid with objective 'corp_m'; it is 'min_offset'",
+        ),
         ("corp_f", {"sampling.name": "nothing"}, "sampling.name: 'nothing' is not valid"),
     ],
 )
-def test_a_recipe_that_an_objective_cannot_use_is_refused(name: str, values: dict[str, Any], message: str) -> None:
+def test_a_recipe_that_an_objective_cannot_use_is_refused(
+    name: str, values: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError) as error:
         resolve(build_config(nest({"objective.name": name, **values})))
     assert str(error.value).startswith(message)
@@ -321,35 +442,43 @@ def test_a_recipe_that_an_objective_cannot_use_is_refused(name: str, values: dic
 )
 def test_each_new_choice_makes_another_resolved_identity(change: dict[str, Any]) -> None:
     objective = "corp_m" if "clip.per_video" in change else "cvrl"
-    one, other = (resolve(build_config(nest({"objective.name": objective, **more}))) for more in ({}, change))
+    one, other = (
+        resolve(build_config(nest({"objective.name": objective, **more}))) for more in ({}, change)
+    )
     assert one.identity("x") != other.identity("x")
 
 
-# --- State ---------------------------------------------------------------------------------------------------------
+# --- State ----------------------------------------------------------------------------------------
 
 
 def first_weights(config: Config) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in build_state(config).objective.state_dict().items()}
+    return {
+        name: tensor.clone() for name, tensor in build_state(config).objective.state_dict().items()
+    }
 
 
 def test_first_weights_follow_from_the_seed_alone(make_config: MakeConfig) -> None:
     torch.manual_seed(123)
     one = first_weights(make_config())
     torch.rand(7)
-    again = first_weights(make_config({"schedule.order": 0, "training.epochs": 9, "training.batch_size": 4}))
+    again = first_weights(
+        make_config({"schedule.order": 0, "training.epochs": 9, "training.batch_size": 4})
+    )
     other = first_weights(make_config({"training.seed": 1}))
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["backbone.stem.0.weight"], other["backbone.stem.0.weight"])
 
 
-def test_a_state_begins_at_step_zero_with_every_parameter_in_the_optimiser(make_config: MakeConfig) -> None:
+def test_a_state_begins_at_step_zero_with_every_parameter_in_the_optimiser(
+    make_config: MakeConfig,
+) -> None:
     state = build_state(make_config())
     held = {id(p) for group in state.optimiser.param_groups for p in group["params"]}
     assert state.step == 0
     assert held == {id(p) for p in state.objective.parameters()}
 
 
-# --- Data ----------------------------------------------------------------------------------------------------------
+# --- Data -----------------------------------------------------------------------------------------
 
 
 def test_data_are_prepared_once(make_config: MakeConfig, tiny_shards: ShardSet) -> None:
@@ -359,15 +488,21 @@ def test_data_are_prepared_once(make_config: MakeConfig, tiny_shards: ShardSet) 
     assert (again.root / "manifest.json").stat().st_mtime_ns == before
 
 
-def test_prepared_data_may_lie_anywhere(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+def test_prepared_data_may_lie_anywhere(
+    make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
     link = tmp_path / "shards"
     link.symlink_to(tiny_shards.root)
     assert ensure_prepared(make_config(), link).manifest == tiny_shards.manifest
 
 
-def test_a_folder_that_is_not_a_prepared_set_is_an_error(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_prepared_set_is_an_error(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match=r"no manifest\.json, so it is not a \(completely\) prepared data set"):
+    with pytest.raises(
+        DataError, match=r"no manifest\.json, so it is not a \(completely\) prepared data set"
+    ):
         ensure_prepared(make_config(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
@@ -377,7 +512,7 @@ def test_a_value_that_a_source_refuses_is_an_error_with_its_name(make_config: Ma
         ensure_prepared(make_config({"data.size": 33}))
 
 
-# --- A whole run ---------------------------------------------------------------------------------------------------
+# --- A whole run ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -388,7 +523,9 @@ class Finished:
 
 
 @pytest.fixture(scope="module")
-def finished(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def finished(
+    make_config: MakeConfig, tiny_shards: ShardSet, tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
     folder = tmp_path_factory.mktemp("runs") / "whole"
     return Finished(make_config(), folder, run(make_config(), folder, tiny_shards))
 
@@ -411,19 +548,36 @@ def test_a_run_folder_holds_what_it_should_and_nothing_else(finished: Finished) 
 
 def test_the_written_configuration_is_the_run_s(finished: Finished, tiny_shards: ShardSet) -> None:
     assert build_config(read_yaml(finished.folder / "config.yaml")) == finished.config
-    assert json.loads((finished.folder / "cell.json").read_text()) == {**CELL, "data_checksum": tiny_shards.manifest.checksum}
+    assert json.loads((finished.folder / "cell.json").read_text()) == {
+        **CELL,
+        "data_checksum": tiny_shards.manifest.checksum,
+    }
 
 
 def test_there_is_one_line_of_metrics_per_epoch(finished: Finished) -> None:
     lines = metric_lines(finished.folder)
     assert [(line["epoch"], line["step"]) for line in lines] == [(1, 3), (2, 6), (3, 9)]
     for line in lines:
-        assert {"train/loss", "train/invariance", "train/variance", "train/covariance", "train/lr", "train/pairs"} < line.keys()
+        assert {
+            "train/loss",
+            "train/invariance",
+            "train/variance",
+            "train/covariance",
+            "train/lr",
+            "train/pairs",
+        } < line.keys()
         assert np.isfinite(line["train/loss"])
-    assert [set(line["train/pairs"].split()) <= expected for line, expected in zip(lines, PAIRS, strict=True)] == [True] * 3
+    assert [
+        set(line["train/pairs"].split()) <= expected
+        for line, expected in zip(lines, PAIRS, strict=True)
+    ] == [True] * 3
 
 
-PAIRS = ({"11", "22"}, {"10", "21"}, {"01", "12"})  # Algorithm 1's first three epochs, with the random second derivative
+PAIRS = (
+    {"11", "22"},
+    {"10", "21"},
+    {"01", "12"},
+)  # Algorithm 1's first three epochs, with the random second derivative
 
 
 def test_tensorboard_has_the_same_numbers(finished: Finished) -> None:
@@ -431,21 +585,40 @@ def test_tensorboard_has_the_same_numbers(finished: Finished) -> None:
     assert {"train/loss", "train/lr", "retrieval/R@1"} < read_board(finished.folder).keys()
 
 
-def test_the_result_says_what_was_measured_and_on_what(finished: Finished, tiny_shards: ShardSet) -> None:
+def test_the_result_says_what_was_measured_and_on_what(
+    finished: Finished, tiny_shards: ShardSet
+) -> None:
     written = json.loads((finished.folder / "result.json").read_text())
     assert written == {"version": 1, **finished.result}
     assert written["data_checksum"] == tiny_shards.manifest.checksum
-    assert (written["steps"], written["resumed_from_step"], written["workers"], written["device"]) == (9, None, 1, "cpu")
+    assert (
+        written["steps"],
+        written["resumed_from_step"],
+        written["workers"],
+        written["device"],
+    ) == (9, None, 1, "cpu")
     assert written["videos_dropped_per_epoch"] == 0
-    assert {"retrieval/R@1", "retrieval/R@5", "retrieval/R@10", "retrieval/scene_R@1", "silhouette/all"} <= written.keys()
+    assert {
+        "retrieval/R@1",
+        "retrieval/R@5",
+        "retrieval/R@10",
+        "retrieval/scene_R@1",
+        "silhouette/all",
+    } <= written.keys()
 
 
-def test_recall_can_be_computed_again_from_the_queries(finished: Finished, tiny_shards: ShardSet) -> None:
+def test_recall_can_be_computed_again_from_the_queries(
+    finished: Finished, tiny_shards: ShardSet
+) -> None:
     queries = pq.read_table(finished.folder / "queries.parquet")
     assert queries.column_names == ["video_id", "label", "first_hit"]
-    assert queries.column("video_id").to_pylist() == list(tiny_shards.column("video_id")[tiny_shards.rows("test")])
+    assert queries.column("video_id").to_pylist() == list(
+        tiny_shards.column("video_id")[tiny_shards.rows("test")]
+    )
     recall = recall_at(queries.column("first_hit").to_numpy(), (1, 5, 10))
-    assert {f"retrieval/R@{k}": value for k, value in recall.items()}.items() <= finished.result.items()
+    assert {
+        f"retrieval/R@{k}": value for k, value in recall.items()
+    }.items() <= finished.result.items()
 
 
 def test_the_learning_rate_falls_with_the_cosine(finished: Finished) -> None:
@@ -454,7 +627,7 @@ def test_the_learning_rate_falls_with_the_cosine(finished: Finished) -> None:
     assert rates == pytest.approx(expected)
 
 
-# --- Every objective, every schedule -------------------------------------------------------------------------------
+# --- Every objective, every schedule --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -465,7 +638,10 @@ def test_every_objective_goes_through_a_whole_cell(
     assert config.schedule.schedule() == SCHEDULES["vididi"]
     result = run(config, tmp_path, tiny_shards)
     # The number of classes that some video finds is an encoder's own.
-    assert result.keys() - {"silhouette/3", "silhouette/5"} == finished.result.keys() - {"silhouette/3", "silhouette/5"}
+    assert result.keys() - {"silhouette/3", "silhouette/5"} == finished.result.keys() - {
+        "silhouette/3",
+        "silhouette/5",
+    }
     assert json.loads((tmp_path / "result.json").read_text()) == {"version": 1, **result}
     assert (result["steps"], result["videos_too_short"]) == (12, [])
     assert all(np.isfinite(value) for value in measurements(result).values())
@@ -474,7 +650,10 @@ def test_every_objective_goes_through_a_whole_cell(
         assert np.isfinite(line["train/loss"])
     assert build_config(read_yaml(tmp_path / "config.yaml")) == config
     encoder = load_encoder(tmp_path)
-    assert all(torch.equal(tensor, encoder.state_dict()[name]) for name, tensor in load_file(tmp_path / "encoder.safetensors").items())
+    assert all(
+        torch.equal(tensor, encoder.state_dict()[name])
+        for name, tensor in load_file(tmp_path / "encoder.safetensors").items()
+    )
     with torch.inference_mode():
         assert encoder(torch.zeros(2, 3, 4, 16, 16)).shape == (2, 16)
 
@@ -496,26 +675,46 @@ def test_objectives_with_more_to_remember_go_on_where_they_stopped(
     [
         ({"schedule": {"weights": {"1-0": 1, "0-1": 3, "2-2": 0}}}, "10 01"),
         ({"schedule": {"selection": "random", "mix": "same"}}, "00 11 22"),
-        ({"schedule": {"order": 4, "mix": "one_way"}, "clip.extra_frames": 4}, "11 22 33 44 10 21 32 43"),
+        (
+            {"schedule": {"order": 4, "mix": "one_way"}, "clip.extra_frames": 4},
+            "11 22 33 44 10 21 32 43",
+        ),
     ],
     ids=str,
 )
-def test_other_schedules_run(changes: dict[str, Any], pairs: str, make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+def test_other_schedules_run(
+    changes: dict[str, Any],
+    pairs: str,
+    make_config: MakeConfig,
+    tiny_shards: ShardSet,
+    tmp_path: Path,
+) -> None:
     run(make_config({"training.epochs": 2, **changes}), tmp_path, tiny_shards)
     lines = metric_lines(tmp_path)
     assert {pair for line in lines for pair in line["train/pairs"].split()} <= set(pairs.split())
     assert all(np.isfinite(line["train/loss"]) for line in lines)
 
 
-def test_views_may_shrink_with_their_order(finished: Finished, make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+def test_views_may_shrink_with_their_order(
+    finished: Finished, make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
     run(make_config({"clip.view_length": "shrinking"}), tmp_path, tiny_shards)
-    for shrinking, constant in zip(metric_lines(tmp_path), metric_lines(finished.folder), strict=True):
+    for shrinking, constant in zip(
+        metric_lines(tmp_path), metric_lines(finished.folder), strict=True
+    ):
         assert shrinking["train/pairs"] == constant["train/pairs"]
         assert shrinking["train/loss"] != constant["train/loss"]
 
 
-def test_a_cosine_over_the_whole_run_is_met_by_the_warm_up(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
-    changes = {"training.cosine": "whole", "training.warmup_epochs": 1, "schedule.order": 0, "evaluation.protocols": []}
+def test_a_cosine_over_the_whole_run_is_met_by_the_warm_up(
+    make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
+    changes = {
+        "training.cosine": "whole",
+        "training.warmup_epochs": 1,
+        "schedule.order": 0,
+        "evaluation.protocols": [],
+    }
     run(make_config({**changes, "training.epochs": 2}), tmp_path, tiny_shards)
     rates = [line["train/lr"] for line in metric_lines(tmp_path)]
     assert rates == pytest.approx([1.2 * 0.5 * (np.cos(np.pi * step / 6) + 1) for step in (3, 5)])
@@ -525,44 +724,81 @@ LONG = (0, 1, 2, 4, 5, 6, 8, 9)
 
 
 @pytest.fixture(scope="module")
-def uneven_shards(moving_bar: Callable[..., Any], write_video: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+def uneven_shards(
+    moving_bar: Callable[..., Any],
+    write_video: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> ShardSet:
     """Eight training videos of 30 frames and two of 14, two test videos of 14."""
     root = tmp_path_factory.mktemp("uneven")
     for i in range(12):
-        write_video(root / ("train" if i < 10 else "test") / "class" / f"{i}.mp4", moving_bar(30 if i in LONG else 14, 16, 16, 20 * i))
-    return ensure_prepared(resolve(build_config({"data": {"name": "folder", "videos": str(root)}, "prepare": {"short_side": 16}})))
+        write_video(
+            root / ("train" if i < 10 else "test") / "class" / f"{i}.mp4",
+            moving_bar(30 if i in LONG else 14, 16, 16, 20 * i),
+        )
+    return ensure_prepared(
+        resolve(
+            build_config(
+                {"data": {"name": "folder", "videos": str(root)}, "prepare": {"short_side": 16}}
+            )
+        )
+    )
 
 
 def test_videos_too_short_for_the_least_offset_are_left_out_and_named(
     uneven_shards: ShardSet, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    config = make_config({"objective.name": "corp_m", "training.epochs": 1, "evaluation.protocols": ["retrieval"]})
+    config = make_config(
+        {"objective.name": "corp_m", "training.epochs": 1, "evaluation.protocols": ["retrieval"]}
+    )
     manifest = replace(uneven_shards.manifest, classes=["class", "without videos"])
     result = run(config, tmp_path, replace(uneven_shards, manifest=manifest))
-    assert json.loads((tmp_path / "result.json").read_text())["videos_too_short"] == ["train/class/3.mp4", "train/class/7.mp4"]
+    assert json.loads((tmp_path / "result.json").read_text())["videos_too_short"] == [
+        "train/class/3.mp4",
+        "train/class/7.mp4",
+    ]
     assert result["classes_without_videos"] == ["without videos"]
-    assert (result["steps"], result["videos_dropped_per_epoch"], result["videos_wrapped"]["pretrain"]) == (1, 0, 0)
+    assert (
+        result["steps"],
+        result["videos_dropped_per_epoch"],
+        result["videos_wrapped"]["pretrain"],
+    ) == (1, 0, 0)
     plans = make_plans(config, uneven_shards)
-    assert sorted(uneven_shards.column("video_id")[plans.pretrain[0].rows]) == [f"train/class/{i}.mp4" for i in LONG]
+    assert sorted(uneven_shards.column("video_id")[plans.pretrain[0].rows]) == [
+        f"train/class/{i}.mp4" for i in LONG
+    ]
     assert len(plans.evaluation.rows) == 12, "they are still found in retrieval"
 
 
-def test_the_other_samplings_leave_no_video_out(uneven_shards: ShardSet, make_config: MakeConfig) -> None:
+def test_the_other_samplings_leave_no_video_out(
+    uneven_shards: ShardSet, make_config: MakeConfig
+) -> None:
     plans = make_plans(make_config(), uneven_shards)
     assert (len(plans.too_short), plans.pretrain.dropped) == (0, 2)
 
 
-def test_too_few_videos_of_sufficient_length_are_an_error_that_counts_them(uneven_shards: ShardSet, make_config: MakeConfig) -> None:
+def test_too_few_videos_of_sufficient_length_are_an_error_that_counts_them(
+    uneven_shards: ShardSet, make_config: MakeConfig
+) -> None:
     values = {"objective.name": "corp_m", "objective.group": 5, "training.batch_size": 10}
-    with pytest.raises(DataError, match="8 of 10 training videos are long enough for 4 clips of 6 frames under sampling 'min_offset'"):
+    with pytest.raises(
+        DataError,
+        match=(
+            "8 of 10 training videos are long enough for 4 clips of 6 frames under sampling"
+            " 'min_offset'"
+        ),
+    ):
         make_plans(make_config(values), uneven_shards)
     with pytest.raises(DataError, match="0 of 10 training videos are long enough"):
         make_plans(make_config({**values, "clip.frames": 40}), uneven_shards)
-    with pytest.raises(DataError, match=r"training\.batch_size: 12 is larger than the training split, which has 10 videos"):
+    with pytest.raises(
+        DataError,
+        match=r"training\.batch_size: 12 is larger than the training split, which has 10 videos",
+    ):
         make_plans(make_config({"training.batch_size": 12}), uneven_shards)
 
 
-# --- The encoder ---------------------------------------------------------------------------------------------------
+# --- The encoder ----------------------------------------------------------------------------------
 
 
 def test_load_encoder_gives_the_trained_encoder_in_evaluation_mode(finished: Finished) -> None:
@@ -571,8 +807,15 @@ def test_load_encoder_gives_the_trained_encoder_in_evaluation_mode(finished: Fin
     trained = build_state(finished.config).objective.backbone
     first = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
     trained.load_state_dict(load_file(finished.folder / "encoder.safetensors"))
-    assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in encoder.state_dict().items())
-    assert any(not torch.equal(tensor, first[name]) for name, tensor in encoder.state_dict().items() if tensor.is_floating_point())
+    assert all(
+        torch.equal(tensor, trained.state_dict()[name])
+        for name, tensor in encoder.state_dict().items()
+    )
+    assert any(
+        not torch.equal(tensor, first[name])
+        for name, tensor in encoder.state_dict().items()
+        if tensor.is_floating_point()
+    )
     clips = torch.randn(2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         features = encoder(clips)
@@ -581,8 +824,13 @@ def test_load_encoder_gives_the_trained_encoder_in_evaluation_mode(finished: Fin
 
 
 def test_load_encoder_takes_the_file_or_the_folder(finished: Finished) -> None:
-    one, other = load_encoder(finished.folder), load_encoder(str(finished.folder / "encoder.safetensors"))
-    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
+    one, other = (
+        load_encoder(finished.folder),
+        load_encoder(str(finished.folder / "encoder.safetensors")),
+    )
+    assert all(
+        torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items()
+    )
 
 
 def test_load_encoder_of_a_missing_or_unfinished_folder_is_an_error(tmp_path: Path) -> None:
@@ -591,16 +839,20 @@ def test_load_encoder_of_a_missing_or_unfinished_folder_is_an_error(tmp_path: Pa
             load_encoder(folder)
 
 
-# --- Twice, stopped, finished, locked ------------------------------------------------------------------------------
+# --- Twice, stopped, finished, locked -------------------------------------------------------------
 
 
-def test_the_same_run_twice_is_the_same_to_the_bit(finished: Finished, tiny_shards: ShardSet, tmp_path: Path) -> None:
+def test_the_same_run_twice_is_the_same_to_the_bit(
+    finished: Finished, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
     torch.manual_seed(99)
     run(finished.config, tmp_path / "again", tiny_shards, local_stream(tiny_shards, threads=2))
     assert_same_run(finished.folder, tmp_path / "again")
 
 
-def test_another_seed_is_another_run(finished: Finished, make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+def test_another_seed_is_another_run(
+    finished: Finished, make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
     run(make_config({"training.seed": 1}), tmp_path, tiny_shards)
     assert metric_lines(tmp_path)[0]["train/loss"] != metric_lines(finished.folder)[0]["train/loss"]
 
@@ -632,7 +884,9 @@ def stops_at(batch: int, shards: ShardSet) -> Stream:
     return stream
 
 
-def test_a_run_stopped_after_an_epoch_goes_on_to_the_same_end(finished: Finished, tiny_shards: ShardSet, tmp_path: Path) -> None:
+def test_a_run_stopped_after_an_epoch_goes_on_to_the_same_end(
+    finished: Finished, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
     with pytest.raises(Stop):
         run(finished.config, tmp_path, tiny_shards, context=StopsAfter(epoch=2))
     assert not (tmp_path / "result.json").exists()
@@ -643,12 +897,16 @@ def test_a_run_stopped_after_an_epoch_goes_on_to_the_same_end(finished: Finished
 
 
 @pytest.mark.parametrize("batch", [1, 7, 9, 12])
-def test_a_run_stopped_anywhere_goes_on_to_the_same_end(finished: Finished, tiny_shards: ShardSet, tmp_path: Path, batch: int) -> None:
+def test_a_run_stopped_anywhere_goes_on_to_the_same_end(
+    finished: Finished, tiny_shards: ShardSet, tmp_path: Path, batch: int
+) -> None:
     with pytest.raises(Stop):
         run(finished.config, tmp_path, tiny_shards, stops_at(batch, tiny_shards))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "st')  # a line that was being written
-    assert run(finished.config, tmp_path, tiny_shards)["resumed_from_step"] == (min(9, batch // 3 * 3) or None)
+    assert run(finished.config, tmp_path, tiny_shards)["resumed_from_step"] == (
+        min(9, batch // 3 * 3) or None
+    )
     assert_same_run(finished.folder, tmp_path)
 
 
@@ -656,7 +914,9 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_end(finished: Finished, tiny
 def test_a_run_goes_on_in_the_middle_of_an_epoch_from_a_checkpoint_there(
     finished: Finished, tiny_shards: ShardSet, tmp_path: Path, batch: int, resumed: int | None
 ) -> None:
-    """Epochs of three steps, a checkpoint after every two; the epoch's metrics cover its steps before the stop too."""
+    """Epochs of three steps, a checkpoint after every two; the epoch's metrics cover its steps
+    before the stop too.
+    """
     training = finished.config.training.model_copy(update={"checkpoint_steps": 2})
     config = finished.config.model_copy(update={"training": training})
     with pytest.raises(Stop):
@@ -665,14 +925,25 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_from_a_checkpoint_there(
     assert_same_run(finished.folder, tmp_path)
 
 
-def test_how_often_checkpoints_are_written_does_not_change_a_cells_name(make_config: MakeConfig) -> None:
-    names = {make_config({"training.checkpoint_steps": steps, "training.checkpoint_epochs": 2}).identity("x") for steps in (None, 1, 5)}
+def test_how_often_checkpoints_are_written_does_not_change_a_cells_name(
+    make_config: MakeConfig,
+) -> None:
+    names = {
+        make_config({"training.checkpoint_steps": steps, "training.checkpoint_epochs": 2}).identity(
+            "x"
+        )
+        for steps in (None, 1, 5)
+    }
     assert names == {make_config().identity("x")}
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
-def test_every_optimiser_goes_on_where_it_stopped(optimiser: str, make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
-    config = make_config({"training.epochs": 2}).model_copy(update={"optimiser": Component(name=optimiser, lr=0.01)})
+def test_every_optimiser_goes_on_where_it_stopped(
+    optimiser: str, make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
+    config = make_config({"training.epochs": 2}).model_copy(
+        update={"optimiser": Component(name=optimiser, lr=0.01)}
+    )
     run(config, tmp_path / "whole", tiny_shards)
     with pytest.raises(Stop):
         run(config, tmp_path / "stopped", tiny_shards, stops_at(4, tiny_shards))
@@ -680,7 +951,9 @@ def test_every_optimiser_goes_on_where_it_stopped(optimiser: str, make_config: M
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
-def test_epochs_after_the_last_checkpoint_are_done_again(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+def test_epochs_after_the_last_checkpoint_are_done_again(
+    make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
     config = make_config({"training.epochs": 4, "training.checkpoint_epochs": 2})
     run(config, tmp_path / "whole", tiny_shards)
     with pytest.raises(Stop):
@@ -691,7 +964,9 @@ def test_epochs_after_the_last_checkpoint_are_done_again(make_config: MakeConfig
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
-def test_the_untrained_encoder_s_measures_outlast_a_stop(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+def test_the_untrained_encoder_s_measures_outlast_a_stop(
+    make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
     config = make_config({"training.epochs": 2, "evaluation.untrained": True})
     whole = run(config, tmp_path / "whole", tiny_shards)
     with pytest.raises(Stop):
@@ -701,21 +976,40 @@ def test_the_untrained_encoder_s_measures_outlast_a_stop(make_config: MakeConfig
     assert measurements(stopped) == measurements(whole)
 
 
-def test_no_epochs_measure_the_untrained_encoder(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
-    untrained = run(make_config({"training.epochs": 2, "evaluation.untrained": True}), tmp_path / "two", tiny_shards)
+def test_no_epochs_measure_the_untrained_encoder(
+    make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
+    untrained = run(
+        make_config({"training.epochs": 2, "evaluation.untrained": True}),
+        tmp_path / "two",
+        tiny_shards,
+    )
     none = run(make_config({"training.epochs": 0}), tmp_path / "none", tiny_shards)
     assert none["steps"] == 0
     assert none["retrieval/R@5"] == untrained["untrained/retrieval/R@5"]
     assert none["silhouette/all"] == untrained["untrained/silhouette/all"]
 
 
-def test_a_finished_run_is_returned_and_not_run_again(finished: Finished, tiny_shards: ShardSet) -> None:
+def test_a_finished_run_is_returned_and_not_run_again(
+    finished: Finished, tiny_shards: ShardSet
+) -> None:
     def never(plan: Plan, start: int) -> Iterator[Batch]:
         raise AssertionError("a finished run asked for batches")
 
-    before = {path.name: path.stat().st_mtime_ns for path in finished.folder.iterdir() if path.name != ".lock"}
-    assert run(finished.config, finished.folder, tiny_shards, never) == {"version": 1, **finished.result}
-    assert {path.name: path.stat().st_mtime_ns for path in finished.folder.iterdir() if path.name != ".lock"} == before
+    before = {
+        path.name: path.stat().st_mtime_ns
+        for path in finished.folder.iterdir()
+        if path.name != ".lock"
+    }
+    assert run(finished.config, finished.folder, tiny_shards, never) == {
+        "version": 1,
+        **finished.result,
+    }
+    assert {
+        path.name: path.stat().st_mtime_ns
+        for path in finished.folder.iterdir()
+        if path.name != ".lock"
+    } == before
 
 
 @pytest.mark.parametrize("lost", ["result.json", "queries.parquet"])
@@ -733,7 +1027,11 @@ def test_a_run_that_is_measured_again_has_its_measures_once_on_the_board(
 
 @pytest.mark.parametrize("finish", [True, False])
 def test_a_folder_of_another_configuration_or_data_is_refused_and_stays_as_it_is(
-    make_config: MakeConfig, tiny_shards: ShardSet, uneven_shards: ShardSet, tmp_path: Path, finish: bool
+    make_config: MakeConfig,
+    tiny_shards: ShardSet,
+    uneven_shards: ShardSet,
+    tmp_path: Path,
+    finish: bool,
 ) -> None:
     config = make_config({"training.epochs": 2})
     if finish:
@@ -743,22 +1041,45 @@ def test_a_folder_of_another_configuration_or_data_is_refused_and_stays_as_it_is
             run(config, tmp_path, tiny_shards, context=StopsAfter(epoch=1))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     there = re.escape(str(tmp_path))
-    with pytest.raises(TrainingError, match=rf"^{there}: holds a run of another configuration \(backbone\.width: 2 there, 3 asked for\); "):
+    with pytest.raises(
+        TrainingError,
+        match=(
+            rf"^{there}: holds a run of another configuration \(backbone\.width: 2 there, 3 asked"
+            r" for\); "
+        ),
+    ):
         run(make_config({"training.epochs": 2, "backbone.width": 3}), tmp_path, tiny_shards)
-    with pytest.raises(TrainingError, match=r"optimiser\.lr: 1\.2 there, 1\.3 asked for\); give another folder, or move this one away"):
+    with pytest.raises(
+        TrainingError,
+        match=(
+            r"optimiser\.lr: 1\.2 there, 1\.3 asked for\); give another folder, or move this one"
+            r" away"
+        ),
+    ):
         run(make_config({"training.epochs": 2, "optimiser.lr": 1.3}), tmp_path, tiny_shards)
     with pytest.raises(TrainingError, match="holds a run on other data"):
         run(config, tmp_path, uneven_shards)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     (tmp_path / "config.yaml").write_text("")
-    with pytest.raises(TrainingError, match=r"config\.yaml: is empty; nothing says which run this is"):
+    with pytest.raises(
+        TrainingError, match=r"config\.yaml: is empty; nothing says which run this is"
+    ):
         run(config, tmp_path, tiny_shards)
 
 
-def test_what_changes_no_result_may_be_changed_in_a_half_done_run(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+def test_what_changes_no_result_may_be_changed_in_a_half_done_run(
+    make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
     with pytest.raises(Stop):
         run(make_config(), tmp_path, tiny_shards, context=StopsAfter(epoch=1))
-    assert run(make_config({"training.checkpoint_steps": 2, "evaluation.online.every": 1}), tmp_path, tiny_shards)["resumed_from_step"] == 3
+    assert (
+        run(
+            make_config({"training.checkpoint_steps": 2, "evaluation.online.every": 1}),
+            tmp_path,
+            tiny_shards,
+        )["resumed_from_step"]
+        == 3
+    )
 
 
 def test_a_checkpoint_that_does_not_fit_its_configuration_is_refused(
@@ -766,7 +1087,12 @@ def test_a_checkpoint_that_does_not_fit_its_configuration_is_refused(
 ) -> None:
     for width, folder in ((2, tmp_path / "a"), (3, tmp_path / "b")):
         with pytest.raises(Stop):
-            run(make_config({"backbone.width": width}), folder, tiny_shards, context=StopsAfter(epoch=1))
+            run(
+                make_config({"backbone.width": width}),
+                folder,
+                tiny_shards,
+                context=StopsAfter(epoch=1),
+            )
     shutil.copy(tmp_path / "a" / "checkpoint.pt", tmp_path / "b")
     with pytest.raises(TrainingError, match=r"checkpoint\.pt: does not fit this configuration"):
         run(make_config({"backbone.width": 3}), tmp_path / "b", tiny_shards)
@@ -776,13 +1102,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_orders(
     make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
 ) -> None:
     config = make_config().model_copy(update={"optimiser": Component(name="sgd", lr=1e30)})
-    with pytest.raises(TrainingError, match=r"not finite at step [1-8] with orders \([012], [012]\): loss .*largest gradient"):
+    with pytest.raises(
+        TrainingError,
+        match=r"not finite at step [1-8] with orders \([012], [012]\): loss .*largest gradient",
+    ):
         run(config, tmp_path, tiny_shards)
     assert not (tmp_path / "result.json").exists()
     assert not (tmp_path / "encoder.safetensors").exists()
 
 
-def test_without_a_test_split_there_is_no_training_in_vain(tiny_shards: ShardSet, make_config: MakeConfig, tmp_path: Path) -> None:
+def test_without_a_test_split_there_is_no_training_in_vain(
+    tiny_shards: ShardSet, make_config: MakeConfig, tmp_path: Path
+) -> None:
     shards = ensure_prepared(make_config({"data.test": 0, "data.train": 10}))
     trained: list[int] = []
 
@@ -793,18 +1124,27 @@ def test_without_a_test_split_there_is_no_training_in_vain(tiny_shards: ShardSet
     with pytest.raises(DataError, match="no test split to evaluate on"):
         run(make_config({"training.epochs": 1}), tmp_path / "vain", shards, context=Notes())
     assert trained == [], "it said so only after training"
-    result = run(make_config({"training.epochs": 1, "evaluation.protocols": []}), tmp_path / "run", shards)
+    result = run(
+        make_config({"training.epochs": 1, "evaluation.protocols": []}), tmp_path / "run", shards
+    )
     assert measurements(result) == {}
 
 
-def test_bf16_is_refused_on_a_cpu(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+def test_bf16_is_refused_on_a_cpu(
+    make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
     config = make_config()
-    config = config.model_copy(update={"training": config.training.model_copy(update={"precision": "bf16"})})
+    config = config.model_copy(
+        update={"training": config.training.model_copy(update={"precision": "bf16"})}
+    )
     with pytest.raises(ConfigError, match=r"training\.precision: 'bf16' is for GPUs"):
         run(config, tmp_path, tiny_shards)
 
 
-HOLDER = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+HOLDER = (
+    "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX);"
+    " print('held', flush=True); sys.stdin.read()"
+)
 
 
 def test_a_folder_that_another_process_holds_is_an_error_until_it_lets_go(
@@ -812,7 +1152,9 @@ def test_a_folder_that_another_process_holds_is_an_error_until_it_lets_go(
 ) -> None:
     monkeypatch.setattr("vididi.runs.run_folder.LOCK_WAIT_S", 0.2)
     command = [sys.executable, "-c", HOLDER, str(finished.folder / ".lock")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(TrainingError, match="another process is running this cell"):
@@ -821,7 +1163,9 @@ def test_a_folder_that_another_process_holds_is_an_error_until_it_lets_go(
     assert run(finished.config, finished.folder, tiny_shards)["steps"] == 9
 
 
-def test_a_folder_with_other_videos_in_it_is_prepared_anew(tmp_path: Path, make_config: Callable[..., Any]) -> None:
+def test_a_folder_with_other_videos_in_it_is_prepared_anew(
+    tmp_path: Path, make_config: Callable[..., Any]
+) -> None:
     from vididi.data.motion import motion
 
     for video in motion(tmp_path / "made", train=3, test=0, size=16, frames=8):
@@ -835,7 +1179,7 @@ def test_a_folder_with_other_videos_in_it_is_prepared_anew(tmp_path: Path, make_
     assert ensure_prepared(config).manifest.videos["train"] == first.manifest.videos["train"] - 1
 
 
-# --- Measured on the way -------------------------------------------------------------------------------------------
+# --- Measured on the way --------------------------------------------------------------------------
 
 ONLINE = {"evaluation.online.every": 2, "evaluation.online.train": 10, "evaluation.online.test": 6}
 
@@ -846,8 +1190,15 @@ def test_what_is_measured_on_the_way_changes_nothing_else(
     config = make_config(ONLINE)
     run(config, tmp_path, tiny_shards)
     lines = metric_lines(tmp_path)
-    assert [sorted(name for name in line if name.startswith("online/")) for line in lines] == [[], ["online/knn", "online/probe"], []]
-    plain = [{name: value for name, value in line.items() if not name.startswith("online/")} for line in lines]
+    assert [sorted(name for name in line if name.startswith("online/")) for line in lines] == [
+        [],
+        ["online/knn", "online/probe"],
+        [],
+    ]
+    plain = [
+        {name: value for name, value in line.items() if not name.startswith("online/")}
+        for line in lines
+    ]
     assert plain == metric_lines(finished.folder)
     weights = [load_file(folder / "encoder.safetensors") for folder in (finished.folder, tmp_path)]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
@@ -859,7 +1210,9 @@ def test_what_is_measured_on_the_way_changes_nothing_else(
 def test_a_run_that_is_measured_on_the_way_goes_on_to_the_same_end(
     make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path, batch: int
 ) -> None:
-    config = make_config({**ONLINE, "evaluation.batch_size": 6})  # batches 6, 7, 8 are for the measurement after epoch 2
+    config = make_config(
+        {**ONLINE, "evaluation.batch_size": 6}
+    )  # batches 6, 7, 8 are for the measurement after epoch 2
     run(config, tmp_path / "whole", tiny_shards)
     with pytest.raises(Stop):
         run(config, tmp_path / "parts", tiny_shards, stops_at(batch, tiny_shards))
@@ -867,10 +1220,14 @@ def test_a_run_that_is_measured_on_the_way_goes_on_to_the_same_end(
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_nothing_can_be_measured_on_the_way_without_test_videos(make_config: MakeConfig, tiny_shards: ShardSet) -> None:
+def test_nothing_can_be_measured_on_the_way_without_test_videos(
+    make_config: MakeConfig, tiny_shards: ShardSet
+) -> None:
     config = make_config({**ONLINE, "evaluation.protocols": []})
     shards = replace(tiny_shards)
-    vars(shards)["index"] = tiny_shards.index.filter(pc.equal(tiny_shards.index.column("split"), "train"))
+    vars(shards)["index"] = tiny_shards.index.filter(
+        pc.equal(tiny_shards.index.column("split"), "train")
+    )
     with pytest.raises(DataError, match="no test split to evaluate on"):
         make_plans(config, shards)
 
@@ -885,26 +1242,36 @@ def test_the_encoder_of_the_best_epoch_is_kept_and_can_be_loaded(
     monkeypatch.setattr("vididi.experiment.knn_accuracy", lambda *parts: next(values))
     with pytest.raises(Stop):
         run(make_config(KEEP_BEST), tmp_path, tiny_shards, context=StopsAfter(epoch=2))
-    second = {name: tensor.clone() for name, tensor in load_file(tmp_path / "best.safetensors").items()}
+    second = {
+        name: tensor.clone() for name, tensor in load_file(tmp_path / "best.safetensors").items()
+    }
     run(make_config(KEEP_BEST), tmp_path, tiny_shards)
     folder = RunFolder(tmp_path)
     assert folder.best("online/knn") == 0.6
-    assert all(torch.equal(second[name], tensor) for name, tensor in folder.load_encoder("best.safetensors").items()), (
-        "a tie keeps the first"
-    )
+    assert all(
+        torch.equal(second[name], tensor)
+        for name, tensor in folder.load_encoder("best.safetensors").items()
+    ), "a tie keeps the first"
     loaded = load_encoder(tmp_path / "best.safetensors")
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in second.items())
-    assert any(not torch.equal(tensor, second[name]) for name, tensor in load_encoder(tmp_path).state_dict().items())
+    assert any(
+        not torch.equal(tensor, second[name])
+        for name, tensor in load_encoder(tmp_path).state_dict().items()
+    )
 
 
-def test_no_encoder_is_kept_unless_asked_for(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+def test_no_encoder_is_kept_unless_asked_for(
+    make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
     run(make_config(ONLINE), tmp_path, tiny_shards)
     assert not (tmp_path / "best.safetensors").exists()
     with pytest.raises(TrainingError, match=r"no best\.safetensors"):
         load_encoder(tmp_path / "best.safetensors")
 
 
-def test_a_run_that_was_stopped_early_goes_on_when_it_is_run_again(make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_early_goes_on_when_it_is_run_again(
+    make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
     config = make_config(KEEP_BEST)
     run(config, tmp_path / "whole", tiny_shards)
     with pytest.raises(Stop):
@@ -929,7 +1296,9 @@ def test_workers_that_find_their_folder_marked_as_stopped_end_after_the_epoch(
         def report(self, metrics: Metrics) -> None:
             reported.append(metrics["epoch"])
 
-    on_epoch = _epoch_end(config, build_state(config), folder, None, Two(rank=0, world_size=2), lambda epoch: {})
+    on_epoch = _epoch_end(
+        config, build_state(config), folder, None, Two(rank=0, world_size=2), lambda epoch: {}
+    )
     on_epoch({"epoch": 1}, 1)
     if marked:
         folder.save_stopped({"epoch": 1})

@@ -1,8 +1,10 @@
-"""Names of cells, evaluations, studies and prepared sets are the committed ones: by them what was finished once is found again.
+"""Names of cells, evaluations, studies and prepared sets are the committed ones: by them what was
+finished once is found again.
 
-frozen_names.json holds, for every shipped sweep file, the folders' names of its cells (of a search, of its examples), the names of
-their evaluations, the study's name and what the prepared sets are named by; and texts of config.yaml files as runs have written
-them, with the values that they stand for. Only a change that is meant to train or prepare everything anew may write it anew:
+frozen_names.json holds, for every shipped sweep file, the folders' names of its cells (of a search,
+of its examples), the names of their evaluations, the study's name and what the prepared sets are
+named by; and texts of config.yaml files as runs have written them, with the values that they stand
+for. Only a change that is meant to train or prepare everything anew may write it anew:
 
     python tests/test_frozen_names.py
 """
@@ -32,11 +34,18 @@ from vididi.sweep import Cell, Sweep, examples, expand, load_sweep, study_name
 REPO = Path(__file__).resolve().parents[1]
 FILE = Path(__file__).with_name("frozen_names.json")
 SWEEPS = sorted(str(path.relative_to(REPO)) for path in (REPO / "sweeps").rglob("*.yaml"))
-IN_FULL = ("sweeps/ablation.yaml", "sweeps/search.yaml", "sweeps/paper/cvrl_table_6.yaml")  # so that one sees what a change renames
+IN_FULL = (
+    "sweeps/ablation.yaml",
+    "sweeps/search.yaml",
+    "sweeps/paper/cvrl_table_6.yaml",
+)  # so that one sees what a change renames
 CHECKSUM = "0" * 64
 EXAMPLES = 20
 # Two videos that are not there, one with all that a listing may say.
-VIDEOS = [Video(Path("/none/a.mp4"), "a/b", "a", "train"), Video(Path("/none/c.mp4"), "c", "", "test", moment=Moment(902.0, 32, 31, 1))]
+VIDEOS = [
+    Video(Path("/none/a.mp4"), "a/b", "a", "train"),
+    Video(Path("/none/c.mp4"), "c", "", "test", moment=Moment(902.0, 32, 31, 1)),
+]
 
 
 @cache
@@ -52,7 +61,13 @@ def names(path: str) -> dict[str, Any]:
     lists = {
         "cells": [cell.folder_name(CHECKSUM) for cell in cells],
         "evaluations": [name for cell in cells for name in evaluation_names(sweep, cell)],
-        "prepared": list(dict.fromkeys(set_name(cell.config, entry) for cell in cells for entry in [None, *sweep.evaluations])),
+        "prepared": list(
+            dict.fromkeys(
+                set_name(cell.config, entry)
+                for cell in cells
+                for entry in [None, *sweep.evaluations]
+            )
+        ),
         # As they are given: a field that is new and left out changes nothing.
         "values": [json.dumps(sweep.model_dump(mode="json", exclude_unset=True), sort_keys=True)],
     }
@@ -69,8 +84,12 @@ def evaluation_names(sweep: Sweep, cell: Cell) -> list[str]:
 
 
 def task_name(entry: EvaluationEntry, config: Config) -> str:
-    settings = complete_settings(protocol_settings(entry.protocol, entry.recipe, flatten(entry.settings)), config)
-    shards: Any = SimpleNamespace(root="none", manifest=SimpleNamespace(source={"name": "none"}, checksum=CHECKSUM))
+    settings = complete_settings(
+        protocol_settings(entry.protocol, entry.recipe, flatten(entry.settings)), config
+    )
+    shards: Any = SimpleNamespace(
+        root="none", manifest=SimpleNamespace(source={"name": "none"}, checksum=CHECKSUM)
+    )
     nothing: Any = None
     return Task(entry.protocol, settings, shards, nothing, nothing, nothing).name
 
@@ -96,7 +115,10 @@ def test_no_sweep_is_forgotten() -> None:
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "all defaults": {},
-    "weights over pairs": {"schedule": {"order": 2, "weights": {"1-0": 0.3, "0-0": 1}}, "training": {"seed": 3}},
+    "weights over pairs": {
+        "schedule": {"order": 2, "weights": {"1-0": 0.3, "0-0": 1}},
+        "training": {"seed": 3},
+    },
     "byol on adamw": {
         "objective": {"name": "byol"},
         "optimiser": {"name": "adamw", "lr": 1e-6, "weight_decay": 0.0},
@@ -105,7 +127,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "a backbone from a file": {
         "data": {"name": "csv", "list": "/data/no.csv", "root": "/data"},
-        "backbone": {"name": "r3d_50", "weights": "/data/none.pth", "weights_sha256": "ab" * 32, "weights_from": "imagenet"},
+        "backbone": {
+            "name": "r3d_50",
+            "weights": "/data/none.pth",
+            "weights_sha256": "ab" * 32,
+            "weights_from": "imagenet",
+        },
         "evaluation": {"protocols": [], "online": {"every": 2, "keep_best": "online/knn"}},
     },
 }
@@ -129,24 +156,37 @@ def test_an_old_configuration_is_read_as_it_was_written(name: str, tmp_path: Pat
     path.write_text(kept["text"])
     config = checked(build_config(read_yaml(path), str(path)))
     # What came later says nothing where it has its introduction value.
-    assert without_introduced(Config, config.to_dict()) == without_introduced(Config, kept["values"])
+    assert without_introduced(Config, config.to_dict()) == without_introduced(
+        Config, kept["values"]
+    )
     assert config.identity(CHECKSUM) == kept["identity"]
 
 
 def test_component_options_keep_their_kinds() -> None:
     """1 and true are equal in Python; in a name they are not."""
-    assert Config(optimiser=Component(name="lars", lr=1)).identity("") != Config(optimiser=Component(name="lars", lr=1.0)).identity("")
+    assert Config(optimiser=Component(name="lars", lr=1)).identity("") != Config(
+        optimiser=Component(name="lars", lr=1.0)
+    ).identity("")
 
 
 def write_names() -> None:
     """Replace frozen_names.json by what the program gives now."""
-    texts = {name: checked(build_config(values)).to_yaml() for name, values in CONFIGS.items()} | {"by hand": BY_HAND}
+    texts = {name: checked(build_config(values)).to_yaml() for name, values in CONFIGS.items()} | {
+        "by hand": BY_HAND
+    }
     configs = {name: checked(build_config(parse_value(text))) for name, text in texts.items()}
     content = {
-        "about": "Names and values that must not change, see test_frozen_names.py, which also writes this file",
+        "about": (
+            "Names and values that must not change, see test_frozen_names.py, which also writes"
+            " this file"
+        ),
         "sweeps": {path: names(path) for path in SWEEPS},
         "configurations": {
-            name: {"text": texts[name], "values": config.to_dict(), "identity": config.identity(CHECKSUM)}
+            name: {
+                "text": texts[name],
+                "values": config.to_dict(),
+                "identity": config.identity(CHECKSUM),
+            }
             for name, config in configs.items()
         },
     }

@@ -1,4 +1,6 @@
-"""What came later (vididi/introduced.py): what was finished before a key existed keeps its name, and is read as it was made."""
+"""What came later (vididi/introduced.py): what was finished before a key existed keeps its name,
+and is read as it was made.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ from vididi.sweep import Sweep, study_name
 REPO = Path(__file__).resolve().parents[1]
 ABLATION = REPO / "sweeps" / "ablation.yaml"
 
-# --- A made-up field that came later -----------------------------------------------------------------------------------
+# --- A made-up field that came later --------------------------------------------------------------
 
 
 class Twisted(ScheduleConfig):
@@ -56,7 +58,9 @@ class TwistedLater(ScheduleConfig):
 
 def grown(schedule: type[ScheduleConfig], **values: Any) -> Config:
     """A configuration of a program whose schedule has more fields."""
-    model: Any = type("Grown", (Config,), {"__annotations__": {"schedule": schedule}, "schedule": schedule()})
+    model: Any = type(
+        "Grown", (Config,), {"__annotations__": {"schedule": schedule}, "schedule": schedule()}
+    )
     return model.model_validate({"schedule": values})
 
 
@@ -70,7 +74,11 @@ def test_a_field_with_its_introduction_value_is_no_part_of_a_name() -> None:
 def test_the_introduction_value_is_not_the_default_of_the_day() -> None:
     old = Config().identity(CHECKSUM)
     assert grown(TwistedLater, made_up=0).identity(CHECKSUM) == old
-    assert grown(TwistedLater).identity(CHECKSUM) == grown(Twisted, made_up=1).identity(CHECKSUM) != old
+    assert (
+        grown(TwistedLater).identity(CHECKSUM)
+        == grown(Twisted, made_up=1).identity(CHECKSUM)
+        != old
+    )
 
 
 def test_a_field_that_is_not_declared_renames_everything() -> None:
@@ -87,11 +95,18 @@ def test_a_section_all_of_whose_keys_came_later_is_left_out() -> None:
     class Masked(Config):
         mask: Mask = Mask()
 
-    assert Masked().identity(CHECKSUM) == Config().identity(CHECKSUM) != Masked(mask=Mask(ratio=0.5)).identity(CHECKSUM)
+    assert (
+        Masked().identity(CHECKSUM)
+        == Config().identity(CHECKSUM)
+        != Masked(mask=Mask(ratio=0.5)).identity(CHECKSUM)
+    )
     assert with_introduced(Masked, {})["mask"] == {"ratio": 0.0}
 
 
-@pytest.mark.parametrize(("value", "same"), [(1, True), (1.0, True), (True, False), ("1", False), (None, True), ([1], False), (2, False)])
+@pytest.mark.parametrize(
+    ("value", "same"),
+    [(1, True), (1.0, True), (True, False), ("1", False), (None, True), ([1], False), (2, False)],
+)
 def test_which_values_are_the_introduction_value(value: Any, same: bool) -> None:
     assert Introduced(1, same=(None,)).means(value) is same
 
@@ -101,16 +116,20 @@ def test_a_list_is_compared_as_a_list() -> None:
     assert not Introduced(()).means([60])
 
 
-# --- An option of a component ------------------------------------------------------------------------------------------
+# --- An option of a component ---------------------------------------------------------------------
 
 
 @pytest.fixture
 def nesterov(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Gives the optimiser sgd an option that came later, with a default; before it there was none, which is false."""
+    """Gives the optimiser sgd an option that came later, with a default; before it there was none,
+    which is false.
+    """
     sgd = COMPONENTS["optimiser"]["sgd"]
 
     def add(default: bool) -> None:
-        monkeypatch.setitem(COMPONENTS["optimiser"], "sgd", with_option(sgd, "nesterov", bool, default))  # type: ignore[arg-type]
+        monkeypatch.setitem(
+            COMPONENTS["optimiser"], "sgd", with_option(sgd, "nesterov", bool, default)
+        )  # type: ignore[arg-type]
         monkeypatch.setitem(INTRODUCED, "optimiser[sgd].nesterov", Introduced(False))
 
     return add
@@ -120,7 +139,9 @@ def sgd(**options: Any) -> Config:
     return resolve(build_config({"optimiser": {"name": "sgd", **options}}))
 
 
-def test_an_option_with_its_introduction_value_is_no_part_of_a_name(nesterov: Callable[[bool], None]) -> None:
+def test_an_option_with_its_introduction_value_is_no_part_of_a_name(
+    nesterov: Callable[[bool], None],
+) -> None:
     old, lars = sgd().identity(CHECKSUM), resolve(Config()).identity(CHECKSUM)
     nesterov(False)
     assert "nesterov" in sgd().optimiser.options
@@ -132,15 +153,23 @@ def test_an_option_with_its_introduction_value_is_no_part_of_a_name(nesterov: Ca
     assert resolve(Config()).identity(CHECKSUM) == lars
 
 
-def test_a_name_is_the_same_before_and_after_the_configuration_was_written(nesterov: Callable[[bool], None]) -> None:
+def test_a_name_is_the_same_before_and_after_the_configuration_was_written(
+    nesterov: Callable[[bool], None],
+) -> None:
     nesterov(True)
     for config in (sgd(), sgd(nesterov=False)):
-        assert build_config(yaml.safe_load(config.to_yaml())).identity(CHECKSUM) == config.identity(CHECKSUM)
+        assert build_config(yaml.safe_load(config.to_yaml())).identity(CHECKSUM) == config.identity(
+            CHECKSUM
+        )
 
 
-def test_an_option_of_an_optimiser_renames_no_evaluation_either(nesterov: Callable[[bool], None]) -> None:
+def test_an_option_of_an_optimiser_renames_no_evaluation_either(
+    nesterov: Callable[[bool], None],
+) -> None:
     def name(**options: Any) -> str:
-        settings = protocol_settings("linear", "cvrl", {f"optimiser.{key}": value for key, value in options.items()})
+        settings = protocol_settings(
+            "linear", "cvrl", {f"optimiser.{key}": value for key, value in options.items()}
+        )
         return evaluation_name(complete_settings(settings, Config()))
 
     old = name()
@@ -149,16 +178,22 @@ def test_an_option_of_an_optimiser_renames_no_evaluation_either(nesterov: Callab
     assert name() == name(nesterov=True) != old
 
 
-def test_an_old_run_is_read_with_the_introduction_value_of_an_option(nesterov: Callable[[bool], None], tmp_path: Path) -> None:
+def test_an_old_run_is_read_with_the_introduction_value_of_an_option(
+    nesterov: Callable[[bool], None], tmp_path: Path
+) -> None:
     (tmp_path / "config.yaml").write_text(sgd().to_yaml())
     nesterov(True)
     assert (readers.read_config(tmp_path) or {})["optimiser"]["nesterov"] is False
     assert read_run_config(tmp_path).optimiser.options["nesterov"] is False
-    own = resolve(build_config(yaml.safe_load((tmp_path / "config.yaml").read_text())))  # a user's own file
+    own = resolve(
+        build_config(yaml.safe_load((tmp_path / "config.yaml").read_text()))
+    )  # a user's own file
     assert own.optimiser.options["nesterov"] is True
 
 
-def test_a_run_of_another_introduced_value_is_another_run(nesterov: Callable[[bool], None], tmp_path: Path) -> None:
+def test_a_run_of_another_introduced_value_is_another_run(
+    nesterov: Callable[[bool], None], tmp_path: Path
+) -> None:
     run = tmp_path / "by-hand"
     run.mkdir()
     (run / "config.yaml").write_text(sgd().to_yaml())
@@ -169,34 +204,48 @@ def test_a_run_of_another_introduced_value_is_another_run(nesterov: Callable[[bo
         _check_same_run(run, sgd(), CHECKSUM)
 
 
-# --- Weights, which came first ---------------------------------------------------------------------------------------
+# --- Weights, which came first --------------------------------------------------------------------
 
 
 def test_the_options_of_weights_files_are_introduced() -> None:
     values = {"weights": "/none.pth", "weights_sha256": "ab" * 32, "weights_from": None}
     before = build_config({"backbone": {"name": "r3d_18", **values}}).identity(CHECKSUM)
-    for more, same in (({}, True), ({"weights_inflate": False}, True), ({"weights_inflate": True}, False), ({"weights_key": "a"}, False)):
+    for more, same in (
+        ({}, True),
+        ({"weights_inflate": False}, True),
+        ({"weights_inflate": True}, False),
+        ({"weights_key": "a"}, False),
+    ):
         options = {"weights_key": None, "weights_prefix": None, "weights_inflate": None, **more}
-        assert (build_config({"backbone": {"name": "r3d_18", **values, **options}}).identity(CHECKSUM) == before) is same
+        assert (
+            build_config({"backbone": {"name": "r3d_18", **values, **options}}).identity(CHECKSUM)
+            == before
+        ) is same
 
 
-def test_an_old_run_is_checked_with_the_introduction_value_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_run_is_checked_with_the_introduction_value_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A default of the day may be impossible with what an old run says elsewhere."""
     (tmp_path / "config.yaml").write_text(build_config({"schedule": {"order": 0}}).to_yaml())
     monkeypatch.setattr(readers, "Config", type(grown(TwistedLater)))
     assert (readers.read_config(tmp_path) or {})["schedule"]["made_up"] == 0
 
 
-# --- Evaluations -------------------------------------------------------------------------------------------------------
+# --- Evaluations ----------------------------------------------------------------------------------
 
 
 def test_a_setting_of_an_evaluation() -> None:
     old = evaluation_name(FeatureSettings(clips=2))
     assert evaluation_name(Mirrored(clips=2, mirrored=False)) == old
-    assert evaluation_name(Mirrored(clips=2)) == evaluation_name(Mirrored(clips=2, mirrored=True)) != old
+    assert (
+        evaluation_name(Mirrored(clips=2))
+        == evaluation_name(Mirrored(clips=2, mirrored=True))
+        != old
+    )
 
 
-# --- Prepared sets -----------------------------------------------------------------------------------------------------
+# --- Prepared sets --------------------------------------------------------------------------------
 
 
 class Sharper(PrepareConfig):
@@ -204,7 +253,9 @@ class Sharper(PrepareConfig):
 
 
 def prepared(**values: Any) -> Config:
-    model: Any = type("Grown", (Config,), {"__annotations__": {"prepare": Sharper}, "prepare": Sharper()})
+    model: Any = type(
+        "Grown", (Config,), {"__annotations__": {"prepare": Sharper}, "prepare": Sharper()}
+    )
     return model.model_validate({"prepare": values})
 
 
@@ -214,7 +265,11 @@ VIDEOS = [Video(Path("/none/a.mp4"), "a/b", "a", "train")]
 def test_a_setting_of_preparation() -> None:
     old = _preparation_digest(Config(), VIDEOS)
     assert _preparation_digest(prepared(sharpen=0), VIDEOS) == old
-    assert _preparation_digest(prepared(), VIDEOS) == _preparation_digest(prepared(sharpen=1), VIDEOS) != old
+    assert (
+        _preparation_digest(prepared(), VIDEOS)
+        == _preparation_digest(prepared(sharpen=1), VIDEOS)
+        != old
+    )
 
 
 def test_an_option_of_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +279,11 @@ def test_an_option_of_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(INTRODUCED, "data[motion].noise", Introduced(0.0))
     given = {noise: resolve(build_config({"data": {"noise": noise}})) for noise in (0.0, 0.5)}
     assert _preparation_digest(given[0.0], VIDEOS) == old
-    assert _preparation_digest(given[0.5], VIDEOS) == _preparation_digest(resolve(Config()), VIDEOS) != old
+    assert (
+        _preparation_digest(given[0.5], VIDEOS)
+        == _preparation_digest(resolve(Config()), VIDEOS)
+        != old
+    )
 
 
 def test_an_old_manifest_is_of_a_configuration_with_the_introduction_value() -> None:
@@ -235,7 +294,7 @@ def test_an_old_manifest_is_of_a_configuration_with_the_introduction_value() -> 
     assert not is_made_of(manifest, prepared(sharpen=0, quality=90))
 
 
-# --- Studies -----------------------------------------------------------------------------------------------------------
+# --- Studies --------------------------------------------------------------------------------------
 
 
 class Stepped(Dimension):
@@ -254,7 +313,11 @@ def test_a_key_of_a_search_s_space() -> None:
 
     def name(model: type[Sweep], **more: Any) -> str:
         space = {"optimiser.lr": {"log": [0.1, 1.0], **more}}
-        return study_name(model.model_validate({"name": "s", "search": {"name": "random", "space": space}}), {}, CHECKSUM)
+        return study_name(
+            model.model_validate({"name": "s", "search": {"name": "random", "space": space}}),
+            {},
+            CHECKSUM,
+        )
 
     assert name(NewSweep) == name(NewSweep, step=None) == name(Sweep)
     assert name(NewSweep, step=0.1) != name(Sweep)
@@ -263,8 +326,18 @@ def test_a_key_of_a_search_s_space() -> None:
 @pytest.mark.parametrize("nested", [True, False])
 def test_a_value_that_a_search_s_cells_share(nested: bool) -> None:
     def name(config: Config | None, changes: dict[str, Any] | None = None, **made_up: int) -> str:
-        base: dict[str, Any] = {"schedule": made_up} if nested else {f"schedule.{key}": value for key, value in made_up.items()}
-        sweep = Sweep.model_validate({"name": "s", "search": SEARCH, "base": {"training.epochs": 3, **(base if made_up else {})}})
+        base: dict[str, Any] = (
+            {"schedule": made_up}
+            if nested
+            else {f"schedule.{key}": value for key, value in made_up.items()}
+        )
+        sweep = Sweep.model_validate(
+            {
+                "name": "s",
+                "search": SEARCH,
+                "base": {"training.epochs": 3, **(base if made_up else {})},
+            }
+        )
         return study_name(sweep, changes or {}, CHECKSUM, config)
 
     old = name(Config())
@@ -273,17 +346,23 @@ def test_a_value_that_a_search_s_cells_share(nested: bool) -> None:
     assert name(grown(TwistedLater, made_up=0), made_up=0) == old
     assert name(grown(TwistedLater, made_up=0), {"schedule.made_up": 0}) == old
     assert name(grown(TwistedLater, made_up=0), {"schedule.made_up": 0}, made_up=2) == old
-    others = [name(grown(TwistedLater)), name(grown(Twisted, made_up=2), made_up=2), name(grown(Twisted, made_up=3), made_up=3)]
+    others = [
+        name(grown(TwistedLater)),
+        name(grown(Twisted, made_up=2), made_up=2),
+        name(grown(Twisted, made_up=3), made_up=3),
+    ]
     assert len({old, *others}) == 4
 
 
 def test_a_value_that_a_search_draws_stays_in_its_space() -> None:
     space = {"schedule.made_up": {"choice": [0, 1]}, "optimiser.lr": {"log": [0.1, 1.0]}}
     sweep = Sweep.model_validate({"name": "s", "search": {"name": "random", "space": space}})
-    assert study_name(sweep, {}, CHECKSUM, grown(Twisted)) == study_name(sweep, {}, CHECKSUM, grown(Twisted, made_up=1))
+    assert study_name(sweep, {}, CHECKSUM, grown(Twisted)) == study_name(
+        sweep, {}, CHECKSUM, grown(Twisted, made_up=1)
+    )
 
 
-# --- A schedule axis with a default, really added ------------------------------------------------------------------------
+# --- A schedule axis with a default, really added -------------------------------------------------
 
 FUTURE = "from __future__ import annotations\n"
 IMPORTS = "from typing import Annotated\nfrom vididi.introduced import Introduced\n"
@@ -307,8 +386,21 @@ def with_axis(folder: Path, line: str) -> Path:
 
 def look(tree: Path, runs: Path, changes: dict[str, Any] | None = None) -> dict[str, Any]:
     """What a copy of the program says of a finished ablation."""
-    command = [sys.executable, "tests/finished_sweep.py", "sweeps/ablation.yaml", str(runs), json.dumps(changes or {})]
-    done = subprocess.run(command, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)}, capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "tests/finished_sweep.py",
+        "sweeps/ablation.yaml",
+        str(runs),
+        json.dumps(changes or {}),
+    ]
+    done = subprocess.run(
+        command,
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -325,7 +417,10 @@ def test_a_schedule_axis_with_a_default_costs_one_file_and_nothing_is_trained_ag
     finished: tuple[list[str], Path], tmp_path: Path
 ) -> None:
     names, runs = finished
-    said = look(with_axis(tmp_path / "tree", "made_up: Annotated[int, Introduced(0)] = Field(0, ge=0)"), runs)
+    said = look(
+        with_axis(tmp_path / "tree", "made_up: Annotated[int, Introduced(0)] = Field(0, ge=0)"),
+        runs,
+    )
     assert said["names"] == names
     assert set(said["states"]) == {"finished"}
     assert "protocols)" not in said["table"]
@@ -333,7 +428,9 @@ def test_a_schedule_axis_with_a_default_costs_one_file_and_nothing_is_trained_ag
     assert said["table"].count("0 1") == len(names)  # both seeds in the row of each arm
 
 
-def test_another_default_later_renames_who_leaves_the_axis_out(finished: tuple[list[str], Path], tmp_path: Path) -> None:
+def test_another_default_later_renames_who_leaves_the_axis_out(
+    finished: tuple[list[str], Path], tmp_path: Path
+) -> None:
     names, runs = finished
     tree = with_axis(tmp_path / "tree", "made_up: Annotated[int, Introduced(0)] = 1")
     copy = shutil.copytree(runs, tmp_path / "copy")

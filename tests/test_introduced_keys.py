@@ -1,7 +1,8 @@
-"""Every key of which names are made was always there, or is declared with its introduction value (vididi/introduced.py).
+"""Every key of which names are made was always there, or is declared with its introduction value
+(vididi/introduced.py).
 
-frozen_keys.json lists those that were always there. Entries that are new (an objective, a protocol) bring keys of their own, which rename
-nothing; once they are in use they are listed by
+frozen_keys.json lists those that were always there. Entries that are new (an objective, a protocol)
+bring keys of their own, which rename nothing; once they are in use they are listed by
 
     python tests/test_introduced_keys.py
 """
@@ -20,16 +21,23 @@ from pydantic.fields import FieldInfo
 
 from vididi.components import COMPONENTS, options_model
 from vididi.config import ON_THE_WAY, Config, ScheduleConfig
-from vididi.introduced import INTRODUCED, Introduced, introduced_options, introduction, is_component, sections_of
+from vididi.introduced import (
+    INTRODUCED,
+    Introduced,
+    introduced_options,
+    introduction,
+    is_component,
+    sections_of,
+)
 from vididi.protocols import PROTOCOLS, FeatureSettings, settings_model
 from vididi.search import Search
 from vididi.sweep import SEARCH_IN_STUDY
 
 FILE = Path(__file__).with_name("frozen_keys.json")
 ADVICE = (
-    "is new, and would give everything that is finished another name: say what the program did before it, for a field "
-    "`Annotated[KIND, Introduced(VALUE)]` where it is declared, for an option a line of INTRODUCED in vididi/introduced.py "
-    "(docs/adding.md, A field or an option)"
+    "is new, and would give everything that is finished another name: say what the program did"
+    " before it, for a field `Annotated[KIND, Introduced(VALUE)]` where it is declared, for an"
+    " option a line of INTRODUCED in vididi/introduced.py (docs/adding.md, A field or an option)"
 )
 
 
@@ -46,18 +54,28 @@ def field_keys(model: type[BaseModel], prefix: str = "") -> dict[str, bool]:
 
 
 def keys_of_names() -> dict[str, dict[str, bool]]:
-    """All keys of which names are made, and whether each came later, by where they belong; entries have brackets."""
+    """All keys of which names are made, and whether each came later, by where they belong; entries
+    have brackets.
+    """
     way = tuple(map(".".join, ON_THE_WAY))
     search = field_keys(Search)
     keys = {
-        "config": {key: later for key, later in field_keys(Config).items() if not key.startswith(way)},
-        "search": {key: later for key, later in search.items() if key.partition(".")[0] in SEARCH_IN_STUDY},
+        "config": {
+            key: later for key, later in field_keys(Config).items() if not key.startswith(way)
+        },
+        "search": {
+            key: later for key, later in search.items() if key.partition(".")[0] in SEARCH_IN_STUDY
+        },
     }
-    keys |= {f"evaluate[{protocol}]": field_keys(settings_model(protocol)) for protocol in PROTOCOLS}
+    keys |= {
+        f"evaluate[{protocol}]": field_keys(settings_model(protocol)) for protocol in PROTOCOLS
+    }
     for section, entries in COMPONENTS.items():
         for entry, make in entries.items():
             late = introduced_options(section, entry)
-            keys[f"{section}[{entry}]"] = {option: option in late for option in options_model(make).model_fields}
+            keys[f"{section}[{entry}]"] = {
+                option: option in late for option in options_model(make).model_fields
+            }
     return keys
 
 
@@ -77,11 +95,20 @@ def faults() -> list[str]:
                 found.append(f"{place} {key}: was always there, so it has no introduction value")
             elif not later and key not in known.get(place, []):
                 found.append(f"{place} {key}: {ADVICE}")
-    gone = [f"{place} {key}" for place, keys in known.items() for key in keys if key not in now.get(place, {})]
-    found += [
-        f"{key}: is not there any more, so what it named has other names; where that is meant, take it out of {FILE.name}" for key in gone
+    gone = [
+        f"{place} {key}"
+        for place, keys in known.items()
+        for key in keys
+        if key not in now.get(place, {})
     ]
-    return found + [f"INTRODUCED {key}: names no option" for key in INTRODUCED if not options_named(key)]
+    found += [
+        f"{key}: is not there any more, so what it named has other names; where that is meant, take"
+        f" it out of {FILE.name}"
+        for key in gone
+    ]
+    return found + [
+        f"INTRODUCED {key}: names no option" for key in INTRODUCED if not options_named(key)
+    ]
 
 
 def options_named(key: str) -> list[Any]:
@@ -90,7 +117,11 @@ def options_named(key: str) -> list[Any]:
     section, bracket, rest = head.partition("[")
     entries = COMPONENTS.get(section, {})
     wanted = [rest.removesuffix("]")] if bracket else list(entries)
-    found = [options_model(entries[entry]).model_fields.get(option) for entry in wanted if entry in entries]
+    found = [
+        options_model(entries[entry]).model_fields.get(option)
+        for entry in wanted
+        if entry in entries
+    ]
     return found if None not in found else []
 
 
@@ -100,11 +131,22 @@ def test_every_key_of_a_name_was_always_there_or_is_declared_as_introduced() -> 
 
 def marks() -> Iterator[tuple[str, Introduced, FieldInfo]]:
     """Every declaration, with the field or option that it is of."""
-    yield from ((key, late, field) for key, late in INTRODUCED.items() for field in options_named(key))
+    yield from (
+        (key, late, field) for key, late in INTRODUCED.items() for field in options_named(key)
+    )
     models: list[type[BaseModel]] = [Config, Search, *map(settings_model, PROTOCOLS)]
     for model in models:
-        models += [inner for field in model.model_fields.values() for inner in sections_of(field.annotation) if inner not in models]
-        yield from ((name, late, field) for name, field in model.model_fields.items() if (late := introduction(field)))
+        models += [
+            inner
+            for field in model.model_fields.values()
+            for inner in sections_of(field.annotation)
+            if inner not in models
+        ]
+        yield from (
+            (name, late, field)
+            for name, field in model.model_fields.items()
+            if (late := introduction(field))
+        )
 
 
 def test_introduction_values_are_values_of_their_keys() -> None:
@@ -118,12 +160,18 @@ def test_who_adds_a_field_and_forgets_is_told_what_to_do(monkeypatch: pytest.Mon
     fields = ScheduleConfig.model_fields
     monkeypatch.setitem(fields, "made_up", FieldInfo(annotation=int, default=0))
     assert faults() == [f"config schedule.made_up: {ADVICE}"]
-    monkeypatch.setitem(fields, "made_up", FieldInfo.from_annotated_attribute(Annotated[int, Introduced(0)], Field(0, ge=0)))
+    monkeypatch.setitem(
+        fields,
+        "made_up",
+        FieldInfo.from_annotated_attribute(Annotated[int, Introduced(0)], Field(0, ge=0)),
+    )
     assert faults() == []
 
 
 @pytest.mark.parametrize("section", ["data", "optimiser"])
-def test_who_adds_an_option_and_forgets_is_told_what_to_do(section: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_adds_an_option_and_forgets_is_told_what_to_do(
+    section: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     entry = {"data": "motion", "optimiser": "sgd"}[section]
     new = with_option(COMPONENTS[section][entry], "made_up", int, 0)
     monkeypatch.setitem(COMPONENTS[section], entry, new)  # type: ignore[arg-type]
@@ -134,20 +182,42 @@ def test_who_adds_an_option_and_forgets_is_told_what_to_do(section: str, monkeyp
     assert faults() == []
 
 
-def test_who_adds_a_setting_of_a_protocol_and_forgets_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FeatureSettings.model_fields, "made_up", FieldInfo(annotation=int, default=0))
-    assert faults() == [f"evaluate[{protocol}] made_up: {ADVICE}" for protocol in ("retrieval", "silhouette", "dynamics")]
+def test_who_adds_a_setting_of_a_protocol_and_forgets_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(
+        FeatureSettings.model_fields, "made_up", FieldInfo(annotation=int, default=0)
+    )
+    assert faults() == [
+        f"evaluate[{protocol}] made_up: {ADVICE}"
+        for protocol in ("retrieval", "silhouette", "dynamics")
+    ]
 
 
-@pytest.mark.parametrize("key", ["schedule.made_up", "backbone.made_up", "backbone[r3d_19].weights_key", "optimiser.momentum", "made_up"])
-def test_a_declaration_that_names_nothing_is_a_fault(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "key",
+    [
+        "schedule.made_up",
+        "backbone.made_up",
+        "backbone[r3d_19].weights_key",
+        "optimiser.momentum",
+        "made_up",
+    ],
+)
+def test_a_declaration_that_names_nothing_is_a_fault(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(INTRODUCED, key, Introduced(0))
     assert f"INTRODUCED {key}: names no option" in faults()
 
 
-def test_a_key_that_was_always_there_has_no_introduction_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_was_always_there_has_no_introduction_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(INTRODUCED, "optimiser[sgd].momentum", Introduced(0.9))
-    assert faults() == ["optimiser[sgd] momentum: was always there, so it has no introduction value"]
+    assert faults() == [
+        "optimiser[sgd] momentum: was always there, so it has no introduction value"
+    ]
 
 
 def test_a_key_that_is_gone_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +232,10 @@ def write_keys() -> None:
     for place, keys in keys_of_names().items():
         if not FILE.is_file() or "[" in place:
             known.setdefault(place, [key for key, later in keys.items() if not later])
-    about = "Keys of which names are made and that were always there, see test_introduced_keys.py, which adds new entries to this file"
+    about = (
+        "Keys of which names are made and that were always there, see test_introduced_keys.py,"
+        " which adds new entries to this file"
+    )
     FILE.write_text(json.dumps({"about": about, "keys": known}, indent=1) + "\n")
 
 

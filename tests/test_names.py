@@ -1,4 +1,6 @@
-"""Every name that becomes part of a path is of a checked alphabet, whoever wrote it; what was valid stays byte for byte."""
+"""Every name that becomes part of a path is of a checked alphabet, whoever wrote it; what was valid
+stays byte for byte.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ def stays_below(path: str) -> bool:
     return ".." not in whole.parts and whole.is_relative_to(BELOW) and whole != BELOW
 
 
-# --- The function --------------------------------------------------------------------------------------------------
+# --- The function ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, "a" * 256, 7, None, ["a"]])
@@ -53,7 +55,9 @@ def test_a_name_of_another_alphabet_is_refused_with_its_place(name: Any) -> None
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("name", ["something_something_v2", "r3d_18.b-2", "0", "A.", "a..b", "a" * 255])
+@pytest.mark.parametrize(
+    "name", ["something_something_v2", "r3d_18.b-2", "0", "A.", "a..b", "a" * 255]
+)
 def test_a_name_that_was_valid_stays_as_it_is(name: str) -> None:
     assert check_name(name, "name") == name
 
@@ -72,19 +76,25 @@ def test_what_is_taken_for_a_part_is_one_entry_of_a_folder(text: str) -> None:
     assert len(text.encode()) <= 255
 
 
-@given(st.lists(st.sampled_from(["a", "..", ".", "", "b.c", "a\0", "\u00e4"]), min_size=1, max_size=6).map("/".join))
+@given(
+    st.lists(
+        st.sampled_from(["a", "..", ".", "", "b.c", "a\0", "\u00e4"]), min_size=1, max_size=6
+    ).map("/".join)
+)
 @settings(max_examples=300, deadline=None)
 def test_what_is_taken_for_a_path_inside_stays_below(text: str) -> None:
     try:
         check_inside(text, "path")
     except ConfigError:
-        assert not stays_below(text) or any(part in ("", ".", "..") or "\0" in part for part in text.split("/"))
+        assert not stays_below(text) or any(
+            part in ("", ".", "..") or "\0" in part for part in text.split("/")
+        )
     else:
         assert stays_below(text)
         assert (BELOW / text).relative_to(BELOW).as_posix() == text
 
 
-# --- Where names come from -----------------------------------------------------------------------------------------
+# --- Where names come from ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -94,9 +104,13 @@ def test_sweeps_and_arms_of_hostile_names_are_refused(name: str) -> None:
             validate(Sweep, content, "sweep.yaml")
 
 
-@pytest.mark.parametrize("value", ["/../../../evil/x", "..", "a\0b", "a\n", "\u00e4/\u00df", "-", "a.", "x" * 200])
+@pytest.mark.parametrize(
+    "value", ["/../../../evil/x", "..", "a\0b", "a\n", "\u00e4/\u00df", "-", "a.", "x" * 200]
+)
 def test_a_cell_s_folder_is_one_entry_whatever_its_axes_are(value: str) -> None:
-    (cell,) = expand(validate(Sweep, {"name": "s", "axes": {"backbone.weights": [value]}}, "sweep.yaml"))
+    (cell,) = expand(
+        validate(Sweep, {"name": "s", "axes": {"backbone.weights": [value]}}, "sweep.yaml")
+    )
     folder = cell.folder_name("0" * 64)
     assert check_part(folder, "folder") == folder
     assert folder.startswith("s-weights=")
@@ -111,7 +125,11 @@ def test_a_cell_whose_folder_would_have_too_long_a_name_is_refused_before_anythi
 
 def test_a_search_s_folders_have_short_names_however_many_axes_it_has() -> None:
     space = {f"backbone.option_{number:02d}": {"choice": ["x" * 40, "y"]} for number in range(12)}
-    sweep = validate(Sweep, {"name": "s", "search": {"name": "random", "space": space, "trials": 3}}, "sweep.yaml")
+    sweep = validate(
+        Sweep,
+        {"name": "s", "search": {"name": "random", "space": space, "trials": 3}},
+        "sweep.yaml",
+    )
     cell = cell_at(sweep, dict.fromkeys(space, "x" * 40))
     assert cell
     assert len(cell.folder_name("")) < 60

@@ -1,4 +1,6 @@
-"""The files of sweeps/paper: each can be run, says what it costs, and makes the runs and the numbers of its paper's table."""
+"""The files of sweeps/paper: each can be run, says what it costs, and makes the runs and the
+numbers of its paper's table.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +34,24 @@ EACH = pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
 
 @cache
 def read(path: Path) -> tuple[Sweep, PaperTable, list[Cell], list[Run]]:
-    """A file, its table, its cells with resolved configurations, and the runs that these would be."""
+    """A file, its table, its cells with resolved configurations, and the runs that these would
+    be.
+    """
     sweep = load_sweep(path)
     assert sweep.table
-    cells = [replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in expand(sweep)]
+    cells = [
+        replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in expand(sweep)
+    ]
     runs = [Run(Path(cell.title), flatten(cell.config.to_dict()), {}, {}, []) for cell in cells]
     return sweep, load_paper_table(sweep.table), cells, runs
 
 
 def header(path: Path) -> str:
-    return "\n".join(line.removeprefix("#").strip() for line in path.read_text().splitlines() if line.startswith("#"))
+    return "\n".join(
+        line.removeprefix("#").strip()
+        for line in path.read_text().splitlines()
+        if line.startswith("#")
+    )
 
 
 def rows_of(run: Run, table: PaperTable) -> list[Row]:
@@ -55,10 +65,14 @@ def asks(row: Row) -> set[tuple[str, Any]]:
 
 
 def measured(sweep: Sweep, config: Config) -> set[tuple[str, str, int | None]]:
-    """What stands before a metric's slash, the data set and its split, for all that the sweep measures of a cell."""
+    """What stands before a metric's slash, the data set and its split, for all that the sweep
+    measures of a cell.
+    """
     found = set()
     for entry in sweep.evaluations:
-        settings = complete_settings(protocol_settings(entry.protocol, entry.recipe, flatten(entry.settings)), config)
+        settings = complete_settings(
+            protocol_settings(entry.protocol, entry.recipe, flatten(entry.settings)), config
+        )
         name = metric_prefix(entry.protocol, settings)
         data = resolve_component("data", entry.data or config.data)
         found.add((name, data.name, data.options.get("split")))
@@ -69,11 +83,15 @@ def measured(sweep: Sweep, config: Config) -> set[tuple[str, str, int | None]]:
 
 def needed(column: Column, row: Row) -> set[tuple[str, str | None, int | None]]:
     split = row.split or column.split
-    metric = "best detection" if column.metric == "detection/best_mAP" else str(column.metric).partition("/")[0]
+    metric = (
+        "best detection"
+        if column.metric == "detection/best_mAP"
+        else str(column.metric).partition("/")[0]
+    )
     return {(metric, column.data, s) for s in ((1, 2, 3) if split == "mean" else (split,))}  # type: ignore[misc]
 
 
-# --- One file ------------------------------------------------------------------------------------------------------
+# --- One file -------------------------------------------------------------------------------------
 
 
 @EACH
@@ -93,7 +111,9 @@ def test_its_header_says_how_on_what_and_how_long(path: Path) -> None:
 
 @EACH
 def test_its_name_is_its_table_s(path: Path) -> None:
-    """Files of one table differ in the data of pretraining; all files of a paper share a folder of runs."""
+    """Files of one table differ in the data of pretraining; all files of a paper share a folder of
+    runs.
+    """
     sweep, table, _, _ = read(path)
     assert re.fullmatch(rf"{table.name}(_(ucf101|k200_40k|k400|k600|ssv2))?", path.stem)
     assert sweep.name == f"paper_{table.name.partition('_')[0]}"
@@ -105,7 +125,9 @@ def test_each_arm_is_one_configuration_of_the_table(path: Path) -> None:
     taken = []
     for cell, run in zip(cells, runs, strict=True):
         rows = rows_of(run, table)
-        assert len({frozenset(asks(row)) for row in rows}) == 1, f"{cell.arm} is {[row.title for row in rows]}"
+        assert len({frozenset(asks(row)) for row in rows}) == 1, (
+            f"{cell.arm} is {[row.title for row in rows]}"
+        )
         assert not_the_paper_s(table, run) == []
         taken.append(asks(rows[0]))
     assert all(taken.count(row) == 1 for row in taken)
@@ -139,19 +161,29 @@ def test_its_evaluations_are_told_apart(path: Path) -> None:
     assert len(set(titles)) == len(titles)
 
 
-# --- All of them ---------------------------------------------------------------------------------------------------
+# --- All of them ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in TABLES if name.startswith(("vididi_", "cvrl_", "corp_"))])
+@pytest.mark.parametrize(
+    "name", [name for name in TABLES if name.startswith(("vididi_", "cvrl_", "corp_"))]
+)
 def test_each_row_that_can_be_run_is_in_a_file_or_named_as_not_there(name: str) -> None:
     files = [path for path in FILES if read(path)[0].table == name]
     assert files
-    made = [row for path in files for run in read(path)[3] for row in load_paper_table(name).rows if row.match and matches(run, row.match)]
+    made = [
+        row
+        for path in files
+        for run in read(path)[3]
+        for row in load_paper_table(name).rows
+        if row.match and matches(run, row.match)
+    ]
     told = " ".join(" ".join(header(path).split()) for path in files)
     _, _, absent = told.partition("Not here ")
     for row in load_paper_table(name).rows:
         if row.match is not None and row not in made:
-            assert row.label in absent, f"{row.title} is in no file of {name}, and no header says so"
+            assert row.label in absent, (
+                f"{row.title} is in no file of {name}, and no header says so"
+            )
 
 
 @pytest.mark.parametrize(
@@ -196,26 +228,43 @@ def test_what_two_tables_share_is_trained_once(first: str, second: str, shared: 
 
 
 def test_the_docs_list_every_file_and_its_cells() -> None:
-    listed = re.findall(r"^\| `(\w+)` \|[^|]+\| (\d+) \|", (REPO / "docs" / "paper_sweeps.md").read_text(), re.MULTILINE)
+    listed = re.findall(
+        r"^\| `(\w+)` \|[^|]+\| (\d+) \|",
+        (REPO / "docs" / "paper_sweeps.md").read_text(),
+        re.MULTILINE,
+    )
     assert sorted(listed) == sorted((path.stem, str(len(read(path)[2]))) for path in FILES)
 
 
-# --- The same tables at the built-in set's size --------------------------------------------------------------------
+# --- The same tables at the built-in set's size ---------------------------------------------------
 
 
-def test_frameworks_are_all_objectives_of_the_papers_with_and_without_derivatives_in_one_table() -> None:
+def test_frameworks_are_all_objectives_of_the_papers_with_and_without_derivatives_in_one_table() -> (
+    None
+):
     _, table, cells, runs = read(REPO / "sweeps" / "frameworks.yaml")
-    of_papers = {value for name in TABLES for row in load_paper_table(name).rows if (value := (row.match or {}).get("objective.name"))}
-    assert {(cell.config.objective.name, cell.config.schedule.order) for cell in cells} == {(name, k) for name in of_papers for k in (0, 2)}
+    of_papers = {
+        value
+        for name in TABLES
+        for row in load_paper_table(name).rows
+        if (value := (row.match or {}).get("objective.name"))
+    }
+    assert {(cell.config.objective.name, cell.config.schedule.order) for cell in cells} == {
+        (name, k) for name in of_papers for k in (0, 2)
+    }
     assert len({protocol(run, table.axes, "the same") for run in runs}) == 1
     for name in ("vididi_table_1", "vididi_table_7"):
         rows = {row.title for run in runs for row in rows_of(run, load_paper_table(name))}
-        assert rows == {row.title for row in load_paper_table(name).rows if row.about in ([], ["UCF101"])}
+        assert rows == {
+            row.title for row in load_paper_table(name).rows if row.about in ([], ["UCF101"])
+        }
 
 
 def test_backbones_are_the_networks_of_table_2_and_of_table_1() -> None:
     _, table, cells, runs = read(REPO / "sweeps" / "backbones.yaml")
     rows = [row.title for run in runs for row in rows_of(run, table)]
     assert sorted(rows) == sorted(row.title for row in table.rows)
-    assert [cell.config.schedule.order for cell in cells if cell.config.backbone.name == "r3d_18"] == [0, 2]
+    assert [
+        cell.config.schedule.order for cell in cells if cell.config.backbone.name == "r3d_18"
+    ] == [0, 2]
     assert len({protocol(run, table.axes, "the same") for run in runs}) == 1

@@ -1,4 +1,6 @@
-"""Files about the project itself: the workflow, the commit hooks, and the pages for contributors."""
+"""Files about the project itself: the workflow, the commit hooks, and the pages for
+contributors.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ def test_the_workflow_runs_the_gate_and_nothing_else() -> None:
     assert set(workflow[True]) == {"push", "pull_request"}  # YAML 1.1 reads the key on as a boolean
     (job,) = workflow["jobs"].values()
     *actions, gate = job["steps"]
-    assert [step["uses"].partition("@")[0] for step in actions] == ["actions/checkout", "actions/setup-python"]
+    assert [step["uses"].partition("@")[0] for step in actions] == [
+        "actions/checkout",
+        "actions/setup-python",
+    ]
     assert actions[1]["with"]["python-version"] == "3.11"
     assert gate == {"run": ".ci/run"}
     assert os.access(REPO / gate["run"], os.X_OK)
@@ -30,7 +35,11 @@ def test_the_hooks_are_local_and_run_the_environment_s_programs() -> None:
     (repository,) = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text())["repos"]
     assert repository["repo"] == "local"
     commands = [hook["entry"].split() for hook in repository["hooks"]]
-    assert [command[0] for command in commands] == [".venv/bin/ruff", ".venv/bin/ruff", ".venv/bin/mypy"]
+    assert [command[0] for command in commands] == [
+        ".venv/bin/ruff",
+        ".venv/bin/ruff",
+        ".venv/bin/mypy",
+    ]
     assert {hook["language"] for hook in repository["hooks"]} == {"system"}
     make = (REPO / "Makefile").read_text()
     assert "VENV ?= .venv\n" in make
@@ -60,5 +69,14 @@ def test_the_changelog_has_its_form_and_ends_with_this_version() -> None:
     headings = re.findall(r"^(#{1,3}) (.+)$", (REPO / "CHANGELOG.md").read_text(), re.MULTILINE)
     versions = [text for level, text in headings if level == "##"]
     assert versions[0] == "[Unreleased]"
-    assert [re.sub(r" - \d{4}-\d\d-\d\d$", "", version) for version in versions[1:2]] == [f"[{__version__}]"]
-    assert {text for level, text in headings if level == "###"} <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert [re.sub(r" - \d{4}-\d\d-\d\d$", "", version) for version in versions[1:2]] == [
+        f"[{__version__}]"
+    ]
+    assert {text for level, text in headings if level == "###"} <= {
+        "Added",
+        "Changed",
+        "Deprecated",
+        "Removed",
+        "Fixed",
+        "Security",
+    }

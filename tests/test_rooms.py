@@ -1,4 +1,6 @@
-"""The rooms of the house (docs/architecture.md): who may import what. Read from the sources, and tried in fresh processes."""
+"""The rooms of the house (docs/architecture.md): who may import what. Read from the sources, and
+tried in fresh processes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ import torch
 
 REPO = Path(__file__).resolve().parents[1]
 FILES = sorted((REPO / "vididi").rglob("*.py"))
-SOURCES = {".".join(path.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
+SOURCES = {
+    ".".join(path.relative_to(REPO).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in FILES
+}
 CORE = [name for name in SOURCES if not name.startswith("vididi.cluster")]
 TORCHLESS = (
     "vididi.checks",
@@ -34,16 +39,26 @@ TORCHLESS = (
     "vididi.runs.old_results",
     "vididi.data",
 )
-TABLE = ("vididi.protocols", "vididi.protocols.settings", "vididi.protocols.recipes")  # the rest of that room measures
+TABLE = (
+    "vididi.protocols",
+    "vididi.protocols.settings",
+    "vididi.protocols.recipes",
+)  # the rest of that room measures
 MATHS = ("vididi.views", "vididi.objectives", "vididi.backbones", "vididi.optim")
 
 
 def modules_of(*rooms: str) -> list[str]:
-    return [name for name in SOURCES if name in rooms or name.startswith(tuple(f"{room}." for room in rooms))]
+    return [
+        name
+        for name in SOURCES
+        if name in rooms or name.startswith(tuple(f"{room}." for room in rooms))
+    ]
 
 
 def imports_of(module: str) -> Iterator[str]:
-    """Every module that a source names in an import, wherever in the file it stands; relative ones are made absolute."""
+    """Every module that a source names in an import, wherever in the file it stands; relative ones
+    are made absolute.
+    """
     path = SOURCES[module]
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text())):
@@ -61,19 +76,22 @@ def uses(module: str, room: str) -> bool:
 
 
 def loaded_by(modules: list[str], blocked: tuple[str, ...] = ()) -> set[str]:
-    """The top-level modules and parts of torch, ray and vididi in memory after importing ``modules`` in a fresh process."""
+    """The top-level modules and parts of torch, ray and vididi in memory after importing
+    ``modules`` in a fresh process.
+    """
     code = (
-        "import importlib, sys\n"
-        f"for name in {blocked!r}: sys.modules[name] = None\n"
-        f"for name in {modules!r}: importlib.import_module(name)\n"
-        "print(*(name for name, module in sys.modules.items() if module is not None and name.count('.') < 2))"
+        f"import importlib, sys\nfor name in {blocked!r}: sys.modules[name] = None\nfor name in"
+        f" {modules!r}: importlib.import_module(name)\nprint(*(name for name, module in"
+        " sys.modules.items() if module is not None and name.count('.') < 2))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 
 
-# --- Read from the sources -----------------------------------------------------------------------------------------
+# --- Read from the sources ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("module", CORE)
@@ -86,7 +104,10 @@ def test_optuna_is_imported_in_cluster_only(module: str) -> None:
     assert not uses(module, "optuna")
 
 
-@pytest.mark.parametrize("module", [module for module in CORE if module not in ("vididi.cli", *modules_of("vididi.commands"))])
+@pytest.mark.parametrize(
+    "module",
+    [module for module in CORE if module not in ("vididi.cli", *modules_of("vididi.commands"))],
+)
 def test_nothing_else_imports_cluster(module: str) -> None:
     assert not uses(module, "vididi.cluster")
 
@@ -98,19 +119,33 @@ def test_the_command_line_reaches_cluster_only_where_it_is_asked_to() -> None:
 def test_tables_are_read_where_a_command_asks_for_them() -> None:
     assert "vididi.analysis" not in loaded_by(["vididi.cli", *modules_of("vididi.commands")])
     others = set(SOURCES) - set(modules_of("vididi.analysis"))
-    assert {module for module in others if uses(module, "vididi.analysis")} == {"vididi.commands.results"}
+    assert {module for module in others if uses(module, "vididi.analysis")} == {
+        "vididi.commands.results"
+    }
 
 
 @pytest.mark.parametrize("module", modules_of(*MATHS))
 @pytest.mark.parametrize(
-    "room", ["vididi.config", "vididi.sweep", "vididi.data", "vididi.training", "vididi.cluster", "vididi.components", "vididi.experiment"]
+    "room",
+    [
+        "vididi.config",
+        "vididi.sweep",
+        "vididi.data",
+        "vididi.training",
+        "vididi.cluster",
+        "vididi.components",
+        "vididi.experiment",
+    ],
 )
 def test_the_maths_knows_nothing_of_the_other_rooms(module: str, room: str) -> None:
     assert not uses(module, room)
 
 
 @pytest.mark.parametrize("module", modules_of("vididi.training"))
-@pytest.mark.parametrize("room", ["vididi.config", "vididi.sweep", "vididi.cluster", "vididi.experiment", "vididi.evaluation"])
+@pytest.mark.parametrize(
+    "room",
+    ["vididi.config", "vididi.sweep", "vididi.cluster", "vididi.experiment", "vididi.evaluation"],
+)
 def test_training_does_not_know_where_things_come_from(module: str, room: str) -> None:
     assert not uses(module, room)
 
@@ -136,7 +171,9 @@ def test_names_become_objects_in_components_only() -> None:
 
 
 def modules_named_by(module: str) -> set[str]:
-    """The modules of vididi that a source imports: ``from room import file`` means the file, anything else of a room its ``__init__``."""
+    """The modules of vididi that a source imports: ``from room import file`` means the file,
+    anything else of a room its ``__init__``.
+    """
     names = set(imports_of(module))
     rooms = {name for name in names & SOURCES.keys() if SOURCES[name].name == "__init__.py"}
     of_rooms = {room: {name for name in names if name.rpartition(".")[0] == room} for room in rooms}
@@ -163,21 +200,53 @@ def circle_in(graph: dict[str, set[str]]) -> list[str]:
 
 
 def test_a_circle_is_found_wherever_it_lies() -> None:
-    assert circle_in({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"e"}, "e": {"b"}}) == ["b", "d", "e", "b"]
+    assert circle_in({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"e"}, "e": {"b"}}) == [
+        "b",
+        "d",
+        "e",
+        "b",
+    ]
     assert circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
 def test_no_import_circle() -> None:
-    """Imports inside functions count, and those for types alone: whoever reads one file of a circle has to read all of it.
+    """Imports inside functions count, and those for types alone: whoever reads one file of a circle
+    has to read all of it.
 
-    The top hands ``load_encoder`` on when it is asked for, and has constants that others use; what it hands on does not count.
+    The top hands ``load_encoder`` on when it is asked for, and has constants that others use; what
+    it hands on does not count.
     """
-    assert circle_in({module: modules_named_by(module) if module != "vididi" else set() for module in SOURCES}) == []
+    assert (
+        circle_in(
+            {
+                module: modules_named_by(module) if module != "vididi" else set()
+                for module in SOURCES
+            }
+        )
+        == []
+    )
 
 
 # What is over a limit today and why; a line goes when its code is divided.
-LONG_FUNCTIONS: dict[tuple[str, str], str] = {}
+LONG_FUNCTIONS: dict[tuple[str, str], str] = {
+    (f"vididi/{file}.py", name): "since lines have 100 columns"
+    for file, name in (
+        ("cli", "_add_prepare"),
+        ("cli", "_add_protocol"),
+        ("experiment", "_run"),
+        ("plans", "make_plans"),
+        ("evaluation/ava_map", "ava_map"),
+        ("objectives/corp", "corp_m_loss"),
+        ("data/verify", "_verify_index"),
+        ("data/motion", "motion"),
+        ("data/prepare", "prepare"),
+        ("commands/arguments", "add_arguments"),
+    )
+}
 LONG_FILES = {
+    "vididi/cli.py": "since lines have 100 columns",
+    "vididi/sweep.py": "since lines have 100 columns",
+    "vididi/analysis/tables.py": "since lines have 100 columns",
     "vididi/data/prepare.py": "one job, preparing, with its restarts",
     "vididi/data/video.py": "one job, reading videos, with what differs between files and decoders",
 }
@@ -189,13 +258,16 @@ def test_no_function_is_over_50_lines() -> None:
         (str(path.relative_to(REPO)), node.name)
         for path in PROGRAM
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno >= 50
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= 50
     }
     assert long == set(LONG_FUNCTIONS)
 
 
 def test_no_file_is_over_600_lines() -> None:
-    assert {str(path.relative_to(REPO)) for path in PROGRAM if len(path.read_text().splitlines()) > 600} == set(LONG_FILES)
+    assert {
+        str(path.relative_to(REPO)) for path in PROGRAM if len(path.read_text().splitlines()) > 600
+    } == set(LONG_FILES)
 
 
 def test_no_public_class_or_module_name_stands_for_two_things() -> None:
@@ -209,11 +281,17 @@ def test_no_public_class_or_module_name_stands_for_two_things() -> None:
     assert {name: paths for name, paths in named.items() if len(paths) > 1} == {}
 
 
-# --- Tried ---------------------------------------------------------------------------------------------------------
+# --- Tried ----------------------------------------------------------------------------------------
 
 
 def test_configuration_and_sweep_load_neither_torch_nor_ray() -> None:
-    assert not loaded_by(["vididi", "vididi.config", "vididi.sweep"]) & {"torch", "ray", "torchvision", "pyarrow", "optuna"}
+    assert not loaded_by(["vididi", "vididi.config", "vididi.sweep"]) & {
+        "torch",
+        "ray",
+        "torchvision",
+        "pyarrow",
+        "optuna",
+    }
 
 
 def test_the_table_of_protocols_is_read_without_torch_and_ray() -> None:
@@ -225,29 +303,48 @@ def test_data_load_neither_torch_nor_ray() -> None:
 
 
 def test_scoring_ava_loads_neither_torch_nor_ray() -> None:
-    assert not loaded_by(["vididi.cli", "vididi.evaluation.ava_files", "vididi.evaluation.ava_map"]) & {"torch", "ray"}
+    assert not loaded_by(
+        ["vididi.cli", "vididi.evaluation.ava_files", "vididi.evaluation.ava_map"]
+    ) & {"torch", "ray"}
 
 
 def test_the_core_and_the_tables_work_without_ray() -> None:
     core = [name for name in CORE if not name.endswith("__main__")]
-    loaded = loaded_by([*core, *(f"vididi.analysis.{name}_table" for name in ("paper", "ablation", "silhouette"))], blocked=("ray",))
+    loaded = loaded_by(
+        [*core, *(f"vididi.analysis.{name}_table" for name in ("paper", "ablation", "silhouette"))],
+        blocked=("ray",),
+    )
     assert "vididi.experiment" in loaded
     assert "ray" not in loaded
 
 
 @pytest.mark.parametrize("picture", ["tsne", "bars", "curves", "intervals"])
 def test_pictures_of_run_folders_need_neither_torch_nor_ray(picture: str) -> None:
-    assert not loaded_by([f"vididi.analysis.{picture}"], blocked=("torch", "ray")) & {"matplotlib", "sklearn"}
+    assert not loaded_by([f"vididi.analysis.{picture}"], blocked=("torch", "ray")) & {
+        "matplotlib",
+        "sklearn",
+    }
 
 
 @pytest.mark.parametrize("picture", ["tsne", "bars", "curves", "intervals", "saliency"])
 def test_a_picture_without_the_extra_names_it(picture: str, tmp_path: Path) -> None:
-    more = {"intervals": [], "saliency": [str(tmp_path), "--video", "v"]}.get(picture, [str(tmp_path)])
+    more = {"intervals": [], "saliency": [str(tmp_path), "--video", "v"]}.get(
+        picture, [str(tmp_path)]
+    )
     arguments = ["--out", str(tmp_path / "x.png"), *more]
-    code = f"import sys; sys.modules['matplotlib'] = None; from vididi.analysis.{picture} import main; sys.exit(main({arguments}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=False)
+    code = (
+        f"import sys; sys.modules['matplotlib'] = None; from vididi.analysis.{picture} import main;"
+        f" sys.exit(main({arguments}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2, done.stderr
-    assert done.stderr == "error: matplotlib is not installed; pictures need the extra plots: pip install -e '.[plots]'\n"
+    assert (
+        done.stderr
+        == "error: matplotlib is not installed; pictures need the extra plots: pip install -e"
+        " '.[plots]'\n"
+    )
 
 
 def test_the_sweep_s_door_opens_without_torch_and_ray() -> None:
@@ -265,11 +362,13 @@ def test_an_optimiser_s_first_step_does_not_import_torch_s_compiler_nor_torchvis
         "optimiser.load_state_dict(optimiser.state_dict())\n"
         "print(*sys.modules.keys() & {'torch._dynamo', 'torchvision'})"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == []
 
 
-# --- Public names --------------------------------------------------------------------------------------------------
+# --- Public names ---------------------------------------------------------------------------------
 
 
 def test_differentiate() -> None:
@@ -282,7 +381,10 @@ def test_differentiate() -> None:
 def test_schedules() -> None:
     from vididi.views import SCHEDULES
 
-    table_6 = "base random_1 random_12 reverse schedule_1 schedule_1_mix schedule_12 schedule_12_mix vididi"
+    table_6 = (
+        "base random_1 random_12 reverse schedule_1 schedule_1_mix schedule_12 schedule_12_mix"
+        " vididi"
+    )
     assert set(SCHEDULES) >= set(table_6.split())
     assert SCHEDULES["vididi"].pair(epoch=3, step=0, seed=0) in ((0, 0), (1, 1))
 

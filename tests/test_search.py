@@ -1,4 +1,6 @@
-"""Spaces, early stopping rules and constraints as sweep files write them: what they draw, what they mean, what is refused."""
+"""Spaces, early stopping rules and constraints as sweep files write them: what they draw, what they
+mean, what is refused.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,13 @@ def sweep_of(**values: Any) -> Sweep:
     return validate(Sweep, {"name": "trial", **values}, "trial.yaml")
 
 
-def search_of(space: dict[str, Any] | None = None, base: dict[str, Any] | None = None, **values: Any) -> Sweep:
-    return sweep_of(base=base or {}, search={"name": "optuna", "space": SPACE if space is None else space, **values})
+def search_of(
+    space: dict[str, Any] | None = None, base: dict[str, Any] | None = None, **values: Any
+) -> Sweep:
+    return sweep_of(
+        base=base or {},
+        search={"name": "optuna", "space": SPACE if space is None else space, **values},
+    )
 
 
 def fault(**values: Any) -> str:
@@ -42,7 +49,7 @@ def points(count: int, space: dict[str, Any] = SPACE) -> list[dict[str, Any]]:
     return [draw(dimensions, lambda _, dimension: dimension.drawn_by(random)) for _ in range(count)]
 
 
-# --- Spaces --------------------------------------------------------------------------------------------------------
+# --- Spaces ---------------------------------------------------------------------------------------
 
 
 def test_a_dimension_is_drawn_only_where_its_conditions_hold() -> None:
@@ -58,9 +65,9 @@ def test_draws_stay_in_their_bounds_and_reach_all_choices() -> None:
     assert {point["training.epochs"] for point in drawn} == {2, 3, 4, 5}
     weights = [point["schedule.weights.1-1"] for point in drawn if "schedule.weights.1-1" in point]
     assert all(0.1 <= weight <= 1 for weight in weights)
-    assert sum(weight < 10**-0.5 for weight in weights) / len(weights) == pytest.approx(0.5, abs=0.15), (
-        "log: half below the geometric middle"
-    )
+    assert sum(weight < 10**-0.5 for weight in weights) / len(weights) == pytest.approx(
+        0.5, abs=0.15
+    ), "log: half below the geometric middle"
 
 
 def test_every_drawn_point_is_read_back_from_its_cell() -> None:
@@ -82,19 +89,29 @@ def test_every_drawn_point_is_read_back_from_its_cell() -> None:
         ({"log": [0.1, 1]}, "1", False),
     ],
 )
-def test_what_a_dimension_could_have_drawn(dimension: dict[str, Any], value: Any, held: bool) -> None:
+def test_what_a_dimension_could_have_drawn(
+    dimension: dict[str, Any], value: Any, held: bool
+) -> None:
     assert Dimension(**dimension).holds(value) == held
 
 
 def test_a_configuration_outside_the_space_is_no_point_of_it() -> None:
     space = Search(name="optuna", space=SPACE).space
-    assert read_point(space, {"order": 0, "training.epochs": 3, "mix": "same"}) == {"order": 0, "training.epochs": 3}
+    assert read_point(space, {"order": 0, "training.epochs": 3, "mix": "same"}) == {
+        "order": 0,
+        "training.epochs": 3,
+    }
     assert read_point(space, {"order": 3, "training.epochs": 3}) is None
     assert read_point(space, {"order": 1, "training.epochs": 3, "selection": None}) is None
 
 
 def test_numbers_keep_three_digits() -> None:
-    assert rounded({"a": 0.0123456, "b": 3, "c": "x", "d": 12345.6}) == {"a": 0.0123, "b": 3, "c": "x", "d": 12300.0}
+    assert rounded({"a": 0.0123456, "b": 3, "c": "x", "d": 12345.6}) == {
+        "a": 0.0123,
+        "b": 3,
+        "c": "x",
+        "d": 12300.0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -111,13 +128,21 @@ def test_fits(values: dict[str, Any], wanted: dict[str, Any], held: bool) -> Non
     assert fits(wanted, values) == held
 
 
-# --- Cells of a search ---------------------------------------------------------------------------------------------
+# --- Cells of a search ----------------------------------------------------------------------------
 
 
 def test_a_point_has_one_name_whatever_digits_are_lost_and_its_values_as_label() -> None:
     sweep = search_of()
     first, same, other = (
-        cell_at(sweep, {"order": 1, "selection": "weighted", "schedule.weights.1-1": weight, "training.epochs": 3})
+        cell_at(
+            sweep,
+            {
+                "order": 1,
+                "selection": "weighted",
+                "schedule.weights.1-1": weight,
+                "training.epochs": 3,
+            },
+        )
         for weight in (0.50001, 0.5, 0.6)
     )
     assert first is not None
@@ -133,13 +158,24 @@ def test_the_same_point_with_another_seed_is_the_same_arm() -> None:
     cells = [cell_at(sweep, point, seed) for seed in (None, 7)]
     assert cells[0] is not None
     assert cells[1] is not None
-    assert (cells[0].arm, cells[0].seed, cells[1].arm, cells[1].seed) == (cells[0].arm, 0, cells[0].arm, 7)
+    assert (cells[0].arm, cells[0].seed, cells[1].arm, cells[1].seed) == (
+        cells[0].arm,
+        0,
+        cells[0].arm,
+        7,
+    )
 
 
 def test_values_that_mean_nothing_at_a_point_are_left_out() -> None:
     unconditional = {name: {**dimension, "when": {}} for name, dimension in SPACE.items()}
     sweep = search_of(unconditional)
-    point = {"order": 0, "selection": "weighted", "mix": "same", "schedule.weights.1-1": 0.3, "training.epochs": 3}
+    point = {
+        "order": 0,
+        "selection": "weighted",
+        "mix": "same",
+        "schedule.weights.1-1": 0.3,
+        "training.epochs": 3,
+    }
     cell = cell_at(sweep, point)
     assert cell == cell_at(sweep, {"order": 0, "training.epochs": 3})
 
@@ -175,7 +211,7 @@ def test_points_that_make_no_cell_are_told_beside_those_that_do() -> None:
     assert len(cells) + len(faults) == 40
 
 
-# --- Faults of a file ----------------------------------------------------------------------------------------------
+# --- Faults of a file -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -184,21 +220,59 @@ def test_points_that_make_no_cell_are_told_beside_those_that_do() -> None:
         ({"name": "optuna"}, "search.space: is missing; optuna draws from it"),
         ({"name": "grid", "trials": 3}, "search.trials: is for optuna and random"),
         ("annealing", "search.name: 'annealing' is not valid"),
-        ({"name": "optuna", "space": {"order": {}}}, "search.space.order.distribution: none is given; it is one of choice, uniform"),
-        ({"name": "optuna", "space": {"order": {"choice": [1], "log": [1, 2]}}}, "choice and log is given"),
-        ({"name": "optuna", "space": {"a": {"log": [0, 1]}}}, "search.space.a.log: [0.0, 1.0] is not valid"),
-        ({"name": "optuna", "space": {"a": {"uniform": [2, 1]}}}, "uniform: [2.0, 1.0] is not valid"),
-        ({"name": "optuna", "space": {"a": {"choice": [[1]]}}}, "choices are numbers, words"),
-        ({"name": "optuna", "space": {"a": {"choise": [1]}}}, "choise: unknown key (did you mean 'choice'?)"),
-        ({"name": "optuna", "space": {"a": {"choice": [1], "when": {"b": 1}}}}, "search.space.a.when.b: is not drawn before it"),
-        ({"name": "optuna", "space": {"b": {"choice": [2]}, "a": {"choice": [1], "when": {"b": 1}}}}, "space.a.when.b: 1 is never drawn"),
-        ({"name": "optuna", "space": SPACE, "metrics": {}}, "search.metrics: {} is not valid"),
-        ({"name": "optuna", "space": SPACE, "metrics": {"retrieval/R@1": "up"}}, "'up' is not valid"),
         (
-            {"name": "optuna", "space": SPACE, "confirm": {"against": "runs/a", "seeds": [1], "choose_seeds": [1]}},
+            {"name": "optuna", "space": {"order": {}}},
+            "search.space.order.distribution: none is given; it is one of choice, uniform",
+        ),
+        (
+            {"name": "optuna", "space": {"order": {"choice": [1], "log": [1, 2]}}},
+            "choice and log is given",
+        ),
+        (
+            {"name": "optuna", "space": {"a": {"log": [0, 1]}}},
+            "search.space.a.log: [0.0, 1.0] is not valid",
+        ),
+        (
+            {"name": "optuna", "space": {"a": {"uniform": [2, 1]}}},
+            "uniform: [2.0, 1.0] is not valid",
+        ),
+        ({"name": "optuna", "space": {"a": {"choice": [[1]]}}}, "choices are numbers, words"),
+        (
+            {"name": "optuna", "space": {"a": {"choise": [1]}}},
+            "choise: unknown key (did you mean 'choice'?)",
+        ),
+        (
+            {"name": "optuna", "space": {"a": {"choice": [1], "when": {"b": 1}}}},
+            "search.space.a.when.b: is not drawn before it",
+        ),
+        (
+            {
+                "name": "optuna",
+                "space": {"b": {"choice": [2]}, "a": {"choice": [1], "when": {"b": 1}}},
+            },
+            "space.a.when.b: 1 is never drawn",
+        ),
+        ({"name": "optuna", "space": SPACE, "metrics": {}}, "search.metrics: {} is not valid"),
+        (
+            {"name": "optuna", "space": SPACE, "metrics": {"retrieval/R@1": "up"}},
+            "'up' is not valid",
+        ),
+        (
+            {
+                "name": "optuna",
+                "space": SPACE,
+                "confirm": {"against": "runs/a", "seeds": [1], "choose_seeds": [1]},
+            },
             "a comparison needs fresh ones",
         ),
-        ({"name": "optuna", "space": SPACE, "confirm": {"against": "runs/a", "seeds": [1], "top": 3}}, "top: 3 needs choose_seeds"),
+        (
+            {
+                "name": "optuna",
+                "space": SPACE,
+                "confirm": {"against": "runs/a", "seeds": [1], "top": 3},
+            },
+            "top: 3 needs choose_seeds",
+        ),
     ],
 )
 def test_searches_that_cannot_be(search: Any, said: str) -> None:
@@ -208,7 +282,9 @@ def test_searches_that_cannot_be(search: Any, said: str) -> None:
 @pytest.mark.parametrize("key", ["arms", "axes"])
 def test_a_search_has_neither_arms_nor_axes(key: str) -> None:
     values = {"arms": {"a": {"order": 0}}, "axes": {"order": [0]}}[key]
-    assert f"{key}: are for search: grid" in fault(**{key: values}, search={"name": "random", "space": SPACE})
+    assert f"{key}: are for search: grid" in fault(
+        **{key: values}, search={"name": "random", "space": SPACE}
+    )
 
 
 def test_a_comparison_has_seeds_that_the_search_has_not() -> None:
@@ -224,11 +300,15 @@ def test_the_estimate_of_a_lucky_single_value_lies_below_a_mean_of_many() -> Non
     assert estimates[0] < estimates[1] < fmean(proven) < lucky[0]
     assert min(estimates) > 0.25, "low ones are drawn up"
     exact = shrunk([[0.60], [0.559, 0.561], [0.3, 0.3001]])
-    assert exact == pytest.approx([0.60, 0.56, 0.3], abs=1e-3), "where seeds agree there is little to correct"
+    assert exact == pytest.approx([0.60, 0.56, 0.3], abs=1e-3), (
+        "where seeds agree there is little to correct"
+    )
 
 
 @pytest.mark.parametrize("values", [[[0.3], [0.5]], [[0.3, 0.9]], []])
-def test_without_repeats_or_with_one_point_estimates_are_the_means(values: list[list[float]]) -> None:
+def test_without_repeats_or_with_one_point_estimates_are_the_means(
+    values: list[list[float]],
+) -> None:
     assert shrunk(values) == [sum(own) / len(own) for own in values]
 
 
@@ -242,18 +322,23 @@ def test_stopping_needs_its_metric_within_the_grace(every: int, possible: bool) 
     if possible:
         assert expand(sweep)[0].config.evaluation.online.keep_best == "online/knn"
         return
-    with pytest.raises(ConfigError, match=f"evaluation.online.every: {every} is not valid with stopping"):
+    with pytest.raises(
+        ConfigError, match=f"evaluation.online.every: {every} is not valid with stopping"
+    ):
         expand(sweep)
 
 
 def test_stopping_and_what_is_kept_do_not_change_a_cell_s_name() -> None:
     base = {"evaluation.online.every": 1}
-    plain, stopped = (expand(sweep_of(base=base, stopping=stopping))[0].config for stopping in (None, {"name": "median"}))
+    plain, stopped = (
+        expand(sweep_of(base=base, stopping=stopping))[0].config
+        for stopping in (None, {"name": "median"})
+    )
     assert plain != stopped
     assert plain.identity("x") == stopped.identity("x")
 
 
-# --- Constraints of a grid -----------------------------------------------------------------------------------------
+# --- Constraints of a grid ------------------------------------------------------------------------
 
 
 def grid(**values: Any) -> list[Cell]:
@@ -261,10 +346,16 @@ def grid(**values: Any) -> list[Cell]:
 
 
 def test_crossed_axes_become_the_cells_that_differ() -> None:
-    axes = {"order": [0, 1, 2], "selection": ["random", "scheduled"], "mix": ["same", "one_way", "both_ways"], "reverse": [False, True]}
+    axes = {
+        "order": [0, 1, 2],
+        "selection": ["random", "scheduled"],
+        "mix": ["same", "one_way", "both_ways"],
+        "reverse": [False, True],
+    }
     cells, same = distinct(grid(axes=axes))
     assert len(cells) + len(same) == 36
-    # Order 0 is one cell; with random selection each order has two (independent, or the same draw for both); scheduled has 3 x 2.
+    # Order 0 is one cell; with random selection each order has two (independent, or the same draw
+    # for both); scheduled has 3 x 2.
     assert len(cells) == 1 + 2 * (2 + 6)
     assert len({cell.title for cell in cells}) == len(cells)
     assert same[0] == "trial-order=0-s0: the same cell as trial-order=0-s0, which runs once"
@@ -282,13 +373,17 @@ def test_what_an_arm_says_in_so_many_words_is_refused_not_left_out() -> None:
 
 def test_exclude_leaves_out_cells_by_their_values() -> None:
     sweep = sweep_of(
-        axes={"order": [1, 2], "mix": ["same", "one_way", "both_ways"]}, seeds=[0, 1], exclude=[{"order": 2, "mix": ["same", "one_way"]}]
+        axes={"order": [1, 2], "mix": ["same", "one_way", "both_ways"]},
+        seeds=[0, 1],
+        exclude=[{"order": 2, "mix": ["same", "one_way"]}],
     )
     cells = expand(sweep)
     assert (size(sweep), len(cells)) == (12, 8)
-    assert {(cell.config.schedule.order, cell.config.schedule.mix) for cell in cells if cell.config.schedule.order == 2} == {
-        (2, "both_ways")
-    }
+    assert {
+        (cell.config.schedule.order, cell.config.schedule.mix)
+        for cell in cells
+        if cell.config.schedule.order == 2
+    } == {(2, "both_ways")}
 
 
 def test_exclude_may_take_out_points_that_would_make_no_cell() -> None:
@@ -304,7 +399,16 @@ def test_exclude_that_leaves_nothing_or_names_no_value_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("candidates", "rounds", "taking_part"),
-    [(8, 3, [8, 4, 2]), (7, 3, [7, 4, 2]), (6, 4, [6, 3, 2, 2]), (2, 3, [2, 2, 2]), (1, 2, [1, 1]), (5, 1, [5])],
+    [
+        (8, 3, [8, 4, 2]),
+        (7, 3, [7, 4, 2]),
+        (6, 4, [6, 3, 2, 2]),
+        (2, 3, [2, 2, 2]),
+        (1, 2, [1, 1]),
+        (5, 1, [5]),
+    ],
 )
-def test_half_of_the_candidates_go_after_each_round_but_the_last_two(candidates: int, rounds: int, taking_part: list[int]) -> None:
+def test_half_of_the_candidates_go_after_each_round_but_the_last_two(
+    candidates: int, rounds: int, taking_part: list[int]
+) -> None:
     assert halved(candidates, rounds) == taking_part

@@ -1,4 +1,6 @@
-"""A value is what its writer sees, or is refused: no boolean for a number, no number in another base, nothing too large to compute."""
+"""A value is what its writer sees, or is refused: no boolean for a number, no number in another
+base, nothing too large to compute.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ def resolved(values: dict[str, Any]) -> dict[str, Any]:
     return flatten(resolve(build_config(nest(values))).to_dict())
 
 
-# --- Text to values ------------------------------------------------------------------------------------------------
+# --- Text to values -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,9 @@ def resolved(values: dict[str, Any]) -> dict[str, Any]:
         ("1:30.5", "90.5"),
     ],
 )
-def test_a_number_that_yaml_reads_in_another_base_is_refused_and_told_what_to_write(tmp_path: Path, text: str, instead: str) -> None:
+def test_a_number_that_yaml_reads_in_another_base_is_refused_and_told_what_to_write(
+    tmp_path: Path, text: str, instead: str
+) -> None:
     with pytest.raises(ConfigError) as error:
         read(tmp_path, f"b: 1\na: {{c: [0, {text}]}}\n")
     assert f"{tmp_path}/file.yaml, line 2: a.c.1: {text} is not valid: " in str(error.value)
@@ -105,7 +109,16 @@ def test_what_can_be_read_in_one_way_is_taken(tmp_path: Path, text: str, value: 
 
 def test_a_key_is_the_text_that_it_is_written_as(tmp_path: Path) -> None:
     text = "a: {on: 1, no: 2, y: 3, 010: 4, 1: 5, ~: 6, 2001-01-01: 7, 1.50: 8}\n"
-    assert read(tmp_path, text) == {"on": 1, "no": 2, "y": 3, "010": 4, "1": 5, "~": 6, "2001-01-01": 7, "1.50": 8}
+    assert read(tmp_path, text) == {
+        "on": 1,
+        "no": 2,
+        "y": 3,
+        "010": 4,
+        "1": 5,
+        "~": 6,
+        "2001-01-01": 7,
+        "1.50": 8,
+    }
     with pytest.raises(ConfigError, match="line 1: a: 'on' is given twice"):
         read(tmp_path, "a: {on: 1, 'on': 2}\n")
 
@@ -122,8 +135,18 @@ def test_a_merge_may_be_merged_again(tmp_path: Path) -> None:
     assert read(tmp_path, text) == {"b": {"c": 2}, "d": {"c": 2}}
 
 
-LAUGHS = "[" + ", ".join(["&a0 {k: v}", *(f"&a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9))]) + "]"
-MERGES = "[" + ", ".join(["&a0 {k: v}", *(f"&a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 9))]) + "]"
+LAUGHS = (
+    "["
+    + ", ".join(["&a0 {k: v}", *(f"&a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9))])
+    + "]"
+)
+MERGES = (
+    "["
+    + ", ".join(
+        ["&a0 {k: v}", *(f"&a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 9))]
+    )
+    + "]"
+)
 
 
 @pytest.mark.parametrize(
@@ -162,14 +185,20 @@ MERGES = "[" + ", ".join(["&a0 {k: v}", *(f"&a{i} {{<<: [{', '.join([f'*a{i - 1}
     ],
     ids=lambda value: value[:24],
 )
-def test_what_has_no_place_in_a_configuration_is_refused_soon_and_named(tmp_path: Path, text: str, why: str) -> None:
+def test_what_has_no_place_in_a_configuration_is_refused_soon_and_named(
+    tmp_path: Path, text: str, why: str
+) -> None:
     began = time.perf_counter()
     with pytest.raises(ConfigError) as error:
         read(tmp_path, f"b: 1\na: {text}\n")
     message = str(error.value)
     assert why in message
     assert len(message) < 600
-    assert message.startswith(f"{tmp_path}/file.yaml, line 2: a" if "not valid YAML" not in why else f"{tmp_path}/file.yaml: ")
+    assert message.startswith(
+        f"{tmp_path}/file.yaml, line 2: a"
+        if "not valid YAML" not in why
+        else f"{tmp_path}/file.yaml: "
+    )
     with pytest.raises(ConfigError):
         parse_value(text)
     assert time.perf_counter() - began < 20  # for ever, without the bounds
@@ -180,7 +209,7 @@ def test_keys_with_more_dots_than_levels_are_refused() -> None:
         build_config(nest({"optimiser." + "a." * 1200 + "b": 1}))
 
 
-# --- Kinds ---------------------------------------------------------------------------------------------------------
+# --- Kinds ----------------------------------------------------------------------------------------
 
 MOST = "whole numbers go up to 9223372036854775807"
 NO_NUMBER = "is no number"
@@ -227,7 +256,9 @@ BOOLEAN = "is a number; it is true or false"
         ("augment.consistent", 1, BOOLEAN),
     ],
 )
-def test_a_value_of_another_kind_or_size_is_refused_with_its_field(key: str, value: Any, why: str) -> None:
+def test_a_value_of_another_kind_or_size_is_refused_with_its_field(
+    key: str, value: Any, why: str
+) -> None:
     with pytest.raises(ConfigError) as error:
         resolved({"augment.name": "cvrl", key: value})
     assert f"{key}: " in str(error.value)
@@ -250,7 +281,9 @@ def test_a_value_of_another_kind_or_size_is_refused_with_its_field(key: str, val
         ("data.seed", 2**62, 2**62),
     ],
 )
-def test_numbers_and_booleans_as_they_are_written_are_taken(key: str, value: Any, taken: Any) -> None:
+def test_numbers_and_booleans_as_they_are_written_are_taken(
+    key: str, value: Any, taken: Any
+) -> None:
     found = resolved({key: value})[key]
     assert (found, type(found)) == (taken, type(taken))
 
@@ -258,12 +291,21 @@ def test_numbers_and_booleans_as_they_are_written_are_taken(key: str, value: Any
 def test_a_literal_number_is_no_boolean() -> None:
     for value in (True, 1.5, "01"):
         with pytest.raises(ConfigError, match=r"data\.split"):
-            resolved({"data.name": "ucf101", "data.videos": "/v", "data.splits": "/s", "data.split": value})
+            resolved(
+                {
+                    "data.name": "ucf101",
+                    "data.videos": "/v",
+                    "data.splits": "/s",
+                    "data.split": value,
+                }
+            )
 
 
 @pytest.mark.parametrize("width", [10**10, 2**62])
 def test_a_network_beyond_64_bits_is_refused_by_name(width: int) -> None:
-    with pytest.raises(ConfigError, match=rf"backbone.*'r3d_tiny' cannot be made with width: {width}"):
+    with pytest.raises(
+        ConfigError, match=rf"backbone.*'r3d_tiny' cannot be made with width: {width}"
+    ):
         resolved({"backbone.name": "r3d_tiny", "backbone.width": width})
 
 
@@ -297,15 +339,35 @@ def cells(tmp_path: Path, text: str) -> list[Any]:
         ("axes: {optimiser.lr: [1:30]}", "axes.optimiser.lr.0: 1:30 is not valid"),
         ("stopping: {name: asha, grace: true}", "stopping.grace: true is not valid"),
         ("stopping: {name: asha, reduction: 1.000000001}", "stopping.reduction: "),
-        ("search: {name: random, trials: true, space: {order: {choice: [1]}}}", "search.trials: true is not valid"),
-        ("search: {name: random, space: {order: {integer: [true, 2]}}}", "search.space.order.integer: [true, 2] is not valid"),
-        ("search: {name: random, space: {optimiser.lr: {log: [1, 1e39]}}}", "search.space.optimiser.lr.log: "),
+        (
+            "search: {name: random, trials: true, space: {order: {choice: [1]}}}",
+            "search.trials: true is not valid",
+        ),
+        (
+            "search: {name: random, space: {order: {integer: [true, 2]}}}",
+            "search.space.order.integer: [true, 2] is not valid",
+        ),
+        (
+            "search: {name: random, space: {optimiser.lr: {log: [1, 1e39]}}}",
+            "search.space.optimiser.lr.log: ",
+        ),
         ("evaluate: [{protocol: linear, untrained: 1}]", "untrained: 1 is not valid"),
         ("evaluate: [{protocol: linear, settings: {epochs: true}}]", "epochs: true is not valid"),
-        ("evaluate: [{protocol: linear, settings: {optimiser: {lr: true}}}]", "optimiser.lr: true is not valid"),
-        ("evaluate: [{protocol: linear, settings: {augment: {name: cvrl, flip: 7}}}]", "evaluate: linear: augment.flip: 7"),
+        (
+            "evaluate: [{protocol: linear, settings: {optimiser: {lr: true}}}]",
+            "optimiser.lr: true is not valid",
+        ),
+        (
+            "evaluate: [{protocol: linear, settings: {augment: {name: cvrl, flip: 7}}}]",
+            "evaluate: linear: augment.flip: 7",
+        ),
         ("axes: {training.seed: [1]}", "training.seed"),
-        ("axes: {training.epochs: [1, 2], " + ", ".join(f"optimiser.o{i}: {list(range(99))}" for i in range(3)) + "}", "1940598 cells"),
+        (
+            "axes: {training.epochs: [1, 2], "
+            + ", ".join(f"optimiser.o{i}: {list(range(99))}" for i in range(3))
+            + "}",
+            "1940598 cells",
+        ),
     ],
 )
 def test_every_part_of_a_sweep_keeps_kinds(tmp_path: Path, text: str, named: str) -> None:
@@ -315,21 +377,28 @@ def test_every_part_of_a_sweep_keeps_kinds(tmp_path: Path, text: str, named: str
 
 
 def test_words_that_are_booleans_elsewhere_are_names(tmp_path: Path) -> None:
-    assert [cell.arm for cell in cells(tmp_path, f"{SWEEP}arms: {{on: {{}}, no: {{order: 1}}, 010: {{order: 0}}}}\n")] == [
+    assert [
+        cell.arm
+        for cell in cells(
+            tmp_path, f"{SWEEP}arms: {{on: {{}}, no: {{order: 1}}, 010: {{order: 0}}}}\n"
+        )
+    ] == [
         "on",
         "no",
         "010",
     ]
 
 
-@pytest.mark.parametrize("text", ["1,true", "010", "1_0", "٣", "18446744073709551616", "9" * 5000, "1,-1", "1;2", "+1"])
+@pytest.mark.parametrize(
+    "text", ["1,true", "010", "1_0", "٣", "18446744073709551616", "9" * 5000, "1,-1", "1;2", "+1"]
+)
 def test_seeds_of_the_command_line_are_whole_numbers(text: str) -> None:
     with pytest.raises(ConfigError, match="--seeds"):
         parse_seeds(text)
     assert parse_seeds("0, 3,9223372036854775807") == [0, 3, 2**63 - 1]
 
 
-# --- Names ---------------------------------------------------------------------------------------------------------
+# --- Names ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -340,7 +409,9 @@ def test_seeds_of_the_command_line_are_whole_numbers(text: str) -> None:
         (f"axes: {{backbone.weights_from: [{'ü' * 120}]}}", "name: values-weights_from=ü"),
     ],
 )
-def test_a_title_for_which_no_folder_can_be_made_is_refused_before_anything_runs(tmp_path: Path, text: str, named: str) -> None:
+def test_a_title_for_which_no_folder_can_be_made_is_refused_before_anything_runs(
+    tmp_path: Path, text: str, named: str
+) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text(f"{SWEEP}{text}\n")
     with pytest.raises(ConfigError, match=r"at most 242\.") as error:
@@ -358,7 +429,11 @@ def test_the_longest_name_makes_a_folder(tmp_path: Path, search: str) -> None:
                 load_sweep(path)
             return
         sweep = load_sweep(path)
-        cell = cell_at(sweep, {"order": 1}, 2**63 - 1) if sweep.searching else expand(sweep, seeds=[2**63 - 1])[0]
+        cell = (
+            cell_at(sweep, {"order": 1}, 2**63 - 1)
+            if sweep.searching
+            else expand(sweep, seeds=[2**63 - 1])[0]
+        )
         assert cell is not None
         (tmp_path / cell.folder_name("")).mkdir()
 
@@ -370,7 +445,7 @@ def test_the_longest_title_makes_a_folder(tmp_path: Path) -> None:
     (tmp_path / cell.folder_name("0" * 64)).mkdir()
 
 
-# --- Files ---------------------------------------------------------------------------------------------------------
+# --- Files ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -384,12 +459,19 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]
         listening.bind("socket.yaml")
         os.chdir(place)
         (folder / "link.yaml").symlink_to("/dev/zero")
-        yield {"device": Path("/dev/zero"), "pipe": folder / "pipe.yaml", "socket": folder / "socket.yaml", "folder": folder}
+        yield {
+            "device": Path("/dev/zero"),
+            "pipe": folder / "pipe.yaml",
+            "socket": folder / "socket.yaml",
+            "folder": folder,
+        }
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "configuration": read_yaml,
-    "weights": lambda path: resolve(build_config({"backbone": {"name": "r3d_tiny", "weights": str(path)}})),
+    "weights": lambda path: resolve(
+        build_config({"backbone": {"name": "r3d_tiny", "weights": str(path)}})
+    ),
     "pinned weights": lambda path: load_weights(None, str(path)),  # type: ignore[arg-type]
     "list": read_list,
     "actions": read_actions,
@@ -415,7 +497,9 @@ def test_a_link_is_what_it_leads_to(others: dict[str, Path], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("path", ["x" * 300, "a\0b", "/dev/zero", "nowhere"])
-def test_a_path_that_cannot_be_opened_is_one_sentence(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_path_that_cannot_be_opened_is_one_sentence(
+    path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     calls: list[Callable[[], int]] = [
         lambda: run_sweep.main([path, "--dry-run"]),
         lambda: main(["pretrain", path, "--out", "out"]),
@@ -428,7 +512,7 @@ def test_a_path_that_cannot_be_opened_is_one_sentence(path: str, capsys: pytest.
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-# --- Anything anywhere ---------------------------------------------------------------------------------------------
+# --- Anything anywhere ----------------------------------------------------------------------------
 
 SNIPPETS = [
     "010",
@@ -455,30 +539,106 @@ SCALARS = st.one_of(
     st.floats(),
     st.sampled_from([1e-300, 1e20, 1e39, 0.1, 0.999, -0.0]),
     st.text(max_size=20),
-    st.sampled_from(["r3d_tiny", "vicreg", "byol", "corp_m", "cvrl", "vididi", "min_offset", "interval", "sgd", "scheduled", "1e-3", "01"]),
+    st.sampled_from(
+        [
+            "r3d_tiny",
+            "vicreg",
+            "byol",
+            "corp_m",
+            "cvrl",
+            "vididi",
+            "min_offset",
+            "interval",
+            "sgd",
+            "scheduled",
+            "1e-3",
+            "01",
+        ]
+    ),
     st.text(min_size=300, max_size=300),
 )
 VALUES = st.one_of(
     SCALARS,
     st.recursive(
-        SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | SCALARS, inner, max_size=3), max_leaves=5
+        SCALARS,
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.text(max_size=5) | SCALARS, inner, max_size=3)
+        ),
+        max_leaves=5,
     ),
-).map(lambda value: yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip())
+).map(
+    lambda value: (
+        yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
+    )
+)
 OPTIONS = [
-    *("name", "width", "weights", "weights_sha256", "lr", "momentum", "weight_decay", "trust", "hidden", "out", "hidden_layers", "eps"),
-    *("temperature", "group", "symmetric", "heads", "crop_scale", "blur_kernel", "blur_sigma", "jitter", "consistent", "operations"),
+    *(
+        "name",
+        "width",
+        "weights",
+        "weights_sha256",
+        "lr",
+        "momentum",
+        "weight_decay",
+        "trust",
+        "hidden",
+        "out",
+        "hidden_layers",
+        "eps",
+    ),
+    *(
+        "temperature",
+        "group",
+        "symmetric",
+        "heads",
+        "crop_scale",
+        "blur_kernel",
+        "blur_sigma",
+        "jitter",
+        "consistent",
+        "operations",
+    ),
     *("magnitude", "power", "floor", "shape", "train", "size", "seed", "nothing"),
 ]
 KEYS = st.one_of(
-    st.sampled_from(sorted(set(flatten(build_config({}).to_dict())) - {"training.seed", "evaluation.protocols"})).map("base.{}".format),
+    st.sampled_from(
+        sorted(set(flatten(build_config({}).to_dict())) - {"training.seed", "evaluation.protocols"})
+    ).map("base.{}".format),
     st.builds(
         "base.{}.{}".format,
         st.sampled_from(["data", "sampling", "augment", "objective", "backbone", "optimiser"]),
         st.sampled_from(OPTIONS),
     ),
-    st.sampled_from(["name", "table", "base", "axes", "arms", "seeds", "exclude", "search", "stopping", "evaluate", "resources"]),
-    st.sampled_from(["workers", "cpus_per_worker", "gpus_per_worker", "concurrency", "hold_data", "wait_s"]).map("resources.{}".format),
-    st.sampled_from(["arms.x", "arms.x.label", "arms.x.order", "arms.x.resources", "axes.order", "axes.augment.name", "axes.optimiser.lr"]),
+    st.sampled_from(
+        [
+            "name",
+            "table",
+            "base",
+            "axes",
+            "arms",
+            "seeds",
+            "exclude",
+            "search",
+            "stopping",
+            "evaluate",
+            "resources",
+        ]
+    ),
+    st.sampled_from(
+        ["workers", "cpus_per_worker", "gpus_per_worker", "concurrency", "hold_data", "wait_s"]
+    ).map("resources.{}".format),
+    st.sampled_from(
+        [
+            "arms.x",
+            "arms.x.label",
+            "arms.x.order",
+            "arms.x.resources",
+            "axes.order",
+            "axes.augment.name",
+            "axes.optimiser.lr",
+        ]
+    ),
 )
 
 
@@ -487,10 +647,19 @@ KEYS = st.one_of(
 @example("base.backbone.width", "10000000000")
 @example("axes.order", "[0, true]")
 @example("exclude", "[{order: 0}]")
-def test_anything_anywhere_makes_cells_or_is_refused_by_name(tmp_path_factory: pytest.TempPathFactory, key: str, text: str) -> None:
+def test_anything_anywhere_makes_cells_or_is_refused_by_name(
+    tmp_path_factory: pytest.TempPathFactory, key: str, text: str
+) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzzed.yaml"
-    values = {"name": "fuzzed", "base": nest({"training.epochs": 1, "training.batch_size": 2, "backbone.name": "r3d_tiny"})}
-    flat = {name: value for name, value in flatten(values).items() if name != key and not name.startswith(f"{key}.")}
+    values = {
+        "name": "fuzzed",
+        "base": nest({"training.epochs": 1, "training.batch_size": 2, "backbone.name": "r3d_tiny"}),
+    }
+    flat = {
+        name: value
+        for name, value in flatten(values).items()
+        if name != key and not name.startswith(f"{key}.")
+    }
     lines = yaml.safe_dump(nest({**flat, key: "PLACE"}), width=10**6)
     path.write_text(lines.replace("PLACE", text), errors="surrogatepass")
     began = time.perf_counter()
@@ -503,6 +672,8 @@ def test_anything_anywhere_makes_cells_or_is_refused_by_name(tmp_path_factory: p
     except ConfigError as error:
         message = str(error)
         # What is given in place of a section may have keys of its own, which are then named.
-        assert key.rpartition(".")[2] in message or any(told in message for told in ("not valid YAML", "unknown key"))
+        assert key.rpartition(".")[2] in message or any(
+            told in message for told in ("not valid YAML", "unknown key")
+        )
         assert len(message) < 10_000
     assert time.perf_counter() - began < 30

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 RESULT_VERSION = 1  # of result.json, which vididi writes and analysis reads
-# Of what a result.json holds: since 2 scores that are NaN have no accuracy, and a class that the gallery lacks is never found.
-# A result that does not say it followed 1.
+# Of what a result.json holds: since 2 scores that are NaN have no accuracy, and a class that the
+# gallery lacks is never found. A result that does not say it followed 1.
 RULES = 2
 __all__ = ["__version__", "load_encoder"]
 

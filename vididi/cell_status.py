@@ -1,4 +1,6 @@
-"""What became of a sweep's cells, as text: the table of ``status``, and which jobs came to no good end."""
+"""What became of a sweep's cells, as text: the table of ``status``, and which jobs came to no good
+end.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ NOTE = 200  # characters of a reason; error.txt has all of it
 
 @dataclass(frozen=True)
 class CellState:
-    """What became of a cell so far: finished, stopped early, failed, half-done, waiting or damaged; ``note`` says more.
+    """What became of a cell so far: finished, stopped early, failed, half-done, waiting or damaged;
+    ``note`` says more.
 
     epoch: how many were trained, of ``epochs``.
     """
@@ -44,18 +47,29 @@ class CellState:
 
 def cell_states(cells: Iterable[Cell], runs: Path, checksum: str) -> list[CellState]:
     """What became of each cell, from its run folder under ``runs``."""
-    return [_state(cell.title, cell.config.training.epochs, cell.find_folder(runs, checksum)) for cell in cells]
+    return [
+        _state(cell.title, cell.config.training.epochs, cell.find_folder(runs, checksum))
+        for cell in cells
+    ]
 
 
 def folder_states(runs: Path) -> list[CellState]:
-    """What became of each cell that has a folder under ``runs``, with its label: the cells that a search drew so far."""
+    """What became of each cell that has a folder under ``runs``, with its label: the cells that a
+    search drew so far.
+    """
     begun = {folder for name in (CELL, ERROR) for folder in readers.folders_with(runs, name)}
     return [_labelled(path) for path in sorted(begun) if path.parent == runs and is_cell(path)]
 
 
 def copies(runs: Path) -> list[Path]:
-    """Folders under ``runs`` that hold a cell and do not have the name of one, such as one that was copied."""
-    return [path for path in readers.folders_with(runs, CELL) if path.parent == runs and not is_cell(path)]
+    """Folders under ``runs`` that hold a cell and do not have the name of one, such as one that was
+    copied.
+    """
+    return [
+        path
+        for path in readers.folders_with(runs, CELL)
+        if path.parent == runs and not is_cell(path)
+    ]
 
 
 def is_cell(path: Path) -> bool:
@@ -69,8 +83,12 @@ def _labelled(path: Path) -> CellState:
         config, record = readers.read_config(path), readers.read_cell(path)
     except DamagedError as error:
         return CellState(title, 0, "damaged", 0, {}, _of_folder(path, error))
-    state = _state(title, config["training"]["epochs"] if config else 0, path)  # it may have failed before it began
-    return replace(state, note="; ".join(filter(None, (record["label"] if record else "", state.note))))
+    state = _state(
+        title, config["training"]["epochs"] if config else 0, path
+    )  # it may have failed before it began
+    return replace(
+        state, note="; ".join(filter(None, (record["label"] if record else "", state.note)))
+    )
 
 
 def _of_folder(folder: Path, error: DamagedError) -> str:
@@ -80,11 +98,25 @@ def _of_folder(folder: Path, error: DamagedError) -> str:
 def _state(title: str, epochs: int, path: Path) -> CellState:
     became = condition(path)
     if became == "damaged":
-        return CellState(title, epochs, became, 0, {}, "; ".join(_of_folder(path, error) for error in damage(path).values()))
+        return CellState(
+            title,
+            epochs,
+            became,
+            0,
+            {},
+            "; ".join(_of_folder(path, error) for error in damage(path).values()),
+        )
     if became == "waiting":
         return CellState(title, epochs, became, 0, {}, "")
     if became == "finished":
-        return CellState(title, epochs, became, epochs, readers.read_result(path) or {}, _damaged_evaluations(path))
+        return CellState(
+            title,
+            epochs,
+            became,
+            epochs,
+            readers.read_result(path) or {},
+            _damaged_evaluations(path),
+        )
     reached = max((record["epoch"] for record in readers.read_metrics(path)), default=0)
     if became == "stopped":
         return CellState(title, epochs, "stopped early", reached, {}, "")
@@ -95,12 +127,16 @@ def _state(title: str, epochs: int, path: Path) -> CellState:
 
 
 def _reason(folder: Path) -> list[str]:
-    """The lines of a run's error, which begins with the folder's name; it stands beside the cell's."""
+    """The lines of a run's error, which begins with the folder's name; it stands beside the
+    cell's.
+    """
     return (readers.read_error(folder) or "").strip().removeprefix(f"{folder.name}: ").splitlines()
 
 
 def _written(path: Path) -> float:
-    """When, in seconds; 0 for a file that is gone since, as the files are that a run at work writes aside."""
+    """When, in seconds; 0 for a file that is gone since, as the files are that a run at work writes
+    aside.
+    """
     try:
         return path.lstat().st_mtime
     except FileNotFoundError:
@@ -110,7 +146,9 @@ def _written(path: Path) -> float:
 def _damaged_evaluations(run: Path) -> str:
     """What is wrong with evaluations of a finished run, which is finished without them."""
     made = [path for path in (run / "evaluations").glob("*/") if path.is_dir()]
-    return "; ".join(_of_folder(run, error) for path in sorted(made) for error in damage(path).values())
+    return "; ".join(
+        _of_folder(run, error) for path in sorted(made) for error in damage(path).values()
+    )
 
 
 def states_table(states: Iterable[CellState]) -> str:
@@ -126,7 +164,12 @@ def states_table(states: Iterable[CellState]) -> str:
         )
         for state in states
     ]
-    return tabulate(rows, ("cell", "state", "epoch", "R@1", "seconds", ""), tablefmt="simple", disable_numparse=True)
+    return tabulate(
+        rows,
+        ("cell", "state", "epoch", "R@1", "seconds", ""),
+        tablefmt="simple",
+        disable_numparse=True,
+    )
 
 
 def _number(value: Any, form: str) -> str:
@@ -134,7 +177,10 @@ def _number(value: Any, form: str) -> str:
 
 
 def report_unfinished(
-    jobs: dict[Path, Any], console: Console, ended: Callable[[Path], Outcome | None] = outcome, elsewhere: Collection[Path] = ()
+    jobs: dict[Path, Any],
+    console: Console,
+    ended: Callable[[Path], Outcome | None] = outcome,
+    elsewhere: Collection[Path] = (),
 ) -> int:
     """Name the jobs, by folder, that came to no good end, and why.
 
@@ -143,7 +189,8 @@ def report_unfinished(
         elsewhere: folders in which another driver is at work.
 
     Returns:
-        the exit status: 1 if some failed or are left to another driver, INTERRUPTED if some came to no end.
+        the exit status: 1 if some failed or are left to another driver, INTERRUPTED if some came to
+            no end.
     """
     status = 0
     for folder, job in jobs.items():

@@ -39,11 +39,12 @@ COMPONENTS: dict[str, Mapping[str, Callable]] = {
 
 
 def resolve(config: Config, workers: int = 1) -> Config:
-    """Check every component's name and options against the program's entries, and fill in their defaults.
+    """Check every component's name and options against the program's entries, and fill in their
+    defaults.
 
-    Where the configuration leaves sampling, augmentation or clips per video open, they become those of the objective's
-    paper. Everything but the data is then built once on the meta device, so that a value that an entry refuses is refused
-    before anything runs.
+    Where the configuration leaves sampling, augmentation or clips per video open, they become those
+    of the objective's paper. Everything but the data is then built once on the meta device, so that
+    a value that an entry refuses is refused before anything runs.
 
     Args:
         workers: over how many the batch will be divided.
@@ -69,23 +70,34 @@ def resolve(config: Config, workers: int = 1) -> Config:
 def _follow_objective(config: Config, objective: type[Objective]) -> Config:
     """The configuration with the recipe of the objective's paper where it said nothing."""
     changes: dict[str, Any] = {}
-    for kind, name in (("sampling", objective.default_sampling), ("augment", objective.default_augment)):
+    for kind, name in (
+        ("sampling", objective.default_sampling),
+        ("augment", objective.default_augment),
+    ):
         section = getattr(config, kind)
         if section.name == DEFAULT:
             changes[kind] = Component(name=name, **section.options)
     clips = config.clip.per_video or objective.default_clips
     if clips > objective.most_clips:
-        raise ConfigError(f"clip.per_video: {clips} is not valid with objective {config.objective.name!r}; at most {objective.most_clips}")
+        raise ConfigError(
+            f"clip.per_video: {clips} is not valid with objective {config.objective.name!r}; at"
+            f" most {objective.most_clips}"
+        )
     changes["clip"] = ClipConfig(**{**dict(config.clip), "per_video": clips})
     config = config.model_copy(update=changes)
     if objective.samplings and config.sampling.name not in objective.samplings:
         valid = " or ".join(map(repr, objective.samplings))
-        raise ConfigError(f"sampling.name: {config.sampling.name!r} is not valid with objective {config.objective.name!r}; it is {valid}")
+        raise ConfigError(
+            f"sampling.name: {config.sampling.name!r} is not valid with objective"
+            f" {config.objective.name!r}; it is {valid}"
+        )
     return config
 
 
 def _pin_weights(backbone: Component) -> Component:
-    """Weights from a file by its absolute path, which holds in any process, and its digest, which enters the cell's name."""
+    """Weights from a file by its absolute path, which holds in any process, and its digest, which
+    enters the cell's name.
+    """
     if backbone.options.get("weights") is None:
         return backbone
     path = Path(backbone.options["weights"]).expanduser().absolute()
@@ -93,42 +105,69 @@ def _pin_weights(backbone: Component) -> Component:
         digest = backbone.options["weights_sha256"] or file_sha256(path)
     except OSError as error:
         raise ConfigError(f"backbone.weights: {path} cannot be read: {error.strerror}") from None
-    return Component(name=backbone.name, **{**backbone.options, "weights": str(path), "weights_sha256": digest})
+    return Component(
+        name=backbone.name, **{**backbone.options, "weights": str(path), "weights_sha256": digest}
+    )
 
 
 def _check_views(config: Config) -> None:
     """Refuse clips that are too small for the backbone."""
-    shortest = config.clip.frames - (config.schedule.order if config.clip.view_length == "shrinking" else 0)
-    for field, frames in (("clip.frames", shortest), ("evaluation.frames", config.evaluation.frames)):
+    shortest = config.clip.frames - (
+        config.schedule.order if config.clip.view_length == "shrinking" else 0
+    )
+    for field, frames in (
+        ("clip.frames", shortest),
+        ("evaluation.frames", config.evaluation.frames),
+    ):
         check_clip(config.backbone, frames, config.clip.size, field, "clip.size")
 
 
-def check_clip(backbone: Component, frames: int, size: int, frames_field: str, size_field: str) -> None:
+def check_clip(
+    backbone: Component, frames: int, size: int, frames_field: str, size_field: str
+) -> None:
     """Raise ConfigError, which names one of the fields, if clips are too small for the backbone."""
     least_frames, least_size = MINIMUM[backbone.name]
-    for field, value, least, unit in ((frames_field, frames, least_frames, "frames of a view"), (size_field, size, least_size, "pixels")):
+    for field, value, least, unit in (
+        (frames_field, frames, least_frames, "frames of a view"),
+        (size_field, size, least_size, "pixels"),
+    ):
         if value < least:
-            raise ConfigError(f"{field}: {value} {unit} are too few for backbone {backbone.name!r}, which needs at least {least}")
+            raise ConfigError(
+                f"{field}: {value} {unit} are too few for backbone {backbone.name!r}, which needs"
+                f" at least {least}"
+            )
 
 
 @contextmanager
 def _about(kind: str, component: Component) -> Iterator[None]:
-    """What an entry refuses, or cannot be made with, becomes a ConfigError that names its section."""
+    """What an entry refuses, or cannot be made with, becomes a ConfigError that names its
+    section.
+    """
     try:
         yield
     except ValueError as error:
         raise ConfigError(f"{kind}.{error}") from None
-    except (ArithmeticError, MemoryError, OSError, RuntimeError, TypeError) as error:  # such as torch's, of a size beyond 64 bits
+    except (
+        ArithmeticError,
+        MemoryError,
+        OSError,
+        RuntimeError,
+        TypeError,
+    ) as error:  # such as torch's, of a size beyond 64 bits
         given = ", ".join(f"{name}: {shown(value)}" for name, value in component.options.items())
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ConfigError(f"{kind}: {component.name!r} cannot be made with {given or 'no options'}: {reason}") from error
+        raise ConfigError(
+            f"{kind}: {component.name!r} cannot be made with {given or 'no options'}: {reason}"
+        ) from error
 
 
 def resolve_component(kind: str, component: Component) -> Component:
     """The component with all options of its entry's signature, validated."""
     entries = COMPONENTS[kind]
     if component.name not in entries:
-        raise ConfigError(f"{kind}.name: {component.name!r} is not valid; it is one of {', '.join(entries)}")
+        raise ConfigError(
+            f"{kind}.name: {component.name!r} is not valid; it is one of {', '.join(entries)}"
+        )
     model = options_model(entries[component.name])
     try:
         options = model.model_validate(component.options)
@@ -145,11 +184,16 @@ class Options(Closed):
 
 
 def options_model(entry: Callable) -> type[BaseModel]:
-    """The keyword-only parameters of an entry as a closed model: names, types and defaults from its signature."""
+    """The keyword-only parameters of an entry as a closed model: names, types and defaults from its
+    signature.
+    """
     function: Callable = entry.__init__ if inspect.isclass(entry) else entry  # type: ignore[misc]
     hints = get_type_hints(function)
     fields: dict[str, Any] = {
-        name: (hints[name], ... if parameter.default is inspect.Parameter.empty else parameter.default)
+        name: (
+            hints[name],
+            ... if parameter.default is inspect.Parameter.empty else parameter.default,
+        )
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
@@ -157,9 +201,11 @@ def options_model(entry: Callable) -> type[BaseModel]:
 
 
 def read_run_config(run: Path) -> Config:
-    """The configuration of a run as a Config whose components this program has: for whoever makes something of it.
+    """The configuration of a run as a Config whose components this program has: for whoever makes
+    something of it.
 
-    Who only shows or compares runs needs no torch, and takes the plain values of vididi.runs.readers.read_config instead.
+    Who only shows or compares runs needs no torch, and takes the plain values of
+    vididi.runs.readers.read_config instead.
 
     Raises:
         DamagedError: there is none that can be read. ConfigError: it is one of another program.
@@ -200,7 +246,10 @@ def make_encoder(backbone: Component) -> tuple[nn.Module, int]:
 
 
 def _without_weights(backbone: Component) -> Component:
-    return Component(name=backbone.name, **{name: value for name, value in backbone.options.items() if name not in WEIGHTS_OPTIONS})
+    return Component(
+        name=backbone.name,
+        **{name: value for name, value in backbone.options.items() if name not in WEIGHTS_OPTIONS},
+    )
 
 
 def build_state(config: Config, device: torch.device | None = None) -> State:

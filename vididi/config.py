@@ -1,8 +1,9 @@
 """The whole configuration of one run: typed, closed and hashable. Imports no torch.
 
-Sections with a ``name`` (data, sampling, augment, objective, backbone, optimiser) are components: the name is a key of that kind's
-dict, and every other key is a keyword option of the entry. vididi.components.resolve checks them against the entry's
-signature and fills in its defaults, so an option is declared in one place only, where it is used.
+Sections with a ``name`` (data, sampling, augment, objective, backbone, optimiser) are components:
+the name is a key of that kind's dict, and every other key is a keyword option of the entry.
+vididi.components.resolve checks them against the entry's signature and fills in its defaults, so an
+option is declared in one place only, where it is used.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from vididi.errors import ConfigError
@@ -27,19 +36,36 @@ from vididi.names import NAME, NAME_RULE
 from vididi.pairing import Mix, Schedule, Selection
 from vididi.values import DEPTH, cut, load, not_yaml, shown
 
-BF16_NEEDS_GPU = "training.precision: 'bf16' is for GPUs; on CPUs weight gradients of 3D convolutions become non-finite"
+BF16_NEEDS_GPU = (
+    "training.precision: 'bf16' is for GPUs; on CPUs weight gradients of 3D convolutions become"
+    " non-finite"
+)
 
 
-# What no run comes near; beyond them index arrays, thread counts or numbers of steps would not fit their types, or memory.
-MOST_EPOCHS, MOST_VIDEOS, MOST_FRAMES, MOST_CLIPS, MOST_PIXELS, MOST_THREADS = 10**8, 10**7, 10**5, 10**4, 2**14, 2**12
+# What no run comes near; beyond them index arrays, thread counts or numbers of steps would not fit
+# their types, or memory.
+MOST_EPOCHS, MOST_VIDEOS, MOST_FRAMES, MOST_CLIPS, MOST_PIXELS, MOST_THREADS = (
+    10**8,
+    10**7,
+    10**5,
+    10**4,
+    2**14,
+    2**12,
+)
 EVALUATION_BATCH = 8  # videos whose features are computed, or that are tested, at once
-AtEnd = Literal["retrieval", "silhouette"]  # the protocols by which a run measures its own encoder at its end
+AtEnd = Literal[
+    "retrieval", "silhouette"
+]  # the protocols by which a run measures its own encoder at its end
 
 
 class Closed(BaseModel):
-    """Immutable; an unknown key is an error, and so is a value of another kind, such as true where a number is due."""
+    """Immutable; an unknown key is an error, and so is a value of another kind, such as true where
+    a number is due.
+    """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -61,7 +87,8 @@ class Component(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
-# The name of a sampling or an augmentation that follows the objective: vididi.components.resolve puts its paper's in.
+# The name of a sampling or an augmentation that follows the objective: vididi.components.resolve
+# puts its paper's in.
 DEFAULT = "default"
 
 
@@ -70,19 +97,33 @@ class PrepareConfig(Closed):
 
     short_side: int = Field(150, ge=8, le=MOST_PIXELS, description="pixels (ViDiDi E.1)")
     quality: int = Field(95, ge=1, le=100, description="JPEG quality of the frames")
-    decoder: Literal["pyav", "decord"] = Field("pyav", description="decord: PyAV where it fails; see docs/data.md, Decoding")
+    decoder: Literal["pyav", "decord"] = Field(
+        "pyav", description="decord: PyAV where it fails; see docs/data.md, Decoding"
+    )
 
 
 class ClipConfig(Closed):
     """What a clip is."""
 
     frames: int = Field(8, ge=1, le=MOST_FRAMES, description="T, frames of a view (ViDiDi E.3)")
-    stride: int = Field(3, ge=1, le=MOST_FRAMES, description="one source frame of every `stride` (ViDiDi E.3)")
+    stride: int = Field(
+        3, ge=1, le=MOST_FRAMES, description="one source frame of every `stride` (ViDiDi E.3)"
+    )
     size: int = Field(112, ge=8, le=MOST_PIXELS, description="height and width of a view")
-    extra_frames: int = Field(2, ge=0, le=MOST_FRAMES, description="frames sampled beyond T, the same in every arm, for differentiation")
-    view_length: Literal["constant", "shrinking"] = Field("constant", description="shrinking: a view of order k has T - k frames")
+    extra_frames: int = Field(
+        2,
+        ge=0,
+        le=MOST_FRAMES,
+        description="frames sampled beyond T, the same in every arm, for differentiation",
+    )
+    view_length: Literal["constant", "shrinking"] = Field(
+        "constant", description="shrinking: a view of order k has T - k frames"
+    )
     per_video: int | None = Field(
-        None, ge=2, le=MOST_CLIPS, description="K, clips of a video per step; left out, the objective's: 4 for corp_m, else 2"
+        None,
+        ge=2,
+        le=MOST_CLIPS,
+        description="K, clips of a video per step; left out, the objective's: 4 for corp_m, else 2",
     )
 
     @property
@@ -118,7 +159,12 @@ class ScheduleConfig(Closed):
 
     @property
     def summary(self) -> str:
-        parts = [f"order {self.order}", self.selection, self.mix, "reverse" if self.reverse else None]
+        parts = [
+            f"order {self.order}",
+            self.selection,
+            self.mix,
+            "reverse" if self.reverse else None,
+        ]
         return ", ".join(part for part in parts if part)
 
     def schedule(self) -> Schedule:
@@ -126,24 +172,51 @@ class ScheduleConfig(Closed):
 
 
 NO_ACCUMULATION = (
-    "gradients are not accumulated over smaller batches: these losses compare the videos of a batch with each other, so k batches "
-    "of B / k are another objective than one of B. For a larger batch use more workers, or training.precision: bf16"
+    "gradients are not accumulated over smaller batches: these losses compare the videos of a batch"
+    " with each other, so k batches of B / k are another objective than one of B. For a larger"
+    " batch use more workers, or training.precision: bf16"
 )
-ACCUMULATION = ("accumulate", "accumulate_grad_batches", "accumulation_steps", "gradient_accumulation", "gradient_accumulation_steps")
+ACCUMULATION = (
+    "accumulate",
+    "accumulate_grad_batches",
+    "accumulation_steps",
+    "gradient_accumulation",
+    "gradient_accumulation_steps",
+)
 
 
 class TrainingConfig(Closed):
     """The run itself."""
 
-    epochs: int = Field(400, ge=0, le=MOST_EPOCHS, description="0 evaluates the encoder as it begins: random, or from backbone.weights")
-    batch_size: int = Field(64, ge=2, le=MOST_VIDEOS, description="videos per step over all workers")
-    warmup_epochs: int = Field(0, ge=0, description="linear warm-up of the learning rate (10 for BYOL in ViDiDi E.3)")
-    cosine: Literal["remaining", "whole"] = Field("remaining", description="what the cosine spans: the epochs after warm-up, or all")
+    epochs: int = Field(
+        400,
+        ge=0,
+        le=MOST_EPOCHS,
+        description="0 evaluates the encoder as it begins: random, or from backbone.weights",
+    )
+    batch_size: int = Field(
+        64, ge=2, le=MOST_VIDEOS, description="videos per step over all workers"
+    )
+    warmup_epochs: int = Field(
+        0, ge=0, description="linear warm-up of the learning rate (10 for BYOL in ViDiDi E.3)"
+    )
+    cosine: Literal["remaining", "whole"] = Field(
+        "remaining", description="what the cosine spans: the epochs after warm-up, or all"
+    )
     seed: int = Field(0, ge=0)
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 autocast, on GPUs only; losses stay in fp32")
-    threads: int = Field(1, ge=1, le=MOST_THREADS, description="CPU threads of each worker's torch; part of the result on CPUs")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16 autocast, on GPUs only; losses stay in fp32"
+    )
+    threads: int = Field(
+        1,
+        ge=1,
+        le=MOST_THREADS,
+        description="CPU threads of each worker's torch; part of the result on CPUs",
+    )
     checkpoint_epochs: int = Field(1, ge=1, description="a checkpoint after every this many epochs")
-    checkpoint_steps: int | None = Field(None, ge=1, description="and after every this many steps, for epochs of hours")
+    checkpoint_steps: int | None = Field(
+        None, ge=1, description="and after every this many steps, for epochs of hours"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -155,31 +228,52 @@ class TrainingConfig(Closed):
 
 
 class OnlineConfig(Closed):
-    """kNN and a linear probe while training, on some videos. They change nothing in the training."""
+    """kNN and a linear probe while training, on some videos. They change nothing in the
+    training.
+    """
 
     every: int = Field(0, ge=0, description="measure after every this many epochs; 0: never")
-    train: int = Field(400, ge=2, le=MOST_VIDEOS, description="training videos, to find neighbours among and to fit the probe on")
+    train: int = Field(
+        400,
+        ge=2,
+        le=MOST_VIDEOS,
+        description="training videos, to find neighbours among and to fit the probe on",
+    )
     test: int = Field(200, ge=1, le=MOST_VIDEOS, description="test videos")
     clips: int = Field(1, ge=1, le=MOST_CLIPS, description="clips per video, averaged")
-    keep_best: Literal["online/knn", "online/probe"] | None = Field(None, description="keep the encoder of the best epoch by this measure")
+    keep_best: Literal["online/knn", "online/probe"] | None = Field(
+        None, description="keep the encoder of the best epoch by this measure"
+    )
 
 
 class EvaluationConfig(Closed):
     """Features of whole videos, and what is measured on them."""
 
     protocols: tuple[AtEnd, ...] = ("retrieval", "silhouette")
-    clips: int = Field(10, ge=1, le=MOST_CLIPS, description="clips per video, averaged (ViDiDi E.4)")
+    clips: int = Field(
+        10, ge=1, le=MOST_CLIPS, description="clips per video, averaged (ViDiDi E.4)"
+    )
     frames: int = Field(16, ge=1, le=MOST_FRAMES, description="frames of a clip (ViDiDi E.4)")
     stride: int = Field(3, ge=1, le=MOST_FRAMES)
-    crop: float = Field(0.75, gt=0, le=1, description="side of the random crop over the short side (112 / 150)")
-    batch_size: int = Field(EVALUATION_BATCH, ge=1, le=MOST_VIDEOS, description="videos per forward pass")
+    crop: float = Field(
+        0.75, gt=0, le=1, description="side of the random crop over the short side (112 / 150)"
+    )
+    batch_size: int = Field(
+        EVALUATION_BATCH, ge=1, le=MOST_VIDEOS, description="videos per forward pass"
+    )
     seed: int = Field(0, ge=0, description="of the random crops, the same for every arm")
-    untrained: bool = Field(False, description="also evaluate an encoder with the random weights that the seed draws")
+    untrained: bool = Field(
+        False, description="also evaluate an encoder with the random weights that the seed draws"
+    )
     online: OnlineConfig = OnlineConfig()
 
 
 # What changes no result: how often a checkpoint is written, and what is measured on the way.
-ON_THE_WAY = (("training", "checkpoint_epochs"), ("training", "checkpoint_steps"), ("evaluation", "online"))
+ON_THE_WAY = (
+    ("training", "checkpoint_epochs"),
+    ("training", "checkpoint_steps"),
+    ("evaluation", "online"),
+)
 
 
 class Config(Closed):
@@ -203,20 +297,37 @@ class Config(Closed):
         """A section that gives options only is about its default entry."""
         if not isinstance(values, dict):
             return values
-        defaults = {name: field.default.name for name, field in cls.model_fields.items() if isinstance(field.default, Component)}
+        defaults = {
+            name: field.default.name
+            for name, field in cls.model_fields.items()
+            if isinstance(field.default, Component)
+        }
         return {
-            name: {"name": defaults[name], **value} if name in defaults and isinstance(value, dict) else value
+            name: (
+                {"name": defaults[name], **value}
+                if name in defaults and isinstance(value, dict)
+                else value
+            )
             for name, value in values.items()
         }
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
         if self.schedule.order > self.clip.extra_frames:
-            raise ValueError(f"clip.extra_frames: {self.clip.extra_frames} is less than schedule.order {self.schedule.order}")
+            raise ValueError(
+                f"clip.extra_frames: {self.clip.extra_frames} is less than schedule.order"
+                f" {self.schedule.order}"
+            )
         if self.clip.view_length == "shrinking" and self.clip.frames <= self.schedule.order:
-            raise ValueError(f"clip.frames: {self.clip.frames} is too few for view_length 'shrinking' with order {self.schedule.order}")
+            raise ValueError(
+                f"clip.frames: {self.clip.frames} is too few for view_length 'shrinking' with order"
+                f" {self.schedule.order}"
+            )
         if self.training.warmup_epochs and self.training.warmup_epochs >= self.training.epochs:
-            raise ValueError(f"training.warmup_epochs: {self.training.warmup_epochs} must be less than the {self.training.epochs} epochs")
+            raise ValueError(
+                f"training.warmup_epochs: {self.training.warmup_epochs} must be less than the"
+                f" {self.training.epochs} epochs"
+            )
         return self
 
     def to_dict(self) -> dict[str, Any]:
@@ -227,19 +338,27 @@ class Config(Closed):
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
     def identity(self, data_checksum: str) -> str:
-        """Twelve hex digits over everything that changes the result (identity_content), and the data's checksum."""
-        text = json.dumps({"config": self.identity_content(), "data": data_checksum}, sort_keys=True)
+        """Twelve hex digits over everything that changes the result (identity_content), and the
+        data's checksum.
+        """
+        text = json.dumps(
+            {"config": self.identity_content(), "data": data_checksum}, sort_keys=True
+        )
         return sha256(text.encode()).hexdigest()[:12]
 
     def identity_content(self) -> dict[str, Any]:
-        """What the identity is over but the data, as plain values: the result's content, without what says nothing new.
+        """What the identity is over but the data, as plain values: the result's content, without
+        what says nothing new.
 
-        A key that came later counts only where it has another value than its introduction value (vididi.introduced).
+        A key that came later counts only where it has another value than its introduction value
+        (vididi.introduced).
         """
         content = without_introduced(type(self), self.result_content())
         backbone = content["backbone"]
         if backbone.get("weights") is None:  # the same name as before backbones took weights
-            content["backbone"] = {key: value for key, value in backbone.items() if not key.startswith("weights")}
+            content["backbone"] = {
+                key: value for key, value in backbone.items() if not key.startswith("weights")
+            }
         elif backbone.get("weights_sha256"):
             del backbone["weights"]  # where the file lies does not change what is in it
         return content
@@ -247,10 +366,13 @@ class Config(Closed):
     def result_content(self) -> dict[str, Any]:
         """Everything that changes the result but the data, as plain values.
 
-        The data sections are left out: which videos, wherever they lie and however they were prepared, is what the
-        manifest's checksum says. How often a checkpoint is written, and what is measured on the way, changes nothing.
+        The data sections are left out: which videos, wherever they lie and however they were
+        prepared, is what the manifest's checksum says. How often a checkpoint is written, and what
+        is measured on the way, changes nothing.
         """
-        content = {key: value for key, value in self.to_dict().items() if key not in ("data", "prepare")}
+        content = {
+            key: value for key, value in self.to_dict().items() if key not in ("data", "prepare")
+        }
         for section, key in ON_THE_WAY:
             del content[section][key]
         return content
@@ -273,12 +395,16 @@ def validate(model: type[Model], values: Any, where: str) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}:\n" + "\n".join(f"  {line}" for line in explain(error, model))) from None
+        raise ConfigError(
+            f"{where}:\n" + "\n".join(f"  {line}" for line in explain(error, model))
+        ) from None
 
 
 # pydantic's phrases, and ours.
 _PHRASES = {
-    r"input should be a valid dictionary( or instance of \w+)?": "it must be a mapping of keys to values",
+    r"input should be a valid dictionary( or instance of \w+)?": (
+        "it must be a mapping of keys to values"
+    ),
     r"input should be a valid (list|tuple)": "it must be a list",
     r"input should be a valid integer.*": "it must be an integer",
     r"input should be a valid number.*": "it must be a number",
@@ -288,11 +414,15 @@ _PHRASES = {
     r"(input|string) should": "it must",
     r"(dictionary|list|tuple) should have (.*) after validation, not \d+": r"it must have \2",
 }
-_MEMBER = re.compile(r"(literal|function-\w+|list|dict|tuple|nullable)\[")  # what pydantic puts between a field's keys for a union's member
+_MEMBER = re.compile(
+    r"(literal|function-\w+|list|dict|tuple|nullable)\["
+)  # what pydantic puts between a field's keys for a union's member
 
 
 def _faults(error: ValidationError) -> list[dict[str, Any]]:
-    """The faults of a validation error without what is pydantic's: each of a union once, for the member that the value may be meant for."""
+    """The faults of a validation error without what is pydantic's: each of a union once, for the
+    member that the value may be meant for.
+    """
     found: list[dict[str, Any]] = []
     for known in error.errors():
         fault = dict[str, Any](known)
@@ -303,7 +433,11 @@ def _faults(error: ValidationError) -> list[dict[str, Any]]:
         fault["loc"] = tuple(part for part in fault["loc"] if not _MEMBER.match(str(part)))
         if fault["loc"][-1:] == ("[key]",):
             fault["loc"] = fault["loc"][:-2]
-        wrong = isinstance(fault["input"], Mapping) if fault["type"] == "literal_error" else not isinstance(fault["input"], Mapping)
+        wrong = (
+            isinstance(fault["input"], Mapping)
+            if fault["type"] == "literal_error"
+            else not isinstance(fault["input"], Mapping)
+        )
         if not (union and wrong and fault["type"] in ("literal_error", "model_type")):
             found.append(fault)
     return found
@@ -328,7 +462,9 @@ def unknown_key(location: str, valid: Iterable[str]) -> str:
     """The message for a key that is not one of ``valid``, with the nearest one first."""
     valid = sorted(valid)
     last = re.split(r"[. ]", location)[-1]
-    near = difflib.get_close_matches(location, valid, n=1) or difflib.get_close_matches(last, valid, n=1)
+    near = difflib.get_close_matches(location, valid, n=1) or difflib.get_close_matches(
+        last, valid, n=1
+    )
     near = near or [key for key in valid if key.endswith(f".{last}")]
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return f"{location}: unknown key{hint}; valid keys are {', '.join(valid) or 'none'}"
@@ -354,10 +490,12 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping, loaded safely, in which nothing is another value than it seems (vididi.values).
+    """A YAML mapping, loaded safely, in which nothing is another value than it seems
+    (vididi.values).
 
     Raises:
-        ConfigError: the file is missing, is not YAML, is not a mapping, gives a key twice, or has a value that cannot be taken.
+        ConfigError: the file is missing, is not YAML, is not a mapping, gives a key twice, or has a
+            value that cannot be taken.
     """
     try:
         with check_regular(path).open(encoding="utf-8") as file:
@@ -395,7 +533,9 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         path = f"{prefix}{name}"
         # An empty mapping is a value: it must reach whoever checks it.
-        found = flatten(value, f"{path}.") if isinstance(value, Mapping) and value else {path: value}
+        found = (
+            flatten(value, f"{path}.") if isinstance(value, Mapping) and value else {path: value}
+        )
         if twice := flat.keys() & found.keys():
             raise ConfigError(f"{min(twice)}: is given twice")
         flat.update(found)
@@ -408,7 +548,9 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     for path, value in flat.items():
         *parents, name = path.split(".")
         if len(parents) >= DEPTH:
-            raise ConfigError(f"{cut(path)}: has {len(parents)} dots; at most {DEPTH} levels are taken")
+            raise ConfigError(
+                f"{cut(path)}: has {len(parents)} dots; at most {DEPTH} levels are taken"
+            )
         section = nested
         for parent in parents:
             section = section.setdefault(parent, {})

@@ -1,8 +1,9 @@
 """Counter-based random draws: every number is a pure function of integers.
 
-What a clip sampled, how it was augmented and which pair a step got must not depend on which worker asks, in which order,
-or after which restart. A sequential generator cannot give that; a hash of the counters can. The mixer is the finaliser of
-SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), applied once per counter.
+What a clip sampled, how it was augmented and which pair a step got must not depend on which worker
+asks, in which order, or after which restart. A sequential generator cannot give that; a hash of the
+counters can. The mixer is the finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), applied
+once per counter.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def _finalise(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def key(use: Use, *counters: ArrayLike) -> NDArray[np.uint64]:
-    """One 64-bit key per element of the broadcast counters (non-negative integers or arrays of them)."""
+    """One 64-bit key per element of the broadcast counters (non-negative integers or arrays of
+    them).
+    """
     with np.errstate(over="ignore"):
         state = _finalise(np.asarray(int(use), dtype=np.uint64) + _GOLDEN)
         for counter in counters:
@@ -60,7 +63,9 @@ def uniform(keys: ArrayLike, count: int) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=4)  # a plan asks for the same epoch's again and again
 def permutation(size: int, use: Use, *counters: int) -> NDArray[np.int64]:
-    """A permutation of ``range(size)``, the same on every machine for the same counters; read-only."""
+    """A permutation of ``range(size)``, the same on every machine for the same counters;
+    read-only.
+    """
     order = np.argsort(key(use, *counters, np.arange(size)), kind="stable")
     order.flags.writeable = False
     return order

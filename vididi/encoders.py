@@ -20,8 +20,8 @@ def load_encoder(path: str | Path) -> nn.Module:
     """A trained backbone in evaluation mode: ``[B, 3, T, H, W]``, normalised -> ``[B, D]``.
 
     Args:
-        path: a run folder, or a file in one: ``encoder.safetensors``, or ``best.safetensors`` of a run that was stopped early; also
-            a URI such as ``s3://bucket/runs/x/cell``.
+        path: a run folder, or a file in one: ``encoder.safetensors``, or ``best.safetensors`` of a
+            run that was stopped early; also a URI such as ``s3://bucket/runs/x/cell``.
 
     Raises:
         TrainingError: there is no such encoder, or its weights are not finite.
@@ -31,7 +31,9 @@ def load_encoder(path: str | Path) -> nn.Module:
     folder = file.parent
     mirror.pull(folder)
     if not mirror.fetch(file):
-        raise TrainingError(f"{mirror.place_of(folder)}: no {file.name}, so there is no finished run here")
+        raise TrainingError(
+            f"{mirror.place_of(folder)}: no {file.name}, so there is no finished run here"
+        )
     encoder, _ = make_encoder(read_run_config(folder).backbone)
     encoder.load_state_dict(RunFolder(folder).load_encoder(file.name))
     check_weights(str(file), encoder)
@@ -39,6 +41,8 @@ def load_encoder(path: str | Path) -> nn.Module:
 
 
 def untrained_encoder(config: Config, device: torch.device) -> nn.Module:
-    """The backbone with the weights that the run's seed draws, also where the run began from a file, which is not read."""
+    """The backbone with the weights that the run's seed draws, also where the run began from a
+    file, which is not read.
+    """
     config = config.model_copy(update={"backbone": _without_weights(config.backbone)})
     return build_state(config, device).objective.backbone

@@ -26,7 +26,9 @@ class HeldError(TrainingError):
 
 
 class DamagedError(DataError):
-    """A file that is there and cannot be what was written: empty, cut, of another form. The message begins with its path."""
+    """A file that is there and cannot be what was written: empty, cut, of another form. The message
+    begins with its path.
+    """
 
 
 class NotFiniteError(TrainingError, ValueError):

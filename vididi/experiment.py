@@ -39,11 +39,16 @@ from vididi.training.loop import EpochLog, PretrainFit, State, train
 from vididi.training.recorder import Recorder
 from vididi.values import shown
 
-# --- Training ------------------------------------------------------------------------------------------------------
+# --- Training -------------------------------------------------------------------------------------
 
 
 def run_cell(
-    config: Config, cell: Mapping[str, Any], path: Path, shards: ShardSet, open_stream: Stream, context: Context
+    config: Config,
+    cell: Mapping[str, Any],
+    path: Path,
+    shards: ShardSet,
+    open_stream: Stream,
+    context: Context,
 ) -> dict[str, Any]:
     """Pretrain and evaluate one resolved configuration, from wherever an earlier attempt got to.
 
@@ -56,7 +61,8 @@ def run_cell(
         the content of result.json, on every worker.
 
     Raises:
-        TrainingError: the folder holds a run of another configuration or on other data, or does not say which.
+        TrainingError: the folder holds a run of another configuration or on other data, or does not
+            say which.
         StoppedEarly: on every worker, where a sweep has marked the folder as stopped.
     """
     folder, checksum = RunFolder(path), shards.manifest.checksum
@@ -70,8 +76,11 @@ def run_cell(
             return _run(config, folder, shards, open_stream, context)
 
 
-def claim(folder: RunFolder, context: Context, held: ExitStack, check: Callable[[], None] = lambda: None) -> dict[str, Any] | None:
-    """Rank 0 locks the folder for as long as ``held`` is open; every worker learns whether there is a result already.
+def claim(
+    folder: RunFolder, context: Context, held: ExitStack, check: Callable[[], None] = lambda: None
+) -> dict[str, Any] | None:
+    """Rank 0 locks the folder for as long as ``held`` is open; every worker learns whether there is
+    a result already.
 
     Args:
         check: rank 0 calls it when the folder is locked.
@@ -95,29 +104,46 @@ def claim(folder: RunFolder, context: Context, held: ExitStack, check: Callable[
 
 
 def _check_same_run(path: Path, config: Config, checksum: str) -> None:
-    """Raise TrainingError where a folder holds another run: its numbers, or its checkpoint, would pass for this one's.
+    """Raise TrainingError where a folder holds another run: its numbers, or its checkpoint, would
+    pass for this one's.
 
-    A folder that a sweep named says by its name which run it holds. A key that came later and that one of the two does not have counts as
-    its introduction value; other keys that only one of them has are of another version.
+    A folder that a sweep named says by its name which run it holds. A key that came later and that
+    one of the two does not have counts as its introduction value; other keys that only one of them
+    has are of another version.
     """
-    if path.name.endswith(f"-{config.identity(checksum)}") or not any(mirror.has(path / name) for name in (RESULT, CHECKPOINT)):
+    if path.name.endswith(f"-{config.identity(checksum)}") or not any(
+        mirror.has(path / name) for name in (RESULT, CHECKPOINT)
+    ):
         return
     advice = "give another folder, or move this one away"
     try:
         there, done, cell = read_run_config(path), read_run_result(path) or {}, {}
-        with suppress(DamagedError):  # it says which data a half-done run is on, and nothing of the configuration
+        with suppress(
+            DamagedError
+        ):  # it says which data a half-done run is on, and nothing of the configuration
             cell = read_cell(path) or {}
     except DamagedError as error:
         raise TrainingError(f"{error}; nothing says which run this is: {advice}") from None
-    old, new = (flatten(with_introduced(Config, content.identity_content())) for content in (there, config))
+    old, new = (
+        flatten(with_introduced(Config, content.identity_content())) for content in (there, config)
+    )
     if other := sorted(key for key in old.keys() & new.keys() if old[key] != new[key]):
-        differences = "; ".join(f"{key}: {shown(old[key])} there, {shown(new[key])} asked for" for key in other)
-        raise TrainingError(f"{path}: holds a run of another configuration ({differences}); {advice}")
+        differences = "; ".join(
+            f"{key}: {shown(old[key])} there, {shown(new[key])} asked for" for key in other
+        )
+        raise TrainingError(
+            f"{path}: holds a run of another configuration ({differences}); {advice}"
+        )
     if checksum != (data := done.get("data_checksum") or cell.get("data_checksum") or checksum):
-        raise TrainingError(f"{path}: holds a run on other data (checksum {data} there, {checksum} asked for); {advice}")
+        raise TrainingError(
+            f"{path}: holds a run on other data (checksum {data} there, {checksum} asked for);"
+            f" {advice}"
+        )
 
 
-def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Stream, context: Context) -> dict[str, Any]:
+def _run(
+    config: Config, folder: RunFolder, shards: ShardSet, open_stream: Stream, context: Context
+) -> dict[str, Any]:
     began = time.perf_counter()
     torch.set_num_threads(config.training.threads)
     if config.training.precision == "bf16" and context.device.type == "cpu":
@@ -128,16 +154,23 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
     if config.evaluation.untrained:
         random = untrained_encoder(config, context.device)
         with about("the untrained encoder"):
-            untrained = evaluate(config, random, shards, open_stream(plans.evaluation, 0), plans, context).metrics
+            untrained = evaluate(
+                config, random, shards, open_stream(plans.evaluation, 0), plans, context
+            ).metrics
         del random  # its memory is for the training
     _restore(state, folder, context)
-    if state.step == 0 and folder.path.name.endswith(f"-{config.identity(shards.manifest.checksum)}"):
+    if state.step == 0 and folder.path.name.endswith(
+        f"-{config.identity(shards.manifest.checksum)}"
+    ):
         _restore_encoder(state, folder, len(plans.pretrain))
     recorder = Recorder(folder, state.step) if context.rank == 0 else None
     batches = open_stream(plans.whole, plans.place(state.step))
     started = state.step
     look = partial(_measure_online, config, state, shards, batches, plans, context)
-    on_epoch, on_step = _epoch_end(config, state, folder, recorder, context, look), _step_end(config, state, folder, context)
+    on_epoch, on_step = (
+        _epoch_end(config, state, folder, recorder, context, look),
+        _step_end(config, state, folder, context),
+    )
     train(state, batches, make_fit(config, plans.pretrain), context, on_epoch, on_step)
     measured = evaluate(config, state.objective.backbone, shards, batches, plans, context)
     result = {
@@ -154,8 +187,15 @@ def _run(config: Config, folder: RunFolder, shards: ShardSet, open_stream: Strea
         "videos_dropped_per_epoch": plans.pretrain.dropped,
         **({"classes_without_videos": shards.empty_classes} if shards.empty_classes else {}),
         "videos_too_short": shards.column("video_id")[plans.too_short].tolist(),
-        "videos_wrapped": {"pretrain": plans.pretrain.wrapped, "evaluation": plans.evaluation.wrapped},
-        "versions": {"vididi": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "videos_wrapped": {
+            "pretrain": plans.pretrain.wrapped,
+            "evaluation": plans.evaluation.wrapped,
+        },
+        "versions": {
+            "vididi": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
     }
     if recorder is not None:
         _finish(config, state, folder, recorder, measured, result)
@@ -187,13 +227,17 @@ def _restore(state: State, folder: RunFolder, context: Context) -> None:
         state.optimiser.load_state_dict(checkpoint["optimiser"])
         state.step, state.log = checkpoint["step"], EpochLog(**checkpoint["log"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise TrainingError(f"{folder.path / CHECKPOINT}: does not fit this configuration: {error}") from None
+        raise TrainingError(
+            f"{folder.path / CHECKPOINT}: does not fit this configuration: {error}"
+        ) from None
 
 
 def _restore_encoder(state: State, folder: RunFolder, steps: int) -> None:
-    """The trained encoder of a run that has lost its result and its checkpoint: what is left to do is to evaluate it.
+    """The trained encoder of a run that has lost its result and its checkpoint: what is left to do
+    is to evaluate it.
 
-    The encoder is written at the end, so one that is there is trained. One that cannot be read or does not fit is trained again.
+    The encoder is written at the end, so one that is there is trained. One that cannot be read or
+    does not fit is trained again.
     """
     weights, backbone = folder.trained_encoder(), state.objective.backbone
     shapes = {name: tensor.shape for name, tensor in backbone.state_dict().items()}
@@ -204,11 +248,18 @@ def _restore_encoder(state: State, folder: RunFolder, steps: int) -> None:
 
 def _save(state: State, folder: RunFolder) -> None:
     weights, optimiser = state.objective.state_dict(), state.optimiser.state_dict()
-    folder.save_checkpoint({"objective": weights, "optimiser": optimiser, "step": state.step, "log": asdict(state.log)})
+    folder.save_checkpoint(
+        {"objective": weights, "optimiser": optimiser, "step": state.step, "log": asdict(state.log)}
+    )
 
 
 def _epoch_end(
-    config: Config, state: State, folder: RunFolder, recorder: Recorder | None, context: Context, look: Callable[[int], dict[str, float]]
+    config: Config,
+    state: State,
+    folder: RunFolder,
+    recorder: Recorder | None,
+    context: Context,
+    look: Callable[[int], dict[str, float]],
 ) -> Callable[[dict, int], None]:
     def on_epoch(metrics: dict, epoch: int) -> None:
         metrics = {**metrics, **look(epoch)}
@@ -218,7 +269,9 @@ def _epoch_end(
             if epoch % config.training.checkpoint_epochs == 0 or epoch == config.training.epochs:
                 _save(state, folder)
             if config.evaluation.online.keep_best:
-                mirror.settle(folder.path)  # a cell that is stopped in its report must leave a whole folder
+                mirror.settle(
+                    folder.path
+                )  # a cell that is stopped in its report must leave a whole folder
         context.report(metrics)
         # A cell of one worker is stopped in its report.
         stoppable = config.evaluation.online.keep_best and context.world_size > 1
@@ -238,7 +291,13 @@ def _keep_best(config: Config, state: State, folder: RunFolder, metrics: dict, e
 
 
 def _measure_online(
-    config: Config, state: State, shards: ShardSet, batches: Iterator[Batch], plans: Plans, context: Context, epoch: int
+    config: Config,
+    state: State,
+    shards: ShardSet,
+    batches: Iterator[Batch],
+    plans: Plans,
+    context: Context,
+    epoch: int,
 ) -> dict[str, float]:
     """What is measured after this epoch, if anything; the batches for it are the next ones."""
     if not plans.online_every or epoch % plans.online_every:
@@ -255,7 +314,9 @@ def _measure_online(
     return {**found, "time/online_seconds": time.perf_counter() - began}
 
 
-def _step_end(config: Config, state: State, folder: RunFolder, context: Context) -> Callable[[], None]:
+def _step_end(
+    config: Config, state: State, folder: RunFolder, context: Context
+) -> Callable[[], None]:
     every = config.training.checkpoint_steps
 
     def on_step() -> None:
@@ -266,7 +327,12 @@ def _step_end(config: Config, state: State, folder: RunFolder, context: Context)
 
 
 def _finish(
-    config: Config, state: State, folder: RunFolder, recorder: Recorder, measured: EvaluationResult, result: dict[str, Any]
+    config: Config,
+    state: State,
+    folder: RunFolder,
+    recorder: Recorder,
+    measured: EvaluationResult,
+    result: dict[str, Any],
 ) -> None:
     metrics = {name: value for name, value in measured.metrics.items() if isinstance(value, float)}
     recorder.finish(flatten(config.to_dict()), metrics, state.step)
@@ -276,11 +342,16 @@ def _finish(
     folder.save_result(result)
 
 
-# --- Evaluation ----------------------------------------------------------------------------------------------------
+# --- Evaluation -----------------------------------------------------------------------------------
 
 
 def evaluate(
-    config: Config, encoder: nn.Module, shards: ShardSet, batches: Iterator[Batch], plans: Plans, context: Context
+    config: Config,
+    encoder: nn.Module,
+    shards: ShardSet,
+    batches: Iterator[Batch],
+    plans: Plans,
+    context: Context,
 ) -> EvaluationResult:
     """Run the configured protocols on frames (order 0); the same result on every worker.
 
@@ -290,7 +361,9 @@ def evaluate(
     e = config.evaluation
     if not e.protocols:
         return EvaluationResult({})
-    rows, found = measure_batches(encoder, batches, len(plans.evaluation), FeatureView(config.clip.size, e.crop, e.seed))
+    rows, found = measure_batches(
+        encoder, batches, len(plans.evaluation), FeatureView(config.clip.size, e.crop, e.seed)
+    )
     rows, features = gather_rows(rows, found["intact"], context)
     check_finite(" and ".join(e.protocols), features=features)
     return score(e.protocols, shards, rows, features, by_scene=True)

@@ -17,7 +17,8 @@ _KINDS = {
 
 
 def check_regular(path: Path) -> Path:
-    """``path`` itself if it is a regular file or a link to one: opening a pipe waits for its writer, and a device may have no end.
+    """``path`` itself if it is a regular file or a link to one: opening a pipe waits for its
+    writer, and a device may have no end.
 
     Raises:
         OSError: it is something else or is not there; ``strerror`` says what.

@@ -1,6 +1,8 @@
-"""Numbers that are NaN or infinite are refused, never measured: the one check of all measures. numpy only.
+"""Numbers that are NaN or infinite are refused, never measured: the one check of all measures.
+numpy only.
 
-NaN is neither above nor below anything, so a comparison or an argmax makes a rank, and a rank an accuracy, of it without a word.
+NaN is neither above nor below anything, so a comparison or an argmax makes a rank, and a rank an
+accuracy, of it without a word.
 """
 
 from __future__ import annotations
@@ -39,16 +41,23 @@ def check_finite(measure: str, **arrays: ArrayLike) -> None:
 
 
 def check_weights(what: str, module: nn.Module) -> None:
-    """Refuse a network with a weight, or a statistic of its batch normalisation, that is not finite.
+    """Refuse a network with a weight, or a statistic of its batch normalisation, that is not
+    finite.
 
     Raises:
         NotFiniteError: it begins with ``what``, and names the first of them.
     """
-    state = {name: tensor for name, tensor in module.state_dict().items() if hasattr(tensor, "isfinite")}
+    state = {
+        name: tensor for name, tensor in module.state_dict().items() if hasattr(tensor, "isfinite")
+    }
     bad = [name for name, tensor in state.items() if not tensor.isfinite().all()]
     if bad:
-        names = ", ".join(bad[:NAMED]) + (f" and {len(bad) - NAMED} more" if len(bad) > NAMED else "")
-        raise NotFiniteError(f"{what}: {len(bad)} of {len(state)} weights and statistics are not finite: {names}")
+        names = ", ".join(bad[:NAMED]) + (
+            f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        )
+        raise NotFiniteError(
+            f"{what}: {len(bad)} of {len(state)} weights and statistics are not finite: {names}"
+        )
 
 
 def finite_json(what: str, content: Any, indent: int | None = None) -> str:
@@ -73,7 +82,9 @@ def _floats(content: Any, name: str = "") -> Iterator[tuple[str, float]]:
 
 @contextmanager
 def about(subject: object) -> Iterator[None]:
-    """A training or a measure that fails says of what: the message gets ``subject`` before it, once."""
+    """A training or a measure that fails says of what: the message gets ``subject`` before it,
+    once.
+    """
     try:
         yield
     except TrainingError as error:

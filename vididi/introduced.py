@@ -1,17 +1,19 @@
-"""What came later: keys that configurations did not always have, each with what the program did before it had them.
+"""What came later: keys that configurations did not always have, each with what the program did
+before it had them.
 
-Cells, evaluations, studies and prepared sets are named by digests of values, and tables compare values. So that what was made before a
-key existed keeps its name and its place in a table, the key is declared with its introduction value: what the program did, unwritten,
-when the key was introduced. With that value the key is left out of a name, also where it is written out; with any other it is part of
-it. What was written before the key existed is read with that value. It is not the default of the day, which may change:
-whoever leaves the key out then gets new names.
+Cells, evaluations, studies and prepared sets are named by digests of values, and tables compare
+values. So that what was made before a key existed keeps its name and its place in a table, the key
+is declared with its introduction value: what the program did, unwritten, when the key was
+introduced. With that value the key is left out of a name, also where it is written out; with any
+other it is part of it. What was written before the key existed is read with that value. It is not
+the default of the day, which may change: whoever leaves the key out then gets new names.
 
 A field of a model (config.py, protocols.py, search.py) is declared where it is:
 
     twist: Annotated[int, Introduced(0)] = Field(1, ge=0)
 
-An option of a component or of a data source is a parameter of a function that this module must not import; it is a line of INTRODUCED.
-Imports neither torch nor Ray.
+An option of a component or of a data source is a parameter of a function that this module must not
+import; it is a line of INTRODUCED. Imports neither torch nor Ray.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class Introduced:
         return any(_plain(value) == _plain(own) for own in (self.value, *self.same))
 
 
-# Options of components and data sources: SECTION.OPTION, where every entry of a section got it, or SECTION[ENTRY].OPTION.
+# Options of components and data sources: SECTION.OPTION, where every entry of a section got it, or
+# SECTION[ENTRY].OPTION.
 INTRODUCED: dict[str, Introduced] = {
     "backbone.weights_key": Introduced(None),
     "backbone.weights_prefix": Introduced(None),
@@ -57,7 +60,12 @@ INTRODUCED: dict[str, Introduced] = {
 def introduced_options(section: str, entry: Any) -> dict[str, Introduced]:
     """The options of an entry that came later, by name."""
     heads = (f"{section}.", f"{section}[{entry}].")
-    return {key.removeprefix(head): late for key, late in INTRODUCED.items() for head in heads if key.startswith(head)}
+    return {
+        key.removeprefix(head): late
+        for key, late in INTRODUCED.items()
+        for head in heads
+        if key.startswith(head)
+    }
 
 
 def introduction(field: FieldInfo) -> Introduced | None:
@@ -66,20 +74,29 @@ def introduction(field: FieldInfo) -> Introduced | None:
 
 
 def introduced_in(model: type[BaseModel], values: Mapping[str, Any]) -> dict[Path, Introduced]:
-    """All keys that came later of those that nested values of a model may have, the inner ones before the section that they are in.
+    """All keys that came later of those that nested values of a model may have, the inner ones
+    before the section that they are in.
 
     Args:
-        values: as ``model_dump`` gives them, or as they were written; by them it is known which entry a component is.
+        values: as ``model_dump`` gives them, or as they were written; by them it is known which
+            entry a component is.
     """
     found: dict[Path, Introduced] = {}
     for field in _fields(model):
         value = values.get(field.name, {} if field.always else None)
         several = field.several and isinstance(value, Mapping)
-        contents = {(field.name, key): item for key, item in value.items()} if several else {(field.name,): value}
+        contents = (
+            {(field.name, key): item for key, item in value.items()}
+            if several
+            else {(field.name,): value}
+        )
         for section in field.sections:
             for path, content in contents.items():
                 if isinstance(content, Mapping):
-                    found |= {(*path, *rest): late for rest, late in _inside(field.name, section, content).items()}
+                    found |= {
+                        (*path, *rest): late
+                        for rest, late in _inside(field.name, section, content).items()
+                    }
         if field.introduced is not None:
             found[field.name,] = field.introduced
     return found
@@ -87,7 +104,9 @@ def introduced_in(model: type[BaseModel], values: Mapping[str, Any]) -> dict[Pat
 
 @dataclass(frozen=True)
 class _Field:
-    """What there is to know of a model's field: the models in it, several if it is a mapping, and whether a value is always there."""
+    """What there is to know of a model's field: the models in it, several if it is a mapping, and
+    whether a value is always there.
+    """
 
     name: str
     introduced: Introduced | None
@@ -102,16 +121,28 @@ def _fields(model: type[BaseModel]) -> tuple[_Field, ...]:
     found = []
     for name, field in model.model_fields.items():
         kind = field.annotation
-        about = _Field(name, introduction(field), tuple(sections_of(kind)), get_origin(kind) is dict, type(None) not in get_args(kind))
+        about = _Field(
+            name,
+            introduction(field),
+            tuple(sections_of(kind)),
+            get_origin(kind) is dict,
+            type(None) not in get_args(kind),
+        )
         found += [about] if about.introduced or about.sections else []
     return tuple(found)
 
 
-def _inside(name: str, section: type[BaseModel], content: Mapping[str, Any]) -> dict[Path, Introduced]:
+def _inside(
+    name: str, section: type[BaseModel], content: Mapping[str, Any]
+) -> dict[Path, Introduced]:
     """What came later of a section; of a component that is not there nothing is known."""
     if not is_component(section):
         return introduced_in(section, content)
-    return {(option,): late for option, late in introduced_options(name, content.get("name")).items() if content}
+    return {
+        (option,): late
+        for option, late in introduced_options(name, content.get("name")).items()
+        if content
+    }
 
 
 def without_introduced(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +157,9 @@ def without_introduced(model: type[BaseModel], values: Mapping[str, Any]) -> dic
 
 
 def with_introduced(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values as an earlier program wrote them, with the introduction value of each key that came later and is not there."""
+    """Nested values as an earlier program wrote them, with the introduction value of each key that
+    came later and is not there.
+    """
     filled = _copied(values)
     for path, late in introduced_in(model, values).items():
         holder: Any = filled
@@ -138,7 +171,10 @@ def with_introduced(model: type[BaseModel], values: Mapping[str, Any]) -> dict[s
 
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
     """Nested mappings anew; deepcopy takes several times as long."""
-    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    return {
+        key: _copied(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+    }
 
 
 def value_at(values: Any, path: Path) -> Any:

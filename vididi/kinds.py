@@ -1,7 +1,8 @@
-"""Kinds of values: a boolean is never a number nor a number a boolean, and a number is decimal, finite and of a size that computes.
+"""Kinds of values: a boolean is never a number nor a number a boolean, and a number is decimal,
+finite and of a size that computes.
 
-pydantic alone takes true for 1, 1 for true, and '010', '1_0', ' 7 ' and 'inf' for numbers. What it does well stays with it: that '1e-3' is
-a number where one is due, 2 a float and 1e3 a whole number.
+pydantic alone takes true for 1, 1 for true, and '010', '1_0', ' 7 ' and 'inf' for numbers. What it
+does well stays with it: that '1e-3' is a number where one is due, 2 a float and 1e3 a whole number.
 """
 
 from __future__ import annotations
@@ -14,19 +15,36 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from vididi.values import LARGEST, shown
 
-LARGEST_FLOAT = 1e30  # torch.float32 ends at 3.4e38; the rest is room for what is computed of a value, such as Adam's first steps
-_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*|(0|[1-9][0-9]*)?\.[0-9]+|(0|[1-9][0-9]*)\.)([eE][-+]?[0-9]+)?")
+# torch.float32 ends at 3.4e38; the rest is room for what is computed of a value, such as Adam's
+# first steps
+LARGEST_FLOAT = 1e30
+_DECIMAL = re.compile(
+    r"[-+]?(0|[1-9][0-9]*|(0|[1-9][0-9]*)?\.[0-9]+|(0|[1-9][0-9]*)\.)([eE][-+]?[0-9]+)?"
+)
 
 
 def misfit(annotation: Any, value: Any) -> str:
-    """Why a value is not of the kind that a field's annotation asks for, inside lists and mappings too; empty if it may be."""
+    """Why a value is not of the kind that a field's annotation asks for, inside lists and mappings
+    too; empty if it may be.
+    """
     parts = list(_alternatives(annotation))
     if isinstance(value, list | tuple):
-        inner = [pair for part in parts for pair in zip(_item_annotations(part, len(value)), value, strict=False)]
+        inner = [
+            pair
+            for part in parts
+            for pair in zip(_item_annotations(part, len(value)), value, strict=False)
+        ]
     elif isinstance(value, Mapping):
-        inner = [(get_args(part)[1], item) for part in parts if get_origin(part) is dict for item in value.values()]
+        inner = [
+            (get_args(part)[1], item)
+            for part in parts
+            if get_origin(part) is dict
+            for item in value.values()
+        ]
     else:
-        return _scalar_misfit({type(option) for part in parts for option in _options(part)} | set(parts), value)
+        return _scalar_misfit(
+            {type(option) for part in parts for option in _options(part)} | set(parts), value
+        )
     return next((why for part, item in inner if (why := misfit(part, item))), "")
 
 
@@ -48,7 +66,11 @@ def _options(part: Any) -> tuple[Any, ...]:
 def _item_annotations(part: Any, count: int) -> list[Any]:
     """Of each item of a list that is to be a ``part``."""
     arguments = get_args(part) if get_origin(part) in (list, tuple) else ()
-    return [arguments[0]] * count if get_origin(part) is list or arguments[1:] == (...,) else list(arguments)
+    return (
+        [arguments[0]] * count
+        if get_origin(part) is list or arguments[1:] == (...,)
+        else list(arguments)
+    )
 
 
 def _scalar_misfit(kinds: set[Any], value: Any) -> str:
@@ -60,7 +82,9 @@ def _scalar_misfit(kinds: set[Any], value: Any) -> str:
     if not number or (isinstance(value, str) and (str in kinds or not _numeric(value))):
         return ""
     if isinstance(value, str) and not _DECIMAL.fullmatch(value):
-        return f"{shown(value)} is no number as it is written here; a number is like 10, 0.1 or 1e-3"
+        return (
+            f"{shown(value)} is no number as it is written here; a number is like 10, 0.1 or 1e-3"
+        )
     return _too_large(value, float in kinds) if isinstance(value, int | float | str) else ""
 
 
@@ -75,5 +99,9 @@ def _numeric(value: Any) -> bool:
 def _too_large(value: float | str, may_be_float: bool) -> str:
     size = abs(float(value) if isinstance(value, str) else value)
     if may_be_float:
-        return f"numbers go up to {LARGEST_FLOAT:g}" if size > LARGEST_FLOAT and value != math.inf and value != -math.inf else ""
+        return (
+            f"numbers go up to {LARGEST_FLOAT:g}"
+            if size > LARGEST_FLOAT and value != math.inf and value != -math.inf
+            else ""
+        )
     return f"whole numbers go up to {LARGEST}" if size > LARGEST else ""

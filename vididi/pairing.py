@@ -1,4 +1,6 @@
-"""Which orders of derivative the two views of a step have (ViDiDi Algorithm 1 and appendix C). Pure Python, no torch."""
+"""Which orders of derivative the two views of a step have (ViDiDi Algorithm 1 and appendix C). Pure
+Python, no torch.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ Pair = tuple[int, int]
 Mix = Literal["same", "one_way", "both_ways"]
 Selection = Literal["random", "scheduled", "weighted"]
 
-# One pair per epoch, from higher derivatives to frames: "let learning of derivatives guide original frames" (section 2.2).
+# One pair per epoch, from higher derivatives to frames: "let learning of derivatives guide original
+# frames" (section 2.2).
 CYCLES: dict[str, tuple[Pair, ...]] = {
     "same": ((1, 1), (0, 0)),
     "one_way": ((1, 1), (1, 0), (0, 0)),
@@ -25,18 +28,20 @@ CYCLES: dict[str, tuple[Pair, ...]] = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """A pairing schedule, built from the four axes of ViDiDi's Table 6, or from free weights over pairs.
+    """A pairing schedule, built from the four axes of ViDiDi's Table 6, or from free weights over
+    pairs.
 
     order: the highest order of derivative used: 0 (frames only), 1, 2, or, beyond the paper, more.
-    mix: how orders are paired. With scheduled selection, the cycle of pairs over epochs; ``both_ways`` is lines 1-4 of
-        Algorithm 1. With random selection, None draws the orders of the two views independently, and ``same`` makes one
-        draw for both.
-    selection: ``scheduled`` goes through the cycle by epoch and then differentiates both views e more times, e uniform
-        over 0..order - 1; with order 2 this is lines 5-6, once more with probability 0.5. ``random`` draws orders uniformly
-        from 0..order, per step. ``weighted`` draws each step's pair in proportion to ``weights``.
+    mix: how orders are paired. With scheduled selection, the cycle of pairs over epochs;
+        ``both_ways`` is lines 1-4 of Algorithm 1. With random selection, None draws the orders of
+        the two views independently, and ``same`` makes one draw for both.
+    selection: ``scheduled`` goes through the cycle by epoch and then differentiates both views e
+        more times, e uniform over 0..order - 1; with order 2 this is lines 5-6, once more with
+        probability 0.5. ``random`` draws orders uniformly from 0..order, per step. ``weighted``
+        draws each step's pair in proportion to ``weights``.
     reverse: go through the cycle backwards; the random step stays.
-    weights: for ``weighted``: pairs written "a-b" (orders of the first and the second view) to weights, at least 0; a
-        pair left out has weight 0.
+    weights: for ``weighted``: pairs written "a-b" (orders of the first and the second view) to
+        weights, at least 0; a pair left out has weight 0.
     """
 
     order: int
@@ -49,7 +54,9 @@ class Schedule:
         check_axes(self.order, self.mix, self.selection, self.reverse, self.weights)
 
     def pair(self, epoch: int, step: int, seed: int) -> Pair:
-        """The orders of the two views. ``step`` is global (it does not restart with the epoch); the same on every worker."""
+        """The orders of the two views. ``step`` is global (it does not restart with the epoch); the
+        same on every worker.
+        """
         if self.order == 0:
             return 0, 0
         first, second = uniform(key(Use.PAIR, seed, step), 2)
@@ -67,10 +74,16 @@ class Schedule:
 
     def _weighted(self, draw: float) -> Pair:
         assert self.weights is not None  # check_axes holds it
-        # In an order of their own, so that the order in a file does not matter; a weight of 0 never wins.
-        pairs = sorted((parse_pair(name), weight) for name, weight in self.weights.items() if weight > 0)
+        # In an order of their own, so that the order in a file does not matter; a weight of 0 never
+        # wins.
+        pairs = sorted(
+            (parse_pair(name), weight) for name, weight in self.weights.items() if weight > 0
+        )
         ends = list(accumulate(weight for _, weight in pairs))
-        return next((pair for (pair, _), end in zip(pairs, ends, strict=True) if draw * ends[-1] < end), pairs[-1][0])
+        return next(
+            (pair for (pair, _), end in zip(pairs, ends, strict=True) if draw * ends[-1] < end),
+            pairs[-1][0],
+        )
 
 
 def parse_pair(name: str) -> Pair:
@@ -81,14 +94,27 @@ def parse_pair(name: str) -> Pair:
     """
     found = re.fullmatch(r"(\d)-(\d)", name)
     if found is None:
-        raise ValueError(f"weights: {name!r} is not a pair; a pair is written as two orders, like '1-0'")
+        raise ValueError(
+            f"weights: {name!r} is not a pair; a pair is written as two orders, like '1-0'"
+        )
     return int(found[1]), int(found[2])
 
 
-def check_axes(order: int, mix: str | None, selection: str | None, reverse: bool, weights: Mapping[str, float] | None = None) -> None:
-    """Raise ValueError, naming the axis and what is valid, for a combination of axes that means nothing."""
+def check_axes(
+    order: int,
+    mix: str | None,
+    selection: str | None,
+    reverse: bool,
+    weights: Mapping[str, float] | None = None,
+) -> None:
+    """Raise ValueError, naming the axis and what is valid, for a combination of axes that means
+    nothing.
+    """
     if isinstance(order, bool) or not isinstance(order, int) or not 0 <= order <= 9:
-        raise ValueError(f"order: {order!r} is not valid; it is 0 (frames), 1 (velocity), 2 (acceleration) or more, up to 9")
+        raise ValueError(
+            f"order: {order!r} is not valid; it is 0 (frames), 1 (velocity), 2 (acceleration) or"
+            " more, up to 9"
+        )
     given = {"mix": mix, "reverse": reverse or None}
     if order == 0:
         _refuse(
@@ -97,25 +123,42 @@ def check_axes(order: int, mix: str | None, selection: str | None, reverse: bool
         )
         return
     if selection not in ("random", "scheduled", "weighted"):
-        raise ValueError(f"selection: {selection!r} is not valid with order {order}; it is 'random', 'scheduled' or 'weighted'")
+        raise ValueError(
+            f"selection: {selection!r} is not valid with order {order}; it is 'random', 'scheduled'"
+            " or 'weighted'"
+        )
     if selection == "weighted":
         _refuse(given, "needs selection 'scheduled'; with 'weighted' the weights say everything")
         _check_weights(order, weights)
         return
     _refuse({"weights": weights}, "needs selection 'weighted'")
     if selection == "random":
-        _refuse({**given, "mix": None if mix == "same" else mix}, "needs selection 'scheduled'; random selection takes no mix but 'same'")
+        _refuse(
+            {**given, "mix": None if mix == "same" else mix},
+            "needs selection 'scheduled'; random selection takes no mix but 'same'",
+        )
     elif mix not in CYCLES:
-        raise ValueError(f"mix: {mix!r} is not valid with selection 'scheduled'; it is one of {', '.join(CYCLES)}")
+        raise ValueError(
+            f"mix: {mix!r} is not valid with selection 'scheduled'; it is one of"
+            f" {', '.join(CYCLES)}"
+        )
 
 
 def needless(order: int, mix: str | None, selection: str | None) -> set[str]:
-    """The axes that mean nothing beside these values: there is nothing to pair with order 0, and so on, as in check_axes."""
+    """The axes that mean nothing beside these values: there is nothing to pair with order 0, and so
+    on, as in check_axes.
+    """
     if order == 0:
         return {"mix", "selection", "reverse", "weights"}
     if selection == "random":
         return {"reverse", "weights"} | ({"mix"} if mix != "same" else set())
-    return {"mix", "reverse"} if selection == "weighted" else {"weights"} if selection == "scheduled" else set()
+    return (
+        {"mix", "reverse"}
+        if selection == "weighted"
+        else {"weights"}
+        if selection == "scheduled"
+        else set()
+    )
 
 
 def _refuse(given: Mapping[str, object], why: str) -> None:
@@ -126,12 +169,20 @@ def _refuse(given: Mapping[str, object], why: str) -> None:
 
 def _check_weights(order: int, weights: Mapping[str, float] | None) -> None:
     if not weights:
-        raise ValueError(f"weights: {weights!r} is not valid with selection 'weighted'; give pairs and weights, like {{'1-0': 1.0}}")
+        raise ValueError(
+            f"weights: {weights!r} is not valid with selection 'weighted'; give pairs and weights,"
+            " like {'1-0': 1.0}"
+        )
     for name, weight in weights.items():
         if max(parse_pair(name)) > order:
-            raise ValueError(f"weights: {name!r} is beyond order {order}; raise the order or leave the pair out")
+            raise ValueError(
+                f"weights: {name!r} is beyond order {order}; raise the order or leave the pair out"
+            )
         if not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(f"weights: {weight!r} for {name!r} is not valid; a weight is a finite number, at least 0")
+            raise ValueError(
+                f"weights: {weight!r} for {name!r} is not valid; a weight is a finite number, at"
+                " least 0"
+            )
     if not any(weights.values()):
         raise ValueError("weights: all are 0; at least one must be positive")
 

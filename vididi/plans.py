@@ -17,7 +17,9 @@ from vididi.errors import DataError
 
 @dataclass(frozen=True)
 class Plans:
-    """All batches of a run in one chain: training, interrupted for what is measured on the way, then evaluation."""
+    """All batches of a run in one chain: training, interrupted for what is measured on the way,
+    then evaluation.
+    """
 
     pretrain: PretrainPlan
     evaluation: EvaluationPlan
@@ -35,25 +37,33 @@ class Plans:
 
     @property
     def _training(self) -> PretrainPlan | Interrupted:
-        return Interrupted(self.pretrain, self.online, self.online_every) if self.online_every else self.pretrain
+        return (
+            Interrupted(self.pretrain, self.online, self.online_every)
+            if self.online_every
+            else self.pretrain
+        )
 
 
 def make_plans(config: Config, shards: ShardSet, rank: int = 0, world_size: int = 1) -> Plans:
     """The plans of worker ``rank``. Evaluation deals the videos out to the workers in turn.
 
     Raises:
-        DataError: the data does not do for the configuration: too few videos for a batch, or no test split or no classes to evaluate on.
+        DataError: the data does not do for the configuration: too few videos for a batch, or no
+            test split or no classes to evaluate on.
     """
     counts = frame_counts(shards)
     e, t = config.evaluation, config.training
     sampling = make_sampling(config)
     assert config.clip.per_video is not None  # resolve fills it in
     rows = shards.rows("train")
-    possible = sampling.possible(counts[rows], config.clip.per_video, config.clip.length, config.clip.stride)
+    possible = sampling.possible(
+        counts[rows], config.clip.per_video, config.clip.length, config.clip.stride
+    )
     if possible.sum() < t.batch_size <= len(rows):
         raise DataError(
-            f"{shards.root}: {possible.sum()} of {len(rows)} training videos are long enough for {config.clip.per_video} clips of "
-            f"{config.clip.length} frames under sampling {config.sampling.name!r}, fewer than training.batch_size {t.batch_size}"
+            f"{shards.root}: {possible.sum()} of {len(rows)} training videos are long enough for"
+            f" {config.clip.per_video} clips of {config.clip.length} frames under sampling"
+            f" {config.sampling.name!r}, fewer than training.batch_size {t.batch_size}"
         )
     pretrain = PretrainPlan(
         rows[possible],
@@ -70,13 +80,28 @@ def make_plans(config: Config, shards: ShardSet, rank: int = 0, world_size: int 
     )
     asked = [*e.protocols, *(["online"] if e.online.every else [])]
     if asked and len(shards.rows("test")) == 0:
-        raise DataError(f"{shards.root}: there is no test split to evaluate on; set evaluation.protocols to [] to pretrain only")
+        raise DataError(
+            f"{shards.root}: there is no test split to evaluate on; set evaluation.protocols to []"
+            " to pretrain only"
+        )
     if asked and not shards.manifest.classes:
-        raise DataError(f"{shards.root}: has no classes for {' and '.join(asked)}; set evaluation.protocols to [] to pretrain only")
+        raise DataError(
+            f"{shards.root}: has no classes for {' and '.join(asked)}; set evaluation.protocols to"
+            " [] to pretrain only"
+        )
     videos = np.concatenate([rows, shards.rows("test")]) if e.protocols else np.empty(0, np.int64)
-    evaluation = EvaluationPlan(videos[rank::world_size], counts, e.frames, e.stride, e.clips, e.batch_size)
-    some = np.concatenate([_some(shards.rows(split), most) for split, most in (("train", e.online.train), ("test", e.online.test))])
-    online = EvaluationPlan(some[rank::world_size], counts, e.frames, e.stride, e.online.clips, e.batch_size)
+    evaluation = EvaluationPlan(
+        videos[rank::world_size], counts, e.frames, e.stride, e.clips, e.batch_size
+    )
+    some = np.concatenate(
+        [
+            _some(shards.rows(split), most)
+            for split, most in (("train", e.online.train), ("test", e.online.test))
+        ]
+    )
+    online = EvaluationPlan(
+        some[rank::world_size], counts, e.frames, e.stride, e.online.clips, e.batch_size
+    )
     return Plans(pretrain, evaluation, rows[~possible], online, e.online.every)
 
 

@@ -28,32 +28,50 @@ def ensure_prepared(
     """The prepared data of a resolved configuration, prepared now if it is not there yet.
 
     Args:
-        shards: a folder of shards, or a place in an object store; without it, a folder under the cache named after the data
-            and prepare sections and the videos that the source lists, so that a folder with other videos in it is prepared anew.
+        shards: a folder of shards, or a place in an object store; without it, a folder under the
+            cache named after the data and prepare sections and the videos that the source lists, so
+            that a folder with other videos in it is prepared anew.
         timeout: seconds that one video may take.
         run: decodes the videos elsewhere than in processes of this machine.
 
     Raises:
-        DataError: the videos are not there or cannot be read, or a test video is also in the training split.
+        DataError: the videos are not there or cannot be read, or a test video is also in the
+            training split.
         ResourceError: ``run`` cannot do its work.
     """
     videos = None
     if shards is None:
         videos = list_videos(config)
-        shards = cache_folder() / "shards" / f"{config.data.name}-{_preparation_digest(config, videos)}"
+        shards = (
+            cache_folder() / "shards" / f"{config.data.name}-{_preparation_digest(config, videos)}"
+        )
     if not (shards / "manifest.json").is_file():
         if isinstance(shards, Path) and shards.exists() and any(shards.iterdir()):
-            raise DataError(f"{shards}: holds no manifest.json, so it is not a (completely) prepared data set")
+            raise DataError(
+                f"{shards}: holds no manifest.json, so it is not a (completely) prepared data set"
+            )
         videos, content = videos or list_videos(config), config.to_dict()
         settings = Settings(**content["prepare"])
-        prepare(videos, shards, settings, content["data"], progress, timeout=timeout, run=run, aside=_aside(shards), notes=videos.notes)
+        prepare(
+            videos,
+            shards,
+            settings,
+            content["data"],
+            progress,
+            timeout=timeout,
+            run=run,
+            aside=_aside(shards),
+            notes=videos.notes,
+        )
     found = ShardSet.open(shards)
     check_no_overlap(found)
     return found
 
 
 def _aside(shards: Folder) -> Path:
-    """Where a set is worked on: beside it, or for one in a store under the cache, in a folder named after the place."""
+    """Where a set is worked on: beside it, or for one in a store under the cache, in a folder named
+    after the place.
+    """
     if isinstance(shards, Path):
         return shards.with_name(f"{shards.name}.partial")
     return cache_folder() / "shards" / f"{sha256(str(shards).encode()).hexdigest()[:12]}.partial"
@@ -70,7 +88,8 @@ def list_videos(config: Config) -> Listing:
 def is_made_of(manifest: Manifest, config: Config) -> bool:
     """Whether a prepared set is that of a resolved configuration's data and prepare sections.
 
-    An option that came after the manifest was written counts as its introduction value (vididi.introduced).
+    An option that came after the manifest was written counts as its introduction value
+    (vididi.introduced).
     """
     asked = config.to_dict()
     there = with_introduced(type(config), {"data": manifest.source, "prepare": manifest.prepare})
@@ -80,7 +99,9 @@ def is_made_of(manifest: Manifest, config: Config) -> bool:
 def _preparation_digest(config: Config, videos: list[Video]) -> str:
     content = without_introduced(type(config), config.to_dict())
     listed = [[video.video_id, video.split, _size(video.path), *video.details] for video in videos]
-    return sha256(json.dumps([content["data"], content["prepare"], listed]).encode()).hexdigest()[:12]
+    return sha256(json.dumps([content["data"], content["prepare"], listed]).encode()).hexdigest()[
+        :12
+    ]
 
 
 def _size(path: Path) -> int | None:

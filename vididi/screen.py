@@ -17,7 +17,19 @@ from vididi.runs.outcome import Outcome, finished, outcome, stopped
 from vididi.terminal import one_line
 from vididi.words import counted
 
-COLUMNS = ("cell", "state", "epoch", "loss", "s/step", "data wait", "R@1", "R@5", "R@10", "silhouette", "time")
+COLUMNS = (
+    "cell",
+    "state",
+    "epoch",
+    "loss",
+    "s/step",
+    "data wait",
+    "R@1",
+    "R@5",
+    "R@10",
+    "silhouette",
+    "time",
+)
 
 
 @dataclass
@@ -33,7 +45,11 @@ class Line:
 
     def cells(self) -> list[str]:
         m = self.metrics or {}
-        seconds = self.seconds if self.seconds is not None else (time.monotonic() - self.began if self.began is not None else None)
+        seconds = (
+            self.seconds
+            if self.seconds is not None
+            else (time.monotonic() - self.began if self.began is not None else None)
+        )
         return [
             self.state,
             f"{self.epoch}/{self.epochs}",
@@ -51,16 +67,26 @@ def _number(value: Any, form: str) -> str:
 
 
 class SweepScreen:
-    """Shows cells by title. Use as a context manager; the methods are those of a cluster.jobs.Watcher by title."""
+    """Shows cells by title. Use as a context manager; the methods are those of a
+    cluster.jobs.Watcher by title.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.lines: dict[str, Line] = {}
-        self.live = Live(console=console, get_renderable=self.table, refresh_per_second=1, transient=True)
+        self.live = Live(
+            console=console, get_renderable=self.table, refresh_per_second=1, transient=True
+        )
 
     def add(self, title: str, state: str, epochs: int, result: dict[str, Any] | None) -> None:
         """A cell that is ``finished`` (with its result), or ``waiting``."""
-        self.lines[title] = Line(state, epochs, epochs if result else 0, result, seconds=result.get("seconds") if result else None)
+        self.lines[title] = Line(
+            state,
+            epochs,
+            epochs if result else 0,
+            result,
+            seconds=result.get("seconds") if result else None,
+        )
 
     def __enter__(self) -> SweepScreen:
         if self.console.is_terminal:
@@ -91,8 +117,9 @@ class SweepScreen:
         if line.epoch % max(1, line.epochs // 4) == 0 and "train/loss" in metrics:
             m = metrics
             self._say(
-                f"{title}: epoch {line.epoch}/{line.epochs}, loss {m['train/loss']:.3f}, "
-                f"{m['time/seconds_per_step']:.2f} s/step, {m['time/data_share']:.1%} of it waiting for data"
+                f"{title}: epoch {line.epoch}/{line.epochs}, loss {m['train/loss']:.3f},"
+                f" {m['time/seconds_per_step']:.2f} s/step, {m['time/data_share']:.1%} of it"
+                " waiting for data"
             )
 
     def end(self, title: str, state: str, result: dict[str, Any] | None, note: str) -> None:
@@ -162,24 +189,44 @@ class PrepareBar:
         self.progress = Progress(*columns, console=console, transient=True)
         self.task = self.progress.add_task(one_line(title), total=None, rejects=0, rate="-")
         self.began: float | None = None
-        self.first = 0  # what was done when this began: more than one video where an earlier run's work goes on
+        # what was done when this began: more than one video where an earlier run's work goes on
+        self.first = 0
 
     def __call__(self, done: int, total: int, rejects: int) -> None:
         if self.began is None:
             self.began, self.first = time.monotonic(), done
             self.progress.start()
         rate = (done - self.first) / max(time.monotonic() - self.began, 1e-3)
-        self.progress.update(self.task, completed=done, total=total, rejects=rejects, rate=_rate(rate) if done > self.first else "-")
+        self.progress.update(
+            self.task,
+            completed=done,
+            total=total,
+            rejects=rejects,
+            rate=_rate(rate) if done > self.first else "-",
+        )
         if done == total:
             self.progress.stop()
 
 
 class CheckBar:
-    """Progress of checking a prepared set: videos, bad ones, time left. Use as a context manager."""
+    """Progress of checking a prepared set: videos, bad ones, time left. Use as a context
+    manager.
+    """
 
     def __init__(self, console: Console, title: str, total: int) -> None:
-        columns: Iterable[Any] = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[bad]} bad"))
-        self.progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
+        columns: Iterable[Any] = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[bad]} bad"),
+        )
+        self.progress = Progress(
+            *columns,
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
         self.task, self.bad = self.progress.add_task(title, total=total, bad=0), 0
 
     def __enter__(self) -> CheckBar:
@@ -195,12 +242,25 @@ class CheckBar:
 
 
 class EvaluationScreen:
-    """One line for each evaluation that ended, and on a terminal a bar for the one that runs. Use as a context manager."""
+    """One line for each evaluation that ended, and on a terminal a bar for the one that runs. Use
+    as a context manager.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-        self.bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self.bar = Progress(
+            *columns,
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
         self.title = ""
 
     def __enter__(self) -> EvaluationScreen:
@@ -221,7 +281,9 @@ class EvaluationScreen:
         self.bar.update(self.bar.task_ids[0], completed=done, total=total, note="batches")
 
     def report(self, metrics: dict[str, Any]) -> None:
-        self.bar.update(self.bar.task_ids[0], completed=metrics["epoch"], note=f"loss {metrics['loss']:.3f}")
+        self.bar.update(
+            self.bar.task_ids[0], completed=metrics["epoch"], note=f"loss {metrics['loss']:.3f}"
+        )
 
     def end(self, result: dict[str, Any]) -> None:
         self.console.print(f"{self.title}: {evaluation_summary(result)}")
@@ -231,6 +293,13 @@ class EvaluationScreen:
 
 def evaluation_summary(result: dict[str, Any]) -> str:
     """One line with each metric of an evaluation, and what the untrained encoder got."""
-    untrained = {name: f" (untrained {value:.3f})" for name, value in (result["untrained"] or {}).items() if not name.endswith("_epoch")}
-    values = {name: f"{value:.0f}" if name.endswith("_epoch") else f"{value:.3f}" for name, value in result["metrics"].items()}
+    untrained = {
+        name: f" (untrained {value:.3f})"
+        for name, value in (result["untrained"] or {}).items()
+        if not name.endswith("_epoch")
+    }
+    values = {
+        name: f"{value:.0f}" if name.endswith("_epoch") else f"{value:.3f}"
+        for name, value in result["metrics"].items()
+    }
     return ", ".join(f"{name} {value}{untrained.get(name, '')}" for name, value in values.items())

@@ -1,7 +1,9 @@
-"""What a search draws from, and when a cell is stopped early: plain values and pure functions. Imports neither torch nor Ray.
+"""What a search draws from, and when a cell is stopped early: plain values and pure functions.
+Imports neither torch nor Ray.
 
-A space is gone through in its order; a dimension whose ``when`` does not hold is left out (define-by-run), so a space can be
-conditional: the weights of pairs are drawn only where the selection is weighted.
+A space is gone through in its order; a dimension whose ``when`` does not hold is left out
+(define-by-run), so a space can be conditional: the weights of pairs are drawn only where the
+selection is weighted.
 """
 
 from __future__ import annotations
@@ -22,11 +24,14 @@ from vididi.words import counted
 
 Point = dict[str, Any]
 Seed = Annotated[int, Field(ge=0)]
-DIGITS = 3  # significant ones that a drawn number keeps, so that names stay short and near repeats are repeats
+# significant ones that a drawn number keeps, so that names stay short and near repeats are repeats
+DIGITS = 3
 
 
 class Dimension(Closed):
-    """One value of a space: exactly one distribution, and what must have been drawn before for it to be drawn at all."""
+    """One value of a space: exactly one distribution, and what must have been drawn before for it
+    to be drawn at all.
+    """
 
     choice: list[Any] | None = Field(None, min_length=1)
     uniform: tuple[float, float] | None = None
@@ -36,19 +41,35 @@ class Dimension(Closed):
 
     @model_validator(mode="after")
     def _one_distribution(self) -> Dimension:
-        given = [name for name in ("choice", "uniform", "log", "integer") if getattr(self, name) is not None]
+        given = [
+            name
+            for name in ("choice", "uniform", "log", "integer")
+            if getattr(self, name) is not None
+        ]
         if len(given) != 1:
-            raise ValueError(f"distribution: {' and '.join(given) or 'none'} is given; it is one of choice, uniform, log, integer")
+            raise ValueError(
+                f"distribution: {' and '.join(given) or 'none'} is given; it is one of choice,"
+                " uniform, log, integer"
+            )
         if self.kind == "choice":
             if any(not isinstance(value, str | bool | int | float | None) for value in self.bounds):
-                raise ValueError(f"choice: {self.choice} is not valid; choices are numbers, words, true, false or null")
+                raise ValueError(
+                    f"choice: {self.choice} is not valid; choices are numbers, words, true, false"
+                    " or null"
+                )
         elif not self.bounds[0] < self.bounds[1] or (self.kind == "log" and self.bounds[0] <= 0):
-            raise ValueError(f"{self.kind}: {list(self.bounds)} is not valid; it is [low, high], for log above 0")
+            raise ValueError(
+                f"{self.kind}: {list(self.bounds)} is not valid; it is [low, high], for log above 0"
+            )
         return self
 
     @property
     def kind(self) -> str:
-        return next(name for name in ("choice", "uniform", "log", "integer") if getattr(self, name) is not None)
+        return next(
+            name
+            for name in ("choice", "uniform", "log", "integer")
+            if getattr(self, name) is not None
+        )
 
     @property
     def bounds(self) -> Any:
@@ -58,8 +79,13 @@ class Dimension(Closed):
     def holds(self, value: Any) -> bool:
         """Whether it could have been drawn."""
         if self.kind == "choice":
-            return any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.bounds)
-        number = isinstance(value, int if self.kind == "integer" else int | float) and not isinstance(value, bool)
+            return any(
+                value == choice and isinstance(value, bool) == isinstance(choice, bool)
+                for choice in self.bounds
+            )
+        number = isinstance(
+            value, int if self.kind == "integer" else int | float
+        ) and not isinstance(value, bool)
         return number and self.bounds[0] <= value <= self.bounds[1]
 
     def drawn_by(self, random: Random) -> Any:
@@ -69,22 +95,37 @@ class Dimension(Closed):
         low, high = self.bounds
         if self.kind == "integer":
             return random.randint(low, high)
-        return math.exp(random.uniform(math.log(low), math.log(high))) if self.kind == "log" else random.uniform(low, high)
+        return (
+            math.exp(random.uniform(math.log(low), math.log(high)))
+            if self.kind == "log"
+            else random.uniform(low, high)
+        )
 
 
 class Confirm(Closed):
-    """What becomes of a search's best: trained anew with other seeds, and held against the best arm of a finished grid."""
+    """What becomes of a search's best: trained anew with other seeds, and held against the best arm
+    of a finished grid.
+    """
 
     against: str = Field(description="the runs folder of the grid")
     top: int = Field(1, ge=1, description="how many of the search's best the choice is made from")
-    choose_seeds: list[Seed] = Field([], description="seeds by which one is chosen, the worse half going after each; left out, the first")
+    choose_seeds: list[Seed] = Field(
+        [],
+        description=(
+            "seeds by which one is chosen, the worse half going after each; left out, the first"
+        ),
+    )
     seeds: list[Seed] = Field(min_length=1, description="fresh seeds of the comparison")
-    margin: float = Field(0.03, ge=0, description="the bound of the difference should lie above minus this")
+    margin: float = Field(
+        0.03, ge=0, description="the bound of the difference should lie above minus this"
+    )
 
     @model_validator(mode="after")
     def _fresh(self) -> Confirm:
         if used := set(self.seeds) & set(self.choose_seeds):
-            raise ValueError(f"seeds: {sorted(used)} are in choose_seeds too; a comparison needs fresh ones")
+            raise ValueError(
+                f"seeds: {sorted(used)} are in choose_seeds too; a comparison needs fresh ones"
+            )
         if self.top > 1 and not self.choose_seeds:
             raise ValueError(f"top: {self.top} needs choose_seeds, by which one is chosen")
         return self
@@ -94,12 +135,25 @@ class Search(Closed):
     """How the cells of a sweep are found: listed, or drawn from a space."""
 
     name: Literal["grid", "optuna", "random"] = "grid"
-    trials: int = Field(20, ge=1, description="cells that it trains in all, with those of earlier starts of the same search")
-    budget: int | None = Field(None, ge=1, description="epochs of training in all; no cell starts that could go beyond")
+    trials: int = Field(
+        20,
+        ge=1,
+        description="cells that it trains in all, with those of earlier starts of the same search",
+    )
+    budget: int | None = Field(
+        None, ge=1, description="epochs of training in all; no cell starts that could go beyond"
+    )
     seed: int = Field(0, ge=0, description="of the draws")
-    metrics: dict[str, Literal["max", "min"]] = Field({"retrieval/R@1": "max"}, min_length=1, description="of a result.json")
+    metrics: dict[str, Literal["max", "min"]] = Field(
+        {"retrieval/R@1": "max"}, min_length=1, description="of a result.json"
+    )
     space: dict[str, Dimension] = {}
-    warm_start: list[str] = Field([], description="folders whose finished runs are told to the search where they are points of its space")
+    warm_start: list[str] = Field(
+        [],
+        description=(
+            "folders whose finished runs are told to the search where they are points of its space"
+        ),
+    )
     confirm: Confirm | None = None
 
     @model_validator(mode="before")
@@ -119,9 +173,16 @@ class Search(Closed):
         for name, dimension in self.space.items():
             for other, asked in dimension.when.items():
                 if other not in known:
-                    raise ValueError(f"space.{name}.when.{other}: is not drawn before it; what is: {', '.join(known) or 'nothing'}")
-                if impossible := [value for value in _listed(asked) if not self.space[other].holds(value)]:
-                    raise ValueError(f"space.{name}.when.{other}: {shown(impossible[0])} is never drawn")
+                    raise ValueError(
+                        f"space.{name}.when.{other}: is not drawn before it; what is:"
+                        f" {', '.join(known) or 'nothing'}"
+                    )
+                if impossible := [
+                    value for value in _listed(asked) if not self.space[other].holds(value)
+                ]:
+                    raise ValueError(
+                        f"space.{name}.when.{other}: {shown(impossible[0])} is never drawn"
+                    )
             known.append(name)
         return self
 
@@ -129,20 +190,27 @@ class Search(Closed):
 class Stopping(Closed):
     """Which cells are stopped early, judged by a metric that is measured while they train.
 
-    name: ``asha`` keeps at epochs grace, grace x reduction, ... the best 1 / reduction of those that got there (Li et al., A System for
-        Massively Parallel Hyperparameter Tuning, MLSys 2020). ``median`` stops a cell whose best value so far is worse than the
-        median of the other cells' running means (Golovin et al., Google Vizier, KDD 2017, section 3.2.1).
+    name: ``asha`` keeps at epochs grace, grace x reduction, ... the best 1 / reduction of those
+        that got there (Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys
+        2020). ``median`` stops a cell whose best value so far is worse than the median of the other
+        cells' running means (Golovin et al., Google Vizier, KDD 2017, section 3.2.1).
     """
 
     name: Literal["asha", "median"]
     metric: Literal["online/knn", "online/probe"] = "online/knn"
     grace: int = Field(4, ge=1, le=MOST_EPOCHS, description="epochs that every cell gets")
-    reduction: float = Field(3, ge=1.01, description="asha: one of so many goes on at each of its epochs")
+    reduction: float = Field(
+        3, ge=1.01, description="asha: one of so many goes on at each of its epochs"
+    )
     least: int = Field(3, ge=1, description="median: cells that there must be to compare with")
 
     @property
     def summary(self) -> str:
-        detail = f"reduction {self.reduction:g}" if self.name == "asha" else f"of {counted(self.least, 'cell')} or more"
+        detail = (
+            f"reduction {self.reduction:g}"
+            if self.name == "asha"
+            else f"of {counted(self.least, 'cell')} or more"
+        )
         return f"{self.name} on {self.metric}, grace {counted(self.grace, 'epoch')}, {detail}"
 
 
@@ -157,7 +225,10 @@ def draw(space: Mapping[str, Dimension], suggest: Callable[[str, Dimension], Any
 
 def fits(asked: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     """Whether each of ``asked`` is there with its value, or with one of its list of values."""
-    return all(name in values and any(same(values[name], value) for value in _listed(wanted)) for name, wanted in asked.items())
+    return all(
+        name in values and any(same(values[name], value) for value in _listed(wanted))
+        for name, wanted in asked.items()
+    )
 
 
 def _listed(value: Any) -> list[Any]:
@@ -170,11 +241,16 @@ def same(a: Any, b: Any) -> bool:
 
 def rounded(point: Point) -> Point:
     """The same with fewer digits."""
-    return {name: float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value for name, value in point.items()}
+    return {
+        name: float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+        for name, value in point.items()
+    }
 
 
 def read_point(space: Mapping[str, Dimension], values: Mapping[str, Any]) -> Point | None:
-    """The point of the space that a configuration's ``values`` (by the space's names) are, or None if they are none."""
+    """The point of the space that a configuration's ``values`` (by the space's names) are, or None
+    if they are none.
+    """
     point = draw(space, lambda name, _: values.get(name))
     return point if all(space[name].holds(value) for name, value in point.items()) else None
 
@@ -185,9 +261,11 @@ def digest(content: Any) -> str:
 
 
 def halved(candidates: int, rounds: int) -> list[int]:
-    """How many of the candidates take part in each round, the worse half of them going after it. The last two meet in all that follow.
+    """How many of the candidates take part in each round, the worse half of them going after it.
+    The last two meet in all that follow.
 
-    Sequential halving: Karnin, Koren, Somekh, Almost Optimal Exploration in Multi-Armed Bandits, ICML 2013.
+    Sequential halving: Karnin, Koren, Somekh, Almost Optimal Exploration in Multi-Armed Bandits,
+    ICML 2013.
     """
     left = [candidates]
     while len(left) < rounds:
@@ -196,11 +274,12 @@ def halved(candidates: int, rounds: int) -> list[int]:
 
 
 def shrunk(values: Sequence[Sequence[float]]) -> list[float]:
-    """What several points are worth, each estimated from one value per seed: their means, drawn to the mean of all by how noisy they are.
+    """What several points are worth, each estimated from one value per seed: their means, drawn to
+    the mean of all by how noisy they are.
 
-    The best of many single values is mostly a lucky one. Efron and Morris, Data Analysis Using Stein's Estimator and its
-    Generalizations, JASA 1975, with the deviation between seeds taken from all points that have several. Where none has, the means
-    as they are.
+    The best of many single values is mostly a lucky one. Efron and Morris, Data Analysis Using
+    Stein's Estimator and its Generalizations, JASA 1975, with the deviation between seeds taken
+    from all points that have several. Where none has, the means as they are.
 
     Args:
         values: of each point, at least one.
@@ -209,7 +288,10 @@ def shrunk(values: Sequence[Sequence[float]]) -> list[float]:
     degrees = sum(len(own) - 1 for own in values)
     if degrees == 0 or len(values) < 2:
         return means
-    noise = sum((value - mean) ** 2 for own, mean in zip(values, means, strict=True) for value in own) / degrees
+    noise = (
+        sum((value - mean) ** 2 for own, mean in zip(values, means, strict=True) for value in own)
+        / degrees
+    )
     spread = max(0.0, variance(means) - noise * fmean(1 / len(own) for own in values))
     middle = fmean(means)
     trust = [spread / (spread + noise / len(own)) if spread else 0.0 for own in values]

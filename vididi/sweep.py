@@ -9,13 +9,17 @@ A sweep file has
     arms        name -> {label, resources, and values}: one row of the table each
     axes        value name -> list of values, crossed
     seeds       list of seeds
-    exclude     list of mappings: a cell that has all values of one is left out; a value may be a list of them
-    search      grid, or {name: optuna | random, ...}: points of a space instead of arms and axes (docs/sweeps.md)
+    exclude     list of mappings: a cell that has all values of one is left out; a value may be a
+                list of them
+    search      grid, or {name: optuna | random, ...}: points of a space instead of arms and axes
+                (docs/sweeps.md)
     stopping    {name: asha | median, ...}: which cells end early (docs/sweeps.md)
-    evaluate    what is measured of each encoder: retrieval and silhouette at the end of its pretraining, and entries
-                {protocol, recipe, data, settings, untrained} that are run of each finished cell (docs/evaluation.md)
+    evaluate    what is measured of each encoder: retrieval and silhouette at the end of its
+                pretraining, and entries {protocol, recipe, data, settings, untrained} that are run
+                of each finished cell (docs/evaluation.md)
     resources   what each cell needs
-Values are configuration keys such as ``training.epochs`` or the short names of the ablation's axes (SHORT_NAMES).
+Values are configuration keys such as ``training.epochs`` or the short names of the ablation's axes
+(SHORT_NAMES).
 """
 
 from __future__ import annotations
@@ -57,7 +61,9 @@ from vididi.values import cut, shown
 from vididi.words import counted, written
 
 LONGEST_NAME = 200  # bytes of a sweep's folder; what is made beside it is some longer
-LONGEST_TITLE = MOST_BYTES - len("-123456789abc")  # bytes of a cell's title, to which its folder's name adds the identity
+LONGEST_TITLE = MOST_BYTES - len(
+    "-123456789abc"
+)  # bytes of a cell's title, to which its folder's name adds the identity
 MOST_CELLS = 100_000
 SHORT_NAMES = {
     "order": "schedule.order",
@@ -69,19 +75,36 @@ SHORT_NAMES = {
 }
 
 
-BASE, POINT = 0, 2  # the places of base and a point among the sources of values: base, arm, point, overrides
+BASE, POINT = (
+    0,
+    2,
+)  # the places of base and a point among the sources of values: base, arm, point, overrides
 # Values that a sweep gives by keys of its own.
 SWEEP_KEYS = {"training.seed": "`seeds` (or --seeds)", "evaluation.protocols": "`evaluate`"}
 
 
 class Resources(Closed):
-    """What one cell needs. Resources change how fast a result comes, not the result, and are not part of its name."""
+    """What one cell needs. Resources change how fast a result comes, not the result, and are not
+    part of its name.
+    """
 
-    workers: int = Field(1, ge=1, description="training workers; more than one runs under Ray Train")
+    workers: int = Field(
+        1, ge=1, description="training workers; more than one runs under Ray Train"
+    )
     cpus_per_worker: int = Field(1, ge=1)
-    gpus_per_worker: float = Field(0, ge=0, description="may be a fraction, so that cells share a GPU")
-    concurrency: int | None = Field(None, ge=1, description="cells at a time; as many as fit if left out")
-    hold_data: bool = Field(False, description="hold all frames once in each node's object store, instead of streaming them to each cell")
+    gpus_per_worker: float = Field(
+        0, ge=0, description="may be a fraction, so that cells share a GPU"
+    )
+    concurrency: int | None = Field(
+        None, ge=1, description="cells at a time; as many as fit if left out"
+    )
+    hold_data: bool = Field(
+        False,
+        description=(
+            "hold all frames once in each node's object store, instead of streaming them to each"
+            " cell"
+        ),
+    )
     max_failures: int = Field(2, ge=0, description="restarts of a cell whose process or node died")
     wait_s: float = Field(600, gt=0, description="give up when no cell could start for this long")
 
@@ -89,7 +112,9 @@ class Resources(Closed):
     @classmethod
     def _gpus_are_whole_or_shared(cls, gpus: float) -> float:
         if gpus > 1 and gpus != int(gpus):
-            raise PydanticCustomError("whole_or_shared", "it must be a fraction below 1, or a whole number")
+            raise PydanticCustomError(
+                "whole_or_shared", "it must be a fraction below 1, or a whole number"
+            )
         return gpus
 
     @property
@@ -155,9 +180,15 @@ class Sweep(Closed):
             return self
         for key in ("arms", "axes"):
             if getattr(self, key):
-                raise ValueError(f"{key}: are for search: grid; with {self.search.name}, what differs between cells is search.space")
+                raise ValueError(
+                    f"{key}: are for search: grid; with {self.search.name}, what differs between"
+                    " cells is search.space"
+                )
         if self.search.confirm and (used := set(self.seeds) & set(self.search.confirm.seeds)):
-            raise ValueError(f"search.confirm.seeds: {sorted(used)} are in seeds too; a comparison needs fresh ones")
+            raise ValueError(
+                f"search.confirm.seeds: {sorted(used)} are in seeds too; a comparison needs fresh"
+                " ones"
+            )
         return self
 
     @model_validator(mode="after")
@@ -183,7 +214,9 @@ class Cell:
     @property
     def title(self) -> str:
         """Readable and, within a sweep, unique: ``vididi-lr=0.3-s0``."""
-        axes = "".join(f"-{name.rsplit('.', 1)[-1]}={_word(value)}" for name, value in self.axes.items())
+        axes = "".join(
+            f"-{name.rsplit('.', 1)[-1]}={_word(value)}" for name, value in self.axes.items()
+        )
         return f"{self.arm}{axes}-s{self.seed}"
 
     @property
@@ -191,23 +224,39 @@ class Cell:
         """One line: what it is, how it is trained, what it needs."""
         c, r = self.config, self.resources
         return (
-            f"{self.title}: {self.label}; {c.schedule.summary}; {c.objective.name}, {c.backbone.name}, {c.optimiser.name}, "
-            f"{c.training.epochs} epochs of batch {c.training.batch_size}; {r.summary}"
+            f"{self.title}: {self.label}; {c.schedule.summary}; {c.objective.name},"
+            f" {c.backbone.name}, {c.optimiser.name}, {c.training.epochs} epochs of batch"
+            f" {c.training.batch_size}; {r.summary}"
         )
 
     def folder_name(self, data_checksum: str) -> str:
         return f"{self.title}-{self.config.identity(data_checksum)}"
 
     def find_folder(self, runs: Path, data_checksum: str) -> Path:
-        """Its run folder: of those that exist for the same identity, the one of its own title or else the first, else a new one."""
+        """Its run folder: of those that exist for the same identity, the one of its own title or
+        else the first, else a new one.
+        """
         own = runs / self.folder_name(data_checksum)
         if own.exists():
             return own
-        return min((path for path in runs.glob(f"*-{self.config.identity(data_checksum)}") if path.is_dir()), default=own)
+        return min(
+            (
+                path
+                for path in runs.glob(f"*-{self.config.identity(data_checksum)}")
+                if path.is_dir()
+            ),
+            default=own,
+        )
 
     def describe(self, sweep: str) -> dict[str, Any]:
         """What the run folder remembers of its place in the sweep."""
-        return {"sweep": sweep, "arm": self.arm, "label": self.label, "axes": self.axes, "seed": self.seed}
+        return {
+            "sweep": sweep,
+            "arm": self.arm,
+            "label": self.label,
+            "axes": self.axes,
+            "seed": self.seed,
+        }
 
 
 def _word(value: Any) -> str:
@@ -223,7 +272,12 @@ def load_sweep(path: Path) -> Sweep:
     return validate(Sweep, read_yaml(path), str(path))
 
 
-def expand(sweep: Sweep, overrides: Mapping[str, Any] | None = None, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[Cell]:
+def expand(
+    sweep: Sweep,
+    overrides: Mapping[str, Any] | None = None,
+    only: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+) -> list[Cell]:
     """All cells of a sweep, arm by arm.
 
     Args:
@@ -235,7 +289,9 @@ def expand(sweep: Sweep, overrides: Mapping[str, Any] | None = None, only: Seque
     """
     arms = sweep.arms or {sweep.name: Arm()}
     if (count := size(sweep, only, seeds)) > MOST_CELLS:
-        raise ConfigError(f"axes: with arms and seeds they make {count} cells; at most {MOST_CELLS}")
+        raise ConfigError(
+            f"axes: with arms and seeds they make {count} cells; at most {MOST_CELLS}"
+        )
     for name in only:
         if name not in arms:
             raise ConfigError(unknown_key(f"--only {name}", arms))
@@ -265,7 +321,8 @@ class Faults:
     """Why cells of a grid cannot be, each reason once with the cells that it is of.
 
     Args:
-        tried: points of each arm. places: for each reason, the arms and points that it was found at.
+        tried: points of each arm. places: for each reason, the arms and points that it was found
+            at.
     """
 
     tried: Counter[str] = field(default_factory=Counter)
@@ -280,18 +337,30 @@ class Faults:
             self.places.setdefault(text, {}).setdefault(arm, []).append(point)
 
     def __str__(self) -> str:
-        return "\n".join(f"{place}: {text}" if (place := self._place(text)) else text for text in self.places)
+        return "\n".join(
+            f"{place}: {text}" if (place := self._place(text)) else text for text in self.places
+        )
 
     def _place(self, text: str) -> str:
-        """The cells of a reason, in words; none for one that names the part of the file that it is of."""
+        """The cells of a reason, in words; none for one that names the part of the file that it is
+        of.
+        """
         arms = self.places[text]
         if text.startswith(_PARTS):
             return ""
-        whole = [arm for arm, points in arms.items() if len(points) == self.tried[arm] and (len(points) > 1 or not points[0])]
+        whole = [
+            arm
+            for arm, points in arms.items()
+            if len(points) == self.tried[arm] and (len(points) > 1 or not points[0])
+        ]
         if len(whole) == len(self.tried) > 1:
             return "every cell"
-        said = [f"arm{'s' if len(whole) > 1 else ''} {', '.join(map(repr, whole))}"] if whole else []
-        return "; ".join([*said, *(_some(arm, points) for arm, points in arms.items() if arm not in whole)])
+        said = (
+            [f"arm{'s' if len(whole) > 1 else ''} {', '.join(map(repr, whole))}"] if whole else []
+        )
+        return "; ".join(
+            [*said, *(_some(arm, points) for arm, points in arms.items() if arm not in whole)]
+        )
 
 
 # What begins a message that names the part of a sweep file, or the option, that a value is from.
@@ -302,8 +371,15 @@ def _some(arm: str, points: Sequence[Point]) -> str:
     """Some of an arm's points: by what they share, if they are several."""
     if len(points) == 1:
         return _where(arm, points[0])
-    shared = {axis: value for axis, value in points[0].items() if all(point[axis] == value for point in points)}
-    return f"{_where(arm, shared or points[0])} ({counted(len(points), 'point')}{'' if shared else ', this and others'})"
+    shared = {
+        axis: value
+        for axis, value in points[0].items()
+        if all(point[axis] == value for point in points)
+    }
+    return (
+        f"{_where(arm, shared or points[0])}"
+        f" ({counted(len(points), 'point')}{'' if shared else ', this and others'})"
+    )
 
 
 def _where(arm: str, point: Point) -> str:
@@ -315,14 +391,26 @@ def _where(arm: str, point: Point) -> str:
 def size(sweep: Sweep, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> int:
     """How many cells a grid has before any is excluded."""
     arms = len(set(only) or sweep.arms or [sweep.name])
-    return arms * math.prod(len(values) for values in sweep.axes.values()) * len(seeds or sweep.seeds)
+    return (
+        arms * math.prod(len(values) for values in sweep.axes.values()) * len(seeds or sweep.seeds)
+    )
 
 
-def without_effect(sweep: Sweep, overrides: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+def without_effect(
+    sweep: Sweep, overrides: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """Of a grid's ``exclude``, what leaves out no cell."""
     arms = (sweep.arms or {sweep.name: Arm()}).items() if sweep.exclude else ()
-    found = [_values(sweep, name, arm, point, overrides or {})[0] for name, arm in arms for point in _points(sweep.axes)]
-    return [asked for asked in sweep.exclude if not any(fits(_full_names(asked, "exclude"), values) for values in found)]
+    found = [
+        _values(sweep, name, arm, point, overrides or {})[0]
+        for name, arm in arms
+        for point in _points(sweep.axes)
+    ]
+    return [
+        asked
+        for asked in sweep.exclude
+        if not any(fits(_full_names(asked, "exclude"), values) for values in found)
+    ]
 
 
 def distinct(cells: Iterable[Cell]) -> tuple[list[Cell], list[str]]:
@@ -339,8 +427,11 @@ def distinct(cells: Iterable[Cell]) -> tuple[list[Cell], list[str]]:
     return first, notes
 
 
-def cell_at(sweep: Sweep, point: Point, seed: int | None = None, overrides: Mapping[str, Any] | None = None) -> Cell | None:
-    """The cell of a search at a point of its space, with the sweep's seed unless given; None if it is excluded.
+def cell_at(
+    sweep: Sweep, point: Point, seed: int | None = None, overrides: Mapping[str, Any] | None = None
+) -> Cell | None:
+    """The cell of a search at a point of its space, with the sweep's seed unless given; None if it
+    is excluded.
 
     Raises:
         ConfigError: the point makes no configuration.
@@ -349,14 +440,19 @@ def cell_at(sweep: Sweep, point: Point, seed: int | None = None, overrides: Mapp
     cell = _cell(sweep, "", Arm(), point, sweep.seeds[0] if seed is None else seed, overrides or {})
     if cell is None:
         return None
-    label = ", ".join(f"{name.removeprefix('schedule.')} {written(value)}" for name, value in cell.axes.items())
+    label = ", ".join(
+        f"{name.removeprefix('schedule.')} {written(value)}" for name, value in cell.axes.items()
+    )
     cell = replace(cell, arm=f"{sweep.name}-{digest(cell.axes)}", label=label, axes={})
     check_title(cell, "search")
     return cell
 
 
-def examples(sweep: Sweep, count: int, overrides: Mapping[str, Any] | None = None) -> tuple[list[Cell], list[str]]:
-    """Cells at points drawn evenly from a search's space, by which it is checked, and why others make no cell.
+def examples(
+    sweep: Sweep, count: int, overrides: Mapping[str, Any] | None = None
+) -> tuple[list[Cell], list[str]]:
+    """Cells at points drawn evenly from a search's space, by which it is checked, and why others
+    make no cell.
 
     Raises:
         ConfigError: none of the points makes a cell.
@@ -373,7 +469,8 @@ def examples(sweep: Sweep, count: int, overrides: Mapping[str, Any] | None = Non
             cells += [cell] if cell else []
     if not cells:
         raise ConfigError(
-            f"search.space: none of {counted(count, 'point')} makes a cell\n" + (faults[0] if faults else "exclude leaves none of them")
+            f"search.space: none of {counted(count, 'point')} makes a cell\n"
+            + (faults[0] if faults else "exclude leaves none of them")
         )
     return cells, faults
 
@@ -381,30 +478,48 @@ def examples(sweep: Sweep, count: int, overrides: Mapping[str, Any] | None = Non
 SEARCH_IN_STUDY, SWEEP_IN_STUDY = {"name", "seed", "metrics", "space"}, {"base", "exclude", "seeds"}
 
 
-def study_name(sweep: Sweep, changes: Mapping[str, Any], data_checksum: str, example: Config | None = None) -> str:
-    """The name of a search's study. Whatever its values depend on is part of it; how many of them there are to be is not.
+def study_name(
+    sweep: Sweep, changes: Mapping[str, Any], data_checksum: str, example: Config | None = None
+) -> str:
+    """The name of a search's study. Whatever its values depend on is part of it; how many of them
+    there are to be is not.
 
     Args:
         changes: values that win over the file's, as ``--set`` gives them.
-        example: a resolved configuration of the search. What came later (vididi.introduced) and is not drawn counts as it is there,
-            whether or not it is written; without an example, as far as it is written.
+        example: a resolved configuration of the search. What came later (vididi.introduced) and is
+            not drawn counts as it is there, whether or not it is written; without an example, as
+            far as it is written.
     """
-    search = without_introduced(type(sweep.search), sweep.search.model_dump(include=SEARCH_IN_STUDY))
+    search = without_introduced(
+        type(sweep.search), sweep.search.model_dump(include=SEARCH_IN_STUDY)
+    )
     definition = sweep.model_dump(include=SWEEP_IN_STUDY)
     given = _by_full_names(definition["base"]) | _by_full_names(changes)
     values = flatten(example.result_content()) if example else given
-    late = {key: about for key, about in _introduced_here(sweep, example or Config()).items() if key in values}
+    late = {
+        key: about
+        for key, about in _introduced_here(sweep, example or Config()).items()
+        if key in values
+    }
     before = {key for key, about in late.items() if about.means(values[key])}
     definition["base"] = _without(definition["base"], before)
     more = {key: values[key] for key in late if key not in before and key not in given}
-    return f"{sweep.name}-{digest([search, definition, _without(changes, before), data_checksum, *([more] if more else [])])}"
+    content = [search, definition, _without(changes, before), data_checksum]
+    return f"{sweep.name}-{digest([*content, more] if more else content)}"
 
 
 def _introduced_here(sweep: Sweep, config: Config) -> dict[str, Introduced]:
     """What came later and has one value in all cells of a search, by dotted key."""
     drawn = {_full_name(name) for name in sweep.search.space}
-    late = {".".join(path): about for path, about in introduced_in(type(config), config.result_content()).items()}
-    return {key: about for key, about in late.items() if not drawn & {key, f"{key.rpartition('.')[0]}.name"}}
+    late = {
+        ".".join(path): about
+        for path, about in introduced_in(type(config), config.result_content()).items()
+    }
+    return {
+        key: about
+        for key, about in late.items()
+        if not drawn & {key, f"{key.rpartition('.')[0]}.name"}
+    }
 
 
 def _full_name(name: str) -> str:
@@ -416,7 +531,9 @@ def _by_full_names(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without(values: Mapping[str, Any], keys: Collection[str], prefix: str = "") -> dict[str, Any]:
-    """Values, nested or dotted, without these keys, and without what has nothing but these in it."""
+    """Values, nested or dotted, without these keys, and without what has nothing but these in
+    it.
+    """
     kept = {}
     for name, value in values.items():
         full = _full_name(f"{prefix}{name}")
@@ -428,7 +545,10 @@ def _without(values: Mapping[str, Any], keys: Collection[str], prefix: str = "")
 
 def point_of(sweep: Sweep, config: Mapping[str, Any]) -> Point | None:
     """The point of a search's space that a configuration (nested) is, as far as its values say."""
-    return read_point(sweep.search.space, {name: _at(config, SHORT_NAMES.get(name, name)) for name in sweep.search.space})
+    return read_point(
+        sweep.search.space,
+        {name: _at(config, SHORT_NAMES.get(name, name)) for name in sweep.search.space},
+    )
 
 
 def _at(values: Any, path: str) -> Any:
@@ -442,8 +562,12 @@ def _points(axes: Mapping[str, Iterable[Any]]) -> Iterable[dict[str, Any]]:
         yield dict(zip(axes, values, strict=True))
 
 
-def _values(sweep: Sweep, name: str, arm: Arm, point: Point, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], set[tuple[int, str]]]:
-    """What the file and the overrides give a cell, by full keys, without what means nothing there, which is named too."""
+def _values(
+    sweep: Sweep, name: str, arm: Arm, point: Point, overrides: Mapping[str, Any]
+) -> tuple[dict[str, Any], set[tuple[int, str]]]:
+    """What the file and the overrides give a cell, by full keys, without what means nothing there,
+    which is named too.
+    """
     parts = ("base", f"arm {name!r}", "axes" if name else "search.space", "--set")
     values_of = (sweep.base, arm.values, point, overrides)
     sources = [_full_names(source, part) for part, source in zip(parts, values_of, strict=True)]
@@ -454,21 +578,37 @@ def _values(sweep: Sweep, name: str, arm: Arm, point: Point, overrides: Mapping[
     return values, idle
 
 
-def _cell(sweep: Sweep, name: str, arm: Arm, point: dict[str, Any], seed: int, overrides: Mapping[str, Any]) -> Cell | None:
+def _cell(
+    sweep: Sweep,
+    name: str,
+    arm: Arm,
+    point: dict[str, Any],
+    seed: int,
+    overrides: Mapping[str, Any],
+) -> Cell | None:
     """A cell; None if it is excluded."""
     where = _where(name, point)
     values, idle = _values(sweep, name, arm, point, overrides)
     for excluded in sweep.exclude:
         if fits(_full_names(excluded, "exclude"), values):
             return None
-    point = {axis: value for axis, value in point.items() if (POINT, SHORT_NAMES.get(axis, axis)) not in idle}
+    point = {
+        axis: value
+        for axis, value in point.items()
+        if (POINT, SHORT_NAMES.get(axis, axis)) not in idle
+    }
     values |= {"training.seed": seed, "evaluation.protocols": sweep.protocols}
     if sweep.stopping:
         values["evaluation.online.keep_best"] = sweep.stopping.metric
-    resources = validate(Resources, {**sweep.resources.model_dump(), **arm.resources}, f"{where}, resources")
+    resources = validate(
+        Resources, {**sweep.resources.model_dump(), **arm.resources}, f"{where}, resources"
+    )
     config = build_config(nest(values), where)
     if config.training.batch_size % resources.workers:
-        raise ConfigError(f"{where}: training.batch_size: {config.training.batch_size} does not divide over {resources.workers} workers")
+        raise ConfigError(
+            f"{where}: training.batch_size: {config.training.batch_size} does not divide over"
+            f" {resources.workers} workers"
+        )
     for entry in sweep.evaluations:
         try:
             entry.check_workers(resources.workers)
@@ -478,8 +618,9 @@ def _cell(sweep: Sweep, name: str, arm: Arm, point: dict[str, Any], seed: int, o
         raise ConfigError(f"{where}: {BF16_NEEDS_GPU}; set resources.gpus_per_worker")
     if sweep.stopping and not 0 < config.evaluation.online.every <= sweep.stopping.grace:
         raise ConfigError(
-            f"{where}: evaluation.online.every: {config.evaluation.online.every} is not valid with stopping, which judges by "
-            f"{sweep.stopping.metric}; it is 1 to stopping.grace, {sweep.stopping.grace}"
+            f"{where}: evaluation.online.every: {config.evaluation.online.every} is not valid with"
+            f" stopping, which judges by {sweep.stopping.metric}; it is 1 to stopping.grace,"
+            f" {sweep.stopping.grace}"
         )
     return Cell(name, arm.label or name, point, seed, config, resources)
 
@@ -489,41 +630,64 @@ def check_title(cell: Cell, where: str) -> None:
     length = len(cell.title.encode())
     if length > LONGEST_TITLE:
         raise ConfigError(
-            f"{where}: name: {cut(cell.title)} has {length} bytes, and a folder is named after it; at most {LONGEST_TITLE}. "
-            "Shorten the arm's name or the values of the axes"
+            f"{where}: name: {cut(cell.title)} has {length} bytes, and a folder is named after it;"
+            f" at most {LONGEST_TITLE}. Shorten the arm's name or the values of the axes"
         )
     check_part(cell.title, f"{where}: name of the run folder")
 
 
 def _needless(sources: Sequence[Mapping[str, Any]]) -> set[tuple[int, str]]:
-    """Place and key of the schedule's values that mean nothing because of where in its axes a cell is: they are left out.
+    """Place and key of the schedule's values that mean nothing because of where in its axes a cell
+    is: they are left out.
 
-    So each point of crossed axes is a cell, and those that differ in nothing that matters are the same one. What an arm says
-    in so many words is an error instead (vididi.pairing.check_axes).
+    So each point of crossed axes is a cell, and those that differ in nothing that matters are the
+    same one. What an arm says in so many words is an error instead (vididi.pairing.check_axes).
     """
     given: dict[str, Any] = {}
     for source in sources:
         given |= source
     order = given.get("schedule.order", 2)
-    found = needless(order, given.get("schedule.mix"), given.get("schedule.selection")) if isinstance(order, int) else set()
-    places = {POINT, BASE} if sources[POINT].keys() & {"schedule.order", "schedule.selection"} else {POINT}
-    keys = [(place, key) for place in places for key in sources[place] if key.startswith("schedule.")]
+    found = (
+        needless(order, given.get("schedule.mix"), given.get("schedule.selection"))
+        if isinstance(order, int)
+        else set()
+    )
+    places = (
+        {POINT, BASE}
+        if sources[POINT].keys() & {"schedule.order", "schedule.selection"}
+        else {POINT}
+    )
+    keys = [
+        (place, key) for place in places for key in sources[place] if key.startswith("schedule.")
+    ]
     return {(place, key) for place, key in keys if key.split(".")[1] in found}
 
 
 def _full_names(source: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Values by dotted configuration key; an error for a key that is not one, is given twice or is the sweep's own."""
+    """Values by dotted configuration key; an error for a key that is not one, is given twice or is
+    the sweep's own.
+    """
     values: dict[str, Any] = {}
     keys = configuration_keys()
     for name, value in flatten(source).items():
         full = SHORT_NAMES.get(name, name)
         if full in SWEEP_KEYS:
-            raise ConfigError(f"{where}: {name}: is what the sweep's {SWEEP_KEYS[full]} is for; set it there")
+            raise ConfigError(
+                f"{where}: {name}: is what the sweep's {SWEEP_KEYS[full]} is for; set it there"
+            )
         if inside := [key for key in keys if key.startswith(f"{full}.")]:
-            hint = f"did you mean '{full}.name'?" if f"{full}.name" in keys else f"give its values one by one: {', '.join(inside)}"
-            raise ConfigError(f"{where}: {name}: {written(value)} is not valid for a whole section; {hint}")
+            hint = (
+                f"did you mean '{full}.name'?"
+                if f"{full}.name" in keys
+                else f"give its values one by one: {', '.join(inside)}"
+            )
+            raise ConfigError(
+                f"{where}: {name}: {written(value)} is not valid for a whole section; {hint}"
+            )
         known = any(f"{full}.".startswith(f"{key.removesuffix('.*')}.") for key in keys)
-        if not known and full.rpartition(".")[2] not in ACCUMULATION:  # of which build_config says more
+        if (
+            not known and full.rpartition(".")[2] not in ACCUMULATION
+        ):  # of which build_config says more
             of_arms = ["label", "resources"] if where.startswith("arm ") else []
             raise ConfigError(f"{where}: {unknown_key(name, [*of_arms, *SHORT_NAMES, *keys])}")
         if full in values:
@@ -534,7 +698,9 @@ def _full_names(source: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 @cache
 def configuration_keys() -> list[str]:
-    """Every dotted key of the configuration; a component's options are its entry's and end in ``*`` here."""
+    """Every dotted key of the configuration; a component's options are its entry's and end in ``*``
+    here.
+    """
     keys = []
     for name, about in Config.model_fields.items():
         section = about.annotation
@@ -548,5 +714,8 @@ def configuration_keys() -> list[str]:
 
 def _keys_of(section: type[Any], prefix: str) -> list[str]:
     parts = [(f"{prefix}{key}", about.annotation) for key, about in section.model_fields.items()]
-    found = [_keys_of(kind, f"{key}.") if isinstance(kind, type) and issubclass(kind, Closed) else [key] for key, kind in parts]
+    found = [
+        _keys_of(kind, f"{key}.") if isinstance(kind, type) and issubclass(kind, Closed) else [key]
+        for key, kind in parts
+    ]
     return [key for keys in found for key in keys]

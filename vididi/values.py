@@ -1,9 +1,11 @@
-"""YAML text to plain values, each of them what its writer sees. Imports nothing of this package but its errors.
+"""YAML text to plain values, each of them what its writer sees. Imports nothing of this package but
+its errors.
 
-PyYAML reads YAML 1.1, in which 010 is eight, 1:30 is ninety, 2001-01-01 is a date, a key ``on`` is true and 1e-6 is a word, and in
-which a kilobyte of aliases stands for a hundred million keys. Here a number is decimal (1_000, 0x1F and 0b1, which can be read in
-one way only, stay numbers), what would be another one than it seems is refused, a key is the text that it is written as and is
-given once, a date is a word, and how much a text stands for is bounded.
+PyYAML reads YAML 1.1, in which 010 is eight, 1:30 is ninety, 2001-01-01 is a date, a key ``on`` is
+true and 1e-6 is a word, and in which a kilobyte of aliases stands for a hundred million keys. Here
+a number is decimal (1_000, 0x1F and 0b1, which can be read in one way only, stay numbers), what
+would be another one than it seems is refused, a key is the text that it is written as and is given
+once, a date is a word, and how much a text stands for is bounded.
 """
 
 from __future__ import annotations
@@ -24,14 +26,20 @@ LARGEST = 2**63 - 1  # whole numbers, as torch, NumPy and Parquet keep them
 SHOWN = 100  # characters of a value in a message
 
 _STR, _NULL, _BOOL, _INT, _FLOAT, _SEQ, _MAP, _MERGE = (
-    f"tag:yaml.org,2002:{name}" for name in ("str", "null", "bool", "int", "float", "seq", "map", "merge")
+    f"tag:yaml.org,2002:{name}"
+    for name in ("str", "null", "bool", "int", "float", "seq", "map", "merge")
 )
 _SCALARS = {
     _NULL: re.compile(r"~|null|Null|NULL|"),
-    _BOOL: re.compile(r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF"),
+    _BOOL: re.compile(
+        r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF"
+    ),
     _INT: re.compile(r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F][0-9a-fA-F_]*|0b[01][01_]*)"),
-    # The last form is that of infinity and of no number, which are read as numbers to be refused as such.
-    _FLOAT: re.compile(r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.(?i:inf|nan)"),
+    # The last form is that of infinity and of no number, which are read as numbers to be refused as
+    # such.
+    _FLOAT: re.compile(
+        r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.(?i:inf|nan)"
+    ),
 }
 _FITS = {**dict.fromkeys([_STR, *_SCALARS], ScalarNode), _SEQ: SequenceNode, _MAP: MappingNode}
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
@@ -45,8 +53,8 @@ def load(stream: str | TextIO, name: str = "") -> Any:
         name: of the file, for messages.
 
     Raises:
-        ConfigError: a value that would be read as another than it seems, has no place in a configuration or is too large; it names
-            the line and the key. A key that is given twice.
+        ConfigError: a value that would be read as another than it seems, has no place in a
+            configuration or is too large; it names the line and the key. A key that is given twice.
         yaml.YAMLError: the text is not YAML.
         UnicodeDecodeError: the file is not UTF-8.
     """
@@ -66,13 +74,19 @@ def not_yaml(error: yaml.YAMLError, name: str) -> str:
         problem = f"{error.context} {problem}"  # type: ignore[attr-defined]
     if "'\\t'" in problem:
         problem = "a tab stands where only spaces may"
-    return f"{name}{f', line {mark.line + 1}' if mark else ''}: not valid YAML: {' '.join(problem.split())}"
+    return (
+        f"{name}{f', line {mark.line + 1}' if mark else ''}: not valid YAML:"
+        f" {' '.join(problem.split())}"
+    )
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with all checks made while a document is composed, before anything is made of it."""
+    """PyYAML's safe loader, with all checks made while a document is composed, before anything is
+    made of it.
+    """
 
-    # What stands without quotes is a number, true, false, null or a merge by the patterns above, else a word.
+    # What stands without quotes is a number, true, false, null or a merge by the patterns above,
+    # else a word.
     yaml_implicit_resolvers: dict = {}
 
     def __init__(self, stream: str | TextIO, name: str) -> None:
@@ -80,7 +94,9 @@ class _Loader(yaml.SafeLoader):
         self._name = name
         self._path: list[str] = []
         self._composed = 0
-        self._extent: dict[Node, tuple[int, int]] = {}  # of each whole node: values that it stands for, and levels
+        self._extent: dict[
+            Node, tuple[int, int]
+        ] = {}  # of each whole node: values that it stands for, and levels
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -92,7 +108,14 @@ class _Loader(yaml.SafeLoader):
         self._path.append("" if is_key or index is None else str(getattr(index, "value", index)))
         self._composed += 1
         if self._composed > NODES or len(self._path) > DEPTH:
-            self._refuse(self.peek_event(), f"more than {NODES} values" if self._composed > NODES else f"more than {DEPTH} levels")
+            self._refuse(
+                self.peek_event(),
+                (
+                    f"more than {NODES} values"
+                    if self._composed > NODES
+                    else f"more than {DEPTH} levels"
+                ),
+            )
         node = super().compose_node(parent, index)
         assert node is not None
         self._check(node, is_key)
@@ -105,7 +128,11 @@ class _Loader(yaml.SafeLoader):
         if isinstance(node, ScalarNode):
             self._check_scalar(node, is_key)
         elif not isinstance(node, _FITS.get(node.tag, ())):
-            self._refuse(node, f"a value of kind {_spoken(node.tag)} cannot be a {'mapping' if isinstance(node, MappingNode) else 'list'}")
+            self._refuse(
+                node,
+                f"a value of kind {_spoken(node.tag)} cannot be a"
+                f" {'mapping' if isinstance(node, MappingNode) else 'list'}",
+            )
         if isinstance(node, MappingNode):
             self._check_keys(node)
         self._measure(node)
@@ -113,7 +140,11 @@ class _Loader(yaml.SafeLoader):
     def _check_scalar(self, node: ScalarNode, is_key: bool) -> None:
         text = node.value = _joined(node.value)
         if any(0xD800 <= ord(character) < 0xE000 or character == "\0" for character in text):
-            self._refuse(node, f"{shown(text)} is not valid: it has half a character or a NUL in it; write the characters themselves")
+            self._refuse(
+                node,
+                f"{shown(text)} is not valid: it has half a character or a NUL in it; write the"
+                " characters themselves",
+            )
         if is_key or node.tag == _MERGE:
             return
         fault = _scalar_fault(node)
@@ -129,10 +160,21 @@ class _Loader(yaml.SafeLoader):
 
     def _measure(self, node: Node) -> None:
         inner = [] if isinstance(node, ScalarNode) else node.value
-        parts = [self._extent[part] for item in inner for part in (item if isinstance(item, tuple) else (item,))]
-        size, depth = 1 + sum(size for size, _ in parts), 1 + max((depth for _, depth in parts), default=0)
+        parts = [
+            self._extent[part]
+            for item in inner
+            for part in (item if isinstance(item, tuple) else (item,))
+        ]
+        size, depth = (
+            1 + sum(size for size, _ in parts),
+            1 + max((depth for _, depth in parts), default=0),
+        )
         if size > NODES or depth > DEPTH:
-            self._refuse(node, f"with its aliases it stands for {size} values in {depth} levels; at most {NODES} in {DEPTH}")
+            self._refuse(
+                node,
+                f"with its aliases it stands for {size} values in {depth} levels; at most {NODES}"
+                f" in {DEPTH}",
+            )
         self._extent[node] = size, depth
 
     def _refuse(self, place: Any, why: str) -> None:
@@ -142,7 +184,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def _joined(text: str) -> str:
-    """A text with the two halves of a character, which JSON writes for an emoji, made one; a half alone stays."""
+    """A text with the two halves of a character, which JSON writes for an emoji, made one; a half
+    alone stays.
+    """
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
@@ -152,7 +196,10 @@ def _scalar_fault(node: ScalarNode) -> str:
     if tag == _STR:
         return _misread(text) if node.style is None else ""
     if tag not in _SCALARS:
-        return f"a value of kind {_spoken(tag)} is not taken; values are numbers, words, true, false, null, lists and mappings"
+        return (
+            f"a value of kind {_spoken(tag)} is not taken; values are numbers, words, true, false,"
+            " null, lists and mappings"
+        )
     if not _SCALARS[tag].fullmatch(text) and not (tag == _FLOAT and _SCALARS[_INT].fullmatch(text)):
         return f"it is not of the kind {_spoken(tag)}"
     if tag == _INT and (len(text) > 100 or abs(_int(text)) > LARGEST):
@@ -163,11 +210,19 @@ def _scalar_fault(node: ScalarNode) -> str:
 
 
 def _misread(text: str) -> str:
-    """Why a word without quotes is not taken for one: YAML 1.1 has a number for it that its writer may not expect."""
+    """Why a word without quotes is not taken for one: YAML 1.1 has a number for it that its writer
+    may not expect.
+    """
     if len(text) <= SHOWN and _LEADING_ZERO.fullmatch(text):
-        return f"a number has no leading zero, which in YAML means base 8; write {int(text)}, or '{text}' in quotes if it is a word"
+        return (
+            f"a number has no leading zero, which in YAML means base 8; write {int(text)}, or"
+            f" '{text}' in quotes if it is a word"
+        )
     if len(text) <= SHOWN and _BASE_60.fullmatch(text):
-        return f"YAML would read it in base 60; write {_in_base_60(text)} if it is that number, or '{text}' in quotes if it is a word"
+        return (
+            f"YAML would read it in base 60; write {_in_base_60(text)} if it is that number, or"
+            f" '{text}' in quotes if it is a word"
+        )
     return ""
 
 
@@ -211,7 +266,9 @@ for _tag, _maker in _MAKERS.items():
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: as one writes it in YAML, on one line, and cut where it is long."""
+    """A value as a message shows it: as one writes it in YAML, on one line, and cut where it is
+    long.
+    """
     return cut(_written(value, 3))
 
 
@@ -221,7 +278,10 @@ def _written(value: Any, levels: int) -> str:
     if isinstance(value, Mapping | list | tuple) and not levels:
         return "..."
     if isinstance(value, Mapping):
-        items = [f"{cut(repr(key))}: {_written(inner, levels - 1)}" for key, inner in list(value.items())[:SHOWN]]
+        items = [
+            f"{cut(repr(key))}: {_written(inner, levels - 1)}"
+            for key, inner in list(value.items())[:SHOWN]
+        ]
         return "{" + ", ".join(items) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_written(inner, levels - 1) for inner in value[:SHOWN]) + "]"

@@ -1,7 +1,8 @@
-"""A contact sheet of what the network sees of one video: both views of a step, as frames, velocity and acceleration.
+"""A contact sheet of what the network sees of one video: both views of a step, as frames, velocity
+and acceleration.
 
-The views come from the plan and the functions that training uses, so the sheet shows exactly the clips and the augmentation
-that the video gets in one epoch of one seed.
+The views come from the plan and the functions that training uses, so the sheet shows exactly the
+clips and the augmentation that the video gets in one epoch of one seed.
 
 Shapes: C = 3, T frames of a view, S the size of a view.
 """
@@ -42,7 +43,9 @@ Pixels = NDArray[np.uint8]
 
 
 def view_config(values: dict[str, Any], where: str) -> Config:
-    """A resolved configuration to make views by. No network is used: the smallest stands in, which takes clips of any size."""
+    """A resolved configuration to make views by. No network is used: the smallest stands in, which
+    takes clips of any size.
+    """
     return resolve(build_config({**values, "backbone": {"name": "r3d_tiny", "width": 1}}, where))
 
 
@@ -55,13 +58,18 @@ def find_video(shards: ShardSet, video_id: str) -> int:
     names = shards.column("video_id").tolist()
     if video_id in names:
         return names.index(video_id)
-    near = [name for name in names if video_id and video_id in name][:5] or get_close_matches(video_id, names, n=5, cutoff=0.5)
+    near = [name for name in names if video_id and video_id in name][:5] or get_close_matches(
+        video_id, names, n=5, cutoff=0.5
+    )
     hint = f"near ones: {', '.join(near)}" if near else f"the first of them: {names[0]}"
-    raise ConfigError(f"--video: {video_id!r} is not one of the {len(names)} videos in {shards.root}; {hint}")
+    raise ConfigError(
+        f"--video: {video_id!r} is not one of the {len(names)} videos in {shards.root}; {hint}"
+    )
 
 
 def clips_of(config: Config, shards: ShardSet, row: int, epoch: int) -> tuple[PretrainPlan, Batch]:
-    """The clips that the video at index ``row`` gets in ``epoch``, and the plan of this video alone that placed them.
+    """The clips that the video at index ``row`` gets in ``epoch``, and the plan of this video alone
+    that placed them.
 
     Raises:
         DataError: the sampling cannot place its clips in so short a video.
@@ -71,18 +79,30 @@ def clips_of(config: Config, shards: ShardSet, row: int, epoch: int) -> tuple[Pr
     assert clip.per_video is not None  # resolve fills it in
     if not sampling.possible(counts[[row]], clip.per_video, clip.length, clip.stride)[0]:
         raise DataError(
-            f"{shards.column('video_id')[row]}: its {counts[row]} frames are too few for {clip.per_video} clips of {clip.length} frames, "
-            f"one of every {clip.stride}, under sampling {config.sampling.name!r}; training leaves it out"
+            f"{shards.column('video_id')[row]}: its {counts[row]} frames are too few for"
+            f" {clip.per_video} clips of {clip.length} frames, one of every {clip.stride}, under"
+            f" sampling {config.sampling.name!r}; training leaves it out"
         )
-    # What a clip draws follows from (seed, epoch, video, clip), not from the batch, so a plan of one video draws the same.
+    # What a clip draws follows from (seed, epoch, video, clip), not from the batch, so a plan of
+    # one video draws the same.
     plan = PretrainPlan(
-        np.array([row]), counts, clip.length, clip.stride, 1, epoch + 1, config.training.seed, clips=clip.per_video, sampling=sampling
+        np.array([row]),
+        counts,
+        clip.length,
+        clip.stride,
+        1,
+        epoch + 1,
+        config.training.seed,
+        clips=clip.per_video,
+        sampling=sampling,
     )
     request = plan[epoch]
     return plan, decode(fetch(FrameReader(shards), request), request, shards, Buffers())
 
 
-def views_of(config: Config, plan: PretrainPlan, batch: Batch, epoch: int) -> list[list[NDArray[np.float32]]]:
+def views_of(
+    config: Config, plan: PretrainPlan, batch: Batch, epoch: int
+) -> list[list[NDArray[np.float32]]]:
     """Per view (clip 0, clip 1) and order, the values that the network gets, ``[T, S, S, C]``.
 
     Orders for which the configuration samples too few frames are left out.
@@ -93,18 +113,26 @@ def views_of(config: Config, plan: PretrainPlan, batch: Batch, epoch: int) -> li
     job = make_fit(config, plan)
 
     def values(which: int, order: int) -> NDArray[np.float32]:
-        return view_of(batch, which, order, epoch, job, torch.device("cpu"))[0].permute(1, 2, 3, 0).numpy()
+        return (
+            view_of(batch, which, order, epoch, job, torch.device("cpu"))[0]
+            .permute(1, 2, 3, 0)
+            .numpy()
+        )
 
     return [[values(which, order) for order in orders] for which in (0, 1)]
 
 
 def limit_of(views: list[list[NDArray[np.float32]]], order: int) -> float:
-    """The largest difference of an order in both views, as a share of the range from black to white."""
+    """The largest difference of an order in both views, as a share of the range from black to
+    white.
+    """
     return float(max(np.abs(view[order] * DEVIATION).max() for view in views))
 
 
 def to_pixels(values: NDArray[np.float32], order: int, limit: float) -> Pixels:
-    """Normalised values as colours: frames as they were, differences about mid-grey with -limit black and +limit white."""
+    """Normalised values as colours: frames as they were, differences about mid-grey with -limit
+    black and +limit white.
+    """
     shown = values * DEVIATION
     shown = shown + CENTRE if order == 0 else 0.5 + 0.5 * shown / (limit or 1.0)
     return np.rint(255 * shown.clip(0, 1)).astype(np.uint8)
@@ -112,7 +140,9 @@ def to_pixels(values: NDArray[np.float32], order: int, limit: float) -> Pixels:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the cells of a sheet lie: the views one below the other, in each a row per order and a column per frame."""
+    """Where the cells of a sheet lie: the views one below the other, in each a row per order and a
+    column per frame.
+    """
 
     frames: int
     orders: int
@@ -138,10 +168,15 @@ class Layout:
     def corner(self, view: int, order: int, frame: int) -> tuple[int, int]:
         """Left and top of a cell."""
         row = view * self.orders + order
-        return MARGIN + frame * (self.cell + GAP), self.lines * LINE + GAP + row * (self.cell + GAP) + view * BETWEEN
+        return (
+            MARGIN + frame * (self.cell + GAP),
+            self.lines * LINE + GAP + row * (self.cell + GAP) + view * BETWEEN,
+        )
 
 
-def draw_sheet(views: list[list[NDArray[np.float32]]], caption: Sequence[str], names: Sequence[str]) -> Image.Image:
+def draw_sheet(
+    views: list[list[NDArray[np.float32]]], caption: Sequence[str], names: Sequence[str]
+) -> Image.Image:
     """The sheet of ``views`` (see views_of), with lines above it and the name of each view."""
     frames, size = views[0][0].shape[:2]
     layout = Layout(frames, len(views[0]), size, len(caption))
@@ -155,9 +190,17 @@ def draw_sheet(views: list[list[NDArray[np.float32]]], caption: Sequence[str], n
         for order, values in enumerate(view):
             limit = limit_of(views, order)
             scale = "" if order == 0 else f"\nblack to white:\n-{limit:.3f} to +{limit:.3f}"
-            draw.multiline_text((GAP, layout.corner(which, order, 0)[1]), f"{name}\n{ORDERS[order]}{scale}", INK, font, spacing=1)
+            draw.multiline_text(
+                (GAP, layout.corner(which, order, 0)[1]),
+                f"{name}\n{ORDERS[order]}{scale}",
+                INK,
+                font,
+                spacing=1,
+            )
             for frame, pixels in enumerate(to_pixels(values, order, limit)):
-                cell = Image.fromarray(pixels).resize((layout.cell, layout.cell), Image.Resampling.NEAREST)
+                cell = Image.fromarray(pixels).resize(
+                    (layout.cell, layout.cell), Image.Resampling.NEAREST
+                )
                 sheet.paste(cell, layout.corner(which, order, frame))
     return sheet
 
@@ -174,7 +217,15 @@ def contact_sheet(config: Config, shards: ShardSet, video_id: str, epoch: int) -
     views = views_of(config, plan, batch, epoch)
     clip, count = config.clip, int(plan.frame_count[row])
     caption = [
-        f"{video_id} ({shards.column('split')[row]}, {count} frames): seed {config.training.seed}, epoch {epoch}",
-        f"{clip.frames} frames, stride {clip.stride}; augmentation {config.augment.name}; differences in shares of black to white",
+        (
+            f"{video_id} ({shards.column('split')[row]}, {count} frames): seed"
+            f" {config.training.seed}, epoch {epoch}"
+        ),
+        (
+            f"{clip.frames} frames, stride {clip.stride}; augmentation {config.augment.name};"
+            " differences in shares of black to white"
+        ),
     ]
-    return draw_sheet(views, caption, [f"view {which}, from frame {batch.starts[0, which]}" for which in (0, 1)])
+    return draw_sheet(
+        views, caption, [f"view {which}, from frame {batch.starts[0, which]}" for which in (0, 1)]
+    )

@@ -1,4 +1,6 @@
-"""What one start of a sweep works with, in one object that goes from the command to the rooms that run cells."""
+"""What one start of a sweep works with, in one object that goes from the command to the rooms that
+run cells.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ class Workspace:
         sweep: what its file says. cells: all of its cells, resolved; of a search, examples of them.
         shards: the cells' prepared data. runs: the folder of the sweep's run folders.
         console: where everything is printed.
-        address: of a running Ray cluster (``auto`` for the one this node belongs to); None is this machine alone.
+        address: of a running Ray cluster (``auto`` for the one this node belongs to); None is this
+            machine alone.
         changes: values by dotted key that win over the file's.
         program: that it was started with, as messages name it.
     """

@@ -27,13 +27,19 @@ def made_up_run(
     checksum: str = "videos",
     first_hits: Sequence[int] | None = None,
 ) -> Path:
-    """A finished run with these configuration values (dotted) and metrics; with ``first_hits``, a row for each query."""
+    """A finished run with these configuration values (dotted) and metrics; with ``first_hits``, a
+    row for each query.
+    """
     config = build_config(nest({"clip.extra_frames": 2, "training.seed": seed, **values}))
     folder = root / f"run-{len(list(root.glob('run-*')))}"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(config.to_yaml())
-    (folder / "cell.json").write_text(json.dumps({"sweep": "s", "arm": label, "label": label, "axes": {}, "seed": seed}))
-    (folder / "result.json").write_text(json.dumps({"version": 1, "rules": 2, **metrics, "data_checksum": checksum, "steps": 3}))
+    (folder / "cell.json").write_text(
+        json.dumps({"sweep": "s", "arm": label, "label": label, "axes": {}, "seed": seed})
+    )
+    (folder / "result.json").write_text(
+        json.dumps({"version": 1, "rules": 2, **metrics, "data_checksum": checksum, "steps": 3})
+    )
     if first_hits is not None:
         write_queries(folder, "first_hit", first_hits)
     return folder
@@ -54,7 +60,11 @@ def made_up_evaluation(
     """An evaluation of a run's encoder, in a folder of its own."""
     folder = run / "evaluations" / f"{protocol}-{len(list(run.glob('evaluations/*')))}"
     folder.mkdir(parents=True)
-    where = {"name": data, "split": split, "checksum": checksum if split is None else f"{checksum} {split}"}
+    where = {
+        "name": data,
+        "split": split,
+        "checksum": checksum if split is None else f"{checksum} {split}",
+    }
     result = {
         "version": 1,
         "rules": 2,
@@ -74,13 +84,21 @@ def made_up_evaluation(
 
 
 def read_csv(text: str) -> list[dict[str, str]]:
-    """The rows of a table's CSV, without the apostrophe before a label that begins as a formula does."""
-    return [{column: re.sub("^'(?=[=+@-])", "", cell) for column, cell in row.items()} for row in csv.DictReader(io.StringIO(text))]
+    """The rows of a table's CSV, without the apostrophe before a label that begins as a formula
+    does.
+    """
+    return [
+        {column: re.sub("^'(?=[=+@-])", "", cell) for column, cell in row.items()}
+        for row in csv.DictReader(io.StringIO(text))
+    ]
 
 
 def write_queries(folder: Path, column: str, told: Sequence[Any]) -> None:
     videos = [f"v{i:05d}" for i in range(len(told))]
-    pq.write_table(pa.table({"video_id": videos, "label": [0] * len(videos), column: list(told)}), folder / "queries.parquet")
+    pq.write_table(
+        pa.table({"video_id": videos, "label": [0] * len(videos), column: list(told)}),
+        folder / "queries.parquet",
+    )
 
 
 def hits_of(rate: float, queries: int = 200) -> list[int]:
@@ -91,4 +109,6 @@ def hits_of(rate: float, queries: int = 200) -> list[int]:
 
 def recalls(first_hits: Sequence[int]) -> dict[str, float]:
     """R@1, R@5 and R@10 of first hits."""
-    return {f"retrieval/R@{k}": sum(hit < k for hit in first_hits) / len(first_hits) for k in (1, 5, 10)}
+    return {
+        f"retrieval/R@{k}": sum(hit < k for hit in first_hits) / len(first_hits) for k in (1, 5, 10)
+    }

@@ -17,9 +17,20 @@ BASE = {"schedule.order": 0}
 VIDIDI = {"schedule.order": 2, "schedule.selection": "scheduled", "schedule.mix": "both_ways"}
 
 
-def write_arm(root: Path, objective: str, schedule: dict[str, object], rate: float, seed: int = 0, **changes: object) -> Path:
+def write_arm(
+    root: Path,
+    objective: str,
+    schedule: dict[str, object],
+    rate: float,
+    seed: int = 0,
+    **changes: object,
+) -> Path:
     hits = hits_of(rate)
-    values = {"objective.name": objective, **schedule, **{key.replace("__", "."): value for key, value in changes.items()}}
+    values = {
+        "objective.name": objective,
+        **schedule,
+        **{key.replace("__", "."): value for key, value in changes.items()},
+    }
     return made_up_run(root, values, recalls(hits), seed, first_hits=hits)
 
 
@@ -67,7 +78,9 @@ def test_runs_that_differ_in_more_than_the_schedule_do_not_share_a_group(tmp_pat
     assert "training.epochs 7 instead of" in note
 
 
-def test_an_objective_that_no_paper_has_follows_those_of_the_papers_under_its_own_name(tmp_path: Path) -> None:
+def test_an_objective_that_no_paper_has_follows_those_of_the_papers_under_its_own_name(
+    tmp_path: Path,
+) -> None:
     for name in ("barlow", "corp_m", "vicreg"):
         write_arm(tmp_path, name, BASE, 0.2)
     groups, _ = frameworks([read_run(folder) for folder in find_runs(tmp_path)])
@@ -76,7 +89,9 @@ def test_an_objective_that_no_paper_has_follows_those_of_the_papers_under_its_ow
 
 
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
-def test_the_program_draws_a_file_always_the_same(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_program_draws_a_file_always_the_same(
+    ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_arm(tmp_path / "runs", "byol", BASE, 0.2)
     write_arm(tmp_path / "runs", "byol", VIDIDI, 0.4)
     write_arm(tmp_path / "runs", "byol", {"schedule.order": 1}, 0.4)
@@ -91,7 +106,12 @@ def test_the_program_draws_a_file_always_the_same(ending: str, tmp_path: Path, c
     assert out.read_bytes() == first
 
 
-def test_runs_of_other_schedules_alone_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_of_other_schedules_alone_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_arm(tmp_path, "byol", {"schedule.order": 1}, 0.4)
     assert main([str(tmp_path), "--out", str(tmp_path / "a.png")]) == 2
-    assert capsys.readouterr().err == "error: of 1 run none is of frames alone or of ViDiDi's schedule\n"
+    assert (
+        capsys.readouterr().err
+        == "error: of 1 run none is of frames alone or of ViDiDi's schedule\n"
+    )

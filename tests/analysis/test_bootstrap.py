@@ -24,9 +24,18 @@ def test_the_percentiles_are_those_of_every_possible_resample() -> None:
 def test_seeds_and_queries_are_crossed_as_in_a_loop() -> None:
     rng = np.random.default_rng(1)
     scores = (rng.random((3, 40)) < rng.random((3, 1))).astype(float)
-    stretched = scores.mean() + (scores - scores.mean(axis=0)) * np.sqrt(3 / 2) + (scores.mean(axis=0) - scores.mean())
-    drawn = [stretched[np.ix_(rng.integers(0, 3, 3), rng.integers(0, 40, 40))].mean() for _ in range(20_000)]
-    assert mean_interval([scores], replicates=20_000) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
+    stretched = (
+        scores.mean()
+        + (scores - scores.mean(axis=0)) * np.sqrt(3 / 2)
+        + (scores.mean(axis=0) - scores.mean())
+    )
+    drawn = [
+        stretched[np.ix_(rng.integers(0, 3, 3), rng.integers(0, 40, 40))].mean()
+        for _ in range(20_000)
+    ]
+    assert mean_interval([scores], replicates=20_000) == pytest.approx(
+        np.quantile(drawn, [0.025, 0.975]), abs=0.01
+    )
 
 
 def test_the_gain_is_paired_as_in_a_loop() -> None:
@@ -36,14 +45,18 @@ def test_the_gain_is_paired_as_in_a_loop() -> None:
     for _ in range(20_000):
         queries = rng.integers(0, 60, 60)
         drawn.append(a[0, queries].mean() - b[0, queries].mean())
-    assert gain_interval([a], [b], same_seeds=True, replicates=20_000) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.02)
+    assert gain_interval([a], [b], same_seeds=True, replicates=20_000) == pytest.approx(
+        np.quantile(drawn, [0.025, 0.975]), abs=0.02
+    )
 
 
 def test_one_proportion_has_the_interval_of_the_binomial() -> None:
     scores = np.zeros((1, 1000))
     scores[0, :300] = 1
     half = 1.96 * np.sqrt(0.3 * 0.7 / 1000)
-    assert mean_interval([scores], replicates=20_000) == pytest.approx((0.3 - half, 0.3 + half), abs=0.002)
+    assert mean_interval([scores], replicates=20_000) == pytest.approx(
+        (0.3 - half, 0.3 + half), abs=0.002
+    )
 
 
 def test_the_same_scores_give_the_same_interval_and_another_seed_another() -> None:
@@ -67,7 +80,9 @@ def test_an_arm_gains_nothing_over_itself() -> None:
 
 
 def test_pairing_queries_narrows_the_interval_of_a_gain() -> None:
-    """Two arms that fail on the same hard videos: the paired interval is far narrower than one of two independent means."""
+    """Two arms that fail on the same hard videos: the paired interval is far narrower than one of
+    two independent means.
+    """
     rng = np.random.default_rng(4)
     hard = rng.random(400) < 0.5
     base = (~hard).astype(float)
@@ -87,17 +102,23 @@ def test_pairing_seeds_narrows_the_interval_where_seeds_matter() -> None:
 
 def test_more_seeds_do_not_make_up_for_few_queries() -> None:
     one = (np.arange(50)[None] < 25).astype(float)
-    assert width(mean_interval([np.repeat(one, 20, axis=0)])) == pytest.approx(width(mean_interval([one])), abs=0.02)
+    assert width(mean_interval([np.repeat(one, 20, axis=0)])) == pytest.approx(
+        width(mean_interval([one])), abs=0.02
+    )
 
 
 def test_a_mean_over_splits_is_surer_than_one_split() -> None:
     part = (np.random.default_rng(5).random((1, 300)) < 0.5).astype(float)
-    assert width(mean_interval([part, part, part])) == pytest.approx(width(mean_interval([part])) / np.sqrt(3), rel=0.1)
+    assert width(mean_interval([part, part, part])) == pytest.approx(
+        width(mean_interval([part])) / np.sqrt(3), rel=0.1
+    )
 
 
 @pytest.mark.parametrize(("seeds", "least"), [(1, 0.92), (3, 0.84), (8, 0.91)])
 def test_coverage(seeds: int, least: float) -> None:
-    """The share of intervals that hold the truth, over simulated experiments; with three seeds it is known to fall short."""
+    """The share of intervals that hold the truth, over simulated experiments; with three seeds it
+    is known to fall short.
+    """
     rng = np.random.default_rng(6)
     held = 0
     for _ in range(300):
@@ -114,7 +135,13 @@ def test_a_gain_of_nothing_is_seldom_told_from_noise() -> None:
     excluded = 0
     for _ in range(300):
         ease = 0.3 * rng.standard_normal((1, 150))
-        arms = [(rng.random((3, 150)) < np.clip(0.5 + 0.03 * rng.standard_normal((3, 1)) + ease, 0, 1)).astype(float) for _ in range(2)]
+        arms = [
+            (
+                rng.random((3, 150))
+                < np.clip(0.5 + 0.03 * rng.standard_normal((3, 1)) + ease, 0, 1)
+            ).astype(float)
+            for _ in range(2)
+        ]
         low, high = gain_interval([arms[0]], [arms[1]], same_seeds=True, replicates=400)
         excluded += low > 0 or high < 0
     assert excluded / 300 <= 0.1

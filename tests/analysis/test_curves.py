@@ -10,15 +10,32 @@ import pytest
 from made_up_runs import made_up_run
 from PIL import Image
 
-from vididi.analysis.curves import band, by_arm, draw_panel, find_curves, main, panel_names, read_curve
+from vididi.analysis.curves import (
+    band,
+    by_arm,
+    draw_panel,
+    find_curves,
+    main,
+    panel_names,
+    read_curve,
+)
 from vididi.analysis.intervals import intervals
 from vididi.analysis.intervals import main as draw_intervals
 from vididi.analysis.plots import pyplot
 
 
-def write_curve(root: Path, label: str, losses: list[float], seed: int = 0, more: dict[str, float] | None = None, tail: str = "") -> Path:
+def write_curve(
+    root: Path,
+    label: str,
+    losses: list[float],
+    seed: int = 0,
+    more: dict[str, float] | None = None,
+    tail: str = "",
+) -> Path:
     """A run with a line of metrics for each loss; with ``tail`` the file goes on with that."""
-    folder = made_up_run(root, {"objective.name": "vicreg" if label == "A" else "cvrl"}, {}, seed, label)
+    folder = made_up_run(
+        root, {"objective.name": "vicreg" if label == "A" else "cvrl"}, {}, seed, label
+    )
     lines = [
         {
             "epoch": epoch,
@@ -36,13 +53,21 @@ def write_curve(root: Path, label: str, losses: list[float], seed: int = 0, more
 
 
 def test_what_is_read_is_what_training_wrote_after_each_epoch(tmp_path: Path) -> None:
-    folder = write_curve(tmp_path, "A", [3.0, 2.0], more={"train/accuracy": 0.5, "online/R@1": 0.25}, tail='{"epoch": 3, "train/lo')
+    folder = write_curve(
+        tmp_path,
+        "A",
+        [3.0, 2.0],
+        more={"train/accuracy": 0.5, "online/R@1": 0.25},
+        tail='{"epoch": 3, "train/lo',
+    )
     curve = read_curve(folder)
     assert curve.metrics["loss"] == {1: 3.0, 2: 2.0}
     assert panel_names([curve]) == ["loss", "accuracy", "online/R@1", "lr"]
 
 
-def test_runs_of_one_arm_are_a_mean_and_a_band_over_the_epochs_that_all_have(tmp_path: Path) -> None:
+def test_runs_of_one_arm_are_a_mean_and_a_band_over_the_epochs_that_all_have(
+    tmp_path: Path,
+) -> None:
     for seed, losses in enumerate(([3.0, 2.0, 1.0], [5.0, 4.0])):
         write_curve(tmp_path, "A", losses, seed)
     write_curve(tmp_path, "B", [9.0])
@@ -69,12 +94,17 @@ def test_runs_of_one_label_that_differ_in_more_than_the_seed_are_two_arms(tmp_pa
     assert list(by_arm(map(read_curve, find_curves(tmp_path)))) == ["A", "A (2)"]
 
 
-def test_the_program_draws_a_file_always_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_program_draws_a_file_always_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for seed, losses in enumerate(([3.0, 2.0, 1.0], [5.0, 4.0])):
         write_curve(tmp_path / "runs", "A", losses, seed)
     out = tmp_path / "curves.png"
     assert main([str(tmp_path / "runs"), "--out", str(out)]) == 0
-    assert capsys.readouterr().out == f"wrote {out}\n  A: drawn to epoch 2, the last that all have (3 the furthest)\n"
+    assert (
+        capsys.readouterr().out
+        == f"wrote {out}\n  A: drawn to epoch 2, the last that all have (3 the furthest)\n"
+    )
     first = out.read_bytes()
     assert main([str(tmp_path / "runs"), "--out", str(out)]) == 0
     assert out.read_bytes() == first
@@ -83,19 +113,26 @@ def test_the_program_draws_a_file_always_the_same(tmp_path: Path, capsys: pytest
         assert image.width < 700
 
 
-def test_unknown_panels_and_unfinished_epochs_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_panels_and_unfinished_epochs_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = write_curve(tmp_path, "A", [1.0])
     assert main([str(folder), "--metrics", "accuracy", "--out", "x.png"]) == 2
-    assert capsys.readouterr().err == "error: --metrics: accuracy is not valid; the runs have loss, lr\n"
+    assert (
+        capsys.readouterr().err
+        == "error: --metrics: accuracy is not valid; the runs have loss, lr\n"
+    )
     (folder / "metrics.jsonl").write_text("")
     assert main([str(folder), "--out", "x.png"]) == 2
     assert "has no whole epoch yet" in capsys.readouterr().err
     write_curve(tmp_path, "B", [1.0])
-    assert main([str(tmp_path), "--out", str(tmp_path / "x.png")]) == 0  # a run that has only begun stops no picture of others
+    assert (
+        main([str(tmp_path), "--out", str(tmp_path / "x.png")]) == 0
+    )  # a run that has only begun stops no picture of others
     assert capsys.readouterr().err == f"left out: {folder}: metrics.jsonl has no whole epoch yet\n"
 
 
-# --- Intervals between clips ---------------------------------------------------------------------------------------
+# --- Intervals between clips ----------------------------------------------------------------------
 
 
 def test_cvrl_s_intervals_fall_and_uniform_ones_are_even() -> None:

@@ -1,4 +1,6 @@
-"""Labels come from users and files: whatever is in one, a table shows it and nothing else happens."""
+"""Labels come from users and files: whatever is in one, a table shows it and nothing else
+happens.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from vididi.analysis.formats import Sheet, escape, write_csv, write_latex, write
 from vididi.analysis.plots import legend_text, look, pyplot, save
 
 MARKDOWN = MarkdownIt("commonmark").enable("table").enable("strikethrough")
-ANY = st.text(st.characters(), max_size=20) | st.text(st.sampled_from("a1 |\\`*_~<>&;[]()!#=+-@\t\r\n\x1b\u2028é"), max_size=12)
+ANY = st.text(st.characters(), max_size=20) | st.text(
+    st.sampled_from("a1 |\\`*_~<>&;[]()!#=+-@\t\r\n\x1b\u2028é"), max_size=12
+)
 OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 NASTY = [
     "a|b",
@@ -47,9 +51,15 @@ def sheet_of(label: str) -> Sheet:
 
 
 def shown(label: str) -> str:
-    """What a reader of a rendered page sees of a label: white space is one space, a control character is written out."""
+    """What a reader of a rendered page sees of a label: white space is one space, a control
+    character is written out.
+    """
     spaced = re.sub(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+", " ", label)
-    written = re.sub("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]", _escaped, spaced)
+    written = re.sub(
+        "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]",
+        _escaped,
+        spaced,
+    )
     return " ".join(written.split(" ")).strip()
 
 
@@ -86,8 +96,12 @@ def test_markdown_shows_any_label_in_its_cell(label: str) -> None:
         "td",
         "paragraph",
     }
-    assert not [token for token in tokens if token.type in ("html_block", "fence", "code_block", "hr")]
-    rows = "".join({"tr_open": "\n", "td_open": "|", "th_open": "|"}.get(token.type, "") for token in tokens).split()
+    assert not [
+        token for token in tokens if token.type in ("html_block", "fence", "code_block", "hr")
+    ]
+    rows = "".join(
+        {"tr_open": "\n", "td_open": "|", "th_open": "|"}.get(token.type, "") for token in tokens
+    ).split()
     assert rows == ["|||"] * 3
     inline = [text_of(token) for token in tokens if token.type == "inline"]
     noted, label = (" ".join(shown(text).split()) for text in (f"{label}.", label))
@@ -128,7 +142,11 @@ def test_csv_holds_any_label_and_no_formula(label: str) -> None:
 )
 def test_what_a_spreadsheet_would_run_is_text_and_a_number_stays_one(label: str, cell: str) -> None:
     header, row, _ = csv.reader(io.StringIO(write_csv([("", sheet_of(label))]), newline=""))
-    assert dict(zip(header, row, strict=True)) == {"Arm": cell, "Point": "lr=0.1", "R@1": "-1.5 ± 0.5"}
+    assert dict(zip(header, row, strict=True)) == {
+        "Arm": cell,
+        "Point": "lr=0.1",
+        "R@1": "-1.5 ± 0.5",
+    }
 
 
 @given(ANY)

@@ -1,8 +1,9 @@
 """Every table of a small finished sweep is the committed text, whatever moves in the program.
 
-frozen_sweep/every holds the run folders of two arms with all protocols (those of tests/cluster/test_every_protocol.py, without weights,
-features and events), and frozen_sweep/tables what the programs wrote of them. Only a change that is meant to change a table may write
-its text anew:
+frozen_sweep/every holds the run folders of two arms with all protocols (those of
+tests/cluster/test_every_protocol.py, without weights, features and events), and frozen_sweep/tables
+what the programs wrote of them. Only a change that is meant to change a table may write its text
+anew:
 
     python tests/analysis/test_frozen_tables.py
 """
@@ -51,7 +52,11 @@ def test_every_table_is_the_committed_one(tmp_path: Path) -> None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {path.name: sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir()) if not in_full(path.name)}
+    return {
+        path.name: sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.iterdir())
+        if not in_full(path.name)
+    }
 
 
 def test_comparing_two_arms_prints_the_committed_lines(capsys: pytest.CaptureFixture[str]) -> None:

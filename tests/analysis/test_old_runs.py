@@ -1,4 +1,6 @@
-"""Tables of results that an earlier version wrote: no number that is false, and a note by the run's name."""
+"""Tables of results that an earlier version wrote: no number that is false, and a note by the run's
+name.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def as_old(folder: Path, **changes: Any) -> None:
 
 
 def old_run(root: Path, label: str = "A", seed: int = 0) -> Path:
-    """Two batches of 2 of the 3 videos that are long enough to train on; the gallery has the fourth too."""
+    """Two batches of 2 of the 3 videos that are long enough to train on; the gallery has the fourth
+    too.
+    """
     folder = made_up_run(root, {"training.epochs": 2, "training.batch_size": 2}, FALSE, seed, label)
     as_old(folder, steps=2, videos_dropped_per_epoch=1, videos_too_short=["v9"])
     return folder
@@ -47,7 +51,9 @@ def test_a_run_s_own_recall_is_computed_again_with_its_interval(tmp_path: Path) 
     assert scores[1].tolist() == [1, 1, 0, 0]
     markdown = write_results([run.folder], tmp_path)
     assert "| 50.0" in markdown
-    assert f"{run.folder.name}: retrieval/R@5 is 0.500, not the 1.000 of its result.json" in markdown
+    assert (
+        f"{run.folder.name}: retrieval/R@5 is 0.500, not the 1.000 of its result.json" in markdown
+    )
 
 
 def test_a_comparison_says_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,21 +66,34 @@ def test_a_comparison_says_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("features", [True, False])
-def test_recall_on_other_data_needs_the_features_that_were_kept(features: bool, tmp_path: Path) -> None:
+def test_recall_on_other_data_needs_the_features_that_were_kept(
+    features: bool, tmp_path: Path
+) -> None:
     run = made_up_run(tmp_path, {}, {})
     folder = made_up_evaluation(run, "retrieval", "hmdb51", FALSE, untrained=FALSE)
     as_old(folder)
     if features:
-        pq.write_table(pa.table({"split": ["train"] * 4 + ["test"] * 4}), folder / "features.parquet")
+        pq.write_table(
+            pa.table({"split": ["train"] * 4 + ["test"] * 4}), folder / "features.parquet"
+        )
     measured = read_run(run).measurements[1]
-    right = {"retrieval/R@1": 0.25, **({"retrieval/R@5": 0.5, "retrieval/R@10": 0.5} if features else {})}
+    right = {
+        "retrieval/R@1": 0.25,
+        **({"retrieval/R@5": 0.5, "retrieval/R@10": 0.5} if features else {}),
+    }
     assert (measured.metrics, measured.untrained) == (right, right)
-    assert all(note.startswith(f"run-0, {folder.name}: retrieval/R@") for note in notes_of([read_run(run)]))
+    assert all(
+        note.startswith(f"run-0, {folder.name}: retrieval/R@") for note in notes_of([read_run(run)])
+    )
 
 
-def test_an_accuracy_after_a_loss_that_was_not_finite_is_no_number_of_a_table(tmp_path: Path) -> None:
+def test_an_accuracy_after_a_loss_that_was_not_finite_is_no_number_of_a_table(
+    tmp_path: Path,
+) -> None:
     run = made_up_run(tmp_path, {}, {})
-    folder = made_up_evaluation(run, "finetune", "ucf101", {"finetune/top1": 1.0}, per_class={"a": 1.0, "b": 1.0})
+    folder = made_up_evaluation(
+        run, "finetune", "ucf101", {"finetune/top1": 1.0}, per_class={"a": 1.0, "b": 1.0}
+    )
     as_old(folder, epochs=[{"epoch": 1, "loss": float("nan")}])
     measured = read_run(run).measurements[1]
     assert (measured.value("finetune/top1"), measured.value("finetune/top1/a")) == (None, None)
@@ -85,7 +104,10 @@ def test_an_accuracy_after_a_loss_that_was_not_finite_is_no_number_of_a_table(tm
 def test_what_a_new_result_says_stays(tmp_path: Path) -> None:
     folder = made_up_run(tmp_path, {"training.batch_size": 2}, recalls([0, 3, 10**9, 10**9]))
     hits = pa.array([0, 3, None, None], pa.int64())
-    pq.write_table(pa.table({"video_id": list("abcd"), "label": LABELS, "first_hit": hits}), folder / "queries.parquet")
+    pq.write_table(
+        pa.table({"video_id": list("abcd"), "label": LABELS, "first_hit": hits}),
+        folder / "queries.parquet",
+    )
     run = read_run(folder)
     scores = run.measurements[0].scores("retrieval/R@10")
     assert scores is not None

@@ -1,4 +1,6 @@
-"""Every number of analysis/papers against the papers' own text, to the digit, wherever that text is at hand."""
+"""Every number of analysis/papers against the papers' own text, to the digit, wherever that text is
+at hand.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ import pytest
 from vididi.analysis.paper import load_paper_table
 from vididi.shipped import PAPERS
 
-TEXTS = Path(os.environ.get("VIDIDI_PAPERS", Path(__file__).resolve().parents[3] / "shared" / "papers"))
+TEXTS = Path(
+    os.environ.get("VIDIDI_PAPERS", Path(__file__).resolve().parents[3] / "shared" / "papers")
+)
 NUMBER = re.compile(r"-?\d+\.\d+")
 Printed = tuple[str, list[str], list[float | None]]
 
@@ -22,10 +26,11 @@ class Print:
     """Where a table stands in a paper's text, and which of its cells are what.
 
     Args:
-        caption: how the line of the caption begins; the table stands above it, or below (``below``).
+        caption: how the line of the caption begins; the table stands above it, or below
+            (``below``).
         head: lines of header.
-        label: the column of the rows' names; about: columns of further text; values: columns of numbers. A pair is the
-            second, third, ... number of a cell.
+        label: the column of the rows' names; about: columns of further text; values: columns of
+            numbers. A pair is the second, third, ... number of a cell.
         filled: a blank text cell means what the cell above it says.
     """
 
@@ -62,9 +67,14 @@ CORP = {
     4: Print("Table 4.", 2, 0, (), (1, 2, 3, 4)),
     5: Print("Table 5.", 1, 0, (1,), (2, 3)),
 }
-ROWS = {f"{paper}_table_{n}": p for paper, prints in (("vididi", VIDIDI), ("cvrl", CVRL), ("corp", CORP)) for n, p in prints.items()}
+ROWS = {
+    f"{paper}_table_{n}": p
+    for paper, prints in (("vididi", VIDIDI), ("cvrl", CVRL), ("corp", CORP))
+    for n, p in prints.items()
+}
 
-# CORP's Table 6 is five tables side by side, whose cells run into each other in the text: each row, and the line that has it.
+# CORP's Table 6 is five tables side by side, whose cells run into each other in the text: each row,
+# and the line that has it.
 CORP_6 = [
     ("Order", "(a) task", 42.4, "Order\t42.4%\t2\t45.4%"),
     ("Contrast", "(a) task", 29.7, "Contrast\t29.7%\t3\t47.0%"),
@@ -93,7 +103,9 @@ def lines_of(paper: str) -> list[str]:
 
 
 def clean(cell: str) -> str:
-    """A cell's text without its typesetting: ``$\\text{CORP}_{f}$`` is CORP_f, ``1 <sup>st</sup>`` 1st."""
+    """A cell's text without its typesetting: ``$\\text{CORP}_{f}$`` is CORP_f, ``1 <sup>st</sup>``
+    1st.
+    """
     cell = re.sub(r"\s*<sup>(st|nd)</sup>", r"\1", cell)
     cell = re.sub(r"\s*<sub>(.)</sub>", r"_\1", cell)
     cell = re.sub(r"</?\w+>|\$", "", cell)
@@ -122,12 +134,17 @@ def printed_rows(name: str) -> list[Printed]:
     spec = ROWS[name]
     rows: list[Printed] = []
     above: list[str] = []
-    for cells in table_lines(lines_of(name.partition("_")[0]), spec.caption, spec.below)[spec.head :]:
+    for cells in table_lines(lines_of(name.partition("_")[0]), spec.caption, spec.below)[
+        spec.head :
+    ]:
         texts = [clean(cells[i]) for i in (spec.label, *spec.about)]
         if spec.filled and above:
             texts = [text or before for text, before in zip(texts, above, strict=True)]
         above = texts
-        values = [number(cells[v]) if isinstance(v, int) else number(cells[v[0]], v[1]) for v in spec.values]
+        values = [
+            number(cells[v]) if isinstance(v, int) else number(cells[v[0]], v[1])
+            for v in spec.values
+        ]
         rows.append((texts[0], texts[1:], values))
     return rows
 
@@ -141,10 +158,16 @@ def test_rows_are_the_paper_s(name: str) -> None:
     assert stored_rows(name) == printed_rows(name)
 
 
-@pytest.mark.parametrize(("name", "caption", "below"), [("vididi_table_3", "Table 3:", True), ("cvrl_table_5", "Table 5.", False)])
+@pytest.mark.parametrize(
+    ("name", "caption", "below"),
+    [("vididi_table_3", "Table 3:", True), ("cvrl_table_5", "Table 5.", False)],
+)
 def test_tables_that_are_printed_on_their_side(name: str, caption: str, below: bool) -> None:
     head, values = table_lines(lines_of(name.partition("_")[0]), caption, below)
-    assert stored_rows(name) == [(clean(label), [], [number(value)]) for label, value in zip(head[1:], values[1:], strict=True)]
+    assert stored_rows(name) == [
+        (clean(label), [], [number(value)])
+        for label, value in zip(head[1:], values[1:], strict=True)
+    ]
 
 
 def test_cvrl_table_2_has_its_numbers_under_the_data_set_of_the_row() -> None:
@@ -162,18 +185,26 @@ def test_cvrl_table_9_is_told_by_its_ticks() -> None:
         for cells in table_lines(lines_of("cvrl"), "Table 9.")[2:]
     ]
     assert [(about, values) for _, about, values in stored_rows("cvrl_table_9")] == printed
-    assert printed[-1][0] == ["✓", "", "✓"], "the tick for spatial augmentation is missing in the paper's text"
+    assert printed[-1][0] == [
+        "✓",
+        "",
+        "✓",
+    ], "the tick for spatial augmentation is missing in the paper's text"
 
 
 def test_corp_table_2_has_a_row_for_each_cell() -> None:
     head, *lines = table_lines(lines_of("corp"), "Table 2.")
-    expected = [(clean(line[0]), [clean(head[i])], [number(line[i])]) for line in lines for i in (1, 2)]
+    expected = [
+        (clean(line[0]), [clean(head[i])], [number(line[i])]) for line in lines for i in (1, 2)
+    ]
     assert stored_rows("corp_table_2") == expected
 
 
 def test_corp_table_6_is_told_line_by_line() -> None:
     lines = lines_of("corp")
-    assert stored_rows("corp_table_6") == [(label, [part], [value]) for label, part, value, _ in CORP_6]
+    assert stored_rows("corp_table_6") == [
+        (label, [part], [value]) for label, part, value, _ in CORP_6
+    ]
     for label, part, value, line in CORP_6:
         assert f"{value:.1f}%" in line
         assert line in lines, (label, part)
@@ -181,12 +212,24 @@ def test_corp_table_6_is_told_line_by_line() -> None:
 
 def test_corp_table_7_has_a_row_for_each_model() -> None:
     head, *lines = table_lines(lines_of("corp"), "Table 7.")
-    assert [column.name for column in load_paper_table("corp_table_7").columns] == [clean(line[0]) for line in lines]
-    assert stored_rows("corp_table_7") == [(clean(head[i]), [], [number(line[i]) for line in lines]) for i in (1, 2, 3)]
+    assert [column.name for column in load_paper_table("corp_table_7").columns] == [
+        clean(line[0]) for line in lines
+    ]
+    assert stored_rows("corp_table_7") == [
+        (clean(head[i]), [], [number(line[i]) for line in lines]) for i in (1, 2, 3)
+    ]
 
 
 def test_every_stored_table_is_checked() -> None:
-    others = {"vididi_table_3", "cvrl_table_2", "cvrl_table_5", "cvrl_table_9", "corp_table_2", "corp_table_6", "corp_table_7"}
+    others = {
+        "vididi_table_3",
+        "cvrl_table_2",
+        "cvrl_table_5",
+        "cvrl_table_9",
+        "corp_table_2",
+        "corp_table_6",
+        "corp_table_7",
+    }
     assert {path.stem for path in PAPERS.glob("*.yaml")} == {*ROWS, *others}
 
 

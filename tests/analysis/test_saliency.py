@@ -14,7 +14,15 @@ from PIL import Image
 from torch import nn
 
 from vididi.analysis.reading import read_run
-from vididi.analysis.saliency import STRIP_CELL, class_row, last_maps, main, overlay, read_clip, saliency_tube
+from vididi.analysis.saliency import (
+    STRIP_CELL,
+    class_row,
+    last_maps,
+    main,
+    overlay,
+    read_clip,
+    saliency_tube,
+)
 from vididi.analysis.tsne import common_evaluation, read_features
 from vididi.analysis.tsne import main as draw_tsne
 from vididi.backbones import BACKBONES
@@ -50,7 +58,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., An
     """Base and ViDiDi, trained for an epoch, evaluated."""
     root = tmp_path_factory.mktemp("pictures")
     for arm, order in (("base", 0), ("vididi", 2)):
-        config = make_config({"training.epochs": 1, "clip.size": 32, "schedule.order": order, "clip.extra_frames": 2})
+        config = make_config(
+            {"training.epochs": 1, "clip.size": 32, "schedule.order": order, "clip.extra_frames": 2}
+        )
         shards = ensure_prepared(config)
         cell = {"sweep": "s", "arm": arm, "label": arm.title(), "axes": {}, "seed": 0}
         run_cell(config, cell, root / arm, shards, local_stream(shards), LocalContext())
@@ -63,7 +73,7 @@ def video(tiny_shards: ShardSet) -> str:
     return str(tiny_shards.column("video_id")[-1])
 
 
-# --- Saliency ------------------------------------------------------------------------------------------------------
+# --- Saliency -------------------------------------------------------------------------------------
 
 
 def test_what_looks_at_the_left_half_is_salient_in_the_left_half() -> None:
@@ -87,7 +97,9 @@ def test_the_mean_of_a_tube_by_its_own_feature_is_the_feature_s_squared_length()
     assert tube.values.mean() == pytest.approx(feature.square().sum().item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "r3d_101"])  # r3d_50 with more of the same blocks
+@pytest.mark.parametrize(
+    "name", [name for name in BACKBONES if name != "r3d_101"]
+)  # r3d_50 with more of the same blocks
 def test_every_backbone_has_last_maps_whose_mean_is_its_feature(name: str) -> None:
     torch.manual_seed(0)
     encoder, width = BACKBONES[name]()
@@ -116,16 +128,26 @@ def test_the_strongest_place_is_the_brightest() -> None:
     tube[1, 2, 3] = 5
     shown = overlay(np.full((2, 4, 4, 3), 100, np.uint8), tube).sum(axis=-1, dtype=int)
     assert np.unravel_index(shown.argmax(), shown.shape) == (1, 2, 3)
-    assert overlay(np.zeros((1, 2, 2, 3), np.uint8), np.ones((1, 2, 2), np.float32)).shape == (1, 2, 2, 3)
+    assert overlay(np.zeros((1, 2, 2, 3), np.uint8), np.ones((1, 2, 2), np.float32)).shape == (
+        1,
+        2,
+        2,
+        3,
+    )
 
 
-def test_the_clip_is_the_middle_one(make_config: Callable[..., Any], tiny_shards: ShardSet, video: str) -> None:
+def test_the_clip_is_the_middle_one(
+    make_config: Callable[..., Any], tiny_shards: ShardSet, video: str
+) -> None:
     clip = read_clip(make_config(), tiny_shards, video)
     assert clip.numbers.tolist() == [8, 10, 12, 14]  # 4 frames at stride 2 of 24, from start 17 / 2
     assert clip.frames.shape == (4, 16, 16, 3)
     assert clip.about.startswith(f"{video} (test, ")
     assert read_clip(make_config(), tiny_shards, video, 24).frames.shape == (4, 24, 24, 3)
-    with pytest.raises(ConfigError, match="--size: 7 pixels are too few for backbone 'r3d_tiny', which needs at least 8"):
+    with pytest.raises(
+        ConfigError,
+        match="--size: 7 pixels are too few for backbone 'r3d_tiny', which needs at least 8",
+    ):
         read_clip(make_config(), tiny_shards, video, 7)
 
 
@@ -149,7 +171,9 @@ def test_the_program_stacks_runs_in_a_strip_and_a_film(
     assert strip.read_bytes() == first
 
 
-def test_class_weights_are_what_sets_a_class_s_mean_apart(runs: list[Path], tiny_shards: ShardSet) -> None:
+def test_class_weights_are_what_sets_a_class_s_mean_apart(
+    runs: list[Path], tiny_shards: ShardSet
+) -> None:
     names = tiny_shards.manifest.classes
     rows = np.stack([class_row(runs[0], name) for name in names])
     assert rows.sum(axis=0) == pytest.approx(np.zeros(rows.shape[1]), abs=1e-5)
@@ -166,17 +190,21 @@ def test_class_weights_are_what_sets_a_class_s_mean_apart(runs: list[Path], tiny
         (["--video", "x", "--shards", "/nowhere"], "no manifest.json"),
     ],
 )
-def test_faults_are_named_in_one_line(runs: list[Path], options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_faults_are_named_in_one_line(
+    runs: list[Path], options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(runs[0]), *options]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
 
 
-# --- From evaluation to t-SNE --------------------------------------------------------------------------------------
+# --- From evaluation to t-SNE ---------------------------------------------------------------------
 
 
-def test_the_silhouette_in_the_picture_is_the_evaluation_s(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_silhouette_in_the_picture_is_the_evaluation_s(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert draw_tsne([*map(str, runs), "--classes", "3", "--out", str(tmp_path / "tsne.png")]) == 0
     told = capsys.readouterr().out
     for folder, label in zip(runs, ("Base", "Vididi"), strict=True):
@@ -185,5 +213,9 @@ def test_the_silhouette_in_the_picture_is_the_evaluation_s(runs: list[Path], tmp
         known = read_features(run, common_evaluation([run]))
         test = known.splits == "test"
         table = silhouette_table(known.features[test], known.labels[test], known.first_hits)
-        assert table == {name.split("/")[1]: value for name, value in evaluation.metrics.items() if name.startswith("silhouette/")}
+        assert table == {
+            name.split("/")[1]: value
+            for name, value in evaluation.metrics.items()
+            if name.startswith("silhouette/")
+        }
         assert f"{label}: silhouette {table['3']:.3f}" in told

@@ -47,13 +47,28 @@ def schedule_values(arm: str) -> dict[str, Any]:
 
 
 def write_run(
-    root: Path, schedule: dict[str, Any], recall: float, seed: int = 0, label: str = "A", checksum: str = "data", **training: Any
+    root: Path,
+    schedule: dict[str, Any],
+    recall: float,
+    seed: int = 0,
+    label: str = "A",
+    checksum: str = "data",
+    **training: Any,
 ) -> Path:
-    """A finished run folder as vididi.experiment leaves one, with R@1 = recall, R@5 and R@10 a little more."""
+    """A finished run folder as vididi.experiment leaves one, with R@1 = recall, R@5 and R@10 a
+    little more.
+    """
     values = {**UCF101, **{f"schedule.{key}": value for key, value in schedule.items()}}
     values |= {f"training.{key}": value for key, value in training.items()}
     metrics = {f"retrieval/R@{k}": recall + more for k, more in ((1, 0), (5, 0.1), (10, 0.2))}
-    return made_up_run(root, values, {**metrics, "retrieval/scene_R@1": 0.5, "silhouette/all": -0.125}, seed, label, checksum)
+    return made_up_run(
+        root,
+        values,
+        {**metrics, "retrieval/scene_R@1": 0.5, "silhouette/all": -0.125},
+        seed,
+        label,
+        checksum,
+    )
 
 
 def write_all_arms(root: Path, seeds: tuple[int, ...] = (0,)) -> None:
@@ -66,7 +81,10 @@ def tables_of(root: Path) -> list[list[dict[str, str]]]:
     """The CSV of all runs under ``root`` as rows by column name, a list for each protocol."""
     sheet = render(TABLE, read_finished(find_runs(root)))[1]
     rows = read_csv(sheet)
-    return [[row for row in rows if row["protocol"] == protocol] for protocol in dict.fromkeys(row["protocol"] for row in rows)]
+    return [
+        [row for row in rows if row["protocol"] == protocol]
+        for protocol in dict.fromkeys(row["protocol"] for row in rows)
+    ]
 
 
 def row_of(table: list[dict[str, str]], label: str) -> dict[str, str]:
@@ -74,32 +92,50 @@ def row_of(table: list[dict[str, str]], label: str) -> dict[str, str]:
     return row
 
 
-# --- The paper's side ----------------------------------------------------------------------------------------------
+# --- The paper's side -----------------------------------------------------------------------------
 
 
 def test_the_stored_table_is_the_paper_s_to_the_digit() -> None:
-    assert [(row.label, *row.values) for row in TABLE.rows] == [(label, *numbers) for label, _, *numbers in PAPER]
+    assert [(row.label, *row.values) for row in TABLE.rows] == [
+        (label, *numbers) for label, _, *numbers in PAPER
+    ]
 
 
 def test_the_paper_s_rows_are_printed_in_order_with_its_numbers(tmp_path: Path) -> None:
     write_all_arms(tmp_path)
     (table,) = tables_of(tmp_path)
-    found = [(row["Method"], row["R@1 paper"], row["R@5 paper"], row["R@10 paper"]) for row in table]
-    assert found == [(label, f"{r1:.1f}", f"{r5:.1f}", f"{r10:.1f}") for label, _, r1, r5, r10 in PAPER]
+    found = [
+        (row["Method"], row["R@1 paper"], row["R@5 paper"], row["R@10 paper"]) for row in table
+    ]
+    assert found == [
+        (label, f"{r1:.1f}", f"{r5:.1f}", f"{r10:.1f}") for label, _, r1, r5, r10 in PAPER
+    ]
 
 
 def test_the_paper_s_gains_are_differences_to_its_baseline(tmp_path: Path) -> None:
     write_all_arms(tmp_path)
     (table,) = tables_of(tmp_path)
-    assert [row["R@1 gain paper"] for row in table] == ["+0.0", "+4.1", "+5.1", "+8.0", "+6.0", "+8.2", "+9.6", "+11.9", "+16.5"]
+    assert [row["R@1 gain paper"] for row in table] == [
+        "+0.0",
+        "+4.1",
+        "+5.1",
+        "+8.0",
+        "+6.0",
+        "+8.2",
+        "+9.6",
+        "+11.9",
+        "+16.5",
+    ]
 
 
 def test_an_unknown_table_names_those_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"table: 'vididi_table_66' is not valid; it is one of .*vididi_table_6"):
+    with pytest.raises(
+        ConfigError, match=r"table: 'vididi_table_66' is not valid; it is one of .*vididi_table_6"
+    ):
         load_paper_table("vididi_table_66")
 
 
-# --- Our side ------------------------------------------------------------------------------------------------------
+# --- Our side -------------------------------------------------------------------------------------
 
 
 def test_every_arm_lands_in_its_own_row(tmp_path: Path) -> None:
@@ -109,7 +145,9 @@ def test_every_arm_lands_in_its_own_row(tmp_path: Path) -> None:
     assert [row["R@5 ours"] for row in table] == [f"{40 + i}.0" for i in range(9)]
     assert [row["R@10 ours"] for row in table] == [f"{50 + i}.0" for i in range(9)]
     assert [row["R@1 gain ours"] for row in table] == [f"+{i}.0" for i in range(9)]
-    assert {(row["silhouette all"], row["scene R@1"], row["seeds"]) for row in table} == {("-0.125", "50.0", "0")}
+    assert {(row["silhouette all"], row["scene R@1"], row["seeds"]) for row in table} == {
+        ("-0.125", "50.0", "0")
+    }
 
 
 def test_seeds_are_averaged_with_their_deviation(tmp_path: Path) -> None:
@@ -119,7 +157,10 @@ def test_seeds_are_averaged_with_their_deviation(tmp_path: Path) -> None:
     write_run(tmp_path, {"order": 0}, 0.2, 0, "Base (VICReg)")
     (table,) = tables_of(tmp_path)
     row = row_of(table, "ViDiDi-VIC")
-    mean, deviation = statistics.mean(values.values()) * 100, statistics.stdev(values.values()) * 100
+    mean, deviation = (
+        statistics.mean(values.values()) * 100,
+        statistics.stdev(values.values()) * 100,
+    )
     assert row["R@1 ours"] == f"{mean:.1f} ± {deviation:.1f}" == "33.0 ± 2.6"
     assert row["seeds"] == "0 1 2"
     assert row["R@1 gain ours"] == f"+{mean - 20:.1f}"
@@ -136,11 +177,20 @@ def test_rows_without_runs_say_so_and_have_no_gain(tmp_path: Path) -> None:
 
 def test_an_arm_that_the_paper_has_not_is_added_at_the_end(tmp_path: Path) -> None:
     write_all_arms(tmp_path)
-    write_run(tmp_path, {"order": 1, "mix": "both_ways", "selection": "scheduled", "reverse": True}, 0.9, label="Mine")
+    write_run(
+        tmp_path,
+        {"order": 1, "mix": "both_ways", "selection": "scheduled", "reverse": True},
+        0.9,
+        label="Mine",
+    )
     (table,) = tables_of(tmp_path)
     assert [row["Method"] for row in table][-1] == "Mine (not in the paper)"
     assert len(table) == 10
-    assert (table[-1]["R@1 paper"], table[-1]["R@1 ours"], table[-1]["R@1 gain ours"]) == ("", "90.0", "+60.0")
+    assert (table[-1]["R@1 paper"], table[-1]["R@1 ours"], table[-1]["R@1 gain ours"]) == (
+        "",
+        "90.0",
+        "+60.0",
+    )
 
 
 def test_labels_do_not_decide_the_row_but_the_schedule_does(tmp_path: Path) -> None:
@@ -153,16 +203,24 @@ def test_labels_do_not_decide_the_row_but_the_schedule_does(tmp_path: Path) -> N
 def test_the_untrained_encoder_is_a_row_of_its_own(tmp_path: Path) -> None:
     folder = write_run(tmp_path, {"order": 0}, 0.4, label="Base (VICReg)")
     result = json.loads((folder / "result.json").read_text())
-    (folder / "result.json").write_text(json.dumps({**result, "untrained/retrieval/R@1": 0.1, "untrained/retrieval/R@5": 0.2}))
+    (folder / "result.json").write_text(
+        json.dumps({**result, "untrained/retrieval/R@1": 0.1, "untrained/retrieval/R@5": 0.2})
+    )
     (table,) = tables_of(tmp_path)
-    assert (table[-1]["Method"], table[-1]["R@1 ours"], table[-1]["R@1 gain ours"]) == ("untrained encoder", "10.0", "-30.0")
+    assert (table[-1]["Method"], table[-1]["R@1 ours"], table[-1]["R@1 gain ours"]) == (
+        "untrained encoder",
+        "10.0",
+        "-30.0",
+    )
 
 
-# --- Protocols -----------------------------------------------------------------------------------------------------
+# --- Protocols ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("other", [{"epochs": 7}, {"batch_size": 32}], ids=str)
-def test_runs_of_another_protocol_are_a_table_of_their_own(tmp_path: Path, other: dict[str, int]) -> None:
+def test_runs_of_another_protocol_are_a_table_of_their_own(
+    tmp_path: Path, other: dict[str, int]
+) -> None:
     write_all_arms(tmp_path)
     write_run(tmp_path, schedule_values("vididi"), 0.99, label="ViDiDi-VIC", **other)
     first, second = tables_of(tmp_path)
@@ -178,7 +236,11 @@ def test_runs_on_other_data_never_mix(tmp_path: Path) -> None:
     for checksum, recall in (("one", 0.2), ("two", 0.6)):
         write_run(tmp_path, {"order": 0}, recall, label="Base (VICReg)", checksum=checksum)
     markdown, sheet, _ = render(TABLE, read_finished(find_runs(tmp_path)))
-    ours = [row["R@1 ours"] for row in csv.DictReader(io.StringIO(sheet)) if row["Method"] == "Base (VICReg)"]
+    ours = [
+        row["R@1 ours"]
+        for row in csv.DictReader(io.StringIO(sheet))
+        if row["Method"] == "Base (VICReg)"
+    ]
     assert sorted(ours) == ["20.0", "60.0"]
     assert "2 protocols" in markdown
 
@@ -187,12 +249,14 @@ def test_where_the_same_data_lay_is_no_protocol(tmp_path: Path) -> None:
     write_run(tmp_path, {"order": 0}, 0.2, 0, "Base (VICReg)")
     folder = write_run(tmp_path, {"order": 0}, 0.4, 1, "Base (VICReg)")
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    (folder / "config.yaml").write_text(yaml.safe_dump({**config, "data": {**config["data"], "videos": "/elsewhere"}}))
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump({**config, "data": {**config["data"], "videos": "/elsewhere"}})
+    )
     (table,) = tables_of(tmp_path)
     assert row_of(table, "Base (VICReg)")["seeds"] == "0 1"
 
 
-# --- Reading and writing -------------------------------------------------------------------------------------------
+# --- Reading and writing --------------------------------------------------------------------------
 
 
 def test_unfinished_runs_are_left_out(tmp_path: Path) -> None:
@@ -205,7 +269,9 @@ def test_unfinished_runs_are_left_out(tmp_path: Path) -> None:
 def test_a_result_of_another_version_is_an_error(tmp_path: Path) -> None:
     folder = write_run(tmp_path, {"order": 0}, 0.2)
     (folder / "result.json").write_text(json.dumps({"version": 2}))
-    with pytest.raises(DataError, match=r"result\.json has version 2, this program reads version 1"):
+    with pytest.raises(
+        DataError, match=r"result\.json has version 2, this program reads version 1"
+    ):
         read_run(folder)
 
 
@@ -225,9 +291,16 @@ def test_markdown_and_csv_are_written_and_hold_the_same(tmp_path: Path) -> None:
     assert {len(row) for row in rows} == {len(header)}
     for block in printed_blocks(markdown):
         places = [header.index(column) for column in block[0]]
-        assert [[csv_text(row[0]), *row[1:]] for row in block[1:]] == [[row[i] for i in places] for row in rows]
+        assert [[csv_text(row[0]), *row[1:]] for row in block[1:]] == [
+            [row[i] for i in places] for row in rows
+        ]
     shown = {column for block in printed_blocks(markdown) for column in block[0]}
-    assert all(row[header.index(column)] == "" for column in header[1:] if column not in shown for row in rows)
+    assert all(
+        row[header.index(column)] == ""
+        for column in header[1:]
+        if column not in shown
+        for row in rows
+    )
 
 
 def printed_blocks(markdown: str) -> list[list[list[str]]]:
@@ -241,11 +314,13 @@ def printed_blocks(markdown: str) -> list[list[list[str]]]:
     return [[head, *rows] for head, _, *rows in blocks]
 
 
-# --- The script ----------------------------------------------------------------------------------------------------
+# --- The script -----------------------------------------------------------------------------------
 
 
 def script(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """analysis/ablation_table.py in a process of its own in which torch and Ray cannot be imported."""
+    """analysis/ablation_table.py in a process of its own in which torch and Ray cannot be
+    imported.
+    """
     path = str(REPO / "analysis" / "ablation_table.py")
     code = (
         "import runpy, sys\n"
@@ -253,7 +328,9 @@ def script(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         f"sys.argv = [{path!r}, *{list(arguments)!r}]\n"
         f"runpy.run_path({path!r}, run_name='__main__')\n"
     )
-    return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_script_prints_the_table_from_anywhere_without_torch_and_ray(tmp_path: Path) -> None:
@@ -266,11 +343,21 @@ def test_the_script_prints_the_table_from_anywhere_without_torch_and_ray(tmp_pat
 
 def test_the_script_runs_as_it_is_called(tmp_path: Path) -> None:
     write_all_arms(tmp_path / "runs")
-    command = [sys.executable, str(REPO / "analysis" / "ablation_table.py"), "runs", "--out", "tables"]
+    command = [
+        sys.executable,
+        str(REPO / "analysis" / "ablation_table.py"),
+        "runs",
+        "--out",
+        "tables",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "| ViDiDi-VIC" in done.stdout
-    assert {path.name for path in (tmp_path / "tables").iterdir()} == {"vididi_table_6.md", "vididi_table_6.csv", "vididi_table_6.tex"}
+    assert {path.name for path in (tmp_path / "tables").iterdir()} == {
+        "vididi_table_6.md",
+        "vididi_table_6.csv",
+        "vididi_table_6.tex",
+    }
 
 
 def test_the_script_without_runs_ends_with_1(tmp_path: Path) -> None:
@@ -285,7 +372,9 @@ def test_the_script_of_a_missing_folder_ends_with_2_and_says_so(tmp_path: Path) 
     assert done.stderr == "error: nowhere: there is no such folder\n"
 
 
-def test_the_script_of_a_result_of_another_version_says_so_without_a_traceback(tmp_path: Path) -> None:
+def test_the_script_of_a_result_of_another_version_says_so_without_a_traceback(
+    tmp_path: Path,
+) -> None:
     folder = write_run(tmp_path, {"order": 0}, 0.2)
     (folder / "result.json").write_text(json.dumps({"version": 2}))
     done = script(str(tmp_path), cwd=tmp_path)

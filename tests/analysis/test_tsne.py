@@ -24,10 +24,20 @@ EACH = 12  # test videos of a class, and as many training videos
 NAMES = ["zero", "one", "two", "three"]
 
 
-def run_with_features(root: Path, label: str = "A", best: tuple[int, ...] = (2, 0, 3, 1), checksum: str = "videos", seed: int = 0) -> Path:
-    """A run whose evaluation kept features: the classes lie apart, and are retrieved the better the earlier in ``best``."""
+def run_with_features(
+    root: Path,
+    label: str = "A",
+    best: tuple[int, ...] = (2, 0, 3, 1),
+    checksum: str = "videos",
+    seed: int = 0,
+) -> Path:
+    """A run whose evaluation kept features: the classes lie apart, and are retrieved the better the
+    earlier in ``best``.
+    """
     run = made_up_run(root, {}, {}, seed, label)
-    folder = made_up_evaluation(run, "retrieval", "motion", {"retrieval/R@1": 0.5}, checksum=checksum, settings={"clips": 2})
+    folder = made_up_evaluation(
+        run, "retrieval", "motion", {"retrieval/R@1": 0.5}, checksum=checksum, settings={"clips": 2}
+    )
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(best)), 2 * EACH)
     features = (4 * np.eye(8)[labels] + rng.normal(size=(len(labels), 8))).astype(np.float32)
@@ -41,8 +51,14 @@ def run_with_features(root: Path, label: str = "A", best: tuple[int, ...] = (2, 
     }
     pq.write_table(pa.table(columns), folder / "features.parquet")
     right = {label: EACH - place for place, label in enumerate(best)}
-    hits = np.concatenate([[0] * right[label] + [5] * (EACH - right[label]) for label in range(len(best))])
-    queries = {"video_id": [f"v{i}" for i in np.flatnonzero(test)], "label": labels[test], "first_hit": hits}
+    hits = np.concatenate(
+        [[0] * right[label] + [5] * (EACH - right[label]) for label in range(len(best))]
+    )
+    queries = {
+        "video_id": [f"v{i}" for i in np.flatnonzero(test)],
+        "label": labels[test],
+        "first_hit": hits,
+    }
     pq.write_table(pa.table(queries), folder / "queries.parquet")
     return run
 
@@ -66,7 +82,9 @@ def test_classes_that_lie_apart_lie_apart_in_the_plane() -> None:
     assert silhouette(tsne(features, 0), labels) > 0.5
 
 
-def test_runs_stand_side_by_side_and_the_same_runs_give_the_same_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_stand_side_by_side_and_the_same_runs_give_the_same_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     base = run_with_features(tmp_path / "runs", "Base")
     other = run_with_features(tmp_path / "runs", "ViDiDi", (3, 1, 0, 2), seed=1)
     out = tmp_path / "new" / "tsne.png"
@@ -86,9 +104,23 @@ def test_runs_stand_side_by_side_and_the_same_runs_give_the_same_file(tmp_path: 
 
 
 def test_it_is_drawn_without_torch_and_ray(tmp_path: Path) -> None:
-    arguments = [str(run_with_features(tmp_path)), "--classes", "2", "--out", str(tmp_path / "a.png")]
-    code = f"import sys; from vididi.analysis.tsne import main; main({arguments}); sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+    arguments = [
+        str(run_with_features(tmp_path)),
+        "--classes",
+        "2",
+        "--out",
+        str(tmp_path / "a.png"),
+    ]
+    code = (
+        f"import sys; from vididi.analysis.tsne import main; main({arguments}); sys.exit('torch' in"
+        " sys.modules or 'ray' in sys.modules)"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False
+        ).returncode
+        == 0
+    )
     assert (tmp_path / "a.png").is_file()
 
 
@@ -100,7 +132,10 @@ def test_a_collapsed_encoder_is_named(tmp_path: Path) -> None:
 
 
 def test_seeds_are_named_where_labels_repeat(tmp_path: Path) -> None:
-    runs = [run_with_features(tmp_path, label, seed=seed) for label, seed in (("A", 0), ("A", 1), ("B", 0))]
+    runs = [
+        run_with_features(tmp_path, label, seed=seed)
+        for label, seed in (("A", 0), ("A", 1), ("B", 0))
+    ]
     assert titles([read_run(run) for run in runs]) == ["A, seed 0", "A, seed 1", "B"]
     assert runs_in([tmp_path, runs[0]]) == runs
 
@@ -119,16 +154,37 @@ def test_faults_are_named_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
     run = run_with_features(tmp_path / "one")
     assert "--classes: 5 is not valid; the test videos have 4 classes" in fault(capsys, run)
     assert "--classes: 1 is not valid" in fault(capsys, run, "--classes", 1)
-    assert "no features of evaluation 'none'; it has retrieval-0" in fault(capsys, run, "--evaluation", "none")
+    assert "no features of evaluation 'none'; it has retrieval-0" in fault(
+        capsys, run, "--evaluation", "none"
+    )
     assert "there is no such folder" in fault(capsys, tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     assert "no runs in it" in fault(capsys, tmp_path / "empty")
 
 
-def test_evaluations_on_other_videos_must_be_chosen_between(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluations_on_other_videos_must_be_chosen_between(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = run_with_features(tmp_path)
-    other = made_up_evaluation(run, "retrieval", "hmdb51", {}, checksum="others", settings={"clips": 2})
+    other = made_up_evaluation(
+        run, "retrieval", "hmdb51", {}, checksum="others", settings={"clips": 2}
+    )
     for name in ("features.parquet", "queries.parquet"):
         (other / name).write_bytes((run / "evaluations" / "retrieval-0" / name).read_bytes())
-    assert "--evaluation: must say which, as there are retrieval-0, retrieval-1" in fault(capsys, run)
-    assert main([str(run), "--classes", "2", "--evaluation", other.name, "--out", str(tmp_path / "a.png")]) == 0
+    assert "--evaluation: must say which, as there are retrieval-0, retrieval-1" in fault(
+        capsys, run
+    )
+    assert (
+        main(
+            [
+                str(run),
+                "--classes",
+                "2",
+                "--evaluation",
+                other.name,
+                "--out",
+                str(tmp_path / "a.png"),
+            ]
+        )
+        == 0
+    )

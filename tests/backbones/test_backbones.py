@@ -64,7 +64,9 @@ def test_a_step_at_the_minimum(name: str) -> None:
 
 
 def test_the_minimum_is_ours_and_not_torch_s(on_meta: tuple[str, nn.Module, int]) -> None:
-    """All layers but one in S3D are padded, so that at least one element is left of any clip; who says no minimum must be so."""
+    """All layers but one in S3D are padded, so that at least one element is left of any clip; who
+    says no minimum must be so.
+    """
     name, module, width = on_meta
     if MINIMUM[name] == (1, 8):
         assert module(torch.empty(2, 3, 1, 1, 1, device="meta")).shape == (2, width)
@@ -103,14 +105,20 @@ def test_s3d_forgets_its_first_statistics_as_fast_as_told() -> None:
 
 @pytest.mark.parametrize("value", [0.0, -0.1, 1.1, float("nan")])
 def test_a_momentum_that_is_none(value: float) -> None:
-    with pytest.raises(ValueError, match=rf"^norm_momentum: {value} is not valid; it must be above 0 and at most 1$"):
+    with pytest.raises(
+        ValueError,
+        match=rf"^norm_momentum: {value} is not valid; it must be above 0 and at most 1$",
+    ):
         BACKBONES["s3d"](norm_momentum=value)
 
 
 @pytest.mark.parametrize("name", ["r3d_tiny", "r3d_50", "r3d_101"])
 @pytest.mark.parametrize("width", [0, -2])
 def test_a_width_that_is_none(name: str, width: int) -> None:
-    with torch.device("meta"), pytest.raises(ValueError, match=rf"^width: {width} is not valid; it must be at least 1$"):
+    with (
+        torch.device("meta"),
+        pytest.raises(ValueError, match=rf"^width: {width} is not valid; it must be at least 1$"),
+    ):
         BACKBONES[name](width=width)
 
 
@@ -123,7 +131,9 @@ def test_features_are_the_mean_of_the_feature_map(name: str) -> None:
         maps = module.eval().feature_map(clips)
         torch.testing.assert_close(module(clips), maps.mean(dim=(2, 3, 4)), rtol=0, atol=0)
     assert maps.shape[:2] == (2, width)
-    assert 64 // maps.shape[4] == 32 // maps.shape[3] <= 32  # evenly over frames whose sides are multiples of 32
+    assert (
+        64 // maps.shape[4] == 32 // maps.shape[3] <= 32
+    )  # evenly over frames whose sides are multiples of 32
 
 
 @pytest.mark.parametrize("name", ["r3d_18", "r2plus1d_18", "mc3_18", "s3d"])

@@ -20,7 +20,11 @@ def build(name: str, **options: Any) -> nn.Module:
 
 def millions(network: nn.Module) -> float:
     """Parameters and running statistics of batch normalisation."""
-    statistics = [tensor for name, tensor in network.named_buffers() if name.endswith(("running_mean", "running_var"))]
+    statistics = [
+        tensor
+        for name, tensor in network.named_buffers()
+        if name.endswith(("running_mean", "running_var"))
+    ]
     return round(sum(tensor.numel() for tensor in (*network.parameters(), *statistics)) / 1e6, 1)
 
 
@@ -42,16 +46,29 @@ def sizes(network: nn.Module, frames: int, pixels: int) -> dict[str, list[int]]:
 
 def convolutions(network: nn.Module, kernel: str) -> list[list[int]]:
     """For each stage, the length in time of one convolution of each block."""
-    return [[block.get_submodule(kernel).kernel_size[0] for block in network.get_submodule(f"layer{i}")] for i in (1, 2, 3, 4)]
+    return [
+        [block.get_submodule(kernel).kernel_size[0] for block in network.get_submodule(f"layer{i}")]
+        for i in (1, 2, 3, 4)
+    ]
 
 
-@pytest.mark.parametrize(("name", "width", "size"), [("r3d_50", 1, 31.7), ("r3d_101", 1, 59.7), ("r3d_50", 2, 126.6), ("r3d_50", 4, 505.8)])
+@pytest.mark.parametrize(
+    ("name", "width", "size"),
+    [("r3d_50", 1, 31.7), ("r3d_101", 1, 59.7), ("r3d_50", 2, 126.6), ("r3d_50", 4, 505.8)],
+)
 def test_sizes_of_cvrl_table_2(name: str, width: int, size: float) -> None:
     assert millions(build(name, width=width)) == size
 
 
 def test_output_sizes_of_cvrl_table_1() -> None:
-    expected = {"conv1": [8, 112], "maxpool": [8, 56], "layer1": [8, 56], "layer2": [8, 28], "layer3": [8, 14], "layer4": [8, 7]}
+    expected = {
+        "conv1": [8, 112],
+        "maxpool": [8, 56],
+        "layer1": [8, 56],
+        "layer2": [8, 28],
+        "layer3": [8, 14],
+        "layer4": [8, 7],
+    }
     found = sizes(build("r3d_50"), 16, 224)
     assert {name: found[name] for name in expected} == expected
 
@@ -89,7 +106,12 @@ def test_which_kernels_reach_over_time(name: str, stem: int, stages: list[list[i
     network = build(name)
     assert network.get_submodule("conv1").kernel_size == (stem, 7, 7)
     assert convolutions(network, "conv1") == stages
-    assert {length for kernel in ("conv2", "conv3") for stage in convolutions(network, kernel) for length in stage} == {1}
+    assert {
+        length
+        for kernel in ("conv2", "conv3")
+        for stage in convolutions(network, kernel)
+        for length in stage
+    } == {1}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -98,7 +120,9 @@ def test_parameters_have_the_names_of_torchvision_s_2d_networks(name: str) -> No
 
     with torch.device("meta"):
         flat = (resnet101 if name == "r3d_101" else resnet50)()
-    assert list(build(name).state_dict()) == [key for key in flat.state_dict() if not key.startswith("fc.")]
+    assert list(build(name).state_dict()) == [
+        key for key in flat.state_dict() if not key.startswith("fc.")
+    ]
 
 
 @pytest.mark.parametrize("width", [2, 4])
@@ -125,5 +149,7 @@ def test_initial_weights() -> None:
     torch.manual_seed(0)
     network, _ = BACKBONES["r3d_50"]()
     kernel = network.get_parameter("layer3.1.conv1.weight")
-    assert kernel.std().item() == pytest.approx((2 / (256 * 3)) ** 0.5, rel=0.01)  # fan out: filters times kernel
+    assert kernel.std().item() == pytest.approx(
+        (2 / (256 * 3)) ** 0.5, rel=0.01
+    )  # fan out: filters times kernel
     assert network.get_parameter("layer3.1.bn3.weight").eq(1).all()

@@ -1,4 +1,6 @@
-"""Torch files with more in them than weights: what is no tensor and no plain container is stood in for, and nothing is executed."""
+"""Torch files with more in them than weights: what is no tensor and no plain container is stood in
+for, and nothing is executed.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ def saved(content: Any, path: Path, new: bool) -> Path:
     return path
 
 
-# --- What other programs save beside the weights -------------------------------------------------------------------
+# --- What other programs save beside the weights --------------------------------------------------
 
 ran: list[str] = []
 
@@ -106,7 +108,11 @@ OTHERS: dict[str, Any] = {
 def test_weights_beside_anything_else(name: str, new: bool, tmp_path: Path) -> None:
     weights = {"conv1.weight": torch.rand(2, 3)}
     ran.clear()
-    file = saved({"hyper_parameters": OTHERS[name], "state_dict": weights, "again": OTHERS[name]}, tmp_path / "file.pth.tar", new)
+    file = saved(
+        {"hyper_parameters": OTHERS[name], "state_dict": weights, "again": OTHERS[name]},
+        tmp_path / "file.pth.tar",
+        new,
+    )
     content = read_torch_file(file)
     assert torch.equal(content["state_dict"]["conv1.weight"], weights["conv1.weight"])
     assert ran == []
@@ -126,7 +132,7 @@ def test_a_whole_module_is_no_file_of_weights(new: bool, tmp_path: Path) -> None
         BACKBONES["r3d_tiny"](width=2, weights=str(file))
 
 
-# --- Hostile files -------------------------------------------------------------------------------------------------
+# --- Hostile files --------------------------------------------------------------------------------
 
 
 class Does:
@@ -161,7 +167,11 @@ CALLS = {
     "in state": Does(argparse.Namespace, state={"x": Does(os.system, f"touch {CANARY}")}),
     "state of a function": Does(torch._utils._rebuild_tensor_v2, state=(None, {"__code__": 1})),
     "type and state": Does(
-        torch._tensor._rebuild_from_type_v2, Does(eval, "1"), argparse.Namespace, (), {"x": Does(eval, f"open({CANARY!r}, 'w')")}
+        torch._tensor._rebuild_from_type_v2,
+        Does(eval, "1"),
+        argparse.Namespace,
+        (),
+        {"x": Does(eval, f"open({CANARY!r}, 'w')")},
     ),
 }
 
@@ -171,7 +181,10 @@ def outcome(file: Path) -> str:
     try:
         network, _ = BACKBONES["r3d_tiny"](width=2, weights=str(file))
     except ValueError as error:
-        one_sentence = re.match(r"^weights: .* is not valid; it must be a readable file of weights \([^\n]*\)$", str(error))
+        one_sentence = re.match(
+            r"^weights: .* is not valid; it must be a readable file of weights \([^\n]*\)$",
+            str(error),
+        )
         return "refused" if one_sentence else str(error)
     assert network.state_dict()["stem.1.weight"][0] == 2
     return "loaded"
@@ -179,26 +192,51 @@ def outcome(file: Path) -> str:
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, torch.Tensor]:
-    return {name: torch.full_like(tensor, 2) for name, tensor in BACKBONES["r3d_tiny"](width=2)[0].state_dict().items()}
+    return {
+        name: torch.full_like(tensor, 2)
+        for name, tensor in BACKBONES["r3d_tiny"](width=2)[0].state_dict().items()
+    }
 
 
 @FORMATS
 @pytest.mark.parametrize("name", CALLS)
 def test_nothing_in_a_file_is_executed(
-    name: str, new: bool, weights: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    new: bool,
+    weights: dict[str, torch.Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = outcome(saved({"state_dict": weights, "other": [CALLS[name], {"x": CALLS[name]}]}, tmp_path / "file.pth", new))
+    found = outcome(
+        saved(
+            {"state_dict": weights, "other": [CALLS[name], {"x": CALLS[name]}]},
+            tmp_path / "file.pth",
+            new,
+        )
+    )
     assert not Path(CANARY).exists()
-    # torch refuses whatever is of os, what calls a stand-in, and a state of what is no instance; the others are stood in for.
-    refused = {"os.system", "in arguments", "in state", "state of a function", "type and state", "touch", "called"}
+    # torch refuses whatever is of os, what calls a stand-in, and a state of what is no instance;
+    # the others are stood in for.
+    refused = {
+        "os.system",
+        "in arguments",
+        "in state",
+        "state of a function",
+        "type and state",
+        "touch",
+        "called",
+    }
     assert found == ("refused" if name in refused else "loaded")
 
 
 def test_what_is_refused_is_said_in_one_sentence(tmp_path: Path) -> None:
     """Not torch's advice to load the file without its checks."""
     file = saved({"x": CALLS["os.system"]}, tmp_path / "file.pth", True)
-    said = r"\(UnpicklingError: Trying to load unsupported GLOBAL posix\.system whose module posix is blocked\.\)$"
+    said = (
+        r"\(UnpicklingError: Trying to load unsupported GLOBAL posix\.system whose module posix is"
+        r" blocked\.\)$"
+    )
     with pytest.raises(ValueError, match=said):
         BACKBONES["r3d_tiny"](width=2, weights=str(file))
 
@@ -236,15 +274,27 @@ def with_pickle(content: bytes, path: Path) -> Path:
 )
 @FORMATS
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_pickles_by_hand(content: bytes, new: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pickles_by_hand(
+    content: bytes, new: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "file.pth"
     if new:
         with_pickle(content, path)
     else:
-        magic, version, order = torch.serialization.MAGIC_NUMBER, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
-        path.write_bytes(b"".join(pickle.dumps(part, 2) for part in (magic, version, order)) + content + pickle.dumps([], 2))
-    with pytest.raises(ValueError, match=r"^weights: [^\n]*file\.pth is not valid; it must [^\n]*$"):
+        magic, version, order = (
+            torch.serialization.MAGIC_NUMBER,
+            1001,
+            {"protocol_version": 1001, "little_endian": True, "type_sizes": {}},
+        )
+        path.write_bytes(
+            b"".join(pickle.dumps(part, 2) for part in (magic, version, order))
+            + content
+            + pickle.dumps([], 2)
+        )
+    with pytest.raises(
+        ValueError, match=r"^weights: [^\n]*file\.pth is not valid; it must [^\n]*$"
+    ):
         BACKBONES["r3d_tiny"](width=2, weights=str(path))
     assert not Path(CANARY).exists()
 
@@ -255,21 +305,41 @@ def hostile(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.lists(leaves, max_size=3),
         st.dictionaries(st.text(max_size=3), leaves, max_size=3),
         st.builds(CfgNode, st.dictionaries(st.text(max_size=3), leaves, max_size=2)),
-        st.builds(Does, st.sampled_from([argparse.Namespace, os.system, eval, torch.load, collections.OrderedDict, list]), leaves),
+        st.builds(
+            Does,
+            st.sampled_from(
+                [argparse.Namespace, os.system, eval, torch.load, collections.OrderedDict, list]
+            ),
+            leaves,
+        ),
         st.builds(lambda state: Does(argparse.Namespace, state=state), leaves),
         st.builds(lambda kind, items: (kind, items), st.just(Phase), leaves),
     )
 
 
-LEAVES = st.one_of(st.none(), st.integers(), st.text(max_size=5), st.just(np.float32(1)), st.sampled_from(list(CALLS.values())))
+LEAVES = st.one_of(
+    st.none(),
+    st.integers(),
+    st.text(max_size=5),
+    st.just(np.float32(1)),
+    st.sampled_from(list(CALLS.values())),
+)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(content=st.recursive(LEAVES, hostile, max_leaves=8), new=st.booleans())
 def test_hostile_files_of_any_shape(
-    content: Any, new: bool, weights: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    content: Any,
+    new: bool,
+    weights: dict[str, torch.Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Loaded without it or refused, and nothing executed."""
     monkeypatch.chdir(tmp_path)
-    assert outcome(saved({"other": content, "state_dict": weights}, tmp_path / "file.pth", new)) in ("loaded", "refused")
+    assert outcome(
+        saved({"other": content, "state_dict": weights}, tmp_path / "file.pth", new)
+    ) in ("loaded", "refused")
     assert not Path(CANARY).exists()

@@ -1,4 +1,6 @@
-"""A sweep over damaged run folders. Its jobs run in this process, one after the other, without a cluster."""
+"""A sweep over damaged run folders. Its jobs run in this process, one after the other, without a
+cluster.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     taken: list[int] = []
     step = loop.train_step
-    monkeypatch.setattr(loop, "train_step", lambda *arguments: [taken.append(1), step(*arguments)][1])
+    monkeypatch.setattr(
+        loop, "train_step", lambda *arguments: [taken.append(1), step(*arguments)][1]
+    )
     run_jobs_here(monkeypatch)
     return taken
 
@@ -55,7 +59,11 @@ def run_sweep(sweep: Sweep, cells: list[Cell], shards: ShardSet, runs: Path) -> 
 
 
 def content(path: Path) -> dict[str, Any]:
-    return {key: value for key, value in json.loads(path.read_text()).items() if "/" in key or key == "metrics"}
+    return {
+        key: value
+        for key, value in json.loads(path.read_text()).items()
+        if "/" in key or key == "metrics"
+    }
 
 
 def test_only_what_damaged_files_stood_for_is_made_again(tmp_path: Path, steps: list[int]) -> None:
@@ -67,7 +75,10 @@ def test_only_what_damaged_files_stood_for_is_made_again(tmp_path: Path, steps: 
     assert len(steps) == 12
     base, vididi = (next(runs.glob(f"{arm}-s0-*")) for arm in ("base", "vididi"))
     (made,) = vididi.glob("evaluations/retrieval-*")
-    expected = {path: content(path) for path in (base / "result.json", vididi / "result.json", made / "result.json")}
+    expected = {
+        path: content(path)
+        for path in (base / "result.json", vididi / "result.json", made / "result.json")
+    }
     (base / "checkpoint.pt").unlink()
     (base / "result.json").write_text("")
     for path in (vididi / "cell.json", made / "result.json"):
@@ -77,7 +88,13 @@ def test_only_what_damaged_files_stood_for_is_made_again(tmp_path: Path, steps: 
     (vididi / "stopped.json").mkdir()
     status, said = run_sweep(sweep, cells, shards, runs)
     assert status == 0, said
-    for path in (base / "result.json", vididi / "cell.json", vididi / "metrics.jsonl", vididi / "stopped.json", made / "result.json"):
+    for path in (
+        base / "result.json",
+        vididi / "cell.json",
+        vididi / "metrics.jsonl",
+        vididi / "stopped.json",
+        made / "result.json",
+    ):
         assert f"{path}: " in said
         assert f"set aside as {path.name}.damaged-1" in said
         assert path.with_name(f"{path.name}.damaged-1").exists()

@@ -1,7 +1,9 @@
-"""A small sweep on the built-in set through every protocol to every table and picture, by the programs that a user calls.
+"""A small sweep on the built-in set through every protocol to every table and picture, by the
+programs that a user calls.
 
-About 100 s on two idle cores. It is long enough for ViDiDi's encoder to learn motion, which is what linear evaluation and fine-tuning are
-held to; of one seed and 200 test videos, so the bounds are far from what is measured (docs/log.md).
+About 100 s on two idle cores. It is long enough for ViDiDi's encoder to learn motion, which is what
+linear evaluation and fine-tuning are held to; of one seed and 200 test videos, so the bounds are
+far from what is measured (docs/log.md).
 """
 
 from __future__ import annotations
@@ -20,7 +22,16 @@ import pytest
 from made_up_ava import made_up_ava
 from PIL import Image
 
-from vididi.analysis import ablation_table, bars, classifier_curves, curves, paper_table, silhouette_table, training_length, tsne
+from vididi.analysis import (
+    ablation_table,
+    bars,
+    classifier_curves,
+    curves,
+    paper_table,
+    silhouette_table,
+    training_length,
+    tsne,
+)
 from vididi.analysis.paper import load_paper_table, table_names
 from vididi.analysis.reading import Run, read_run
 
@@ -62,10 +73,27 @@ pytestmark = pytest.mark.ray
 def runs(tmp_path_factory: pytest.TempPathFactory, write_video: Callable[..., Path]) -> Path:
     place = tmp_path_factory.mktemp("every")
     made_up_ava(place / "ava", write_video, {"train": 2, "val": 1}, range(902, 914))
-    (place / "every.yaml").write_text(SWEEP.replace("FILMS", str(place / "ava" / "films")).replace("LISTS", str(place / "ava" / "lists")))
-    environment = {**os.environ, "VIDIDI_CACHE": str(place / "cache"), "COLUMNS": "200", "PYTHONWARNINGS": "ignore"}
+    (place / "every.yaml").write_text(
+        SWEEP.replace("FILMS", str(place / "ava" / "films")).replace(
+            "LISTS", str(place / "ava" / "lists")
+        )
+    )
+    environment = {
+        **os.environ,
+        "VIDIDI_CACHE": str(place / "cache"),
+        "COLUMNS": "200",
+        "PYTHONWARNINGS": "ignore",
+    }
     command = [sys.executable, str(ROOT / "run_sweep.py"), "every.yaml"]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(
+        command,
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "evaluations: 12 of 2 runs, 12 to make" in done.stdout
     return place / "runs" / "every"
@@ -86,7 +114,10 @@ def test_every_protocol_measured_both_arms(runs: Path) -> None:
         found = sorted(m.name.partition("-")[0] for m in run_of(runs, arm).measurements if m.name)
         assert found == list(PROTOCOLS)
         assert evaluation(runs, arm, "detection")["data"]["name"] == "ava"
-        online = [json.loads(line).get("online/knn") for line in (run_of(runs, arm).folder / "metrics.jsonl").read_text().splitlines()]
+        online = [
+            json.loads(line).get("online/knn")
+            for line in (run_of(runs, arm).folder / "metrics.jsonl").read_text().splitlines()
+        ]
         assert [i for i, value in enumerate(online, 1) if value is not None] == [6, 12]
 
 
@@ -94,7 +125,10 @@ def test_derivatives_teach_motion(runs: Path) -> None:
     base, vididi = (run_of(runs, arm).result for arm in ("base", "vididi"))
     print(f"R@1 {base['retrieval/R@1']:.3f}, {vididi['retrieval/R@1']:.3f}")
     assert vididi["retrieval/R@1"] > base["retrieval/R@1"] + 0.08
-    base_motion, vididi_motion = (evaluation(runs, arm, "dynamics")["metrics"]["dynamics/motion"] for arm in ("base", "vididi"))
+    base_motion, vididi_motion = (
+        evaluation(runs, arm, "dynamics")["metrics"]["dynamics/motion"]
+        for arm in ("base", "vididi")
+    )
     assert vididi_motion > base_motion + 0.05
 
 
@@ -111,7 +145,9 @@ def test_linear_evaluation_of_an_untrained_encoder_stays_below(runs: Path) -> No
     assert evaluation(runs, "base", "linear")["untrained"].keys() == {"linear/top1", "linear/top5"}
 
 
-def test_every_table_shows_what_was_measured(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_table_shows_what_was_measured(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arms = {arm: run_of(runs, arm) for arm in ("base", "vididi")}
     shown = set()
     for name in table_names():
@@ -123,23 +159,40 @@ def test_every_table_shows_what_was_measured(runs: Path, tmp_path: Path, capsys:
         rows = list(csv.reader((tmp_path / f"{name}.csv").open()))
         for run in arms.values():
             own = [
-                row for row in rows if any(cell.startswith((run.cell["label"], "VICReg", "Base (VICReg)", "ViDiDi-VIC")) for cell in row)
+                row
+                for row in rows
+                if any(
+                    cell.startswith((run.cell["label"], "VICReg", "Base (VICReg)", "ViDiDi-VIC"))
+                    for cell in row
+                )
             ]
-            for column in (column for column in table.columns if column.metric and not column.match):
-                values = [value for m in run.measurements if (value := m.value(column.metric)) is not None]
+            for column in (
+                column for column in table.columns if column.metric and not column.match
+            ):
+                values = [
+                    value for m in run.measurements if (value := m.value(column.metric)) is not None
+                ]
                 if values:
-                    assert any(column.scaled(value) in row for row in own for value in values), (name, column.metric, text)
+                    assert any(column.scaled(value) in row for row in own for value in values), (
+                        name,
+                        column.metric,
+                        text,
+                    )
                     shown.add(column.metric.partition("/")[0])
     assert shown >= {"retrieval", "silhouette", "linear", "finetune", "detection"}
 
 
-@pytest.mark.parametrize("door", [tsne, bars, curves, classifier_curves, training_length], ids=lambda door: door.__name__)
+@pytest.mark.parametrize(
+    "door", [tsne, bars, curves, classifier_curves, training_length], ids=lambda door: door.__name__
+)
 def test_every_picture_is_drawn(door: ModuleType, runs: Path, tmp_path: Path) -> None:
     assert door.main([str(runs), "--out", str(tmp_path / "out.png")]) == 0
     assert Image.open(tmp_path / "out.png").width > 300
 
 
 @pytest.mark.parametrize("door", [ablation_table, silhouette_table], ids=lambda door: door.__name__)
-def test_the_tables_of_the_readme_are_printed(door: ModuleType, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tables_of_the_readme_are_printed(
+    door: ModuleType, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert door.main([str(runs), "--out", str(tmp_path)]) == 0
     assert "ViDiDi-VIC" in capsys.readouterr().out

@@ -1,4 +1,6 @@
-"""Clusters that grow while a sweep runs: what it waits for is what the autoscaler sees, and it starts on nodes that join."""
+"""Clusters that grow while a sweep runs: what it waits for is what the autoscaler sees, and it
+starts on nodes that join.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,10 @@ pytestmark = pytest.mark.ray
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A head on which nothing can be trained."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE})
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE},
+    )
     try:
         yield cluster
     finally:
@@ -95,23 +100,37 @@ def drive(tmp_path: Path, cluster: Cluster) -> Iterator[Callable[..., Driver]]:
 def asked(cluster: Cluster) -> list[list[dict[str, float]]]:
     """What the autoscaler is to find nodes for: a list of bundles for each cell."""
     demands = get_cluster_status(cluster.address).resource_demands.placement_group_demand
-    return [[request.bundle for request in demand.bundles_by_count for _ in range(request.count)] for demand in demands]
+    return [
+        [request.bundle for request in demand.bundles_by_count for _ in range(request.count)]
+        for demand in demands
+    ]
 
 
 def wait_until_idle(cluster: Cluster) -> None:
-    """Return when nothing is left on any node but the head, so that an autoscaler would release it."""
+    """Return when nothing is left on any node but the head, so that an autoscaler would release
+    it.
+    """
     limit = time.monotonic() + 60
     head = cluster.head_node.node_id
-    while busy := {n.node_id: n.node_activity for n in get_cluster_status(cluster.address).active_nodes if n.node_id != head}:
+    while busy := {
+        n.node_id: n.node_activity
+        for n in get_cluster_status(cluster.address).active_nodes
+        if n.node_id != head
+    }:
         assert time.monotonic() < limit, busy
         time.sleep(0.5)
 
 
 def results(place: Path) -> dict[str, dict[str, Any]]:
-    return {path.parent.name.rpartition("-")[0]: json.loads(path.read_text()) for path in (place / "runs" / "grow").glob("*/result.json")}
+    return {
+        path.parent.name.rpartition("-")[0]: json.loads(path.read_text())
+        for path in (place / "runs" / "grow").glob("*/result.json")
+    }
 
 
-def test_cells_start_on_nodes_that_join_while_others_run(cluster: Cluster, drive: Callable[..., Driver], tmp_path: Path) -> None:
+def test_cells_start_on_nodes_that_join_while_others_run(
+    cluster: Cluster, drive: Callable[..., Driver], tmp_path: Path
+) -> None:
     cluster.add_node(num_cpus=2, object_store_memory=STORE)
     driver = drive("seeds: [0, 1, 2]\n", epochs=3000)
     runs = tmp_path / "runs" / "grow"
@@ -119,7 +138,9 @@ def test_cells_start_on_nodes_that_join_while_others_run(cluster: Cluster, drive
     assert driver.until("asking", lambda: asked(cluster)) == [[{"CPU": 2.0}]] * 2
     cluster.add_node(num_cpus=2, object_store_memory=STORE, node_ip_address="127.0.0.2")
     driver.until("the second cell", lambda: len(list(runs.glob("*/metrics.jsonl"))) == 2)
-    assert not results(tmp_path), "the first cell had ended: the second one did not need the new node"
+    assert not results(tmp_path), (
+        "the first cell had ended: the second one did not need the new node"
+    )
     driver.until("asking for one", lambda: asked(cluster) == [[{"CPU": 2.0}]])
 
 
@@ -128,12 +149,17 @@ def test_a_cell_too_large_for_the_cluster_waits_for_nodes_and_says_so(
 ) -> None:
     first = drive("")
     # Preparing comes first, and has to wait as well.
-    first.until("a word", lambda: "the cluster has no CPUs to prepare with; waiting for nodes" in first.said)
+    first.until(
+        "a word", lambda: "the cluster has no CPUs to prepare with; waiting for nodes" in first.said
+    )
     node = cluster.add_node(num_cpus=2, object_store_memory=STORE)
     assert first.process.wait(timeout=240) == 0, first.said[-3000:]
     wait_until_idle(cluster)
     driver = drive("seeds: [1]\nresources: {workers: 2}\n")
-    need = "needs 2 workers with 2 CPUs (1 of the CPUs for its stream), each on one node, and the nodes of the cluster have 2 CPUs; 0 CPUs"
+    need = (
+        "needs 2 workers with 2 CPUs (1 of the CPUs for its stream), each on one node, and the"
+        " nodes of the cluster have 2 CPUs; 0 CPUs"
+    )
     driver.until("a word", lambda: need in driver.said)
     assert driver.until("asking", lambda: asked(cluster)) == [[{"CPU": 2.0}] * 2]
     cluster.add_node(num_cpus=4, object_store_memory=STORE)

@@ -1,4 +1,6 @@
-"""What a sweep says became of its jobs, where their folders say more than one thing. No job runs, so none needs a cluster."""
+"""What a sweep says became of its jobs, where their folders say more than one thing. No job runs,
+so none needs a cluster.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ STOPPED = json.dumps({"epoch": 1, "online/knn": 0.5, "rule": "asha"})
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> tuple[Sweep, Cell, ShardSet]:
-    (tmp_path / "one.yaml").write_text("name: one" + BASE + "  training: {epochs: 2, batch_size: 8}\narms: {base: {order: 0}}\n")
+    (tmp_path / "one.yaml").write_text(
+        "name: one" + BASE + "  training: {epochs: 2, batch_size: 8}\narms: {base: {order: 0}}\n"
+    )
     sweep = load_sweep(tmp_path / "one.yaml")
     (cell,) = [replace(cell, config=resolve(cell.config)) for cell in expand(sweep)]
     return sweep, cell, ensure_prepared(cell.config)
@@ -120,9 +124,18 @@ def test_a_damaged_evaluation_at_which_another_driver_works_stops_no_other(
 def test_after_an_interruption_no_other_cells_begin_although_one_was_stopped_before(
     sweep: tuple[Sweep, Cell, ShardSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tune returns as if all had ended; with --no-stopping a cell that was stopped, and has not gone on, has not."""
+    """Tune returns as if all had ended; with --no-stopping a cell that was stopped, and has not
+    gone on, has not.
+    """
     _, cell, shards = sweep
-    jobs = [Job(replace(cell, resources=Resources(workers=1, cpus_per_worker=cpus)), tmp_path / str(cpus), {}) for cpus in (1, 2)]
+    jobs = [
+        Job(
+            replace(cell, resources=Resources(workers=1, cpus_per_worker=cpus)),
+            tmp_path / str(cpus),
+            {},
+        )
+        for cpus in (1, 2)
+    ]
     began: list[Any] = []
 
     def interrupted(group: Any) -> Any:
@@ -143,7 +156,9 @@ def test_a_drawn_cell_that_was_stopped_early_and_cannot_go_on_has_failed(
     """A search that stops no cell early runs it again where its point is drawn again."""
     _, _, shards = sweep
     space = "search: {name: random, trials: 1, space: {order: {choice: [0]}}}\n"
-    (tmp_path / "drawn.yaml").write_text("name: drawn" + BASE + "  training: {epochs: 2, batch_size: 8}\n" + space)
+    (tmp_path / "drawn.yaml").write_text(
+        "name: drawn" + BASE + "  training: {epochs: 2, batch_size: 8}\n" + space
+    )
     asked = load_sweep(tmp_path / "drawn.yaml")
     (example, *_), _ = examples(asked, 1, {})
 

@@ -1,4 +1,6 @@
-"""Evaluations on a Ray cluster: the features of the local path, whatever dies on the way, and clear errors where there is no room."""
+"""Evaluations on a Ray cluster: the features of the local path, whatever dies on the way, and clear
+errors where there is no room.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,14 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parents[1]), str(HERE)]))
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100 << 20})
+        made = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 2,
+                "include_dashboard": False,
+                "object_store_memory": 100 << 20,
+            },
+        )
         made.add_node(num_cpus=2, object_store_memory=100 << 20)
         made.wait_for_nodes()
         yield made
@@ -59,9 +68,18 @@ def cluster() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., Any], tiny_shards: Any) -> Path:
+def run(
+    tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., Any], tiny_shards: Any
+) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "base-s0"
-    run_cell(make_config({"training.epochs": 0}), {"arm": "base"}, folder, tiny_shards, local_stream(tiny_shards), LocalContext())
+    run_cell(
+        make_config({"training.epochs": 0}),
+        {"arm": "base"},
+        folder,
+        tiny_shards,
+        local_stream(tiny_shards),
+        LocalContext(),
+    )
     return folder
 
 
@@ -70,7 +88,9 @@ def plan_of(shards: Any) -> EvaluationPlan:
     return EvaluationPlan(rows, frame_counts(shards), length=4, stride=2, clips=2, batch_size=5)
 
 
-def test_actors_give_the_features_of_this_process_although_one_is_killed(cluster: Any, run: Path, tiny_shards: Any, tmp_path: Path) -> None:
+def test_actors_give_the_features_of_this_process_although_one_is_killed(
+    cluster: Any, run: Path, tiny_shards: Any, tmp_path: Path
+) -> None:
     from vididi.cluster.connection import connected
     from vididi.cluster.inference import Pool
 
@@ -79,8 +99,12 @@ def test_actors_give_the_features_of_this_process_although_one_is_killed(cluster
     counts: list[tuple[int, int]] = []
     with connected(cluster.address):
         pool = Pool.on_cluster(workers=2)
-        rows, features = pool.extract(tiny_shards)(encoder, plan, view, lambda *count: counts.append(count))
-    expected = extract_here(local_stream(tiny_shards))(encoder, plan, replace(view, victim=-1), lambda *_: None)
+        rows, features = pool.extract(tiny_shards)(
+            encoder, plan, view, lambda *count: counts.append(count)
+        )
+    expected = extract_here(local_stream(tiny_shards))(
+        encoder, plan, replace(view, victim=-1), lambda *_: None
+    )
     assert view.mark.exists()
     assert counts[-1] == (8, 8)
     assert [done for done, _ in counts] == sorted({done for done, _ in counts})
@@ -95,10 +119,15 @@ def evaluate(*arguments: str) -> int:
     return main(["evaluate", *arguments])
 
 
-def test_retrieval_on_a_cluster_is_retrieval_here(cluster: Any, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_retrieval_on_a_cluster_is_retrieval_here(
+    cluster: Any, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def measured() -> tuple[dict[str, float], Any]:
         (folder,) = run.glob("evaluations/retrieval-*")
-        found = json.loads((folder / "result.json").read_text())["metrics"], pq.read_table(folder / "features.parquet")
+        found = (
+            json.loads((folder / "result.json").read_text())["metrics"],
+            pq.read_table(folder / "features.parquet"),
+        )
         shutil.rmtree(folder)
         return found
 
@@ -109,7 +138,9 @@ def test_retrieval_on_a_cluster_is_retrieval_here(cluster: Any, run: Path, capsy
     expected_metrics, expected = measured()
     assert metrics == pytest.approx(expected_metrics, abs=1e-6)
     assert features.drop(["features"]) == expected.drop(["features"])
-    values, expected_values = (np.array(table["features"].to_pylist()) for table in (features, expected))
+    values, expected_values = (
+        np.array(table["features"].to_pylist()) for table in (features, expected)
+    )
     np.testing.assert_allclose(values, expected_values, atol=1e-6, rtol=0)
 
 
@@ -120,12 +151,17 @@ def test_pools_without_room_give_up(cluster: Any, run: Path, tiny_shards: Any) -
     from vididi.cluster.inference import Pool
 
     with connected(cluster.address):
-        with pytest.raises(ResourceError, match="a worker needs 3 CPUs on one node, and the nodes of the cluster have 2 x 2 CPUs"):
+        with pytest.raises(
+            ResourceError,
+            match="a worker needs 3 CPUs on one node, and the nodes of the cluster have 2 x 2 CPUs",
+        ):
             Pool.on_cluster(cpus_per_worker=3)
         ray.get(ray.util.placement_group([{"CPU": 2}, {"CPU": 2}]).ready())  # somebody else's
         pool = replace(Pool.on_cluster(), wait_s=2)
         with pytest.raises(ResourceError, match="no worker could start for 2 s"):
-            pool.extract(tiny_shards)(load_encoder(run), plan_of(tiny_shards), FeatureView(16, 0.75, 0), lambda *_: None)
+            pool.extract(tiny_shards)(
+                load_encoder(run), plan_of(tiny_shards), FeatureView(16, 0.75, 0), lambda *_: None
+            )
 
 
 def test_protocols_that_train_run_side_by_side_and_one_that_fails_is_listed(
@@ -136,7 +172,14 @@ def test_protocols_that_train_run_side_by_side_and_one_that_fails_is_listed(
         shutil.copytree(run, folder)
     (broken / "encoder.safetensors").write_bytes(b"cut short")
     quick = ["epochs=2", "batch_size=8", "clips=1", "warmup_epochs=1", "optimiser.lr=0.1"]
-    arguments = ["linear", str(whole), str(broken), "--address", cluster.address, *(part for text in quick for part in ("--set", text))]
+    arguments = [
+        "linear",
+        str(whole),
+        str(broken),
+        "--address",
+        cluster.address,
+        *(part for text in quick for part in ("--set", text)),
+    ]
     assert evaluate(*arguments) == 1
     said = capfd.readouterr().out
     assert f"{whole} linear: finished" in said

@@ -32,7 +32,7 @@ SHARD, GROUP = 60_000, 20_000  # bytes: three or four videos to a shard
 HERE = Path(__file__).resolve().parent
 
 
-# --- What runs on the nodes: this module is on their PYTHONPATH ---------------------------------------------------------
+# --- What runs on the nodes: this module is on their PYTHONPATH -----------------------------------
 
 
 def misbehave(item: tuple[str, Any]) -> Any:
@@ -74,7 +74,7 @@ def encode_slowly(video: Video, settings: Settings) -> Encoded | Reject:
     return preparing.encode_video(video, settings)
 
 
-# --- The cluster --------------------------------------------------------------------------------------------------------
+# --- The cluster ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -123,26 +123,37 @@ def files(folder: Any) -> dict[str, bytes]:
 def on_cluster(cluster: Any, videos: list[Video], out: Path, progress: Any = None) -> ShardSet:
     from vididi.cluster.ray_prepare import over_cluster
 
-    return prepare(videos, out, SETTINGS, {"name": "test"}, progress, run=over_cluster(cluster.address))
+    return prepare(
+        videos, out, SETTINGS, {"name": "test"}, progress, run=over_cluster(cluster.address)
+    )
 
 
 def in_local_processes(videos: list[Video], out: Path) -> ShardSet:
     return prepare(videos, out, SETTINGS, {"name": "test"}, workers=2)
 
 
-# --- Results ------------------------------------------------------------------------------------------------------------
+# --- Results --------------------------------------------------------------------------------------
 
 
-def test_over_a_cluster_come_the_bytes_of_this_machine(cluster: Any, listed: list[Video], tmp_path: Path) -> None:
+def test_over_a_cluster_come_the_bytes_of_this_machine(
+    cluster: Any, listed: list[Video], tmp_path: Path
+) -> None:
     calls: list[tuple[int, int, int]] = []
     there = on_cluster(cluster, listed, tmp_path / "there", lambda *counts: calls.append(counts))
     assert calls == [(done, 57, int(done > 20)) for done in range(1, 58)]
     assert files(there.root) == files(in_local_processes(listed, tmp_path / "here").root)
 
 
-def test_every_failure_costs_one_item_on_a_cluster_too(over: Callable[..., Any], tmp_path: Path) -> None:
+def test_every_failure_costs_one_item_on_a_cluster_too(
+    over: Callable[..., Any], tmp_path: Path
+) -> None:
     good = [("return", number) for number in range(12)]
-    bad = [("signal", signal.SIGSEGV), ("hang", None), ("raise", "bad picture"), ("third", tmp_path / "tried")]
+    bad = [
+        ("signal", signal.SIGSEGV),
+        ("hang", None),
+        ("raise", "bad picture"),
+        ("third", tmp_path / "tried"),
+    ]
     assert list(over([*good[:6], *bad, *good[6:]], timeout=2)) == [
         *range(6),
         Failed("decoder crashed twice (signal 11)"),
@@ -173,7 +184,9 @@ def test_all_nodes_take_part(over: Callable[..., Any]) -> None:
     assert not ray.is_initialized()
 
 
-def test_a_cluster_does_not_run_far_ahead_of_the_caller(over: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_cluster_does_not_run_far_ahead_of_the_caller(
+    over: Callable[..., Any], tmp_path: Path
+) -> None:
     from vididi.cluster.ray_prepare import AHEAD, CHUNK
 
     results = over([("mark", tmp_path / str(number)) for number in range(400)])
@@ -191,7 +204,11 @@ def workers_of_ray() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if process.cmdline() and process.cmdline()[0].startswith("ray::") and "_chunk" in process.cmdline()[0]:
+            if (
+                process.cmdline()
+                and process.cmdline()[0].startswith("ray::")
+                and "_chunk" in process.cmdline()[0]
+            ):
                 found.append(process)
         except psutil.Error:
             continue
@@ -203,7 +220,9 @@ def busy_nodes() -> set[int]:
     return {process.ppid() for process in workers_of_ray()}
 
 
-def test_a_killed_ray_worker_loses_nothing(cluster: Any, listed: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_ray_worker_loses_nothing(
+    cluster: Any, listed: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = files(in_local_processes(listed, tmp_path / "here").root)
     killed = []
 
@@ -240,22 +259,36 @@ def test_a_crashing_decoder_costs_one_video_on_a_cluster_too(
     cluster: Any, listed: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     victim = listed[5]
-    monkeypatch.setattr(preparing, "encode_video", partial(module_function("encode_but_crash_on"), victim=victim.video_id))
+    monkeypatch.setattr(
+        preparing,
+        "encode_video",
+        partial(module_function("encode_but_crash_on"), victim=victim.video_id),
+    )
     there = on_cluster(cluster, listed[:16], tmp_path / "there")
     assert victim.video_id not in there.column("video_id")
     assert len(there.column("video_id")) == 15
     assert "decoder crashed twice (signal 11)" in (there.root / "rejects.csv").read_text()
 
 
-# --- Errors -------------------------------------------------------------------------------------------------------------
+# --- Errors ---------------------------------------------------------------------------------------
 
 
 def test_a_node_that_does_not_see_a_video_is_an_error_and_no_reject(
     cluster: Any, listed: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden = listed[7]
-    monkeypatch.setattr(preparing, "encode_video", partial(module_function("encode_without_a_mount"), hidden=hidden.video_id))
-    with pytest.raises(ResourceError, match=rf"^node .+: cannot read {hidden.path} \(missing: no such file\), which this machine can"):
+    monkeypatch.setattr(
+        preparing,
+        "encode_video",
+        partial(module_function("encode_without_a_mount"), hidden=hidden.video_id),
+    )
+    with pytest.raises(
+        ResourceError,
+        match=(
+            rf"^node .+: cannot read {hidden.path} \(missing: no such file\), which this"
+            r" machine can"
+        ),
+    ):
         on_cluster(cluster, listed, tmp_path / "set")
     assert not (tmp_path / "set").exists()
 
@@ -264,16 +297,34 @@ def test_a_node_with_other_versions_is_an_error(cluster: Any) -> None:
     from vididi.cluster.ray_prepare import over_cluster
 
     other = {**versions(["av", "pillow"]), "av": "1.2.3"}
-    with pytest.raises(ResourceError, match=rf"^node .+: has av {versions(['av'])['av']} instead of 1\.2\.3, and would write other bytes"):
+    with pytest.raises(
+        ResourceError,
+        match=(
+            rf"^node .+: has av {versions(['av'])['av']} instead of 1\.2\.3, and would write other"
+            r" bytes"
+        ),
+    ):
         list(over_cluster(cluster.address)(misbehave, [("return", 1)], 60, other))
 
 
 @pytest.mark.parametrize(
-    ("address", "why"), [("127.0.0.1:1", "[Errno 111] Connection refused"), ("ray://127.0.0.1:10001", "it is of Ray Client")]
+    ("address", "why"),
+    [
+        ("127.0.0.1:1", "[Errno 111] Connection refused"),
+        ("ray://127.0.0.1:10001", "it is of Ray Client"),
+    ],
 )
-def test_no_cluster_is_an_error_that_names_the_address(address: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prepare", "motion", "--out", str(tmp_path / "set"), *TINY, "--address", address]) == 1
-    assert f"error: --address {address}: no Ray cluster can be reached: {why}" in capsys.readouterr().err
+def test_no_cluster_is_an_error_that_names_the_address(
+    address: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["prepare", "motion", "--out", str(tmp_path / "set"), *TINY, "--address", address])
+        == 1
+    )
+    assert (
+        f"error: --address {address}: no Ray cluster can be reached: {why}"
+        in capsys.readouterr().err
+    )
 
 
 def test_what_is_under_way_ends_with_the_caller(over: Callable[..., Any]) -> None:
@@ -289,18 +340,33 @@ def test_what_is_under_way_ends_with_the_caller(over: Callable[..., Any]) -> Non
     assert not workers_of_ray()
 
 
-# --- Commands -----------------------------------------------------------------------------------------------------------
+# --- Commands -------------------------------------------------------------------------------------
 
-TINY = ["--set", "train=8", "--set", "test=4", "--set", "size=32", "--set", "frames=16", "--short-side", "16"]
+TINY = [
+    "--set",
+    "train=8",
+    "--set",
+    "test=4",
+    "--set",
+    "size=32",
+    "--set",
+    "frames=16",
+    "--short-side",
+    "16",
+]
 
 
 @pytest.mark.parametrize("by", ["option", "environment"])
-def test_the_command_prepares_over_a_cluster(cluster: Any, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_prepares_over_a_cluster(
+    cluster: Any, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vididi.cluster import ray_prepare as cluster_prepare
 
     connections = []
     real = cluster_prepare.connected
-    monkeypatch.setattr(cluster_prepare, "connected", lambda address: connections.append(address) or real(address))
+    monkeypatch.setattr(
+        cluster_prepare, "connected", lambda address: connections.append(address) or real(address)
+    )
     if by == "environment":
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     option = ["--address", cluster.address] if by == "option" else []
@@ -313,8 +379,25 @@ def test_the_command_prepares_over_a_cluster(cluster: Any, by: str, tmp_path: Pa
 
 def test_without_an_address_the_command_imports_no_ray(tmp_path: Path, repo_root: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    code = "import sys; sys.modules['ray'] = None; from vididi.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "prepare", "motion", "--out", str(tmp_path / "set"), *TINY]
-    done = subprocess.run(command, cwd=repo_root, env=environment, capture_output=True, text=True, check=False)
+    code = (
+        "import sys; sys.modules['ray'] = None; from vididi.cli import main;"
+        " sys.exit(main(sys.argv[1:]))"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "prepare",
+        "motion",
+        "--out",
+        str(tmp_path / "set"),
+        *TINY,
+    ]
+    done = subprocess.run(
+        command, cwd=repo_root, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "set" / "manifest.json").read_text())["videos"] == {"train": 8, "test": 4}
+    assert json.loads((tmp_path / "set" / "manifest.json").read_text())["videos"] == {
+        "train": 8,
+        "test": 4,
+    }

@@ -16,14 +16,25 @@ pytestmark = pytest.mark.ray
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     path = tmp_path_factory.mktemp("stream")
-    return prepare(motion(path, train=12, test=6, size=16, frames=16), path / "shards", Settings(short_side=12), {})
+    return prepare(
+        motion(path, train=12, test=6, size=16, frames=16),
+        path / "shards",
+        Settings(short_side=12),
+        {},
+    )
 
 
 @pytest.fixture(scope="module")
 def ray_session():
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=200 << 20,
+    )
     yield
     ray.shutdown()
 
@@ -31,8 +42,15 @@ def ray_session():
 @pytest.fixture(scope="module")
 def plan(shards):
     counts = frame_counts(shards)
-    training = PretrainPlan(shards.rows("train"), counts, length=4, stride=2, batch_size=4, epochs=7, seed=3)
-    return Chain((training, EvaluationPlan(shards.rows("test"), counts, length=4, stride=2, clips=3, batch_size=4)))
+    training = PretrainPlan(
+        shards.rows("train"), counts, length=4, stride=2, batch_size=4, epochs=7, seed=3
+    )
+    return Chain(
+        (
+            training,
+            EvaluationPlan(shards.rows("test"), counts, length=4, stride=2, clips=3, batch_size=4),
+        )
+    )
 
 
 @pytest.mark.parametrize("start", [0, 13])
@@ -50,12 +68,16 @@ def test_ray_data_gives_the_batches_that_threads_give(ray_session, shards, plan,
 
 
 @pytest.mark.parametrize("lead", [0.25, 1.0])
-def test_one_execution_after_another_gives_the_same_batches(ray_session, shards, plan, monkeypatch, lead):
+def test_one_execution_after_another_gives_the_same_batches(
+    ray_session, shards, plan, monkeypatch, lead
+):
     from vididi.cluster import ray_stream as stream
 
     for name, value in {"TASKS": 2, "TASK_BATCHES": 3, "LEAD": lead}.items():
         monkeypatch.setattr(stream, name, value)
-    for ours, expected in zip(stream.ray_stream(shards)(plan, 1), local_stream(shards)(plan, 1), strict=True):
+    for ours, expected in zip(
+        stream.ray_stream(shards)(plan, 1), local_stream(shards)(plan, 1), strict=True
+    ):
         np.testing.assert_array_equal(ours.rows, expected.rows)
         np.testing.assert_array_equal(ours.clips, expected.clips)
 
@@ -64,7 +86,9 @@ def test_large_batches_make_small_tasks(ray_session, shards, plan, monkeypatch):
     from vididi.cluster import ray_stream as stream
 
     monkeypatch.setattr(stream, "TASK_FRAMES", 1)
-    assert [batch.rows.tolist() for batch in stream.ray_stream(shards)(plan, 20)] == [plan[n].rows.tolist() for n in range(20, len(plan))]
+    assert [batch.rows.tolist() for batch in stream.ray_stream(shards)(plan, 20)] == [
+        plan[n].rows.tolist() for n in range(20, len(plan))
+    ]
 
 
 def test_a_stream_that_is_left_early_stops(ray_session, shards, plan, monkeypatch):
@@ -72,16 +96,26 @@ def test_a_stream_that_is_left_early_stops(ray_session, shards, plan, monkeypatc
 
     from vididi.cluster import ray_stream as stream
 
-    for name, value in {"TASKS": 2, "TASK_BATCHES": 3, "LEAD": 1.0}.items():  # the next execution is begun already
+    for name, value in {
+        "TASKS": 2,
+        "TASK_BATCHES": 3,
+        "LEAD": 1.0,
+    }.items():  # the next execution is begun already
         monkeypatch.setattr(stream, name, value)
     batches = stream.ray_stream(shards)(plan, 0)
     next(batches)
     batches.close()
     names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if name.startswith(("vididi-stream", "StreamingExecutor", "Prefetcher"))]
+    assert not [
+        name
+        for name in names
+        if name.startswith(("vididi-stream", "StreamingExecutor", "Prefetcher"))
+    ]
 
 
-def test_a_shard_that_is_not_what_the_index_says_ends_the_stream_and_the_holding(ray_session, shards, plan, tmp_path):
+def test_a_shard_that_is_not_what_the_index_says_ends_the_stream_and_the_holding(
+    ray_session, shards, plan, tmp_path
+):
     from vididi.cluster.held import hold
     from vididi.cluster.ray_stream import ray_stream
 
@@ -92,5 +126,8 @@ def test_a_shard_that_is_not_what_the_index_says_ends_the_stream_and_the_holding
     path.write_bytes(content)
     damaged = ShardSet.open(root)
     for read in (lambda: list(ray_stream(damaged)(plan, 0)), lambda: hold(damaged)):
-        with pytest.raises(DamagedError, match=rf"^{path}: video '.*' has other frames than those of its frames_sha256"):
+        with pytest.raises(
+            DamagedError,
+            match=rf"^{path}: video '.*' has other frames than those of its frames_sha256",
+        ):
             read()

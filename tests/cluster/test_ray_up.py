@@ -1,10 +1,12 @@
-"""ray_cluster.yaml brought up by `ray up` over real SSH on two hosts, a sweep run there, and everything taken down.
+"""ray_cluster.yaml brought up by `ray up` over real SSH on two hosts, a sweep run there, and
+everything taken down.
 
-The hosts are network, process and mount namespaces of this machine (hosts.sh), each with an sshd. So `ray stop`, which the
-file and `ray down` run, sees the processes of its host alone. The cluster file is ray_cluster.yaml with another provider; its
-set-up, mount and start commands run as they stand. What stands in for something else: the hosts have vididi's dependencies
-already, as an image would (so there is nothing to install), /mnt/shared is mounted already, and `sudo` does nothing, since the
-user is root.
+The hosts are network, process and mount namespaces of this machine (hosts.sh), each with an sshd.
+So `ray stop`, which the file and `ray down` run, sees the processes of its host alone. The cluster
+file is ray_cluster.yaml with another provider; its set-up, mount and start commands run as they
+stand. What stands in for something else: the hosts have vididi's dependencies already, as an image
+would (so there is nothing to install), /mnt/shared is mounted already, and `sudo` does nothing,
+since the user is root.
 """
 
 from __future__ import annotations
@@ -33,10 +35,27 @@ IDLE_MINUTES = 1.0  # before a worker is released
 
 def missing() -> str:
     """Why hosts cannot be made here; empty where they can."""
-    tools = [tool for tool in ("sshd", "ssh", "ssh-keygen", "rsync", "ip", "unshare", "nsenter") if not find(tool)]
+    tools = [
+        tool
+        for tool in ("sshd", "ssh", "ssh-keygen", "rsync", "ip", "unshare", "nsenter")
+        if not find(tool)
+    ]
     if tools:
         return f"not installed: {', '.join(tools)}"
-    trial = ["unshare", "--fork", "--pid", "--net", "--mount", "--mount-proc", "ip", "link", "add", "veth1", "type", "veth"]
+    trial = [
+        "unshare",
+        "--fork",
+        "--pid",
+        "--net",
+        "--mount",
+        "--mount-proc",
+        "ip",
+        "link",
+        "add",
+        "veth1",
+        "type",
+        "veth",
+    ]
     if subprocess.run(trial, capture_output=True, check=False).returncode:
         return "network namespaces cannot be made here (that takes root)"
     return ""
@@ -50,7 +69,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.skipif(bool(reason := missing()), rea
 
 
 class Hosts:
-    """The user's machine, with a checkout and a cluster file, and two hosts that it reaches by SSH."""
+    """The user's machine, with a checkout and a cluster file, and two hosts that it reaches by
+    SSH.
+    """
 
     def __init__(self, place: Path) -> None:
         self.place, self.home, self.checkout = place, place / "user/home", place / "user/vididi"
@@ -63,10 +84,22 @@ class Hosts:
             # As many CPUs as the sweep wants, said as a cloud's provider says it.
             file.write("export RAY_OVERRIDE_RESOURCES='{\"CPU\": 4}'\n")
         line = "ubuntu:x:0:0::/home/ubuntu:/bin/bash\n"
-        (place / "hosts").write_text("127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in HOSTS.items()))
+        (place / "hosts").write_text(
+            "127.0.0.1 localhost\n"
+            + "".join(f"{address} {name}\n" for name, address in HOSTS.items())
+        )
         (place / "passwd").write_text(line + Path("/etc/passwd").read_text())
         keep = " ".join({str(place), sys.prefix, sys.base_prefix})
-        start = ["unshare", "--fork", "--kill-child", "--pid", "--net", "--mount", "--mount-proc", "bash"]
+        start = [
+            "unshare",
+            "--fork",
+            "--kill-child",
+            "--pid",
+            "--net",
+            "--mount",
+            "--mount-proc",
+            "bash",
+        ]
         self.process = subprocess.Popen(
             [*start, str(Path(__file__).with_name("hosts.sh")), str(place), keep, *HOSTS],
             stdin=subprocess.PIPE,
@@ -77,9 +110,15 @@ class Hosts:
         assert self.process.stdout.readline() == "ready\n"
 
     def make_checkout(self) -> None:
-        """What git holds or would hold; rsync's own rules are tried on a folder that is not to travel."""
+        """What git holds or would hold; rsync's own rules are tried on a folder that is not to
+        travel.
+        """
         files = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.splitlines()
         for name in files:
             if (ROOT / name).is_file():
@@ -87,29 +126,45 @@ class Hosts:
                 shutil.copy(ROOT / name, self.checkout / name)
         (self.checkout / "runs").mkdir()
         (self.checkout / "runs/large").write_text("stays here")
-        (self.checkout / "local.yaml").write_text(yaml.safe_dump(on_hosts(CONFIG, self.home / "key")))
+        (self.checkout / "local.yaml").write_text(
+            yaml.safe_dump(on_hosts(CONFIG, self.home / "key"))
+        )
 
     def make_keys(self) -> None:
         for name in ("key", "host_key"):
-            subprocess.run([find("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(self.home / name)], check=True)
+            subprocess.run(
+                [find("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(self.home / name)],
+                check=True,
+            )
 
     def make_home(self, home: Path) -> None:
-        """An image: sshd's files, and an environment with the dependencies, made from the one that runs this test."""
+        """An image: sshd's files, and an environment with the dependencies, made from the one that
+        runs this test.
+        """
         (home / "bin").mkdir(parents=True)
         shutil.copy(self.home / "key.pub", home / "authorized_keys")
         shutil.copy(self.home / "host_key", home / "host_key")
         (home / "sshd_config").write_text(
-            "HostKey /home/ubuntu/host_key\nAuthorizedKeysFile /home/ubuntu/authorized_keys\nUsePAM no\nPidFile none\n"
+            "HostKey /home/ubuntu/host_key\nAuthorizedKeysFile /home/ubuntu/authorized_keys\nUsePAM"
+            " no\nPidFile none\n"
         )
         (home / "bin/sudo").write_text('#!/bin/sh\nexec "$@"\n')
         (home / "bin/sudo").chmod(0o755)
         (home / ".bashrc").write_text("PATH=/home/ubuntu/bin:$PATH\n")
         make_environment(home)
 
-    def user(self, *command: str, timeout: float = 300, **variables: str) -> subprocess.CompletedProcess[str]:
+    def user(
+        self, *command: str, timeout: float = 300, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command on the user's machine, in the checkout."""
         pid = self.process.pid
-        enter = ["nsenter", f"--target={pid}", "--net", "--mount", f"--pid=/proc/{pid}/ns/pid_for_children"]
+        enter = [
+            "nsenter",
+            f"--target={pid}",
+            "--net",
+            "--mount",
+            f"--pid=/proc/{pid}/ns/pid_for_children",
+        ]
         values = {
             "HOME": str(self.home),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin",
@@ -117,9 +172,21 @@ class Hosts:
             **variables,
         }
         # Version 2 of the autoscaler does not start workers of the local provider.
-        values = {"RAY_UP_enable_autoscaler_v2": "0", "RAY_USAGE_STATS_ENABLED": "0", "COLUMNS": "200"} | values
+        values = {
+            "RAY_UP_enable_autoscaler_v2": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "COLUMNS": "200",
+        } | values
         return subprocess.run(
-            [*enter, "env", "-i", "-C", str(self.checkout), *(f"{k}={v}" for k, v in values.items()), *command],
+            [
+                *enter,
+                "env",
+                "-i",
+                "-C",
+                str(self.checkout),
+                *(f"{k}={v}" for k, v in values.items()),
+                *command,
+            ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -128,7 +195,15 @@ class Hosts:
         )
 
     def ssh(self, host: str, command: str) -> subprocess.CompletedProcess[str]:
-        options = ["-q", "-i", str(self.home / "key"), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+        options = [
+            "-q",
+            "-i",
+            str(self.home / "key"),
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+        ]
         return self.user("ssh", *options, f"ubuntu@{HOSTS[host]}", command)
 
     def on_head(self, command: str) -> subprocess.CompletedProcess[str]:
@@ -145,27 +220,41 @@ class Hosts:
 
 
 def make_environment(home: Path) -> None:
-    """What the set-up's `pip install` leaves in /home/ubuntu, with the packages of the environment that runs this test."""
+    """What the set-up's `pip install` leaves in /home/ubuntu, with the packages of the environment
+    that runs this test.
+    """
     venv = home / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     activate = venv / "bin/activate"
     activate.write_text(activate.read_text().replace(str(home), "/home/ubuntu"))
     (packages,) = venv.glob("lib/python*/site-packages")
     (packages / "image.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    (venv / "bin/ray").write_text("#!/home/ubuntu/venv/bin/python\nfrom ray.scripts.scripts import main\n\nmain()\n")
+    (venv / "bin/ray").write_text(
+        "#!/home/ubuntu/venv/bin/python\nfrom ray.scripts.scripts import main\n\nmain()\n"
+    )
     (venv / "bin/ray").chmod(0o755)
-    (venv / "installed").write_bytes((ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes())
+    (venv / "installed").write_bytes(
+        (ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes()
+    )
 
 
 def on_hosts(config: dict, key: Path) -> dict:
-    """The cluster file with the local provider; set-up, mounts, start commands and the least number of workers as they are."""
+    """The cluster file with the local provider; set-up, mounts, start commands and the least number
+    of workers as they are.
+    """
     kept = {name: value for name, value in config.items() if name not in AWS_ALONE}
     provider = {"type": "local", "head_ip": HOSTS["head"], "worker_ips": [HOSTS["worker"]]}
     auth = {"ssh_user": "ubuntu", "ssh_private_key": str(key)}
-    local = prepare_config({**kept, "provider": provider, "auth": auth, "idle_timeout_minutes": IDLE_MINUTES})
-    # By itself, Ray starts every host of the local provider at once. And a cloud's provider knows what its machines have.
+    local = prepare_config(
+        {**kept, "provider": provider, "auth": auth, "idle_timeout_minutes": IDLE_MINUTES}
+    )
+    # By itself, Ray starts every host of the local provider at once. And a cloud's provider knows
+    # what its machines have.
     (kind,) = local["available_node_types"].values()
-    kind |= {"min_workers": config["available_node_types"]["gpu_worker"]["min_workers"], "resources": {"CPU": 4}}
+    kind |= {
+        "min_workers": config["available_node_types"]["gpu_worker"]["min_workers"],
+        "resources": {"CPU": 4},
+    }
     return local
 
 
@@ -197,16 +286,28 @@ def test_a_sweep_brings_the_worker_up_runs_there_and_comes_back(cluster):
     assert not ray_processes(cluster, "worker")
     sweep = "/home/ubuntu/vididi/sweeps/smoke.yaml"
     options = ("--address", "auto", "--runs", "/mnt/shared/runs")
-    assert_ok(done := cluster.user("ray", "submit", "local.yaml", "run_sweep.py", sweep, *options, timeout=500))
-    assert "the cluster has no CPUs to prepare with; waiting for nodes" in " ".join((done.stdout + done.stderr).split())
+    assert_ok(
+        done := cluster.user(
+            "ray", "submit", "local.yaml", "run_sweep.py", sweep, *options, timeout=500
+        )
+    )
+    assert "the cluster has no CPUs to prepare with; waiting for nodes" in " ".join(
+        (done.stdout + done.stderr).split()
+    )
     assert "sweep smoke: 3 cells, 0 finished before, 3 to run" in done.stdout
     assert_ok(cluster.user("ray", "rsync-down", "local.yaml", "/mnt/shared/runs/", "back/"))
-    results = [json.loads(path.read_text()) for path in (cluster.checkout / "back/smoke").glob("*/result.json")]
+    results = [
+        json.loads(path.read_text())
+        for path in (cluster.checkout / "back/smoke").glob("*/result.json")
+    ]
     assert len(results) == 3
     assert all(result["retrieval/R@1"] >= 0 for result in results)
     assert "ViDiDi-VIC" in (cluster.checkout / "back/smoke/vididi_table_6.md").read_text()
     # The head trains nothing: TensorBoard's files carry the name of the host that wrote them.
-    assert {path.name.split(".")[4] for path in (cluster.checkout / "back/smoke").glob("*/events.out.tfevents.*")} == {"worker"}
+    assert {
+        path.name.split(".")[4]
+        for path in (cluster.checkout / "back/smoke").glob("*/events.out.tfevents.*")
+    } == {"worker"}
     # And as a job, which goes on when the user's machine is shut: everything is finished already.
     job = f"ray job submit -- python /home/ubuntu/vididi/run_sweep.py {sweep} {' '.join(options)}"
     assert_ok(again := cluster.user("ray", "exec", "local.yaml", job))
@@ -227,24 +328,38 @@ def test_the_working_tree_and_the_token_are_on_both_hosts(cluster):
 def test_the_dashboard_listens_on_localhost_and_asks_for_the_token(cluster):
     listening = cluster.ssh("head", "ss -ltnH").stdout.split()
     assert "127.0.0.1:8265" in listening
-    assert not [address for address in listening if address.endswith(":8265") and address != "127.0.0.1:8265"]
+    assert not [
+        address
+        for address in listening
+        if address.endswith(":8265") and address != "127.0.0.1:8265"
+    ]
     ask = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8265/api/version"
     nodes = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8265/nodes?view=summary"
     assert (cluster.ssh("head", ask).stdout, cluster.ssh("head", nodes).stdout) == ("401", "401")
-    assert cluster.ssh("head", f'{nodes} -H "Authorization: Bearer $(cat ~/.ray/auth_token)"').stdout == "200"
+    assert (
+        cluster.ssh("head", f'{nodes} -H "Authorization: Bearer $(cat ~/.ray/auth_token)"').stdout
+        == "200"
+    )
 
 
 def test_nobody_without_the_token_reaches_the_cluster(cluster):
     asked = ["ray", "status", "--address", f"{HOSTS['head']}:6379"]
     assert "4.0 CPU" in cluster.user(*asked, RAY_AUTH_MODE="token").stdout
-    assert "4.0 CPU" not in (refused := cluster.user(*asked, HOME=str(cluster.place), RAY_AUTH_MODE="disabled")).stdout
+    assert (
+        "4.0 CPU"
+        not in (
+            refused := cluster.user(*asked, HOME=str(cluster.place), RAY_AUTH_MODE="disabled")
+        ).stdout
+    )
     assert "Unauthenticated" in refused.stdout + refused.stderr
 
 
 def test_the_object_store_lies_in_shared_memory_and_has_four_fifths_of_it(cluster):
     for name in HOSTS:
         size = int(cluster.ssh(name, "df --output=size -B 1 /dev/shm | tail -n 1").stdout)
-        started = cluster.ssh(name, "tr '\\0' '\\n' < /proc/$(pgrep -x raylet)/cmdline").stdout.splitlines()
+        started = cluster.ssh(
+            name, "tr '\\0' '\\n' < /proc/$(pgrep -x raylet)/cmdline"
+        ).stdout.splitlines()
         assert "--plasma_directory=/dev/shm" in started
         assert f"--object_store_memory={size // 5 * 4}" in started
 
@@ -265,4 +380,8 @@ def test_it_is_taken_down(cluster):
 
 
 def ray_processes(cluster: Hosts, host: str) -> list[str]:
-    return [line for line in cluster.ssh(host, "ps -eo args").stdout.splitlines() if "ray" in line.split("/")[-1] or "ray::" in line]
+    return [
+        line
+        for line in cluster.ssh(host, "ps -eo args").stdout.splitlines()
+        if "ray" in line.split("/")[-1] or "ray::" in line
+    ]

@@ -1,6 +1,12 @@
 import pytest
 
-from vididi.cluster.resources import cluster_concurrency, cluster_shortage, cpus_to_declare, local_concurrency, pool_size
+from vididi.cluster.resources import (
+    cluster_concurrency,
+    cluster_shortage,
+    cpus_to_declare,
+    local_concurrency,
+    pool_size,
+)
 from vididi.errors import ResourceError
 from vididi.sweep import Resources
 
@@ -18,7 +24,10 @@ def test_declared_cpus_hold_every_trainer_and_every_stream():
 
 def test_a_cluster_counts_streams_too():
     assert cluster_concurrency(Resources(), [{"CPU": 8}]) == 4
-    assert cluster_concurrency(Resources(workers=8, gpus_per_worker=1), [{"CPU": 32, "GPU": 8}] * 2) == 2
+    assert (
+        cluster_concurrency(Resources(workers=8, gpus_per_worker=1), [{"CPU": 32, "GPU": 8}] * 2)
+        == 2
+    )
     assert cluster_concurrency(Resources(), []) == 0
 
 
@@ -36,7 +45,10 @@ def test_fractional_gpus_share():
     assert local_concurrency(Resources(gpus_per_worker=0.1), cores=16, gpus=1) == 10
     # Nobody trains on a third of one GPU and a bit of the next.
     assert local_concurrency(Resources(gpus_per_worker=0.4), cores=16, gpus=4) == 8
-    assert cluster_concurrency(Resources(workers=2, gpus_per_worker=0.5), [{"CPU": 64, "GPU": 1}] * 3) == 3
+    assert (
+        cluster_concurrency(Resources(workers=2, gpus_per_worker=0.5), [{"CPU": 64, "GPU": 1}] * 3)
+        == 3
+    )
 
 
 def test_a_part_of_a_gpu_beside_whole_ones_is_refused():
@@ -72,7 +84,10 @@ def test_a_cell_that_can_never_fit_is_refused_with_what_there_is(resources, core
 def test_a_cluster_without_room_for_streams_has_room_for_no_cell_and_says_why():
     assert cluster_concurrency(Resources(), [{"CPU": 1}]) == 0
     why = cluster_shortage(Resources(), [{"CPU": 1}, {"CPU": 0, "GPU": 2}])
-    assert "needs a worker with 2 CPUs (1 of the CPUs for its stream), each on one node, and the nodes of the cluster have 1 CPUs; " in why
+    assert (
+        "needs a worker with 2 CPUs (1 of the CPUs for its stream), each on one node, and the nodes"
+        " of the cluster have 1 CPUs; " in why
+    )
     assert "; 0 CPUs and 2 GPUs; lower resources.workers" in why
     many = cluster_shortage(Resources(cpus_per_worker=8), [{"CPU": 0}, {"CPU": 4}, {"CPU": 0}])
     assert "the nodes of the cluster have 4 CPUs; 2 x 0 CPUs; lower" in many
@@ -83,5 +98,11 @@ def test_actors_are_counted_node_by_node():
     assert pool_size(2, 0, nodes) == 3
     assert pool_size(1, 1, nodes) == 2
     assert pool_size(1, 0.5, nodes) == 3
-    with pytest.raises(ResourceError, match="a worker needs 4 CPUs and 1 GPUs on one node, and the nodes of the cluster have 5 CPUs; 3 "):
+    with pytest.raises(
+        ResourceError,
+        match=(
+            "a worker needs 4 CPUs and 1 GPUs on one node, and the nodes of the cluster have 5"
+            " CPUs; 3 "
+        ),
+    ):
         pool_size(4, 1, nodes)

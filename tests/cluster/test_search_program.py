@@ -1,4 +1,6 @@
-"""Searches and early stopping as a user runs them: run_sweep.py in a process of its own, with a Ray of its own."""
+"""Searches and early stopping as a user runs them: run_sweep.py in a process of its own, with a Ray
+of its own.
+"""
 
 import json
 import os
@@ -69,11 +71,24 @@ def command(*arguments):
 
 
 def environment(place):
-    return {**os.environ, "VIDIDI_CACHE": str(place / "cache"), "COLUMNS": "200", "PYTHONWARNINGS": "ignore"}
+    return {
+        **os.environ,
+        "VIDIDI_CACHE": str(place / "cache"),
+        "COLUMNS": "200",
+        "PYTHONWARNINGS": "ignore",
+    }
 
 
 def run(place, *arguments):
-    return subprocess.run(command(*arguments), cwd=place, env=environment(place), capture_output=True, text=True, timeout=400, check=False)
+    return subprocess.run(
+        command(*arguments),
+        cwd=place,
+        env=environment(place),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +103,13 @@ def place(tmp_path_factory):
 
 def test_a_search_interrupted_once_says_how_to_go_on_and_ends_as_if_it_had_not_been(place):
     with (place / "first.txt").open("w+") as out:
-        started = {"cwd": place, "env": environment(place), "stdout": out, "stderr": subprocess.STDOUT, "start_new_session": True}
+        started = {
+            "cwd": place,
+            "env": environment(place),
+            "stdout": out,
+            "stderr": subprocess.STDOUT,
+            "start_new_session": True,
+        }
         with subprocess.Popen(command("search.yaml"), **started) as driver:
             wait_for_epochs(place / "runs" / "found", 8)
             os.killpg(driver.pid, signal.SIGINT)  # Ctrl-C reaches every process of a terminal
@@ -98,9 +119,13 @@ def test_a_search_interrupted_once_says_how_to_go_on_and_ends_as_if_it_had_not_b
     done = run(place, "search.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "search: 3 of 3 cells drawn" in done.stdout
-    results = [json.loads(path.read_text()) for path in (place / "runs" / "found").glob("*/result.json")]
+    results = [
+        json.loads(path.read_text()) for path in (place / "runs" / "found").glob("*/result.json")
+    ]
     assert len(results) == 3
-    assert any(result["resumed_from_step"] for result in results), "what was interrupted went on from its checkpoint"
+    assert any(result["resumed_from_step"] for result in results), (
+        "what was interrupted went on from its checkpoint"
+    )
     best = max(result["retrieval/R@1"] for result in results)
     assert f"retrieval/R@1 {best:.4g}: order" in done.stdout
 
@@ -112,7 +137,10 @@ def test_a_search_tries_failed_cells_again_when_asked(place):
     path.unlink()
     (path.parent / "error.txt").write_text("its node was lost\n")
     status = run(place, "status", "search.yaml")
-    assert (status.returncode, "3 cells so far, 1 failed, 2 finished" in status.stdout) == (1, True), status.stdout
+    assert (status.returncode, "3 cells so far, 1 failed, 2 finished" in status.stdout) == (
+        1,
+        True,
+    ), status.stdout
     same = run(place, "search.yaml")
     assert same.returncode == 1
     assert "3 of 3 cells drawn, 0 of them run now" in same.stdout
@@ -129,42 +157,68 @@ def test_cells_are_stopped_early_stay_so_and_go_on_when_asked(place):
     first = run(place, "stopping.yaml")
     assert first.returncode == 0, first.stdout + first.stderr
     folders = sorted((place / "runs" / "early").glob("early-*"))
-    stopped = {folder: json.loads((folder / "stopped.json").read_text()) for folder in folders if (folder / "stopped.json").exists()}
+    stopped = {
+        folder: json.loads((folder / "stopped.json").read_text())
+        for folder in folders
+        if (folder / "stopped.json").exists()
+    }
     finished = [folder for folder in folders if (folder / "result.json").exists()]
     assert len(folders) == len(stopped) + len(finished) == 5
     assert stopped, first.stdout
     assert finished
     for folder, found in stopped.items():
-        epochs = [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        epochs = [
+            json.loads(line)["epoch"]
+            for line in (folder / "metrics.jsonl").read_text().splitlines()
+        ]
         assert epochs == list(range(1, found["epoch"] + 1)), "it ended where it was stopped"
         assert (folder / "best.safetensors").exists()
         assert f"at epoch {found['epoch']} of 8" in first.stdout
     saved = sum(8 - found["epoch"] for found in stopped.values())
     assert f"early stopping: {len(stopped)} of 5 cells, {saved} of 40 epochs saved" in first.stdout
-    assert f"{len(finished)} finished before, {len(stopped)} stopped early before, 0 to run" in run(place, "stopping.yaml").stdout
+    assert (
+        f"{len(finished)} finished before, {len(stopped)} stopped early before, 0 to run"
+        in run(place, "stopping.yaml").stdout
+    )
     on = run(place, "stopping.yaml", "--no-stopping")
     assert on.returncode == 0, on.stdout + on.stderr
-    assert all((folder / "result.json").exists() and not (folder / "stopped.json").exists() for folder in folders)
-    assert all(json.loads((folder / "result.json").read_text())["resumed_from_step"] for folder in stopped)
+    assert all(
+        (folder / "result.json").exists() and not (folder / "stopped.json").exists()
+        for folder in folders
+    )
+    assert all(
+        json.loads((folder / "result.json").read_text())["resumed_from_step"] for folder in stopped
+    )
 
 
 def test_the_audit_replays_the_finished_curves_without_training(place):
     before = {path: path.stat().st_mtime_ns for path in (place / "runs" / "early").rglob("*")}
     audit = run(place, "stopping.yaml", "--audit-stopping")
     assert audit.returncode == 0, audit.stdout + audit.stderr
-    assert audit.stdout.count("would have finished") + audit.stdout.count("would have been stopped at epoch") == 5
+    assert (
+        audit.stdout.count("would have finished")
+        + audit.stdout.count("would have been stopped at epoch")
+        == 5
+    )
     assert "of 40 epochs" in audit.stdout
     assert "the best cell, early-lr=" in audit.stdout
     assert "rule: asha on online/knn, grace 1 epoch, reduction 2" in audit.stdout
-    assert "rule: median on online/knn" in run(place, "stopping.yaml", "--audit-stopping", "median").stdout
-    assert before == {path: path.stat().st_mtime_ns for path in (place / "runs" / "early").rglob("*")}
+    assert (
+        "rule: median on online/knn"
+        in run(place, "stopping.yaml", "--audit-stopping", "median").stdout
+    )
+    assert before == {
+        path: path.stat().st_mtime_ns for path in (place / "runs" / "early").rglob("*")
+    }
     refused = run(place, "search.yaml", "--audit-stopping")
     assert refused.returncode == 2
     assert "none of the 3 finished cells in" in refused.stderr
 
 
 def test_a_search_that_a_grid_warmed_is_held_against_the_grid_s_best(place):
-    """After the grid above has finished. With two metrics, early stopping, and both of confirm's steps."""
+    """After the grid above has finished. With two metrics, early stopping, and both of confirm's
+    steps.
+    """
     done = run(place, "warm.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 of 5 runs known before" in done.stdout
@@ -175,8 +229,14 @@ def test_a_search_that_a_grid_warmed_is_held_against_the_grid_s_best(place):
     assert len(chosen) in (2, 3), "the best two, and the grid's best arm where it is neither"
     values = [float(line[2:].split(" (1 seed): ")[0]) for line in chosen]
     assert chosen[values.index(max(values))].startswith("* ")
-    folders = {path.parent.name.rsplit("-", 1)[0] for path in (place / "runs" / "warm").glob("*/result.json")}
-    assert sum(name.endswith("-s2") for name in folders) in (0, 2), "both are trained with the fresh seed, or they are the same"
+    folders = {
+        path.parent.name.rsplit("-", 1)[0]
+        for path in (place / "runs" / "warm").glob("*/result.json")
+    }
+    assert sum(name.endswith("-s2") for name in folders) in (
+        0,
+        2,
+    ), "both are trained with the fresh seed, or they are the same"
     same = "confirm: the search found nothing better than the grid's best arm" in done.stdout
     assert same != ("the 95% bound is above -3.0 points:" in done.stdout)
 
@@ -187,7 +247,10 @@ def test_a_cell_of_two_workers_is_stopped_early_and_makes_room(place):
     (stopped,) = (place / "runs" / "workers").glob("*/stopped.json")
     (finished,) = (place / "runs" / "workers").glob("*/result.json")
     assert (stopped.parent.name[:4], finished.parent.name[:5]) == ("bad-", "good-")
-    epochs = [json.loads(line)["epoch"] for line in (stopped.parent / "metrics.jsonl").read_text().splitlines()]
+    epochs = [
+        json.loads(line)["epoch"]
+        for line in (stopped.parent / "metrics.jsonl").read_text().splitlines()
+    ]
     # Its workers train on until the word reaches them, for however many of these tiny epochs.
     assert epochs == list(range(1, len(epochs) + 1))
     assert json.loads(stopped.read_text())["epoch"] <= len(epochs) < 400
@@ -197,7 +260,9 @@ def test_a_cell_of_two_workers_is_stopped_early_and_makes_room(place):
 def wait_for_epochs(runs, count):
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        if any(len(path.read_text().splitlines()) >= count for path in runs.glob("*/metrics.jsonl")):
+        if any(
+            len(path.read_text().splitlines()) >= count for path in runs.glob("*/metrics.jsonl")
+        ):
             return
         time.sleep(0.01)
     pytest.fail(f"no cell reached {count} epochs")

@@ -1,4 +1,6 @@
-"""The study behind a search: what it draws, is told and remembers. Drives Tune's searcher by hand, without a cluster."""
+"""The study behind a search: what it draws, is told and remembers. Drives Tune's searcher by hand,
+without a cluster.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,14 @@ class Place:
         found = self.next()
         if not isinstance(found, tuple):
             return found
-        finish(found[1].folder, {"retrieval/R@1": len(found[1].folder.name) / 100, "seconds": 2.0} if result is None else result)
+        finish(
+            found[1].folder,
+            (
+                {"retrieval/R@1": len(found[1].folder.name) / 100, "seconds": 2.0}
+                if result is None
+                else result
+            ),
+        )
         self.search.on_trial_complete(found[0])
         return found[1]
 
@@ -79,12 +88,16 @@ class Place:
 
 def finish(folder: Path, result: dict[str, Any], epochs: int = EPOCHS) -> None:
     record(folder, epochs)
-    (folder / "result.json").write_text(json.dumps({"version": 1, "data_checksum": "x", "steps": 1, **result}))
+    (folder / "result.json").write_text(
+        json.dumps({"version": 1, "data_checksum": "x", "steps": 1, **result})
+    )
 
 
 def record(folder: Path, epochs: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.jsonl").write_text("".join(json.dumps({"epoch": e + 1, "step": e + 1}) + "\n" for e in range(epochs)))
+    (folder / "metrics.jsonl").write_text(
+        "".join(json.dumps({"epoch": e + 1, "step": e + 1}) + "\n" for e in range(epochs))
+    )
 
 
 def states(place: Place) -> list[str]:
@@ -92,7 +105,9 @@ def states(place: Place) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["optuna", "random"])
-def test_a_search_draws_the_same_points_again_and_others_with_another_seed(tmp_path: Path, name: str) -> None:
+def test_a_search_draws_the_same_points_again_and_others_with_another_seed(
+    tmp_path: Path, name: str
+) -> None:
     drawn = []
     for number, seed in enumerate((3, 3, 4)):
         place = Place(tmp_path / str(number), name=name, trials=15, seed=seed)
@@ -104,7 +119,9 @@ def test_a_search_draws_the_same_points_again_and_others_with_another_seed(tmp_p
 
 
 @pytest.mark.parametrize("name", ["optuna", "random"])
-def test_a_search_that_is_started_again_draws_what_it_would_have_drawn(tmp_path: Path, name: str) -> None:
+def test_a_search_that_is_started_again_draws_what_it_would_have_drawn(
+    tmp_path: Path, name: str
+) -> None:
     whole = Place(tmp_path / "whole", name=name, trials=14)
     whole.run_all()
     for trials in (3, 8, 14):
@@ -127,10 +144,17 @@ def test_tpe_prefers_what_was_good(tmp_path: Path) -> None:
 def test_a_point_that_is_drawn_again_is_trained_with_the_next_seed(tmp_path: Path) -> None:
     place = Place(tmp_path, seeds=(0, 5), trials=30, space={"order": {"choice": [0, 1]}})
     jobs = place.run_all()
-    assert sorted(job.folder.name for job in jobs) == ['{"order": 0} 0', '{"order": 0} 5', '{"order": 1} 0', '{"order": 1} 5']
+    assert sorted(job.folder.name for job in jobs) == [
+        '{"order": 0} 0',
+        '{"order": 0} 5',
+        '{"order": 1} 0',
+        '{"order": 1} 5',
+    ]
     assert place.search.exhausted, "there are four cells in this space, and no thirty"
     assert sorted(states(place))[:4] == ["COMPLETE"] * 4
-    assert states(place).count("FAIL") == len(states(place)) - 4, "what tells nothing new is no value of the study"
+    assert states(place).count("FAIL") == len(states(place)) - 4, (
+        "what tells nothing new is no value of the study"
+    )
     assert [len(found.values) for found in place.study.best(2)] == [2, 2]
 
 
@@ -168,14 +192,26 @@ def test_a_point_whose_cell_is_running_is_given_its_next_seed_or_nothing(tmp_pat
 
 def test_the_best_is_estimated_from_all_seeds_of_each_point(tmp_path: Path) -> None:
     def told(points: list[tuple[int, list[float]]]) -> dict[str, Any]:
-        return {f"{order} {i}": ({"order": order}, {"retrieval/R@1": r1}) for order, values in points for i, r1 in enumerate(values)}
+        return {
+            f"{order} {i}": ({"order": order}, {"retrieval/R@1": r1})
+            for order, values in points
+            for i, r1 in enumerate(values)
+        }
 
     place = Place(tmp_path, trials=2, space={"order": {"choice": [0, 1, 2, 3]}})
-    place.study.tell_known(told([(0, [0.61]), (1, [0.48, 0.68, 0.62]), (2, [0.3, 0.45]), (3, [0.2])]))
-    assert [(found.point["order"], len(found.values)) for found in place.study.best(3)] == [(1, 3), (0, 1), (2, 2)]
+    place.study.tell_known(
+        told([(0, [0.61]), (1, [0.48, 0.68, 0.62]), (2, [0.3, 0.45]), (3, [0.2])])
+    )
+    assert [(found.point["order"], len(found.values)) for found in place.study.best(3)] == [
+        (1, 3),
+        (0, 1),
+        (2, 2),
+    ]
 
 
-def test_points_that_make_no_cell_and_cells_that_fail_are_told_as_failed_and_counted(tmp_path: Path) -> None:
+def test_points_that_make_no_cell_and_cells_that_fail_are_told_as_failed_and_counted(
+    tmp_path: Path,
+) -> None:
     place = Place(tmp_path, trials=12)
     while isinstance(found := place.next(), tuple):
         record(found[1].folder, 1)
@@ -184,10 +220,14 @@ def test_points_that_make_no_cell_and_cells_that_fail_are_told_as_failed_and_cou
     assert set(states(place)) == {"FAIL"}
     assert place.search.drawn == 12
     assert len(place.points) > 12
-    assert place.search.refused == {"order 2 is not for us": sum(point["order"] == 2 for point in place.points)}
+    assert place.search.refused == {
+        "order 2 is not for us": sum(point["order"] == 2 for point in place.points)
+    }
 
 
-def test_a_result_without_the_metric_counts_as_failed_and_a_damaged_one_is_left_open(tmp_path: Path) -> None:
+def test_a_result_without_the_metric_counts_as_failed_and_a_damaged_one_is_left_open(
+    tmp_path: Path,
+) -> None:
     place = Place(tmp_path, trials=2)
     for value in (None, float("nan")):
         place.run({"retrieval/R@1": value})
@@ -197,7 +237,9 @@ def test_a_result_without_the_metric_counts_as_failed_and_a_damaged_one_is_left_
 
 
 def test_what_a_killed_search_left_running_is_drawn_again_and_counts_once(tmp_path: Path) -> None:
-    killed = Place(tmp_path, trials=4, space={"order": {"choice": [0, 1]}, "x": {"uniform": [0, 1]}})
+    killed = Place(
+        tmp_path, trials=4, space={"order": {"choice": [0, 1]}, "x": {"uniform": [0, 1]}}
+    )
     killed.run()
     _, job = killed.next()  # type: ignore[misc]
     again = Place(tmp_path, trials=4, space={"order": {"choice": [0, 1]}, "x": {"uniform": [0, 1]}})
@@ -212,7 +254,9 @@ def test_what_a_killed_search_left_running_is_drawn_again_and_counts_once(tmp_pa
     assert states(again).count("COMPLETE") == 4
 
 
-def test_a_cell_whose_result_is_lost_is_drawn_again_and_its_seed_counts_once(tmp_path: Path) -> None:
+def test_a_cell_whose_result_is_lost_is_drawn_again_and_its_seed_counts_once(
+    tmp_path: Path,
+) -> None:
     from vididi.runs.outcome import outcome
 
     space = {"order": {"choice": [0, 1]}, "x": {"uniform": [0, 1]}}
@@ -232,16 +276,28 @@ def test_a_cell_whose_result_is_lost_is_drawn_again_and_its_seed_counts_once(tmp
 
 
 def test_a_search_that_cannot_go_on_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError, match="draws in a row gave no cell to run: 200 x order 2 is not for us"):
+    with pytest.raises(
+        ResourceError, match="draws in a row gave no cell to run: 200 x order 2 is not for us"
+    ):
         Place(tmp_path, trials=1000, space={"order": {"choice": [2]}}).run_all()
 
 
 def test_the_budget_bounds_the_epochs_and_stopped_cells_leave_some_of_it(tmp_path: Path) -> None:
-    place = Place(tmp_path, trials=50, budget=5 * EPOCHS + 1, space={"order": {"choice": [0]}, "x": {"uniform": [0, 1]}})
+    place = Place(
+        tmp_path,
+        trials=50,
+        budget=5 * EPOCHS + 1,
+        space={"order": {"choice": [0]}, "x": {"uniform": [0, 1]}},
+    )
     assert len(place.run_all()) == 5
     assert place.search.spent == 5 * EPOCHS
     record(place.search.jobs[0].folder, 1)
-    more = Place(tmp_path, trials=50, budget=5 * EPOCHS + 1, space={"order": {"choice": [0]}, "x": {"uniform": [0, 1]}})
+    more = Place(
+        tmp_path,
+        trials=50,
+        budget=5 * EPOCHS + 1,
+        space={"order": {"choice": [0]}, "x": {"uniform": [0, 1]}},
+    )
     assert more.search.spent == 4 * EPOCHS + 1
     first = more.next()
     assert isinstance(first, tuple)
@@ -265,7 +321,9 @@ def test_a_stopped_cell_counts_as_pruned_and_is_never_the_best(tmp_path: Path) -
 
 
 def test_what_a_stopped_cell_trains_after_the_search_is_not_of_its_budget(tmp_path: Path) -> None:
-    """The choice among the best trains them to the end with seeds that the search may have stopped."""
+    """The choice among the best trains them to the end with seeds that the search may have
+    stopped.
+    """
     from vididi.cluster.stopping import EarlyStopping
     from vididi.search import Stopping
 
@@ -282,7 +340,9 @@ def test_what_a_stopped_cell_trains_after_the_search_is_not_of_its_budget(tmp_pa
     assert Place(tmp_path, trials=2, space=space).search.spent == 1 + EPOCHS
 
 
-def test_a_stopped_cell_that_a_search_without_stopping_ends_is_of_its_budget_whole(tmp_path: Path) -> None:
+def test_a_stopped_cell_that_a_search_without_stopping_ends_is_of_its_budget_whole(
+    tmp_path: Path,
+) -> None:
     from vididi.cluster.stopping import EarlyStopping
     from vididi.search import Stopping
 
@@ -302,7 +362,12 @@ def test_a_stopped_cell_that_a_search_without_stopping_ends_is_of_its_budget_who
 
 def test_several_metrics_give_the_points_that_none_surpasses(tmp_path: Path) -> None:
     metrics = {"retrieval/R@1": "max", "seconds": "min"}
-    place = Place(tmp_path, trials=3, metrics=metrics, space={"order": {"choice": [0]}, "x": {"uniform": [0, 1]}})
+    place = Place(
+        tmp_path,
+        trials=3,
+        metrics=metrics,
+        space={"order": {"choice": [0]}, "x": {"uniform": [0, 1]}},
+    )
     for r1, seconds in ((0.5, 3.0), (0.4, 4.0), (0.3, 1.0)):
         place.run({"retrieval/R@1": r1, "seconds": seconds})
     assert sorted(found.means for found in place.study.front()) == [[0.3, 1.0], [0.5, 3.0]]
@@ -310,14 +375,22 @@ def test_several_metrics_give_the_points_that_none_surpasses(tmp_path: Path) -> 
 
 
 def test_finished_runs_are_told_once_and_are_not_counted(tmp_path: Path) -> None:
-    known = {"runs/a": ({"order": 1, "selection": "random"}, {"retrieval/R@1": 0.7}), "runs/b": ({"order": 0}, {"retrieval/R@1": None})}
+    known = {
+        "runs/a": ({"order": 1, "selection": "random"}, {"retrieval/R@1": 0.7}),
+        "runs/b": ({"order": 0}, {"retrieval/R@1": None}),
+    }
     place = Place(tmp_path, trials=2)
     assert place.study.tell_known(known) == 2
-    assert (place.search.drawn, states(place)) == (0, ["COMPLETE"]), "one without the metric tells nothing"
+    assert (place.search.drawn, states(place)) == (
+        0,
+        ["COMPLETE"],
+    ), "one without the metric tells nothing"
     again = Place(tmp_path, trials=2)
     again.study.tell_known(known)
     assert len(again.points) == 1
-    assert [(found.point, found.values) for found in again.study.best(1)] == [({"order": 1, "selection": "random"}, [[0.7]])]
+    assert [(found.point, found.values) for found in again.study.best(1)] == [
+        ({"order": 1, "selection": "random"}, [[0.7]])
+    ]
     again.run_all()
     assert again.search.drawn == 2
 

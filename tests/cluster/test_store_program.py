@@ -1,4 +1,6 @@
-"""Sweeps whose run folders are in an object store, by run_sweep.py in a process of its own. Another machine has a cache of its own."""
+"""Sweeps whose run folders are in an object store, by run_sweep.py in a process of its own. Another
+machine has a cache of its own.
+"""
 
 from __future__ import annotations
 
@@ -49,17 +51,36 @@ pytestmark = pytest.mark.ray
 
 
 def run(place: Path, machine: str, spec: str, runs: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "VIDIDI_CACHE": str(place / machine), "COLUMNS": "200", "PYTHONWARNINGS": "ignore"}
+    environment = {
+        **os.environ,
+        "VIDIDI_CACHE": str(place / machine),
+        "COLUMNS": "200",
+        "PYTHONWARNINGS": "ignore",
+    }
     command = [sys.executable, str(ROOT / "run_sweep.py"), spec, "--runs", runs]
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        command,
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 def test_two_sweeps_of_two_machines_share_a_folder(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "one.yaml").write_text(SWEEP % "base")
-    (tmp_path / "two.yaml").write_text(SWEEP % "plain" + "evaluate: [retrieval, silhouette, {protocol: retrieval, settings: {clips: 1}}]\n")
-    cells = [replace(cell, config=resolve(cell.config)) for cell in expand(load_sweep(tmp_path / "one.yaml"))]
+    (tmp_path / "two.yaml").write_text(
+        SWEEP % "plain"
+        + "evaluate: [retrieval, silhouette, {protocol: retrieval, settings: {clips: 1}}]\n"
+    )
+    cells = [
+        replace(cell, config=resolve(cell.config))
+        for cell in expand(load_sweep(tmp_path / "one.yaml"))
+    ]
     monkeypatch.setenv("VIDIDI_CACHE", str(tmp_path / "three"))
     checksum = ensure_prepared(cells[0].config).manifest.checksum
     runs, uri = mirror.local_path(f"{bucket}/runs/shared"), f"{bucket}/runs"
@@ -68,23 +89,32 @@ def test_two_sweeps_of_two_machines_share_a_folder(
     assert first.returncode == 1, first.stdout + first.stderr
     assert "base-s0: finished" in first.stdout
     assert "vididi-s0: run by another driver" in first.stdout
-    assert "not finished: vididi-s0: run by another driver; run the same command again to go on\n    in s3://" in first.stdout
+    assert (
+        "not finished: vididi-s0: run by another driver; run the same command again to go on\n   "
+        " in s3://" in first.stdout
+    )
     assert not any(name.endswith("error.txt") for name in objects(uri))
     second = run(tmp_path, "two", "two.yaml", uri)
     assert second.returncode == 0, second.stdout + second.stderr
     assert f"2 cells, 1 finished before, 1 to run, in {bucket}/runs/shared" in second.stdout
     assert "evaluations: 2 of 2 runs, 2 to make" in second.stdout
-    assert sum(name.endswith("/result.json") for name in objects(uri)) == 4  # two cells, and an evaluation of each
+    assert (
+        sum(name.endswith("/result.json") for name in objects(uri)) == 4
+    )  # two cells, and an evaluation of each
     assert not any(".owner-" in name or "/." in name for name in objects(uri))
     assert paper_table.main(["vididi_table_6", f"{uri}/shared"]) == 0
     table = capsys.readouterr().out.strip()
     assert table in second.stdout
-    assert "no runs" not in next(line for line in table.splitlines() if line.startswith("| Base (VICReg)"))
+    assert "no runs" not in next(
+        line for line in table.splitlines() if line.startswith("| Base (VICReg)")
+    )
     assert run_sweep.main(["compare", "base", "vididi", "--runs", f"{uri}/shared"]) == 0
     assert "difference " in capsys.readouterr().out
 
 
-def test_a_search_in_a_store_goes_on_from_another_machine_past_damaged_files(bucket: str, tmp_path: Path) -> None:
+def test_a_search_in_a_store_goes_on_from_another_machine_past_damaged_files(
+    bucket: str, tmp_path: Path
+) -> None:
     runs = f"{bucket}/runs/found"
     first = search(tmp_path, "one", 3, bucket)
     assert "0 of 3 cells drawn before" in first.stdout
@@ -105,7 +135,9 @@ def test_a_search_in_a_store_goes_on_from_another_machine_past_damaged_files(buc
         assert f"set aside as {name.rpartition('/')[2]}.damaged-1" in second.stdout
     assert (after[f"{result}.damaged-1"], after[metrics]) == (b"\0", before[metrics])
     again, once = json.loads(after[result]), json.loads(before[result])
-    assert again["resumed_from_step"] == again["steps"] == once["steps"], "measured again, and not trained"
+    assert again["resumed_from_step"] == again["steps"] == once["steps"], (
+        "measured again, and not trained"
+    )
     assert again["retrieval/R@1"] == once["retrieval/R@1"]
 
 

@@ -49,7 +49,12 @@ def command(*arguments, spec="tiny.yaml"):
 
 
 def environment(place, cache="cache"):
-    return {**os.environ, "VIDIDI_CACHE": str(place / cache), "COLUMNS": "200", "PYTHONWARNINGS": "ignore"}
+    return {
+        **os.environ,
+        "VIDIDI_CACHE": str(place / cache),
+        "COLUMNS": "200",
+        "PYTHONWARNINGS": "ignore",
+    }
 
 
 def run(place, *arguments, spec="tiny.yaml", cache="cache"):
@@ -57,7 +62,15 @@ def run(place, *arguments, spec="tiny.yaml", cache="cache"):
 
 
 def called(place, program, cache="cache"):
-    return subprocess.run(program, cwd=place, env=environment(place, cache), capture_output=True, text=True, timeout=400, check=False)
+    return subprocess.run(
+        program,
+        cwd=place,
+        env=environment(place, cache),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -71,18 +84,30 @@ def result(runs, arm):
 
 
 def measurements(runs, arm):
-    return {name: value for name, value in result(runs, arm).items() if name.startswith(("retrieval/", "silhouette/"))}
+    return {
+        name: value
+        for name, value in result(runs, arm).items()
+        if name.startswith(("retrieval/", "silhouette/"))
+    }
 
 
 def losses(runs, arm):
     (folder,) = (runs / "tiny").glob(f"{arm}-s0-*")
-    return [json.loads(line)["train/loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)["train/loss"]
+        for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ]
 
 
 def test_every_cell_but_the_broken_one_finishes(place, whole):
     assert whole.returncode == 1, whole.stdout + whole.stderr
     for arm, epochs in (("base", 40), ("vididi", 40), ("two_workers", 12), ("one_worker", 12)):
-        assert set(measurements(place / "runs", arm)) >= {"retrieval/R@1", "retrieval/R@5", "retrieval/R@10", "silhouette/all"}
+        assert set(measurements(place / "runs", arm)) >= {
+            "retrieval/R@1",
+            "retrieval/R@5",
+            "retrieval/R@10",
+            "silhouette/all",
+        }
         assert len(losses(place / "runs", arm)) == epochs
 
 
@@ -94,7 +119,9 @@ def test_a_failed_cell_is_listed_with_its_reason(place, whole):
 
 def test_two_gloo_workers_train_as_one(place, whole):
     assert result(place / "runs", "two_workers")["workers"] == 2
-    assert losses(place / "runs", "two_workers")[:5] == pytest.approx(losses(place / "runs", "one_worker")[:5], rel=1e-3)
+    assert losses(place / "runs", "two_workers")[:5] == pytest.approx(
+        losses(place / "runs", "one_worker")[:5], rel=1e-3
+    )
 
 
 def test_one_events_file_per_cell(place, whole):
@@ -106,7 +133,13 @@ def test_one_events_file_per_cell(place, whole):
 def test_the_table_is_printed_and_comes_from_the_run_folders_alone(place, whole):
     table = (place / "runs" / "tiny" / "vididi_table_6.md").read_text().strip()
     assert table in whole.stdout
-    script = [sys.executable, str(ROOT / "analysis" / "ablation_table.py"), str(place / "runs" / "tiny"), "--out", str(place / "again")]
+    script = [
+        sys.executable,
+        str(ROOT / "analysis" / "ablation_table.py"),
+        str(place / "runs" / "tiny"),
+        "--out",
+        str(place / "again"),
+    ]
     printed = subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip()
     assert printed == table
     assert "tensorboard --logdir" in whole.stdout
@@ -117,19 +150,27 @@ def test_what_is_finished_is_not_run_again(place, whole):
     again = run(place, "--only", "base", "--only", "vididi", "--only", "two_workers")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "3 cells, 3 finished before, 0 to run" in again.stdout
-    assert before == {path: path.stat().st_mtime_ns for path in (place / "runs").rglob("result.json")}
+    assert before == {
+        path: path.stat().st_mtime_ns for path in (place / "runs").rglob("result.json")
+    }
 
 
 def test_killed_in_the_middle_and_started_again_it_ends_the_same(place, whole):
     arms = ("--only", "base", "--only", "vididi", "--runs", "killed")
     with subprocess.Popen(
-        command(*arms), cwd=place, env=environment(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(*arms),
+        cwd=place,
+        env=environment(place),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     ) as driver:
         try:
             wait_for_epochs(place / "killed" / "tiny", 5)
         finally:
             driver.send_signal(signal.SIGKILL)
-    assert not all((folder / "result.json").exists() for folder in (place / "killed" / "tiny").glob("*-s0-*"))
+    assert not all(
+        (folder / "result.json").exists() for folder in (place / "killed" / "tiny").glob("*-s0-*")
+    )
     resumed = run(place, *arms)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert any(result(place / "killed", arm)["resumed_from_step"] for arm in ("base", "vididi"))
@@ -138,12 +179,19 @@ def test_killed_in_the_middle_and_started_again_it_ends_the_same(place, whole):
         assert losses(place / "killed", arm) == losses(place / "runs", arm)
 
 
-@pytest.mark.parametrize(("arm", "process"), [("base", "ray::ImplicitFunc"), ("two_workers", "ray::RayTrainWorker")])
+@pytest.mark.parametrize(
+    ("arm", "process"), [("base", "ray::ImplicitFunc"), ("two_workers", "ray::RayTrainWorker")]
+)
 def test_a_cell_whose_process_dies_goes_on_from_its_checkpoint(place, whole, arm, process):
     runs = place / f"died-{arm}"
     with (
         (place / "died.txt").open("w") as out,
-        subprocess.Popen(command("--only", arm, "--runs", runs.name), cwd=place, env=environment(place), stdout=out) as driver,
+        subprocess.Popen(
+            command("--only", arm, "--runs", runs.name),
+            cwd=place,
+            env=environment(place),
+            stdout=out,
+        ) as driver,
     ):
         wait_for_epochs(runs / "tiny", 5)
         kill_one(driver.pid, process)
@@ -154,7 +202,11 @@ def test_a_cell_whose_process_dies_goes_on_from_its_checkpoint(place, whole, arm
 
 
 def kill_one(driver, name):
-    processes = [child for child in psutil.Process(driver).children(recursive=True) if " ".join(child.cmdline()).startswith(name)]
+    processes = [
+        child
+        for child in psutil.Process(driver).children(recursive=True)
+        if " ".join(child.cmdline()).startswith(name)
+    ]
     assert processes, f"no process named {name}"
     processes[0].kill()
 
@@ -162,7 +214,9 @@ def kill_one(driver, name):
 def wait_for_epochs(runs, count):
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        if any(len(path.read_text().splitlines()) >= count for path in runs.glob("*/metrics.jsonl")):
+        if any(
+            len(path.read_text().splitlines()) >= count for path in runs.glob("*/metrics.jsonl")
+        ):
             return
         time.sleep(0.01)
     pytest.fail(f"no cell reached {count} epochs")
@@ -176,14 +230,34 @@ def test_a_sweep_that_cannot_get_its_resources_says_so(place, whole):
     assert "this machine has" in refused.stderr
 
 
-def test_on_a_cluster_that_is_already_there_and_holds_the_data_the_results_are_the_same(place, whole):
+def test_on_a_cluster_that_is_already_there_and_holds_the_data_the_results_are_the_same(
+    place, whole
+):
     from ray.cluster_utils import Cluster
 
     (place / "held.yaml").write_text(SWEEP + "resources: {hold_data: true}\n")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False, "object_store_memory": 200 << 20})
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 4,
+            "include_dashboard": False,
+            "object_store_memory": 200 << 20,
+        },
+    )
     try:
-        arguments = ("--only", "vididi", "--only", "two_workers", "--runs", "held", "--address", cluster.address)
-        there = run(place, *arguments, spec="held.yaml", cache="empty")  # so that it prepares there too
+        arguments = (
+            "--only",
+            "vididi",
+            "--only",
+            "two_workers",
+            "--runs",
+            "held",
+            "--address",
+            cluster.address,
+        )
+        there = run(
+            place, *arguments, spec="held.yaml", cache="empty"
+        )  # so that it prepares there too
     finally:
         cluster.shutdown()
     assert there.returncode == 0, there.stdout + there.stderr
@@ -194,7 +268,9 @@ def test_on_a_cluster_that_is_already_there_and_holds_the_data_the_results_are_t
 
 
 def test_status_says_what_became_of_each_cell_and_runs_nothing(place, whole):
-    before = {path: path.stat().st_mtime_ns for path in (place / "runs").rglob("*") if path.is_file()}
+    before = {
+        path: path.stat().st_mtime_ns for path in (place / "runs").rglob("*") if path.is_file()
+    }
     done = called(place, command("tiny.yaml", spec="status"))
     assert done.returncode == 1, done.stdout + done.stderr
     assert "sweep tiny: 5 cells, 4 finished, 1 failed, in " in done.stdout
@@ -227,14 +303,26 @@ def test_a_sweep_evaluates_its_finished_cells_once(place, whole):
     (place / "evaluated.yaml").write_text(SWEEP + EVALUATED)
     done = run(place, "--only", "base", spec="evaluated.yaml")
     assert done.returncode == 1  # fine-tuning was asked for a batch that there is not
-    assert "not finished: base-s0 finetune: batch_size: 1024 is more than the 24 training videos" in done.stdout
+    assert (
+        "not finished: base-s0 finetune: batch_size: 1024 is more than the 24 training videos"
+        in done.stdout
+    )
     assert "base-s0 linear: finished" in done.stdout
     (folder,) = (place / "runs" / "tiny").glob("base-s0-*")
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("evaluations/*/result.json"))]
-    assert [(result["protocol"], result["data"].get("seed", 0)) for result in found] == [("linear", 0), ("retrieval", 5)]
-    assert found[0]["untrained"].keys() == found[0]["metrics"].keys() == {"linear/top1", "linear/top5"}
+    found = [
+        json.loads(path.read_text()) for path in sorted(folder.glob("evaluations/*/result.json"))
+    ]
+    assert [(result["protocol"], result["data"].get("seed", 0)) for result in found] == [
+        ("linear", 0),
+        ("retrieval", 5),
+    ]
+    assert (
+        found[0]["untrained"].keys() == found[0]["metrics"].keys() == {"linear/top1", "linear/top5"}
+    )
     assert found[1]["untrained"] is None
-    (place / "evaluated.yaml").write_text(SWEEP + EVALUATED.rpartition("  - {protocol: finetune")[0])
+    (place / "evaluated.yaml").write_text(
+        SWEEP + EVALUATED.rpartition("  - {protocol: finetune")[0]
+    )
     again = run(place, "--only", "base", spec="evaluated.yaml")
     assert again.returncode == 0
     assert "evaluations: 2 of 1 run, 0 to make" in again.stdout
@@ -245,11 +333,27 @@ def test_a_sweep_that_waits_for_others_says_so_and_gives_up(place, whole):
     from ray.cluster_utils import Cluster
 
     (place / "wait.yaml").write_text(SWEEP + "resources: {wait_s: 40}\n")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, "object_store_memory": 200 << 20})
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 2,
+            "include_dashboard": False,
+            "object_store_memory": 200 << 20,
+        },
+    )
     try:
         ray.init(address=cluster.address, log_to_driver=False)
         ray.get(ray.util.placement_group([{"CPU": 2}]).ready())  # somebody else's
-        waited = run(place, "--only", "base", "--runs", "waited", "--address", cluster.address, spec="wait.yaml")
+        waited = run(
+            place,
+            "--only",
+            "base",
+            "--runs",
+            "waited",
+            "--address",
+            cluster.address,
+            spec="wait.yaml",
+        )
     finally:
         ray.shutdown()
         cluster.shutdown()

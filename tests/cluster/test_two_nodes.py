@@ -1,4 +1,6 @@
-"""One cell over two nodes: two raylets of this machine with addresses and object stores of their own."""
+"""One cell over two nodes: two raylets of this machine with addresses and object stores of their
+own.
+"""
 
 from __future__ import annotations
 
@@ -45,17 +47,35 @@ def address() -> Iterator[str]:
 def measured(runs: Path, arm: str) -> tuple[dict[str, Any], list[float]]:
     (folder,) = (runs / "nodes").glob(f"{arm}-s0-*")
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return json.loads((folder / "result.json").read_text()), [json.loads(line)["train/loss"] for line in lines]
+    return json.loads((folder / "result.json").read_text()), [
+        json.loads(line)["train/loss"] for line in lines
+    ]
 
 
 def test_a_cell_over_two_nodes_is_the_cell_of_one_worker(address: str, tmp_path: Path) -> None:
-    """Float32 sums in another order: losses agree to 1e-3, as they do for two workers of one node; 3 epochs of 2 steps."""
+    """Float32 sums in another order: losses agree to 1e-3, as they do for two workers of one node;
+    3 epochs of 2 steps.
+    """
     (tmp_path / "nodes.yaml").write_text(SWEEP)
     command = [sys.executable, str(ROOT / "run_sweep.py"), "nodes.yaml", "--address", address]
-    environment = {**os.environ, "VIDIDI_CACHE": str(tmp_path / "cache"), "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    environment = {
+        **os.environ,
+        "VIDIDI_CACHE": str(tmp_path / "cache"),
+        "PYTHONWARNINGS": "ignore",
+    }
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    (alone, alone_losses), (two, two_losses) = (measured(tmp_path / "runs", arm) for arm in ("alone", "two_nodes"))
+    (alone, alone_losses), (two, two_losses) = (
+        measured(tmp_path / "runs", arm) for arm in ("alone", "two_nodes")
+    )
     assert (alone["workers"], alone["nodes"]) == (1, 1)
     assert (two["workers"], two["nodes"]) == (2, 2)
     assert two["steps"] == alone["steps"] == 6

@@ -37,24 +37,43 @@ def spec(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("asked", "seeds"), [(2, [0, 2]), (3, [0, 2, 1]), (5, [0, 2, 1, 3, 4])])
-def test_more_seeds_are_the_files_and_those_it_leaves_out(asked: int, seeds: list[int], spec: Path) -> None:
+def test_more_seeds_are_the_files_and_those_it_leaves_out(
+    asked: int, seeds: list[int], spec: Path
+) -> None:
     assert extended(load_sweep(spec), asked) == seeds
 
 
 def test_fewer_seeds_than_the_file_has_are_refused(spec: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--seeds 1: is not valid; the file has 2 already, \[0, 2\]"):
+    with pytest.raises(
+        ConfigError, match=r"--seeds 1: is not valid; the file has 2 already, \[0, 2\]"
+    ):
         extended(load_sweep(spec), 1)
 
 
-def test_extend_plans_the_cells_of_all_seeds(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_extend_plans_the_cells_of_all_seeds(
+    spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_sweep.main(["extend", str(spec), "--seeds", "3", "--only", "base", "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert [line.partition(":")[0] for line in said.splitlines()] == ["base-s0", "base-s2", "base-s1", "3 cells"]
+    assert [line.partition(":")[0] for line in said.splitlines()] == [
+        "base-s0",
+        "base-s2",
+        "base-s1",
+        "3 cells",
+    ]
 
 
-def test_an_arm_that_is_asked_for_twice_leaves_nothing_out(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_sweep.main([str(spec), "--only", "base", "--only", "base", "--seeds", "0", "--dry-run"]) == 0
-    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["base-s0", "1 cell"]
+def test_an_arm_that_is_asked_for_twice_leaves_nothing_out(
+    spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        run_sweep.main([str(spec), "--only", "base", "--only", "base", "--seeds", "0", "--dry-run"])
+        == 0
+    )
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "base-s0",
+        "1 cell",
+    ]
 
 
 def test_a_cell_s_state_is_what_its_folder_says(spec: Path, tmp_path: Path) -> None:
@@ -65,7 +84,9 @@ def test_a_cell_s_state_is_what_its_folder_says(spec: Path, tmp_path: Path) -> N
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text(cell.config.to_yaml())
         (folder / "cell.json").write_text(json.dumps(cell.describe("few")))
-        (folder / "metrics.jsonl").write_text('{"epoch": 1, "step": 3}\n{"epoch": 2, "step": 6}\n{"epoch": 3, "st')
+        (folder / "metrics.jsonl").write_text(
+            '{"epoch": 1, "step": 3}\n{"epoch": 2, "step": 6}\n{"epoch": 3, "st'
+        )
     (folders[0] / "result.json").write_text(json.dumps({**RESULT, "seconds": 12.4}))
     (folders[1] / "stopped.json").write_text(json.dumps({"epoch": 2, "online/knn": 0.5}))
     (folders[2] / "error.txt").write_text("Traceback\n  of much\nValueError: too hot\n")
@@ -85,12 +106,16 @@ def test_a_cell_s_state_is_what_its_folder_says(spec: Path, tmp_path: Path) -> N
     assert "last written to 5 min ago" in table[5]
 
 
-def test_status_of_a_sweep_that_has_not_begun_needs_no_data(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_of_a_sweep_that_has_not_begun_needs_no_data(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_sweep.main(["status", str(spec), "--runs", str(tmp_path / "none")]) == 1
     assert "sweep few: 10 cells, none has begun" in capsys.readouterr().out
 
 
-def test_status_finds_a_finished_sweep(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_finds_a_finished_sweep(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from vididi.prepared import ensure_prepared
 
     cells = expand(load_sweep(spec), only=["base"])
@@ -102,19 +127,31 @@ def test_status_finds_a_finished_sweep(spec: Path, tmp_path: Path, capsys: pytes
         (folder / "result.json").write_text(json.dumps(RESULT))
         (folder / "config.yaml").write_text(config.to_yaml())
         (folder / "cell.json").write_text(json.dumps(cell.describe("few")))
-    assert run_sweep.main(["status", str(spec), "--runs", str(tmp_path / "runs"), "--only", "base"]) == 0
+    assert (
+        run_sweep.main(["status", str(spec), "--runs", str(tmp_path / "runs"), "--only", "base"])
+        == 0
+    )
     assert "sweep few: 2 cells, 2 finished" in capsys.readouterr().out
     (folder / "result.json").write_text("")
-    assert run_sweep.main(["status", str(spec), "--runs", str(tmp_path / "runs"), "--only", "base"]) == 1
+    assert (
+        run_sweep.main(["status", str(spec), "--runs", str(tmp_path / "runs"), "--only", "base"])
+        == 1
+    )
     said = capsys.readouterr().out
-    assert "damaged  0/4" in " ".join(said.split("\n")[3].split()).replace("damaged 0", "damaged  0")
+    assert "damaged  0/4" in " ".join(said.split("\n")[3].split()).replace(
+        "damaged 0", "damaged  0"
+    )
     assert "result.json: is empty" in said
     assert "sweep few: 2 cells, 1 finished, 1 damaged" in said
     assert (folder / "result.json").read_text() == ""
 
 
-@pytest.mark.parametrize("arguments", [["rerun", "SPEC"], ["extend", "SPEC"], ["status", "SPEC", "--address", "auto"]])
-def test_commands_ask_for_what_they_need(arguments: list[str], spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["rerun", "SPEC"], ["extend", "SPEC"], ["status", "SPEC", "--address", "auto"]]
+)
+def test_commands_ask_for_what_they_need(
+    arguments: list[str], spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         run_sweep.main([str(spec) if word == "SPEC" else word for word in arguments])
     assert stopped.value.code == 2
@@ -123,18 +160,32 @@ def test_commands_ask_for_what_they_need(arguments: list[str], spec: Path, capsy
 
 @pytest.fixture
 def search(spec: Path) -> Path:
-    text = "search: {name: random, trials: 2, metrics: {retrieval/R@1: max}, space: {order: {choice: [1, 2]}}}\n"
+    text = (
+        "search: {name: random, trials: 2, metrics: {retrieval/R@1: max}, space: {order: {choice:"
+        " [1, 2]}}}\n"
+    )
     spec.write_text(SWEEP.replace("seeds: [0, 2]", "seeds: [0]").replace("arms:", "# ") + text)
     return spec
 
 
-@pytest.mark.parametrize("arguments", [["extend", "SPEC", "--seeds", "3"], ["SPEC", "--seeds", "3"], ["status", "SPEC", "--only", "a"]])
-def test_arms_and_seeds_are_for_grids(arguments: list[str], search: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["extend", "SPEC", "--seeds", "3"],
+        ["SPEC", "--seeds", "3"],
+        ["status", "SPEC", "--only", "a"],
+    ],
+)
+def test_arms_and_seeds_are_for_grids(
+    arguments: list[str], search: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_sweep.main([str(search) if word == "SPEC" else word for word in arguments]) == 2
     assert "are for grids" in capsys.readouterr().err
 
 
-def test_status_of_a_search_is_that_of_the_cells_that_have_begun(search: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_of_a_search_is_that_of_the_cells_that_have_begun(
+    search: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = tmp_path / "runs" / "few"
     status = ["status", str(search), "--runs", str(tmp_path / "runs")]
     assert run_sweep.main(status) == 1
@@ -148,8 +199,17 @@ def test_status_of_a_search_is_that_of_the_cells_that_have_begun(search: Path, t
     }
     for name, content in files.items():
         (runs / name).mkdir(parents=True)
-        cell = {"sweep": "few", "arm": "few-ab12", "label": f"point of {name}", "axes": {}, "seed": 0}
-        begun = {"cell.json": json.dumps(cell), "config.yaml": build_config({"training": {"epochs": 8}}).to_yaml()}
+        cell = {
+            "sweep": "few",
+            "arm": "few-ab12",
+            "label": f"point of {name}",
+            "axes": {},
+            "seed": 0,
+        }
+        begun = {
+            "cell.json": json.dumps(cell),
+            "config.yaml": build_config({"training": {"epochs": 8}}).to_yaml(),
+        }
         for file, text in {**begun, **content}.items():
             (runs / name / file).write_text(text)
     (runs / ".search").mkdir()
@@ -168,4 +228,7 @@ def test_status_of_a_search_is_that_of_the_cells_that_have_begun(search: Path, t
 
 def test_compare_is_analysis_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_sweep.main(["compare", "a", "b", "--runs", str(tmp_path)]) == 2
-    assert "error: a: is neither an arm that has finished runs nor a folder of some; in " in capsys.readouterr().err
+    assert (
+        "error: a: is neither an arm that has finished runs nor a folder of some; in "
+        in capsys.readouterr().err
+    )

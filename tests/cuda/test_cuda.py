@@ -56,17 +56,27 @@ def make_inputs(name: str) -> tuple[Tensor, Tensor, Tensor]:
     return views[0], views[1], starts
 
 
-def losses_and_gradients(objective: Objective, name: str, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, dict[str, Tensor]]:
+def losses_and_gradients(
+    objective: Objective, name: str, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, dict[str, Tensor]]:
     a, b, starts = make_inputs(name)
     objective = copy.deepcopy(objective).to(device, dtype)
     loss = objective(a.to(device, dtype), b.to(device, dtype), starts)["loss"]
     loss.backward()
-    return loss.detach().cpu(), {n: p.grad.cpu() for n, p in objective.named_parameters() if p.grad is not None}
+    return loss.detach().cpu(), {
+        n: p.grad.cpu() for n, p in objective.named_parameters() if p.grad is not None
+    }
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-3)], ids=["float64", "float32"])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-9), (torch.float32, 1e-3)],
+    ids=["float64", "float32"],
+)
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_losses_and_gradients_equal_the_cpus(name: str, dtype: torch.dtype, tolerance: float) -> None:
+def test_losses_and_gradients_equal_the_cpus(
+    name: str, dtype: torch.dtype, tolerance: float
+) -> None:
     """float64 to 1e-9 and float32 to 1e-3 of the largest gradient of each parameter."""
     objective = make_objective(name)
     loss, gradients = losses_and_gradients(objective, name, CUDA, dtype)
@@ -75,12 +85,20 @@ def test_losses_and_gradients_equal_the_cpus(name: str, dtype: torch.dtype, tole
     # Parameters in front of a normalisation have gradients of zero, give or take rounding.
     scale = max(float(g.abs().max()) for g in expected.values())
     for parameter, gradient in expected.items():
-        torch.testing.assert_close(gradients[parameter], gradient, rtol=0, atol=tolerance * scale, msg=lambda m, p=parameter: f"{p}: {m}")
+        torch.testing.assert_close(
+            gradients[parameter],
+            gradient,
+            rtol=0,
+            atol=tolerance * scale,
+            msg=lambda m, p=parameter: f"{p}: {m}",
+        )
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_backbones_equal_the_cpus(backbone: str) -> None:
-    frames, pixels = (max(least, size) for least, size in zip(MINIMUM[backbone], (8, 32), strict=True))
+    frames, pixels = (
+        max(least, size) for least, size in zip(MINIMUM[backbone], (8, 32), strict=True)
+    )
     torch.manual_seed(0)
     network, width = BACKBONES[backbone]()
     network.eval()
@@ -95,9 +113,17 @@ def test_backbones_equal_the_cpus(backbone: str) -> None:
 @pytest.mark.parametrize("order", [0, 1, 2])
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_views_equal_the_cpus(name: str, order: int) -> None:
-    """Within 1e-3 of a normalised intensity (a quarter of a grey level), but for pixels that a threshold or a table rounds over."""
-    clips = torch.randint(256, (6, 3, 6, 40, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    sizes, keys, augment = np.tile([[40, 50]], (6, 1)), key(Use.AUGMENT, 0, 0, np.arange(6), 0), AUGMENTATIONS[name](32)
+    """Within 1e-3 of a normalised intensity (a quarter of a grey level), but for pixels that a
+    threshold or a table rounds over.
+    """
+    clips = torch.randint(
+        256, (6, 3, 6, 40, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    sizes, keys, augment = (
+        np.tile([[40, 50]], (6, 1)),
+        key(Use.AUGMENT, 0, 0, np.arange(6), 0),
+        AUGMENTATIONS[name](32),
+    )
     expected = make_view(clips, sizes, keys, order, 4, augment, 1)
     found = make_view(clips.to(CUDA), sizes, keys, order, 4, augment, 1).cpu()
     off = ((found - expected).abs() > 1e-3).float().mean()
@@ -108,15 +134,24 @@ def make_batches(name: str, count: int) -> Iterator[Batch]:
     clips = OBJECTIVES[name].default_clips
     for number in range(count):
         rows = np.arange(VIDEOS)
-        pixels = (uniform(key(Use.MOTION, number, rows), clips * 6 * 16 * 16 * 3) * 256).astype(np.uint8)
+        pixels = (uniform(key(Use.MOTION, number, rows), clips * 6 * 16 * 16 * 3) * 256).astype(
+            np.uint8
+        )
         starts = np.argsort(uniform(key(Use.CLIP, number, rows), clips), axis=1) * 10
-        yield Batch(rows, np.tile([[16, 16]], (VIDEOS, 1)), starts, pixels.reshape(VIDEOS, clips, 6, 16, 16, 3))
+        yield Batch(
+            rows,
+            np.tile([[16, 16]], (VIDEOS, 1)),
+            starts,
+            pixels.reshape(VIDEOS, clips, 6, 16, 16, 3),
+        )
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_loop_trains_on_a_gpu(name: str, precision: str) -> None:
-    """Eight steps through all pairs of ViDiDi's cycle; every loss finite, every trained parameter moved, bf16 near fp32."""
+    """Eight steps through all pairs of ViDiDi's cycle; every loss finite, every trained parameter
+    moved, bf16 near fp32.
+    """
     objective = make_objective(name).to(CUDA)
     before = {n: p.detach().clone() for n, p in objective.named_parameters()}
     state = State(objective, LARS([p for p in objective.parameters() if p.requires_grad], lr=0.5))
@@ -133,6 +168,12 @@ def test_the_loop_trains_on_a_gpu(name: str, precision: str) -> None:
         view_length="constant",
     )
     logs: list[dict] = []
-    train(state, make_batches(name, job.steps), job, LocalContext(device=CUDA), lambda metrics, epoch: logs.append(metrics))
+    train(
+        state,
+        make_batches(name, job.steps),
+        job,
+        LocalContext(device=CUDA),
+        lambda metrics, epoch: logs.append(metrics),
+    )
     assert [np.isfinite(log["train/loss"]) for log in logs] == [True] * 4
     assert not [n for n, p in objective.named_parameters() if torch.equal(p, before[n])]

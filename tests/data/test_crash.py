@@ -76,7 +76,9 @@ def test_every_way_to_fail_costs_one_item(workers: int, tmp_path: Path) -> None:
 
 def test_what_hangs_is_given_up_and_the_others_go_on() -> None:
     began = time.monotonic()
-    results = list(run_apart(act, [*plain(range(3)), ("hang", None), *plain(range(3, 6))], 2, timeout=1.5))
+    results = list(
+        run_apart(act, [*plain(range(3)), ("hang", None), *plain(range(3, 6))], 2, timeout=1.5)
+    )
     assert results == [0, 1, 2, Failed("no result after 1.5 s"), 3, 4, 5]
     assert time.monotonic() - began < 30
 
@@ -116,11 +118,14 @@ class _DiesOnArrival:
 
 
 def test_processes_that_cannot_start_are_an_error_not_rejects() -> None:
-    with pytest.raises(ResourceError, match="3 processes in a row died while they started, the last one with exit status 3"):
+    with pytest.raises(
+        ResourceError,
+        match="3 processes in a row died while they started, the last one with exit status 3",
+    ):
         list(run_apart(_DiesOnArrival(), range(4), 2, timeout=60))
 
 
-# --- A whole preparation -------------------------------------------------------------------------------------------
+# --- A whole preparation --------------------------------------------------------------------------
 
 
 def crash_on(video: Video, settings: Settings, where: dict[str, int]) -> Encoded | Reject:
@@ -141,14 +146,28 @@ def videos(cache: Path) -> list[Video]:
 @pytest.fixture(scope="module")
 def without(videos: list[Video], tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
     """The set without its second, third and last video."""
-    return prepare([videos[0], *videos[3:-1]], tmp_path_factory.mktemp("without") / "set", SETTINGS, {}, workers=1)
+    return prepare(
+        [videos[0], *videos[3:-1]],
+        tmp_path_factory.mktemp("without") / "set",
+        SETTINGS,
+        {},
+        workers=1,
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_crashing_decoder_does_not_touch_the_other_videos(
-    videos: list[Video], without: ShardSet, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    videos: list[Video],
+    without: ShardSet,
+    workers: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    where = {videos[1].video_id: int(signal.SIGSEGV), videos[2].video_id: 0, videos[-1].video_id: int(signal.SIGKILL)}
+    where = {
+        videos[1].video_id: int(signal.SIGSEGV),
+        videos[2].video_id: 0,
+        videos[-1].video_id: int(signal.SIGKILL),
+    }
     monkeypatch.setattr(preparing, "encode_video", partial(crash_on, where=where))
     shards = prepare(videos, tmp_path / "set", SETTINGS, {}, workers=workers, timeout=2)
     with (shards.root / "rejects.csv").open(newline="") as file:
@@ -168,7 +187,7 @@ def test_a_timeout_must_be_positive(videos: list[Video], tmp_path: Path) -> None
         prepare(videos, tmp_path / "set", SETTINGS, {}, timeout=0)
 
 
-# --- Duplicates ----------------------------------------------------------------------------------------------------
+# --- Duplicates -----------------------------------------------------------------------------------
 
 
 def test_the_same_bytes_twice_in_a_split_are_kept_once(videos: list[Video], tmp_path: Path) -> None:
@@ -179,5 +198,8 @@ def test_the_same_bytes_twice_in_a_split_are_kept_once(videos: list[Video], tmp_
     with (shards.root / "rejects.csv").open(newline="") as file:
         assert [(row["video_id"], row["reason"]) for row in csv.DictReader(file)] == [
             ("copy", f"duplicate: the same bytes as {a.video_id}"),
-            ("other", f"duplicate: the same bytes as {a.video_id}, which is of class {a.class_name}"),
+            (
+                "other",
+                f"duplicate: the same bytes as {a.video_id}, which is of class {a.class_name}",
+            ),
         ]

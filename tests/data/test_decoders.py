@@ -16,11 +16,15 @@ from vididi.data.prepare import Encoded, Settings, encode_video
 from vididi.data.video import Video
 from vididi.data.workers import run_apart
 
-pytestmark = pytest.mark.skipif(find_spec("decord") is None, reason="decord has no wheel for this platform")
+pytestmark = pytest.mark.skipif(
+    find_spec("decord") is None, reason="decord has no wheel for this platform"
+)
 
 
 def encode_apart(video: Video, decoder: str) -> Encoded:
-    """In a process of its own, as prepare does it: decord and PyAV bring libraries of the same names, and other tests use PyAV's."""
+    """In a process of its own, as prepare does it: decord and PyAV bring libraries of the same
+    names, and other tests use PyAV's.
+    """
     settings = Settings(short_side=24, decoder=decoder)  # type: ignore[arg-type]
     (encoded,) = run_apart(partial(encode_video, settings=settings), [video], 1, 60)
     assert isinstance(encoded, Encoded)
@@ -28,8 +32,14 @@ def encode_apart(video: Video, decoder: str) -> Encoded:
 
 
 @pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory, moving_bar: Callable[..., NDArray], write_video: Callable[..., Path]) -> Video:
-    path = write_video(tmp_path_factory.mktemp("decoders") / "bar.mp4", moving_bar(150, 48, 64))  # more than two of decord's chunks
+def video(
+    tmp_path_factory: pytest.TempPathFactory,
+    moving_bar: Callable[..., NDArray],
+    write_video: Callable[..., Path],
+) -> Video:
+    path = write_video(
+        tmp_path_factory.mktemp("decoders") / "bar.mp4", moving_bar(150, 48, 64)
+    )  # more than two of decord's chunks
     return Video(path, "bar", "class", "train")
 
 
@@ -56,11 +66,17 @@ def test_decord_is_not_asked_unless_told_to(video: Video, monkeypatch: pytest.Mo
     assert isinstance(encode_video(video, Settings(short_side=24)), Encoded)
 
 
-def test_where_decord_is_not_installed_asking_for_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_decord_is_not_installed_asking_for_it_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(preparing, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"^decoder: 'decord' is not installed .* must be 'pyav' here"):
+    with pytest.raises(
+        ValueError, match=r"^decoder: 'decord' is not installed .* must be 'pyav' here"
+    ):
         Settings(decoder="decord")
-    with pytest.raises(ValueError, match=r"^decoder: 'ffmpeg' is not valid; it is 'pyav' or 'decord'"):
+    with pytest.raises(
+        ValueError, match=r"^decoder: 'ffmpeg' is not valid; it is 'pyav' or 'decord'"
+    ):
         Settings(decoder="ffmpeg")  # type: ignore[arg-type]
 
 
@@ -68,5 +84,7 @@ def test_frames_are_rgb(video: Video, moving_bar: Callable[..., NDArray]) -> Non
     import simplejpeg
 
     frame = simplejpeg.decode_jpeg(encode_apart(video, "decord").frames[70]).astype(int)
-    expected = moving_bar(150, 48, 64)[70].reshape(24, 2, 32, 2, 3).mean(axis=(1, 3))  # half the size
+    expected = (
+        moving_bar(150, 48, 64)[70].reshape(24, 2, 32, 2, 3).mean(axis=(1, 3))
+    )  # half the size
     assert np.abs(frame - expected).mean() < 8

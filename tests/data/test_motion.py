@@ -27,10 +27,17 @@ def videos(place: Path) -> list[Video]:
 
 
 @pytest.fixture(scope="module")
-def made_beside_a_half_made(videos: list[Video], place: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Video]:
+def made_beside_a_half_made(
+    videos: list[Video], place: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[Video]:
     """The same set in another cache, in which an attempt that was killed left its folder."""
     other = tmp_path_factory.mktemp("other")
-    half = other / f"{videos[0].path.relative_to(place).parts[0]}.4194999" / "train" / videos[5].class_name
+    half = (
+        other
+        / f"{videos[0].path.relative_to(place).parts[0]}.4194999"
+        / "train"
+        / videos[5].class_name
+    )
     half.mkdir(parents=True)
     (half / videos[5].path.name).write_bytes(b"half")
     return motion(other, **OPTIONS)
@@ -41,7 +48,7 @@ def first_frame(path: Path) -> np.ndarray:
         return next(container.decode(video=0)).to_ndarray(format="rgb24")
 
 
-# --- Pixels --------------------------------------------------------------------------------------------------------
+# --- Pixels ---------------------------------------------------------------------------------------
 
 
 def test_a_rendered_video_follows_from_its_seed_alone() -> None:
@@ -80,7 +87,7 @@ def test_what_changes_between_two_frames_lies_around_the_object(law: str) -> Non
                 assert np.ptp(columns) < 40
 
 
-# --- Files ---------------------------------------------------------------------------------------------------------
+# --- Files ----------------------------------------------------------------------------------------
 
 
 def test_files_are_h264_of_the_stated_size_and_length(videos: list[Video]) -> None:
@@ -96,18 +103,29 @@ def test_files_are_h264_of_the_stated_size_and_length(videos: list[Video]) -> No
 def test_a_file_s_frames_move(videos: list[Video]) -> None:
     for video in videos[:10]:
         with av.open(str(video.path)) as container:
-            decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(int)
+            decoded = np.stack(
+                [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            ).astype(int)
         assert (np.abs(np.diff(decoded, axis=0)).max(axis=(1, 2, 3)) > 0).all(), video.video_id
 
 
-def test_made_twice_it_is_the_same_to_the_byte(videos: list[Video], place: Path, made_beside_a_half_made: list[Video]) -> None:
+def test_made_twice_it_is_the_same_to_the_byte(
+    videos: list[Video], place: Path, made_beside_a_half_made: list[Video]
+) -> None:
     again, other = made_beside_a_half_made, made_beside_a_half_made[0].path.parents[3]
     assert [video.video_id for video in again] == [video.video_id for video in videos]
-    assert [video.path.relative_to(other) for video in again] == [video.path.relative_to(place) for video in videos]
-    assert all(one.path.read_bytes() == two.path.read_bytes() for one, two in zip(videos, again, strict=True))
+    assert [video.path.relative_to(other) for video in again] == [
+        video.path.relative_to(place) for video in videos
+    ]
+    assert all(
+        one.path.read_bytes() == two.path.read_bytes()
+        for one, two in zip(videos, again, strict=True)
+    )
 
 
-def test_a_half_made_set_is_never_taken_for_a_whole_one(videos: list[Video], place: Path, made_beside_a_half_made: list[Video]) -> None:
+def test_a_half_made_set_is_never_taken_for_a_whole_one(
+    videos: list[Video], place: Path, made_beside_a_half_made: list[Video]
+) -> None:
     name = videos[0].path.relative_to(place).parts[0]
     assert {video.path.parents[2].name for video in made_beside_a_half_made} == {name}
     assert made_beside_a_half_made[5].path.read_bytes() != b"half"
@@ -131,7 +149,7 @@ def test_making_it_leaves_no_temporary_folder(videos: list[Video], place: Path) 
     assert [path.name for path in place.iterdir() if path.name.startswith(root)] == [root]
 
 
-# --- Labels --------------------------------------------------------------------------------------------------------
+# --- Labels ---------------------------------------------------------------------------------------
 
 
 def test_both_splits_are_balanced_over_all_laws(videos: list[Video]) -> None:
@@ -157,15 +175,23 @@ def test_no_two_videos_share_a_background_or_a_file(videos: list[Video]) -> None
     files = {sha256(video.path.read_bytes()).digest() for video in videos}
     frames = {first_frame(video.path).tobytes() for video in videos}
     assert len(files) == len(frames) == len(videos)
-    corners = {split: {first_frame(v.path)[0].tobytes() for v in videos if v.split == split} for split in ("train", "test")}
+    corners = {
+        split: {first_frame(v.path)[0].tobytes() for v in videos if v.split == split}
+        for split in ("train", "test")
+    }
     assert not corners["train"] & corners["test"]
 
 
-# --- Options -------------------------------------------------------------------------------------------------------
+# --- Options --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "value"), [("train", 0), ("test", -1), ("size", 14), ("size", 33), ("frames", 7), ("seed", -1)])
-def test_a_bad_option_is_refused_by_name_before_anything_is_made(name: str, value: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("train", 0), ("test", -1), ("size", 14), ("size", 33), ("frames", 7), ("seed", -1)],
+)
+def test_a_bad_option_is_refused_by_name_before_anything_is_made(
+    name: str, value: int, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=rf"^{name}: {value} is not valid"):
         motion(tmp_path, **{**OPTIONS, name: value})
     assert list(tmp_path.iterdir()) == []

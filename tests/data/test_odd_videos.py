@@ -1,4 +1,6 @@
-"""What becomes of unusual and of damaged video files: each is decoded whole, or refused with the reason."""
+"""What becomes of unusual and of damaged video files: each is decoded whole, or refused with the
+reason.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +31,19 @@ EXPECTED: dict[str, tuple[int, int, int] | str] = {
     "decord/video_90.mov": (3, 568, 320),
     "decord/video_180.mov": (3, 320, 568),
     "decord/video_270.mov": (3, 568, 320),
-    "mp4parse/bbb_sunflower_QCIF_30fps_h263_noaudio_1f.3gp": (1, 144, 176),  # H.263, one black frame
-    "mp4parse/bipbop_480wp_1001kbps-cenc-video-key1-init.mp4": "no frames in its video stream",  # the head of an encrypted stream
+    "mp4parse/bbb_sunflower_QCIF_30fps_h263_noaudio_1f.3gp": (
+        1,
+        144,
+        176,
+    ),  # H.263, one black frame
+    "mp4parse/bipbop_480wp_1001kbps-cenc-video-key1-init.mp4": (
+        "no frames in its video stream"
+    ),  # the head of an encrypted stream
     "mp4parse/hevc_white_frame.mp4": (1, 480, 640),
     "mp4parse/minimal.mp4": (1, 240, 320),
-    "mp4parse/no_timescale.mp4": "corrupt: damaged after frame 0: ",  # a fragment that refers to frames it does not hold
+    "mp4parse/no_timescale.mp4": (
+        "corrupt: damaged after frame 0: "
+    ),  # a fragment that refers to frames it does not hold
     "mp4parse/short-cenc.mp4": "encrypted",
     "mp4parse/sine-3s-xhe-aac-44khz-mono.mp4": "no video stream, only audio",
     "mp4parse/test_case_1185230.mp4": "corrupt: no frame can be decoded after the first 0",
@@ -63,14 +73,20 @@ def outcome(path: Path) -> tuple[int, int, int] | str:
 
 @pytest.mark.skipif(not ODD.is_dir(), reason=f"no real videos: {ODD} is not there")
 @pytest.mark.parametrize(("name", "expected"), EXPECTED.items(), ids=EXPECTED)
-def test_an_odd_file_comes_out_as_it_should(name: str, expected: tuple[int, int, int] | str) -> None:
+def test_an_odd_file_comes_out_as_it_should(
+    name: str, expected: tuple[int, int, int] | str
+) -> None:
     found = outcome(ODD / name)
-    assert found == expected if isinstance(expected, tuple) else str(found).startswith(expected), found
+    assert found == expected if isinstance(expected, tuple) else str(found).startswith(expected), (
+        found
+    )
 
 
 @pytest.mark.skipif(not ODD.is_dir(), reason=f"no real videos: {ODD} is not there")
 def test_every_odd_file_is_in_the_table() -> None:
-    assert {path.relative_to(ODD).as_posix() for path in ODD.rglob("*") if path.suffix in VIDEO_SUFFIXES} == set(EXPECTED)
+    assert {
+        path.relative_to(ODD).as_posix() for path in ODD.rglob("*") if path.suffix in VIDEO_SUFFIXES
+    } == set(EXPECTED)
 
 
 SOUND = [
@@ -96,22 +112,31 @@ def test_another_decoder_gives_the_same_frames_in_the_same_order(name: str) -> N
     assert np.abs(ours.astype(int) - theirs).max() <= 2, "MPEG-4 may differ by rounding"
 
 
-# --- Made here: whole files ----------------------------------------------------------------------------------------
+# --- Made here: whole files -----------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
 def no_higher_priority() -> Iterator[None]:
-    """Run as root, SVT-AV1 gives the thread that calls it a real-time priority, which all processes started from here would inherit."""
+    """Run as root, SVT-AV1 gives the thread that calls it a real-time priority, which all processes
+    started from here would inherit.
+    """
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     yield
     os.sched_setscheduler(0, policy, parameters)
 
 
 def encode(
-    path: Path, frames: np.ndarray, codec: str = "libx264", pixels: str = "yuv420p", container: str | None = None, **options: Any
+    path: Path,
+    frames: np.ndarray,
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    container: str | None = None,
+    **options: Any,
 ) -> Path:
     times = options.pop("times", None)
-    with av.open(str(path), "w", format=container, options=options.pop("format_options", {})) as file:
+    with av.open(
+        str(path), "w", format=container, options=options.pop("format_options", {})
+    ) as file:
         stream = file.add_stream(codec, rate=20, options=options.pop("codec_options", {}))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pixels
@@ -151,7 +176,9 @@ def brightness(path: Path) -> np.ndarray:
         ("mjpeg", "yuvj420p", ".avi"),
     ],
 )
-def test_codecs_come_whole_in_order_and_with_their_colours(codec: str, pixels: str, suffix: str, tmp_path: Path) -> None:
+def test_codecs_come_whole_in_order_and_with_their_colours(
+    codec: str, pixels: str, suffix: str, tmp_path: Path
+) -> None:
     if codec not in av.codecs_available:
         pytest.skip(f"this PyAV cannot encode with {codec}")
     frames = shades(25, 64, 96)
@@ -161,13 +188,21 @@ def test_codecs_come_whole_in_order_and_with_their_colours(codec: str, pixels: s
 
 
 @pytest.mark.parametrize(
-    ("space", "red", "blue"), [(5, 0.299, 0.114), (1, 0.2126, 0.0722), (2, 0.299, 0.114)], ids=["BT.601", "BT.709", "unsaid"]
+    ("space", "red", "blue"),
+    [(5, 0.299, 0.114), (1, 0.2126, 0.0722), (2, 0.299, 0.114)],
+    ids=["BT.601", "BT.709", "unsaid"],
 )
 @pytest.mark.parametrize("full", [False, True])
-def test_the_colour_matrix_and_range_that_a_file_says_are_applied(space: int, red: float, blue: float, full: bool, tmp_path: Path) -> None:
-    """Against the definition: ``red`` and ``blue`` are the matrix's shares of them in the luma (ITU-R BT.601, BT.709)."""
+def test_the_colour_matrix_and_range_that_a_file_says_are_applied(
+    space: int, red: float, blue: float, full: bool, tmp_path: Path
+) -> None:
+    """Against the definition: ``red`` and ``blue`` are the matrix's shares of them in the luma
+    (ITU-R BT.601, BT.709).
+    """
     luma, u, v = 81.0, 90.0, 200.0
-    picture = av.VideoFrame.from_ndarray(np.full((3, 32, 32), [[[luma]], [[u]], [[v]]], np.uint8), format="yuv444p")
+    picture = av.VideoFrame.from_ndarray(
+        np.full((3, 32, 32), [[[luma]], [[u]], [[v]]], np.uint8), format="yuv444p"
+    )
     with av.open(str(tmp_path / "video.mkv"), "w") as file:
         stream = file.add_stream("ffv1", rate=20)
         stream.height, stream.width, stream.pix_fmt = 32, 32, "yuv444p"
@@ -176,7 +211,10 @@ def test_the_colour_matrix_and_range_that_a_file_says_are_applied(space: int, re
         file.mux(stream.encode(picture))
         file.mux(stream.encode())
     y = luma if full else (luma - 16) * 255 / 219
-    b, r = ((chroma - 128) * (2 if full else 2 * 255 / 224) * (1 - share) + y for chroma, share in ((u, blue), (v, red)))
+    b, r = (
+        (chroma - 128) * (2 if full else 2 * 255 / 224) * (1 - share) + y
+        for chroma, share in ((u, blue), (v, red))
+    )
     g = (y - red * r - blue * b) / (1 - red - blue)
     assert np.abs(read_video(tmp_path / "video.mkv")[0] - np.clip([r, g, b], 0, 255)).max() < 1.5
 
@@ -200,12 +238,14 @@ def test_a_variable_frame_rate_neither_drops_nor_repeats_frames(tmp_path: Path) 
 
 def test_coded_order_is_not_shown_order(tmp_path: Path) -> None:
     """B-frames are stored after the frames they refer to."""
-    found = brightness(encode(tmp_path / "video.mp4", shades(40), codec_options={"bf": "3", "b-adapt": "0"}))
+    found = brightness(
+        encode(tmp_path / "video.mp4", shades(40), codec_options={"bf": "3", "b-adapt": "0"})
+    )
     assert len(found) == 40
     assert (np.diff(found) > 0).all()
 
 
-# --- Made here: damage, which a decoder may hide -------------------------------------------------------------------
+# --- Made here: damage, which a decoder may hide --------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +256,9 @@ def busy(moving_bar: Callable[..., Any]) -> np.ndarray:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
 @pytest.mark.parametrize("damage", ["cut", "overwritten"])
-def test_a_damaged_file_is_refused_not_patched(suffix: str, damage: str, busy: np.ndarray, tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_not_patched(
+    suffix: str, damage: str, busy: np.ndarray, tmp_path: Path
+) -> None:
     options = {"format_options": {"movflags": "faststart"}} if suffix == ".mp4" else {}
     codec = "mpeg4" if suffix == ".avi" else "libx264"
     path = encode(tmp_path / f"video{suffix}", busy, codec, **options)
@@ -232,7 +274,9 @@ def test_a_damaged_file_is_refused_not_patched(suffix: str, damage: str, busy: n
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
-def test_a_file_cut_between_two_frames_is_refused(suffix: str, busy: np.ndarray, tmp_path: Path) -> None:
+def test_a_file_cut_between_two_frames_is_refused(
+    suffix: str, busy: np.ndarray, tmp_path: Path
+) -> None:
     """What is there decodes without a fault, so only the header tells."""
     options = {"format_options": {"movflags": "faststart"}} if suffix == ".mp4" else {}
     path = encode(tmp_path / f"video{suffix}", busy, "mpeg4", **options)
@@ -247,8 +291,13 @@ def test_an_edit_list_that_leaves_frames_out_is_no_damage(busy: np.ndarray, tmp_
     with av.open(str(whole)) as source, av.open(str(tmp_path / "edited.mp4"), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
-            if packet.dts is not None:  # an editor's cut: what lies before 0 is kept in the file and not shown
-                packet.pts, packet.dts = packet.pts - 40 * packet.duration, packet.dts - 40 * packet.duration
+            if (
+                packet.dts is not None
+            ):  # an editor's cut: what lies before 0 is kept in the file and not shown
+                packet.pts, packet.dts = (
+                    packet.pts - 40 * packet.duration,
+                    packet.dts - 40 * packet.duration,
+                )
                 packet.stream = stream
                 target.mux(packet)
     shape = outcome(tmp_path / "edited.mp4")
@@ -257,9 +306,14 @@ def test_an_edit_list_that_leaves_frames_out_is_no_damage(busy: np.ndarray, tmp_
 
 def test_a_frame_size_that_changes_is_refused(tmp_path: Path) -> None:
     """Two elementary streams one after the other."""
-    parts = [encode(tmp_path / f"{i}.h264", shades(5, *size), container="h264") for i, size in enumerate([(48, 64), (32, 32)])]
+    parts = [
+        encode(tmp_path / f"{i}.h264", shades(5, *size), container="h264")
+        for i, size in enumerate([(48, 64), (32, 32)])
+    ]
     (tmp_path / "both.h264").write_bytes(b"".join(part.read_bytes() for part in parts))
-    assert str(outcome(tmp_path / "both.h264")).startswith("frame 5 is 32 x 32 pixels, the frames before it 64 x 48")
+    assert str(outcome(tmp_path / "both.h264")).startswith(
+        "frame 5 is 32 x 32 pixels, the frames before it 64 x 48"
+    )
 
 
 def test_what_is_no_readable_file_is_refused_by_what_it_is(tmp_path: Path) -> None:
@@ -267,8 +321,14 @@ def test_what_is_no_readable_file_is_refused_by_what_it_is(tmp_path: Path) -> No
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "link.mp4").symlink_to(tmp_path / "gone.mp4")
     (tmp_path / "text.mp4").write_text("this is no video\n" * 50)
-    reasons = {name: outcome(tmp_path / f"{name}.mp4") for name in ("empty", "folder", "link", "missing", "text")}
-    assert str(reasons.pop("text")) == r"text, no video; it begins with 'this is no video\nthis is no vi'"
+    reasons = {
+        name: outcome(tmp_path / f"{name}.mp4")
+        for name in ("empty", "folder", "link", "missing", "text")
+    }
+    assert (
+        str(reasons.pop("text"))
+        == r"text, no video; it begins with 'this is no video\nthis is no vi'"
+    )
     assert reasons == {
         "empty": "empty: 0 bytes",
         "folder": "a folder, not a file",
@@ -277,7 +337,9 @@ def test_what_is_no_readable_file_is_refused_by_what_it_is(tmp_path: Path) -> No
     }
 
 
-def test_a_file_one_may_not_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_one_may_not_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = encode(tmp_path / "secret.mp4", shades(2))
     path.chmod(0)
     if os.access(path, os.R_OK):  # root may read every file
@@ -293,7 +355,9 @@ def test_sound_alone_is_refused(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "sound.mp4"), "w") as file:
         stream = file.add_stream("aac", rate=8000)
         for _ in range(20):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame = av.AudioFrame.from_ndarray(
+                np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+            )
             frame.sample_rate = 8000
             file.mux(stream.encode(frame))
         file.mux(stream.encode())
@@ -303,9 +367,12 @@ def test_sound_alone_is_refused(tmp_path: Path) -> None:
 def test_reading_needs_neither_decord_nor_torch_nor_ray(tmp_path: Path, repo_root: Path) -> None:
     path = encode(tmp_path / "video.mp4", shades(5))
     program = (
-        "import sys; sys.modules.update(dict.fromkeys(['decord', 'torch', 'ray']))\n"
-        "from pathlib import Path; from vididi.data.prepare import Settings, encode_video; from vididi.data.video import Video\n"
-        f"print(len(encode_video(Video(Path({str(path)!r}), 'a', 'c', 'train'), Settings()).frames))"
+        "import sys; sys.modules.update(dict.fromkeys(['decord', 'torch', 'ray']))\nfrom pathlib"
+        " import Path; from vididi.data.prepare import Settings, encode_video; from"
+        f" vididi.data.video import Video\nprint(len(encode_video(Video(Path({str(path)!r}), 'a',"
+        " 'c', 'train'), Settings()).frames))"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=repo_root, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=repo_root, capture_output=True, text=True, check=True
+    )
     assert done.stdout == "5\n"

@@ -9,11 +9,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vididi.data.plan import Chain, EvaluationPlan, Interrupted, KeyFramePlan, PretrainPlan, Request, clip_frames
+from vididi.data.plan import (
+    Chain,
+    EvaluationPlan,
+    Interrupted,
+    KeyFramePlan,
+    PretrainPlan,
+    Request,
+    clip_frames,
+)
 from vididi.data.sampling import SAMPLINGS, span
 from vididi.errors import ConfigError, DataError
 
-COUNTS = np.array([30, 25, 40, 31, 28, 50, 33, 29, 60, 26, 27, 45, 38, 5])  # of every index row; the last is short
+COUNTS = np.array(
+    [30, 25, 40, 31, 28, 50, 33, 29, 60, 26, 27, 45, 38, 5]
+)  # of every index row; the last is short
 ROWS = np.array([0, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12])  # the training split: 11 videos
 PLAN = PretrainPlan(ROWS, COUNTS, length=6, stride=3, batch_size=4, epochs=5, seed=3)
 
@@ -33,7 +43,7 @@ def starts_of(rows: NDArray, counts: NDArray, epochs: int, length: int, stride: 
     return np.stack([request.frames[..., 0] for request in requests(plan)])
 
 
-# --- Pretraining: which videos -------------------------------------------------------------------------------------
+# --- Pretraining: which videos --------------------------------------------------------------------
 
 
 def test_an_epoch_takes_each_video_at_most_once_and_drops_a_partial_batch() -> None:
@@ -59,23 +69,31 @@ def test_epochs_are_shuffled_anew_and_drop_other_videos() -> None:
 def test_another_seed_is_another_order_and_other_frames() -> None:
     def by_row(seed: int) -> dict[int, bytes]:
         plan = replace(PLAN, rows=ROWS[:8], batch_size=8, epochs=1, seed=seed)
-        return {int(row): frames.tobytes() for row, frames in zip(plan[0].rows, plan[0].frames, strict=True)}
+        return {
+            int(row): frames.tobytes()
+            for row, frames in zip(plan[0].rows, plan[0].frames, strict=True)
+        }
 
     assert list(by_row(3)) != list(by_row(4))
     assert all(by_row(3)[row] != by_row(4)[row] for row in ROWS[:8] if COUNTS[row] > 30)
 
 
 def test_a_batch_larger_than_the_split_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"training\.batch_size: 12 is larger than the training split, which has 11 videos"):
+    with pytest.raises(
+        DataError,
+        match=r"training\.batch_size: 12 is larger than the training split, which has 11 videos",
+    ):
         replace(PLAN, batch_size=12)
 
 
 def test_a_batch_that_does_not_divide_over_the_workers_is_an_error() -> None:
-    with pytest.raises(ConfigError, match=r"training\.batch_size: 4 does not divide over 3 workers"):
+    with pytest.raises(
+        ConfigError, match=r"training\.batch_size: 4 does not divide over 3 workers"
+    ):
         replace(PLAN, world_size=3)
 
 
-# --- Pretraining: many workers, one batch --------------------------------------------------------------------------
+# --- Pretraining: many workers, one batch ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
@@ -100,8 +118,12 @@ def test_no_sampling_lets_the_batch_or_the_worker_change_a_video_s_clips(name: s
             assert np.array_equal(np.concatenate([part.frames for part in parts]), whole.frames)
 
 
-@pytest.mark.parametrize(("name", "different"), [("uniform", {1, 2, 3, 4}), ("same", {1}), ("min_offset", {4})])
-def test_a_plan_takes_as_many_clips_of_a_video_as_it_is_told(name: str, different: set[int]) -> None:
+@pytest.mark.parametrize(
+    ("name", "different"), [("uniform", {1, 2, 3, 4}), ("same", {1}), ("min_offset", {4})]
+)
+def test_a_plan_takes_as_many_clips_of_a_video_as_it_is_told(
+    name: str, different: set[int]
+) -> None:
     plan = replace(PLAN, frame_count=COUNTS + 40, clips=4, sampling=SAMPLINGS[name]())
     for request in requests(plan):
         assert request.frames.shape == (4, 4, 6)
@@ -128,7 +150,7 @@ def test_what_a_video_s_clips_are_does_not_depend_on_the_batch_size() -> None:
     assert Counter(large) == Counter({key: value for key, value in small.items() if key in large})
 
 
-# --- Pretraining: which frames -------------------------------------------------------------------------------------
+# --- Pretraining: which frames --------------------------------------------------------------------
 
 
 def test_two_clips_of_each_video_with_the_stride_inside_the_video() -> None:
@@ -159,7 +181,9 @@ def test_a_video_of_exactly_one_clip_always_starts_at_its_first_frame() -> None:
 
 
 def test_short_videos_start_over_and_are_counted() -> None:
-    plan = PretrainPlan(np.array([13, 12]), COUNTS, length=6, stride=3, batch_size=2, epochs=3, seed=0)
+    plan = PretrainPlan(
+        np.array([13, 12]), COUNTS, length=6, stride=3, batch_size=2, epochs=3, seed=0
+    )
     assert plan.wrapped == 1
     assert PLAN.wrapped == 0
     for request in requests(plan):
@@ -171,7 +195,7 @@ def test_wrapping_is_modulo_the_video() -> None:
     assert clip_frames(np.array([[2]]), 4, 2, np.array([[5]])).tolist() == [[[2, 4, 1, 3]]]
 
 
-# --- Evaluation ----------------------------------------------------------------------------------------------------
+# --- Evaluation -----------------------------------------------------------------------------------
 
 
 def evaluation(clips: int = 4, rows: NDArray = ROWS, batch_size: int = 4) -> EvaluationPlan:
@@ -198,7 +222,9 @@ def test_evaluation_clips_are_spaced_evenly_from_the_first_start_to_the_last() -
 
 def test_a_single_evaluation_clip_is_the_middle_one() -> None:
     (request,) = requests(evaluation(clips=1, rows=np.array([8])))
-    assert request.frames.tolist() == [[[26, 28, 30, 32]]]  # of 60 frames, with starts from 0 to 53: 26.5, rounded to even
+    assert request.frames.tolist() == [
+        [[26, 28, 30, 32]]
+    ]  # of 60 frames, with starts from 0 to 53: 26.5, rounded to even
 
 
 def test_evaluation_of_short_videos_starts_over_and_is_counted() -> None:
@@ -211,7 +237,7 @@ def test_evaluation_of_nothing_has_no_batches() -> None:
     assert len(evaluation(rows=np.empty(0, np.int64))) == 0
 
 
-# --- One after another ---------------------------------------------------------------------------------------------
+# --- One after another ----------------------------------------------------------------------------
 
 
 def test_a_chain_is_its_parts_one_after_another() -> None:
@@ -233,7 +259,7 @@ def test_any_batch_can_be_asked_for_in_any_order() -> None:
         assert np.array_equal(chain[int(number)].rows, in_order[number].rows)
 
 
-# --- Interrupted ---------------------------------------------------------------------------------------------------
+# --- Interrupted ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("every", [1, 2, 5, 6])
@@ -253,7 +279,7 @@ def test_another_plan_comes_whole_after_each_so_many_epochs(every: int) -> None:
         assert np.array_equal(whole[number].frames, request.frames)
 
 
-# --- Key frames ----------------------------------------------------------------------------------------------------
+# --- Key frames -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -265,8 +291,12 @@ def test_another_plan_comes_whole_after_each_so_many_epochs(every: int) -> None:
         (0, 1, [0] * 8),
     ],
 )
-def test_a_clip_lies_round_its_key_frame_and_repeats_frames_at_the_edges(key_frame: int, frame_count: int, expected: list[int]) -> None:
-    plan = KeyFramePlan(np.array([1]), np.array([99, key_frame]), np.array([99, frame_count]), 8, 4, 3)
+def test_a_clip_lies_round_its_key_frame_and_repeats_frames_at_the_edges(
+    key_frame: int, frame_count: int, expected: list[int]
+) -> None:
+    plan = KeyFramePlan(
+        np.array([1]), np.array([99, key_frame]), np.array([99, frame_count]), 8, 4, 3
+    )
     (request,) = (plan[number] for number in range(len(plan)))
     assert request.rows.tolist() == [1]
     assert request.frames.tolist() == [[expected]]
@@ -275,7 +305,9 @@ def test_a_clip_lies_round_its_key_frame_and_repeats_frames_at_the_edges(key_fra
 
 def test_key_frames_in_order_are_all_there_and_shuffled_ones_make_whole_batches() -> None:
     plan = KeyFramePlan(ROWS, COUNTS // 2, COUNTS, 4, 2, 4)
-    assert np.concatenate([plan[number].rows for number in range(len(plan))]).tolist() == ROWS.tolist()
+    assert (
+        np.concatenate([plan[number].rows for number in range(len(plan))]).tolist() == ROWS.tolist()
+    )
     epochs = []
     for epoch in (0, 1):
         shuffled = replace(plan, shuffle=(3, epoch))

@@ -1,4 +1,6 @@
-"""Preparing videos: what is in the shards, what is rejected and why, and that the result depends on nothing else."""
+"""Preparing videos: what is in the shards, what is rejected and why, and that the result depends on
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -54,13 +56,17 @@ def listed(good: list[Video], tmp_path_factory: pytest.TempPathFactory) -> list[
 def prepared(listed: list[Video], tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
     calls: list[tuple[int, int, int]] = []
     out = tmp_path_factory.mktemp("prepared") / "set"
-    shards = prepare(listed, out, SETTINGS, {"name": "test"}, lambda *counts: calls.append(counts), workers=2)
+    shards = prepare(
+        listed, out, SETTINGS, {"name": "test"}, lambda *counts: calls.append(counts), workers=2
+    )
     assert [call[0] for call in calls] == list(range(1, len(listed) + 1))
     assert calls[-1] == (len(listed), len(listed), 3)
     return shards
 
 
-def test_a_set_keeps_the_version_of_the_reader_that_made_it(prepared: ShardSet, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_set_keeps_the_version_of_the_reader_that_made_it(
+    prepared: ShardSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert prepared.manifest.reader == READER
     assert set(CHANGES) == set(range(2, READER + 1))
     older = tmp_path / "older"
@@ -74,7 +80,8 @@ def test_a_set_keeps_the_version_of_the_reader_that_made_it(prepared: ShardSet, 
     assert again[0].manifest.checksum == prepared.manifest.checksum
     (said,) = [record.getMessage() for record in caplog.records]  # once
     assert said.startswith(
-        f"{older}: made by version 1 of the video reader, this is {READER}: since version 2 mirrored videos are mirrored"
+        f"{older}: made by version 1 of the video reader, this is {READER}: since version 2"
+        " mirrored videos are mirrored"
     )
     assert said.endswith("`vididi prepare` into another folder makes it anew")
     assert "\n" not in said
@@ -83,27 +90,46 @@ def test_a_set_keeps_the_version_of_the_reader_that_made_it(prepared: ShardSet, 
 
 
 def test_a_set_in_the_cache_that_an_older_reader_made_is_kept_and_said(
-    make_config: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    make_config: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     from vididi.prepared import ensure_prepared
 
     monkeypatch.setenv("VIDIDI_CACHE", str(tmp_path))
     made = ensure_prepared(make_config())
     path = made.root / "manifest.json"
-    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "reader"}))
-    monkeypatch.setattr("vididi.prepared.prepare", lambda *_, **__: pytest.fail("it was prepared anew"))
+    path.write_text(
+        json.dumps(
+            {
+                name: value
+                for name, value in json.loads(path.read_text()).items()
+                if name != "reader"
+            }
+        )
+    )
+    monkeypatch.setattr(
+        "vididi.prepared.prepare", lambda *_, **__: pytest.fail("it was prepared anew")
+    )
     again = ensure_prepared(make_config())
-    assert (again.root, again.manifest.checksum, again.manifest.reader) == (made.root, made.manifest.checksum, 1)
+    assert (again.root, again.manifest.checksum, again.manifest.reader) == (
+        made.root,
+        made.manifest.checksum,
+        1,
+    )
     assert "made by version 1 of the video reader" in caplog.text
 
 
-def test_what_another_reader_began_is_begun_anew(good: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_reader_began_is_begun_anew(
+    good: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = preparing._plan(good, SETTINGS, tmp_path)
     monkeypatch.setattr(preparing, "READER", READER + 1)
     assert preparing._plan(good, SETTINGS, tmp_path) != plan
 
 
-# --- What is in the shards -----------------------------------------------------------------------------------------
+# --- What is in the shards ------------------------------------------------------------------------
 
 
 def test_shards_and_index_have_their_schemas(prepared: ShardSet) -> None:
@@ -113,11 +139,16 @@ def test_shards_and_index_have_their_schemas(prepared: ShardSet) -> None:
 
 def test_index_rows_agree_with_the_shards_rows(prepared: ShardSet) -> None:
     fields = [name for name in SHARD_SCHEMA.names if name != "frames"]
-    rows = pa.concat_tables(pq.read_table(prepared.root / shard_name(i), columns=fields) for i in range(prepared.manifest.shards))
+    rows = pa.concat_tables(
+        pq.read_table(prepared.root / shard_name(i), columns=fields)
+        for i in range(prepared.manifest.shards)
+    )
     assert prepared.index.select(fields).to_pylist() == rows.to_pylist()
 
 
-def test_the_rows_are_the_good_videos_in_the_source_s_order(prepared: ShardSet, good: list[Video]) -> None:
+def test_the_rows_are_the_good_videos_in_the_source_s_order(
+    prepared: ShardSet, good: list[Video]
+) -> None:
     assert list(prepared.column("video_id")) == [video.video_id for video in good]
     assert list(prepared.column("split")) == [video.split for video in good]
     assert list(prepared.column("scene")) == [video.scene for video in good]
@@ -125,7 +156,9 @@ def test_the_rows_are_the_good_videos_in_the_source_s_order(prepared: ShardSet, 
 
 def test_labels_are_the_sorted_class_names(prepared: ShardSet, good: list[Video]) -> None:
     assert prepared.manifest.classes == sorted(LAWS)
-    assert [prepared.manifest.classes[label] for label in prepared.column("label")] == [video.class_name for video in good]
+    assert [prepared.manifest.classes[label] for label in prepared.column("label")] == [
+        video.class_name for video in good
+    ]
 
 
 def test_frame_counts_are_those_of_another_decoder(prepared: ShardSet, good: list[Video]) -> None:
@@ -147,32 +180,57 @@ def test_frames_are_the_source_s_resized(prepared: ShardSet, good: list[Video]) 
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Of the luma; frames as small as these lose more of their colour, which is stored at half the resolution."""
+    """Of the luma; frames as small as these lose more of their colour, which is stored at half the
+    resolution.
+    """
     luma = np.array([0.299, 0.587, 0.114])
     return float(10 * np.log10(255**2 / max(1e-9, np.square(a @ luma - b @ luma).mean())))
 
 
-def test_frames_keep_their_aspect_ratio(tmp_path: Path, write_video: Callable[..., Path], moving_bar: Callable[..., Any]) -> None:
+def test_frames_keep_their_aspect_ratio(
+    tmp_path: Path, write_video: Callable[..., Path], moving_bar: Callable[..., Any]
+) -> None:
     sizes = [(24, 40), (40, 24), (20, 20)]
-    paths = [write_video(tmp_path / f"{i}.mp4", moving_bar(6, *size)) for i, size in enumerate(sizes)]
-    shards = prepare([Video(path, path.stem, "c", "train") for path in paths], tmp_path / "out", SETTINGS, {}, workers=1)
+    paths = [
+        write_video(tmp_path / f"{i}.mp4", moving_bar(6, *size)) for i, size in enumerate(sizes)
+    ]
+    shards = prepare(
+        [Video(path, path.stem, "c", "train") for path in paths],
+        tmp_path / "out",
+        SETTINGS,
+        {},
+        workers=1,
+    )
     assert shards.sizes.tolist() == [[20, 33], [33, 20], [20, 20]]
     for row, (height, width) in enumerate(shards.sizes):
         source = read_video(paths[row])[0][3]
         decoded = simplejpeg.decode_jpeg(bytes(FrameReader(shards).frames(row, np.array([3]))[0]))
         assert decoded.shape == (height, width, 3)
-        assert psnr(decoded, np.asarray(Image.fromarray(source).resize((width, height), Image.Resampling.BILINEAR))) > 30
+        assert (
+            psnr(
+                decoded,
+                np.asarray(
+                    Image.fromarray(source).resize((width, height), Image.Resampling.BILINEAR)
+                ),
+            )
+            > 30
+        )
 
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [((240, 320), (150, 200)), ((320, 240), (200, 150)), ((150, 150), (150, 150)), ((100, 900), (150, 1350))],
+    [
+        ((240, 320), (150, 200)),
+        ((320, 240), (200, 150)),
+        ((150, 150), (150, 150)),
+        ((100, 900), (150, 1350)),
+    ],
 )
 def test_the_short_side_decides_the_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert short_side_size(*size, 150) == expected
 
 
-# --- Rejects and manifest ------------------------------------------------------------------------------------------
+# --- Rejects and manifest -------------------------------------------------------------------------
 
 
 def test_every_bad_file_is_listed_with_a_reason(prepared: ShardSet, listed: list[Video]) -> None:
@@ -183,7 +241,9 @@ def test_every_bad_file_is_listed_with_a_reason(prepared: ShardSet, listed: list
     assert all(len(reject["reason"]) > 10 for reject in rejects)
 
 
-def test_a_video_whose_frames_a_column_cannot_hold_is_rejected(good: list[Video], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_video_whose_frames_a_column_cannot_hold_is_rejected(
+    good: list[Video], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("vididi.data.prepare.MOST_BYTES", 1000)
     found = encode_video(good[0], SETTINGS)
     assert isinstance(found, Reject)
@@ -198,19 +258,29 @@ def test_the_manifest_counts_what_is_there(prepared: ShardSet) -> None:
     assert m["prepare"] == {"short_side": 20, "quality": 95, "decoder": "pyav"}
 
 
-def test_the_checksum_does_not_depend_on_how_many_workers_there_were(listed: list[Video], prepared: ShardSet, tmp_path: Path) -> None:
+def test_the_checksum_does_not_depend_on_how_many_workers_there_were(
+    listed: list[Video], prepared: ShardSet, tmp_path: Path
+) -> None:
     again = prepare(listed, tmp_path / "again", SETTINGS, {"name": "elsewhere"}, workers=1)
     assert again.manifest.checksum == prepared.manifest.checksum
     assert again.index.equals(prepared.index)
     assert (again.root / shard_name(0)).read_bytes() == (prepared.root / shard_name(0)).read_bytes()
 
 
-def test_the_checksum_changes_with_frames_labels_and_splits(good: list[Video], tmp_path: Path) -> None:
+def test_the_checksum_changes_with_frames_labels_and_splits(
+    good: list[Video], tmp_path: Path
+) -> None:
     a, b = good[:2]
     made = [
         prepare([a, b], tmp_path / "a", SETTINGS, {}, workers=1),
         prepare([a, b], tmp_path / "b", Settings(short_side=16), {}, workers=1),
-        prepare([replace(a, class_name=b.class_name), replace(b, class_name=a.class_name)], tmp_path / "c", SETTINGS, {}, workers=1),
+        prepare(
+            [replace(a, class_name=b.class_name), replace(b, class_name=a.class_name)],
+            tmp_path / "c",
+            SETTINGS,
+            {},
+            workers=1,
+        ),
         prepare([replace(a, split="test"), b], tmp_path / "d", SETTINGS, {}, workers=1),
     ]
     assert len({shards.manifest.checksum for shards in made}) == 4
@@ -218,11 +288,20 @@ def test_the_checksum_changes_with_frames_labels_and_splits(good: list[Video], t
 
 def test_nothing_is_left_beside_a_prepared_set(prepared: ShardSet) -> None:
     assert [path.name for path in prepared.root.parent.iterdir()] == ["set"]
-    assert sorted(path.name for path in prepared.root.iterdir()) == ["index.parquet", "manifest.json", "rejects.csv", "shard-00000.parquet"]
+    assert sorted(path.name for path in prepared.root.iterdir()) == [
+        "index.parquet",
+        "manifest.json",
+        "rejects.csv",
+        "shard-00000.parquet",
+    ]
 
 
-def test_when_nothing_can_be_read_nothing_is_left_behind(listed: list[Video], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none of 3 videos could be prepared; the first: .*corrupt\.mp4: "):
+def test_when_nothing_can_be_read_nothing_is_left_behind(
+    listed: list[Video], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        DataError, match=r"none of 3 videos could be prepared; the first: .*corrupt\.mp4: "
+    ):
         prepare(listed[5:8], tmp_path / "out", SETTINGS, {}, workers=1)
     assert list(tmp_path.iterdir()) == []
 
@@ -232,12 +311,32 @@ def test_no_videos_at_all_is_an_error(tmp_path: Path) -> None:
         prepare([], tmp_path / "out", SETTINGS, {})
 
 
-def test_what_could_not_be_opened_is_refused_before_anything_is_prepared(good: list[Video], tmp_path: Path) -> None:
+def test_what_could_not_be_opened_is_refused_before_anything_is_prepared(
+    good: list[Video], tmp_path: Path
+) -> None:
     mixed = [good[0], replace(good[1], class_name=""), *good[2:4]]
-    with pytest.raises(DataError, match=rf"^data: 1 of 4 videos have no class, the first is {good[1].video_id}; all have one or none$"):
-        prepare(mixed, tmp_path / "set", SETTINGS, {"name": "test"}, run=lambda *_: pytest.fail("decoded"))
+    with pytest.raises(
+        DataError,
+        match=(
+            rf"^data: 1 of 4 videos have no class, the first is {good[1].video_id}; all have one or"
+            r" none$"
+        ),
+    ):
+        prepare(
+            mixed,
+            tmp_path / "set",
+            SETTINGS,
+            {"name": "test"},
+            run=lambda *_: pytest.fail("decoded"),
+        )
     with pytest.raises(DataError, match=r"^data\.name: '\.\./x' is not valid"):
-        prepare(good[:2], tmp_path / "set", SETTINGS, {"name": "../x"}, run=lambda *_: pytest.fail("decoded"))
+        prepare(
+            good[:2],
+            tmp_path / "set",
+            SETTINGS,
+            {"name": "../x"},
+            run=lambda *_: pytest.fail("decoded"),
+        )
     assert not [*tmp_path.iterdir()]
 
 
@@ -251,7 +350,9 @@ def test_a_folder_of_something_else_is_left_alone(good: list[Video], tmp_path: P
 
 def test_an_empty_folder_may_be_filled(good: list[Video], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert prepare(good[:1], tmp_path / "empty", SETTINGS, {}, workers=1).manifest.videos["train"] == 1
+    assert (
+        prepare(good[:1], tmp_path / "empty", SETTINGS, {}, workers=1).manifest.videos["train"] == 1
+    )
 
 
 @pytest.mark.parametrize(("field", "value"), [("short_side", 7), ("quality", 0), ("quality", 101)])
@@ -260,7 +361,7 @@ def test_settings_that_cannot_be_are_refused_by_name(field: str, value: int) -> 
         Settings(**{field: value})
 
 
-# --- Opening and reading -------------------------------------------------------------------------------------------
+# --- Opening and reading --------------------------------------------------------------------------
 
 
 def test_a_folder_without_a_manifest_is_not_opened(prepared: ShardSet, tmp_path: Path) -> None:
@@ -285,7 +386,9 @@ def split_up(good: list[Video], tmp_path_factory: pytest.TempPathFactory) -> Sha
         return prepare(good, tmp_path_factory.mktemp("split") / "set", SETTINGS, {}, workers=1)
 
 
-def test_large_sets_are_split_into_shards_and_row_groups(split_up: ShardSet, prepared: ShardSet) -> None:
+def test_large_sets_are_split_into_shards_and_row_groups(
+    split_up: ShardSet, prepared: ShardSet
+) -> None:
     assert split_up.manifest.shards == len(list(split_up.root.glob("shard-*.parquet"))) > 2
     assert max(split_up.column("row_group")) > 0
     assert max(split_up.column("row")) > 0
@@ -295,12 +398,18 @@ def test_large_sets_are_split_into_shards_and_row_groups(split_up: ShardSet, pre
 def test_index_places_are_where_the_videos_lie(split_up: ShardSet) -> None:
     for row in split_up.index.to_pylist():
         with pq.ParquetFile(split_up.root / shard_name(row["shard"])) as file:
-            names = file.read_row_group(row["row_group"], columns=["video_id"]).column("video_id").to_pylist()
+            names = (
+                file.read_row_group(row["row_group"], columns=["video_id"])
+                .column("video_id")
+                .to_pylist()
+            )
         assert names[row["row"]] == row["video_id"]
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 30_000, 1 << 30])
-def test_every_video_is_read_right_with_any_cache(split_up: ShardSet, prepared: ShardSet, cache_bytes: int) -> None:
+def test_every_video_is_read_right_with_any_cache(
+    split_up: ShardSet, prepared: ShardSet, cache_bytes: int
+) -> None:
     reader, whole = FrameReader(split_up, cache_bytes), FrameReader(prepared)
     order = np.random.default_rng(0).permutation(np.repeat(np.arange(16), 3))
     for row in order:
@@ -309,14 +418,25 @@ def test_every_video_is_read_right_with_any_cache(split_up: ShardSet, prepared: 
         assert found == [bytes(frame) for frame in whole.frames(int(row), picks)]
 
 
-def test_an_older_set_with_a_training_file_in_the_test_split_is_refused(prepared: ShardSet, good: list[Video], tmp_path: Path) -> None:
+def test_an_older_set_with_a_training_file_in_the_test_split_is_refused(
+    prepared: ShardSet, good: list[Video], tmp_path: Path
+) -> None:
     check_no_overlap(prepared)
     shutil.copytree(prepared.root, tmp_path / "set")
     sources = prepared.column("source_sha256").tolist()
     sources[-1] = sources[1]
     place = INDEX_SCHEMA.get_field_index("source_sha256")
-    pq.write_table(prepared.index.set_column(place, "source_sha256", pa.array(sources)), tmp_path / "set" / "index.parquet")
-    with pytest.raises(DataError, match=rf"1 test video is also .*: {good[-1].video_id} \(test\) is {good[1].video_id} \(train\)"):
+    pq.write_table(
+        prepared.index.set_column(place, "source_sha256", pa.array(sources)),
+        tmp_path / "set" / "index.parquet",
+    )
+    with pytest.raises(
+        DataError,
+        match=(
+            rf"1 test video is also .*: {good[-1].video_id} \(test\) is {good[1].video_id}"
+            r" \(train\)"
+        ),
+    ):
         check_no_overlap(ShardSet.open(tmp_path / "set"))
 
 
@@ -327,15 +447,31 @@ def test_one_file_in_both_splits_is_refused_before_anything_is_prepared(
     other = tmp_path / "other.mp4"
     (other.symlink_to if link else other.hardlink_to)(good[1].path)
     monkeypatch.setattr(preparing, "run_apart", pytest.fail)
-    with pytest.raises(DataError, match=rf"1 test video is also a training video.*: test/other \(test\) is {good[1].video_id} \(train\)"):
-        prepare([*good[:3], Video(other, "test/other", "c", "test")], tmp_path / "out", SETTINGS, {}, workers=1)
+    with pytest.raises(
+        DataError,
+        match=(
+            rf"1 test video is also a training video.*: test/other \(test\) is {good[1].video_id}"
+            r" \(train\)"
+        ),
+    ):
+        prepare(
+            [*good[:3], Video(other, "test/other", "c", "test")],
+            tmp_path / "out",
+            SETTINGS,
+            {},
+            workers=1,
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["other.mp4"]
 
 
 @pytest.mark.parametrize("test_first", [True, False])
 @pytest.mark.parametrize("small", [True, False], ids=["shards before it", "in the first shard"])
 def test_the_same_bytes_in_both_splits_are_refused_when_they_come(
-    test_first: bool, small: bool, good: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    test_first: bool,
+    small: bool,
+    good: list[Video],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if small:
         monkeypatch.setattr(preparing, "ROW_GROUP_BYTES", 6_000)
@@ -344,34 +480,60 @@ def test_the_same_bytes_in_both_splits_are_refused_when_they_come(
     copy = Video(tmp_path / "copy.mp4", "test/copy", good[1].class_name, "test")
     done: list[int] = []
     videos = [copy, *good[:8]] if test_first else [*good[:4], copy, *good[4:8]]
-    with pytest.raises(DataError, match=rf"1 test video is also a training video.*: test/copy \(test\) is {good[1].video_id} \(train\)"):
-        prepare(videos, tmp_path / "out", SETTINGS, {}, lambda *counts: done.append(counts[0]), workers=1)
+    with pytest.raises(
+        DataError,
+        match=(
+            rf"1 test video is also a training video.*: test/copy \(test\) is {good[1].video_id}"
+            r" \(train\)"
+        ),
+    ):
+        prepare(
+            videos,
+            tmp_path / "out",
+            SETTINGS,
+            {},
+            lambda *counts: done.append(counts[0]),
+            workers=1,
+        )
     assert max(done) == (2 if test_first else 4), "it stops at once"
     assert [path.name for path in tmp_path.iterdir()] == ["copy.mp4"], "nothing of it stays"
 
 
-def test_equal_frames_of_different_files_are_a_warning_that_names_both(good: list[Video], tmp_path: Path) -> None:
+def test_equal_frames_of_different_files_are_a_warning_that_names_both(
+    good: list[Video], tmp_path: Path
+) -> None:
     other = tmp_path / "other.mp4"  # a free box at its end: other bytes, the same frames
     other.write_bytes(good[1].path.read_bytes() + b"\0\0\0\x0cfreeMORE")
     again = tmp_path / "again.mp4"
     again.write_bytes(good[0].path.read_bytes() + b"\0\0\0\x0cfreeMORE")
-    videos = [*good[:3], Video(again, "again", good[0].class_name, "train"), Video(other, "test/other", good[1].class_name, "test")]
+    videos = [
+        *good[:3],
+        Video(again, "again", good[0].class_name, "train"),
+        Video(other, "test/other", good[1].class_name, "test"),
+    ]
     shards = prepare(videos, tmp_path / "out", SETTINGS, {}, workers=1)
     check_no_overlap(shards)
     assert shards.manifest.rejects == 0
     (remark,) = shards.remarks
-    assert remark == (
-        "warning: 2 videos have the frames of another file, 1 of them of one in the other split: "
-        f"test/other (test) and {good[1].video_id} (train); again (train) and {good[0].video_id} (train)"
+    assert (
+        remark == "warning: 2 videos have the frames of another file, 1 of them of one in the other"
+        f" split: test/other (test) and {good[1].video_id} (train); again (train) and"
+        f" {good[0].video_id} (train)"
     )
 
 
-# --- Classes without videos ----------------------------------------------------------------------------------------
+# --- Classes without videos -----------------------------------------------------------------------
 
 
-def test_a_class_whose_every_video_was_rejected_keeps_its_number_and_is_not_counted(good: list[Video], tmp_path: Path) -> None:
+def test_a_class_whose_every_video_was_rejected_keeps_its_number_and_is_not_counted(
+    good: list[Video], tmp_path: Path
+) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"\0" * 100)
-    names = [replace(good[0], class_name="a"), Video(tmp_path / "broken.mp4", "b", "b", "train"), replace(good[2], class_name="c")]
+    names = [
+        replace(good[0], class_name="a"),
+        Video(tmp_path / "broken.mp4", "b", "b", "train"),
+        replace(good[2], class_name="c"),
+    ]
     shards = prepare(names, tmp_path / "out", SETTINGS, {}, workers=1)
     assert shards.manifest.classes == ["a", "b", "c"]
     assert shards.column("label").tolist() == [0, 2]
@@ -380,7 +542,7 @@ def test_a_class_whose_every_video_was_rejected_keeps_its_number_and_is_not_coun
     assert shards.remarks == ["1 of 3 classes have no videos: b"]
 
 
-# --- Names ---------------------------------------------------------------------------------------------------------
+# --- Names ----------------------------------------------------------------------------------------
 
 
 def test_a_name_that_is_not_utf8_is_rejected_and_the_others_are_prepared(
@@ -391,11 +553,28 @@ def test_a_name_that_is_not_utf8_is_rejected_and_the_others_are_prepared(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(good[len(name) % 3].path.read_bytes())
     touch(tmp_path, "videos/run/notes.txt", "videos/loose.mp4")
-    assert main(["prepare", "folder", "--videos", str(tmp_path / "videos"), "--out", str(tmp_path / "out"), "--short-side", "16"]) == 3
+    assert (
+        main(
+            [
+                "prepare",
+                "folder",
+                "--videos",
+                str(tmp_path / "videos"),
+                "--out",
+                str(tmp_path / "out"),
+                "--short-side",
+                "16",
+            ]
+        )
+        == 3
+    )
     said = capsys.readouterr().out
     assert "1 training and 0 test videos, 1 classes, 2 rejected" in said
     assert r"1 of 2 classes have no videos: b\xe4r" in said
-    left_out = ["1 video left out: in no class folder: loose.mp4", "1 file is no video by its suffix: 1 .txt"]
+    left_out = [
+        "1 video left out: in no class folder: loose.mp4",
+        "1 file is no video by its suffix: 1 .txt",
+    ]
     assert ShardSet.open(tmp_path / "out").manifest.listing_notes == left_out
     assert "\n".join(left_out) in said
     with (tmp_path / "out" / "rejects.csv").open(newline="") as file:
@@ -407,17 +586,25 @@ def test_a_name_that_is_not_utf8_is_rejected_and_the_others_are_prepared(
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("a.ts", "export const x: number = 1;\n" * 99), ("a.mp4", "ffconcat version 1.0\nfile b.mp4\n"), ("a.mov", "größe\n")],
+    [
+        ("a.ts", "export const x: number = 1;\n" * 99),
+        ("a.mp4", "ffconcat version 1.0\nfile b.mp4\n"),
+        ("a.mov", "größe\n"),
+    ],
 )
-def test_text_is_no_video_whatever_its_suffix(name: str, text: str, good: list[Video], tmp_path: Path) -> None:
+def test_text_is_no_video_whatever_its_suffix(
+    name: str, text: str, good: list[Video], tmp_path: Path
+) -> None:
     (tmp_path / name).write_text(text)
-    (tmp_path / "b.mp4").write_bytes(good[0].path.read_bytes())  # which FFmpeg would show for a list that names it
+    (tmp_path / "b.mp4").write_bytes(
+        good[0].path.read_bytes()
+    )  # which FFmpeg would show for a list that names it
     found = encode_video(Video(tmp_path / name, "a", "c", "train"), SETTINGS)
     assert isinstance(found, Reject)
     assert found.reason.startswith("text, no video; it begins with")
 
 
-# --- The folder source ---------------------------------------------------------------------------------------------
+# --- The folder source ----------------------------------------------------------------------------
 
 
 def touch(root: Path, *names: str) -> None:
@@ -441,7 +628,10 @@ def test_class_folders_and_videos_may_be_links(tmp_path: Path) -> None:
     (tmp_path / "set" / "run").mkdir(parents=True)
     (tmp_path / "set" / "walk").symlink_to(tmp_path / "disk" / "walk")
     (tmp_path / "set" / "run" / "b.mp4").symlink_to(tmp_path / "disk" / "run" / "b.mp4")
-    assert [v.video_id for v in folder(tmp_path, videos=tmp_path / "set")] == ["run/b.mp4", "walk/a.mp4"]
+    assert [v.video_id for v in folder(tmp_path, videos=tmp_path / "set")] == [
+        "run/b.mp4",
+        "walk/a.mp4",
+    ]
 
 
 def test_split_folders_hold_class_folders(tmp_path: Path) -> None:
@@ -456,7 +646,9 @@ def test_split_folders_hold_class_folders(tmp_path: Path) -> None:
 
 def test_split_folders_may_have_other_names(tmp_path: Path) -> None:
     touch(tmp_path, "fit/walk/a.mp4", "val/walk/c.mp4")
-    assert {v.split: v.video_id for v in folder(tmp_path, videos=tmp_path, train="fit", test="val")} == {
+    assert {
+        v.split: v.video_id for v in folder(tmp_path, videos=tmp_path, train="fit", test="val")
+    } == {
         "train": "fit/walk/a.mp4",
         "test": "val/walk/c.mp4",
     }
@@ -470,7 +662,13 @@ def test_one_split_folder_alone_is_an_error(tmp_path: Path) -> None:
 
 def test_a_folder_without_videos_names_the_known_suffixes(tmp_path: Path) -> None:
     touch(tmp_path, "walk/a.txt", "loose.mp4")
-    with pytest.raises(DataError, match=r"no video files in class folders under .*\.avi.*\.mp4.*1 file is no video by its suffix: 1 \.txt"):
+    with pytest.raises(
+        DataError,
+        match=(
+            r"no video files in class folders under .*\.avi.*\.mp4.*1 file is no video by its"
+            r" suffix: 1 \.txt"
+        ),
+    ):
         folder(tmp_path, videos=tmp_path)
 
 

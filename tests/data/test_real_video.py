@@ -1,4 +1,6 @@
-"""Real videos, not made by this project and not part of it: read from ../shared/realdata, skipped where that is absent."""
+"""Real videos, not made by this project and not part of it: read from ../shared/realdata, skipped
+where that is absent.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,16 @@ from vididi.data.stream import local_stream
 
 REALDATA = Path(__file__).resolve().parents[2].parent / "shared" / "realdata"
 
-pytestmark = pytest.mark.skipif(not REALDATA.is_dir(), reason=f"no real videos: {REALDATA} is not there")
+pytestmark = pytest.mark.skipif(
+    not REALDATA.is_dir(), reason=f"no real videos: {REALDATA} is not there"
+)
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of classes: UCF101's four clips as they are, and six sign-language gestures in a folder each."""
+    """A folder of classes: UCF101's four clips as they are, and six sign-language gestures in a
+    folder each.
+    """
     root = tmp_path_factory.mktemp("real")
     gestures = sorted((REALDATA / "intel_samples" / "asl_gestures").glob("*.mkv"))[:6]
     for clip in [*(REALDATA / "action_clips" / "UCF101").glob("*/*.avi"), *gestures]:
@@ -35,8 +41,15 @@ def config(real: Path, make_config: Callable[..., Any]) -> Any:
     from vididi.components import resolve
     from vididi.config import Component
 
-    changes = {"prepare.short_side": 32, "training.epochs": 1, "training.batch_size": 5, "evaluation.protocols": []}
-    return resolve(make_config(changes).model_copy(update={"data": Component(name="folder", videos=str(real))}))
+    changes = {
+        "prepare.short_side": 32,
+        "training.epochs": 1,
+        "training.batch_size": 5,
+        "evaluation.protocols": [],
+    }
+    return resolve(
+        make_config(changes).model_copy(update={"data": Component(name="folder", videos=str(real))})
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +71,15 @@ def test_real_clips_are_prepared_whole(shards: ShardSet, real: Path) -> None:
 
 
 def test_real_clips_are_planned_and_streamed(shards: ShardSet) -> None:
-    plan = PretrainPlan(shards.rows("train"), frame_counts(shards), length=10, stride=3, batch_size=5, epochs=2, seed=0)
+    plan = PretrainPlan(
+        shards.rows("train"),
+        frame_counts(shards),
+        length=10,
+        stride=3,
+        batch_size=5,
+        epochs=2,
+        seed=0,
+    )
     batches = list(local_stream(shards, threads=2)(plan, 0))
     assert (len(batches), plan.wrapped) == (4, 0)
     assert min(frame_counts(shards)) >= span(10, 3)
@@ -74,7 +95,12 @@ def test_a_run_trains_on_real_clips(config: Any, shards: ShardSet, tmp_path: Pat
     from vididi.experiment import run_cell
     from vididi.training.context import LocalContext
 
-    result = run_cell(config, {"label": "real"}, tmp_path / "run", shards, local_stream(shards), LocalContext())
+    result = run_cell(
+        config, {"label": "real"}, tmp_path / "run", shards, local_stream(shards), LocalContext()
+    )
     assert result["steps"] == 2
     assert result["data_checksum"] == shards.manifest.checksum
-    assert all(np.isfinite(tensor.numpy()).all() for tensor in load_encoder(tmp_path / "run").state_dict().values())
+    assert all(
+        np.isfinite(tensor.numpy()).all()
+        for tensor in load_encoder(tmp_path / "run").state_dict().values()
+    )

@@ -60,12 +60,16 @@ def whole(videos: list[Video], tmp_path_factory: pytest.TempPathFactory) -> Shar
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(preparing, "SHARD_BYTES", SHARD)
         patch.setattr(preparing, "ROW_GROUP_BYTES", GROUP)
-        return prepare(videos, tmp_path_factory.mktemp("whole") / "set", SETTINGS, {"name": "test"}, workers=2)
+        return prepare(
+            videos, tmp_path_factory.mktemp("whole") / "set", SETTINGS, {"name": "test"}, workers=2
+        )
 
 
 @pytest.fixture
 def program(tmp_path: Path, repo_root: Path, cache: Path) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of a process that prepares the same set; give it ``out`` and ``workers``."""
+    """Command and environment of a process that prepares the same set; give it ``out`` and
+    ``workers``.
+    """
     (tmp_path / "program").mkdir()
     path = tmp_path / "program" / "prepare_it.py"
     path.write_text(PROGRAM)
@@ -83,7 +87,12 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
     out, rng = tmp_path / "out" / "set", random.Random(0)
     starts = []
     for attempt in range(20):
-        process = subprocess.Popen([*command, str(out), str(1 + attempt % 3)], env=environment, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [*command, str(out), str(1 + attempt % 3)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(rng.randint(1, 20))]  # one for each video
         starts.append(int(lines[0].split()[0]))
@@ -102,7 +111,11 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(
 
 @pytest.mark.parametrize("point", ["record", "finish", "_publish"])
 def test_stopped_between_any_two_files_it_goes_on(
-    point: str, whole: ShardSet, videos: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    point: str,
+    whole: ShardSet,
+    videos: list[Video],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An exception at each place where the state on disk changes, before and after the change."""
     owner = preparing if point == "_publish" else preparing._Journal
@@ -143,7 +156,9 @@ def stop_after(videos: list[Video], out: Path, count: int) -> None:
 def test_progress_begins_where_the_work_goes_on(videos: list[Video], tmp_path: Path) -> None:
     out, calls = tmp_path / "set", []
     stop_after(videos, out, 40)
-    prepare(videos, out, SETTINGS, {"name": "test"}, lambda *counts: calls.append(counts), workers=2)
+    prepare(
+        videos, out, SETTINGS, {"name": "test"}, lambda *counts: calls.append(counts), workers=2
+    )
     assert 30 < calls[0][0] <= 40
     assert calls[0][1:] == (57, 1)
     assert [call[0] for call in calls] == list(range(calls[0][0], 58))
@@ -159,7 +174,9 @@ def test_other_settings_start_anew_and_say_so(
     assert contents(out) == contents(whole.root)
 
 
-def test_a_file_that_changed_meanwhile_starts_anew(tmp_path: Path, videos: list[Video], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_changed_meanwhile_starts_anew(
+    tmp_path: Path, videos: list[Video], caplog: pytest.LogCaptureFixture
+) -> None:
     place = tmp_path / "copy.mp4"
     place.write_bytes(videos[0].path.read_bytes())
     listed = [Video(place, "copy", "orbit", "train"), *videos[1:30]]
@@ -169,7 +186,9 @@ def test_a_file_that_changed_meanwhile_starts_anew(tmp_path: Path, videos: list[
     assert "starting anew" in caplog.text
 
 
-def test_a_torn_shard_is_written_again(whole: ShardSet, videos: list[Video], tmp_path: Path) -> None:
+def test_a_torn_shard_is_written_again(
+    whole: ShardSet, videos: list[Video], tmp_path: Path
+) -> None:
     out = tmp_path / "set"
     stop_after(videos, out, 40)
     shards = sorted((tmp_path / "set.partial" / "set").glob("shard-*"))
@@ -180,22 +199,35 @@ def test_a_torn_shard_is_written_again(whole: ShardSet, videos: list[Video], tmp
     assert contents(out) == contents(whole.root)
 
 
-def test_two_processes_prepare_the_same_set_once(whole: ShardSet, program: tuple[list[str], dict[str, str]], tmp_path: Path) -> None:
+def test_two_processes_prepare_the_same_set_once(
+    whole: ShardSet, program: tuple[list[str], dict[str, str]], tmp_path: Path
+) -> None:
     command, environment = program
     out = tmp_path / "out" / "set"
     both = [
-        subprocess.Popen([*command, str(out), "1"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*command, str(out), "1"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(2)
     ]
     texts = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0], texts
-    assert sorted(len(stdout.splitlines()) for stdout, _ in texts) == [0, 57], "one did all the work"
+    assert sorted(len(stdout.splitlines()) for stdout, _ in texts) == [
+        0,
+        57,
+    ], "one did all the work"
     assert "another process is preparing this data set" in texts[0][1] + texts[1][1]
     assert contents(out) == contents(whole.root)
     assert [path.name for path in out.parent.iterdir()] == ["set"]
 
 
-def test_what_came_meanwhile_is_left_alone_and_so_is_the_work(videos: list[Video], tmp_path: Path) -> None:
+def test_what_came_meanwhile_is_left_alone_and_so_is_the_work(
+    videos: list[Video], tmp_path: Path
+) -> None:
     out = tmp_path / "set"
 
     def progress(done: int, total: int, rejects: int) -> None:
@@ -212,12 +244,21 @@ def test_what_is_noted_of_videos_stays_noted(tmp_path: Path) -> None:
     videos = [Video(tmp_path / f"{number}.mp4", f"{number}", "", "train") for number in range(12)]
     frames = [bytes([number]) * SHARD for number in range(12)]  # a shard each
 
-    def run(function: object, left: Sequence[Video], timeout: float, made_with: object) -> Generator[Encoded]:
+    def run(
+        function: object, left: Sequence[Video], timeout: float, made_with: object
+    ) -> Generator[Encoded]:
         for video in left:
             number = int(video.video_id)
             if number == stop:
                 raise KeyboardInterrupt
-            yield Encoded([frames[number]], 20.0, 40, 40, f"{number:064x}", note=f"note {number}" if number % 3 == 0 else "")
+            yield Encoded(
+                [frames[number]],
+                20.0,
+                40,
+                40,
+                f"{number:064x}",
+                note=f"note {number}" if number % 3 == 0 else "",
+            )
 
     stop = 7
     with pytest.raises(KeyboardInterrupt):
@@ -228,5 +269,8 @@ def test_what_is_noted_of_videos_stays_noted(tmp_path: Path) -> None:
     with (shards.root / "notes.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [
             ["video_id", "path", "note"],
-            *([f"{number}", str(tmp_path / f"{number}.mp4"), f"note {number}"] for number in (0, 3, 6, 9)),
+            *(
+                [f"{number}", str(tmp_path / f"{number}.mp4"), f"note {number}"]
+                for number in (0, 3, 6, 9)
+            ),
         ]

@@ -1,4 +1,6 @@
-"""Samplings against distributions computed again from the papers: by integration, by enumeration, by drawing again."""
+"""Samplings against distributions computed again from the papers: by integration, by enumeration,
+by drawing again.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,17 @@ def keys_of(videos: int, clips: int = 2, seed: int = 0) -> NDArray[np.uint64]:
     return key(Use.CLIP, seed, 0, np.arange(videos)[:, None], np.arange(clips))
 
 
-def draw(sampling: Sampling, count: int, frames: int, length: int, stride: int, clips: int = 2) -> NDArray[np.int64]:
+def draw(
+    sampling: Sampling, count: int, frames: int, length: int, stride: int, clips: int = 2
+) -> NDArray[np.int64]:
     """Starts ``[count, clips]`` in ``count`` videos of ``frames`` frames."""
     return sampling(keys_of(count, clips), np.full(count, frames), length, stride)
 
 
 def assert_follows(counts: NDArray, probabilities: NDArray) -> None:
-    """A chi-square test; the draws are the same in every run, so it either always passes or never."""
+    """A chi-square test; the draws are the same in every run, so it either always passes or
+    never.
+    """
     assert counts[probabilities == 0].sum() == 0
     expected = counts.sum() * probabilities[probabilities > 0]
     assert expected.min() > 5, "too few draws to tell"
@@ -36,7 +42,7 @@ def assert_follows(counts: NDArray, probabilities: NDArray) -> None:
     assert torch.special.gammaincc(halves[0], halves[1]) > 0.001
 
 
-# --- All of them ---------------------------------------------------------------------------------------------------
+# --- All of them ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -45,18 +51,28 @@ def test_starts_follow_from_the_keys_whatever_else_is_in_the_batch(name: str) ->
     starts = ALL[name](keys, counts, 6, 3)
     some = np.random.default_rng(0).permutation(60)[:17]
     assert np.array_equal(ALL[name](keys[some], counts[some], 6, 3), starts[some])
-    assert np.array_equal(np.concatenate([ALL[name](keys[i : i + 1], counts[i : i + 1], 6, 3) for i in range(60)]), starts)
+    assert np.array_equal(
+        np.concatenate([ALL[name](keys[i : i + 1], counts[i : i + 1], 6, 3) for i in range(60)]),
+        starts,
+    )
     assert (ALL[name](keys_of(60, seed=1), counts, 6, 3) != starts).any(axis=1).mean() > 0.8
 
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("number", [0.0, 0.5, 1 - 2**-53], ids=["least", "half", "greatest"])
-def test_no_draw_leaves_the_video(name: str, number: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vididi.data.sampling.uniform", lambda keys, count: np.full((*np.shape(keys), count), number))
+def test_no_draw_leaves_the_video(
+    name: str, number: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "vididi.data.sampling.uniform",
+        lambda keys, count: np.full((*np.shape(keys), count), number),
+    )
     counts = np.arange(1, 3000)
     counts = counts[ALL[name].possible(counts, 2, 6, 3)]
     for sampling in (
-        (ALL[name],) if name != "interval" else (interval(shape, power, 0.25) for shape in DENSITIES for power in (0.5, 1.0, 20.0))
+        (ALL[name],)
+        if name != "interval"
+        else (interval(shape, power, 0.25) for shape in DENSITIES for power in (0.5, 1.0, 20.0))
     ):
         starts = sampling(keys_of(len(counts)), counts, 6, 3)
         assert starts.min() >= 0
@@ -70,12 +86,14 @@ def test_videos_of_one_clip_or_less_begin_at_their_first_frame(name: str) -> Non
     assert not ALL[name](keys_of(len(counts)), counts, 6, 3).any()
 
 
-# --- Uniform and same ----------------------------------------------------------------------------------------------
+# --- Uniform and same -----------------------------------------------------------------------------
 
 
 def test_uniform_starts_are_those_of_the_formula_to_the_bit() -> None:
     keys, counts = keys_of(500, clips=5), np.random.default_rng(0).integers(1, 400, 500)
-    expected = (uniform(keys, 1)[..., 0] * np.maximum(1, counts - span(6, 3) + 1)[:, None]).astype(np.int64)
+    expected = (uniform(keys, 1)[..., 0] * np.maximum(1, counts - span(6, 3) + 1)[:, None]).astype(
+        np.int64
+    )
     assert np.array_equal(ALL["uniform"](keys, counts, 6, 3), expected)
 
 
@@ -100,7 +118,7 @@ def test_same_is_one_uniform_start_for_all_clips() -> None:
     assert_follows(np.bincount(starts[:, 0], minlength=9), np.full(9, 1 / 9))
 
 
-# --- CVRL's interval -----------------------------------------------------------------------------------------------
+# --- CVRL's interval ------------------------------------------------------------------------------
 
 DENSITIES = {
     "decreasing": lambda x, power, floor: 1 - (1 - floor) * x**power,
@@ -135,11 +153,15 @@ def interval_law(shape: str, power: float, floor: float, starts: int) -> NDArray
 @pytest.mark.parametrize(("shape", "power", "floor"), LAWS)
 def test_intervals_follow_their_density(shape: str, power: float, floor: float) -> None:
     first, second = draw(interval(shape, power, floor), 60000, 35, 6, 3).T  # 20 starts
-    assert_follows(np.bincount(np.abs(second - first), minlength=20), interval_law(shape, power, floor, 20))
+    assert_follows(
+        np.bincount(np.abs(second - first), minlength=20), interval_law(shape, power, floor, 20)
+    )
 
 
 @pytest.mark.parametrize(("shape", "power", "floor"), LAWS)
-def test_given_the_interval_the_first_start_is_uniform_and_the_order_a_coin(shape: str, power: float, floor: float) -> None:
+def test_given_the_interval_the_first_start_is_uniform_and_the_order_a_coin(
+    shape: str, power: float, floor: float
+) -> None:
     starts = 5
     first, second = draw(interval(shape, power, floor), 40000, starts + 15, 6, 3).T
     law, a, b = interval_law(shape, power, floor, starts), *np.indices((starts, starts))
@@ -171,7 +193,14 @@ def test_the_interval_is_that_of_cvrl_s_binary_search(power: float, starts: int)
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("power", 0.0), ("power", float("nan")), ("floor", -0.1), ("floor", 1.1), ("floor", float("nan"))]
+    ("option", "value"),
+    [
+        ("power", 0.0),
+        ("power", float("nan")),
+        ("floor", -0.1),
+        ("floor", 1.1),
+        ("floor", float("nan")),
+    ],
 )
 def test_intervals_that_cannot_be_are_refused(option: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"^{option}: {value} is not valid; it must"):
@@ -179,7 +208,10 @@ def test_intervals_that_cannot_be_are_refused(option: str, value: float) -> None
 
 
 def test_the_interval_places_two_clips() -> None:
-    with pytest.raises(ValueError, match=r"clip\.per_video: 4 is not valid with sampling 'interval', which places two clips"):
+    with pytest.raises(
+        ValueError,
+        match=r"clip\.per_video: 4 is not valid with sampling 'interval', which places two clips",
+    ):
         draw(ALL["interval"], 3, 100, 6, 3, clips=4)
 
 
@@ -189,11 +221,15 @@ def test_a_power_that_cannot_be_is_refused(power: float) -> None:
         interval(power=power)
 
 
-# --- CORP's least offset -------------------------------------------------------------------------------------------
+# --- CORP's least offset --------------------------------------------------------------------------
 
 
-def too_near(apart: NDArray | int, frames: NDArray | int, length: int, stride: int, clips: int) -> Any:
-    """Whether clips ``apart`` frames from each other break eq. 3, in whole numbers: multiplied by K."""
+def too_near(
+    apart: NDArray | int, frames: NDArray | int, length: int, stride: int, clips: int
+) -> Any:
+    """Whether clips ``apart`` frames from each other break eq. 3, in whole numbers: multiplied by
+    K.
+    """
     covered = length * stride
     return apart * clips <= np.minimum(np.maximum(frames - covered, clips), clips * covered)
 
@@ -202,14 +238,18 @@ SIZES = [(16, 2, 4), (16, 1, 2), (6, 3, 3), (8, 3, 5), (1, 1, 2), (1, 1, 4), (2,
 
 
 @pytest.mark.parametrize(("length", "stride", "clips"), SIZES)
-def test_any_two_clips_differ_by_more_than_the_offset_of_eq_3(length: int, stride: int, clips: int) -> None:
+def test_any_two_clips_differ_by_more_than_the_offset_of_eq_3(
+    length: int, stride: int, clips: int
+) -> None:
     frames = np.arange(1, 600)
     frames = np.repeat(frames[ALL["min_offset"].possible(frames, clips, length, stride)], 20)
     starts = ALL["min_offset"](keys_of(len(frames), clips), frames, length, stride)
     assert starts.min() >= 0
     assert (starts.max(axis=1) <= frames - span(length, stride)).all()
     for i, j in combinations(range(clips), 2):
-        assert not too_near(np.abs(starts[:, i] - starts[:, j]), frames, length, stride, clips).any()
+        assert not too_near(
+            np.abs(starts[:, i] - starts[:, j]), frames, length, stride, clips
+        ).any()
 
 
 def valid_tuples(frames: int, length: int, stride: int, clips: int) -> list[tuple[int, ...]]:
@@ -217,12 +257,19 @@ def valid_tuples(frames: int, length: int, stride: int, clips: int) -> list[tupl
     return [
         starts
         for starts in combinations(range(frames - span(length, stride) + 1), clips)
-        if not any(too_near(b - a, frames, length, stride, clips) for a, b in combinations(starts, 2))
+        if not any(
+            too_near(b - a, frames, length, stride, clips) for a, b in combinations(starts, 2)
+        )
     ]
 
 
-@pytest.mark.parametrize(("length", "stride", "clips"), [(1, 1, 2), (2, 1, 2), (2, 2, 2), (2, 1, 3), (2, 2, 3), (3, 2, 3), (2, 1, 4)])
-def test_possible_is_exactly_that_some_starts_hold_the_rule(length: int, stride: int, clips: int) -> None:
+@pytest.mark.parametrize(
+    ("length", "stride", "clips"),
+    [(1, 1, 2), (2, 1, 2), (2, 2, 2), (2, 1, 3), (2, 2, 3), (3, 2, 3), (2, 1, 4)],
+)
+def test_possible_is_exactly_that_some_starts_hold_the_rule(
+    length: int, stride: int, clips: int
+) -> None:
     frames = range(1, 17)
     found = ALL["min_offset"].possible(np.array(frames), clips, length, stride)
     assert found.tolist() == [bool(valid_tuples(count, length, stride, clips)) for count in frames]
@@ -231,10 +278,17 @@ def test_possible_is_exactly_that_some_starts_hold_the_rule(length: int, stride:
 
 
 @pytest.mark.parametrize(
-    ("frames", "length", "stride", "clips"), [(20, 3, 2, 2), (12, 2, 1, 3), (14, 2, 2, 3), (13, 2, 1, 4), (11, 1, 1, 4), (6, 1, 1, 2)]
+    ("frames", "length", "stride", "clips"),
+    [(20, 3, 2, 2), (12, 2, 1, 3), (14, 2, 2, 3), (13, 2, 1, 4), (11, 1, 1, 4), (6, 1, 1, 2)],
 )
-def test_all_starts_that_hold_the_rule_are_equally_likely_in_any_order(frames: int, length: int, stride: int, clips: int) -> None:
-    valid = [order for starts in valid_tuples(frames, length, stride, clips) for order in permutations(starts)]
+def test_all_starts_that_hold_the_rule_are_equally_likely_in_any_order(
+    frames: int, length: int, stride: int, clips: int
+) -> None:
+    valid = [
+        order
+        for starts in valid_tuples(frames, length, stride, clips)
+        for order in permutations(starts)
+    ]
     drawn = draw(ALL["min_offset"], 20 * len(valid), frames, length, stride, clips)
     places = {starts: place for place, starts in enumerate(valid)}
     counts = np.bincount([places[tuple(starts)] for starts in drawn.tolist()], minlength=len(valid))
@@ -245,9 +299,18 @@ def test_the_distribution_is_that_of_drawing_again_until_it_holds() -> None:
     """CORP's rule as printed, at its own size: 250 frames, T = 16, D = 2, K = 4."""
     tries = np.random.default_rng(0).integers(0, 250 - span(16, 2) + 1, (400_000, 4))
     pairs = list(combinations(range(4), 2))
-    again = tries[~np.any([too_near(np.abs(tries[:, i] - tries[:, j]), 250, 16, 2, 4) for i, j in pairs], axis=0)]
+    again = tries[
+        ~np.any(
+            [too_near(np.abs(tries[:, i] - tries[:, j]), 250, 16, 2, 4) for i, j in pairs], axis=0
+        )
+    ]
     drawn = draw(ALL["min_offset"], 8 * len(again), 250, 16, 2, clips=4)
-    for measure in (lambda s: s[:, 0], lambda s: s.min(axis=1), lambda s: np.sort(s)[:, 2], lambda s: np.abs(s[:, 3] - s[:, 1])):
+    for measure in (
+        lambda s: s[:, 0],
+        lambda s: s.min(axis=1),
+        lambda s: np.sort(s)[:, 2],
+        lambda s: np.abs(s[:, 3] - s[:, 1]),
+    ):
         edges = np.quantile(measure(drawn), np.linspace(0, 1, 16))
         edges[-1] += 1
         law = np.histogram(measure(drawn), edges)[0] / len(drawn)

@@ -20,26 +20,47 @@ from vididi.data.video import Video
 
 
 @pytest.fixture(scope="module")
-def mixed(tmp_path_factory: pytest.TempPathFactory, write_video: Callable[..., Path], moving_bar: Callable[..., Any]) -> ShardSet:
+def mixed(
+    tmp_path_factory: pytest.TempPathFactory,
+    write_video: Callable[..., Path],
+    moving_bar: Callable[..., Any],
+) -> ShardSet:
     """Six videos of three shapes: 16 x 24, 24 x 16 and 16 x 16."""
     place = tmp_path_factory.mktemp("mixed")
     sizes = [(32, 48), (48, 32), (32, 32)] * 2
-    paths = [write_video(place / f"{i}.mp4", moving_bar(12 + i, *size, shade=40 * i)) for i, size in enumerate(sizes)]
+    paths = [
+        write_video(place / f"{i}.mp4", moving_bar(12 + i, *size, shade=40 * i))
+        for i, size in enumerate(sizes)
+    ]
     videos = [Video(path, f"train/{path.stem}", "c", "train") for path in paths]
     return prepare(videos, place / "set", Settings(short_side=16), {}, workers=1)
 
 
 def plan_of(shards: ShardSet, batch_size: int, epochs: int = 4) -> Chain:
     counts = frame_counts(shards)
-    train = PretrainPlan(shards.rows("train"), counts, length=4, stride=2, batch_size=batch_size, epochs=epochs, seed=1)
-    return Chain((train, EvaluationPlan(np.arange(len(counts)), counts, 4, 2, clips=3, batch_size=5)))
+    train = PretrainPlan(
+        shards.rows("train"),
+        counts,
+        length=4,
+        stride=2,
+        batch_size=batch_size,
+        epochs=epochs,
+        seed=1,
+    )
+    return Chain(
+        (train, EvaluationPlan(np.arange(len(counts)), counts, 4, 2, clips=3, batch_size=5))
+    )
 
 
 def directly(shards: ShardSet, request: Request) -> Iterator[tuple[int, np.ndarray]]:
-    """(index row, ``[K, N, h, w, 3]``) of each video, decoded one frame at a time without a stream."""
+    """(index row, ``[K, N, h, w, 3]``) of each video, decoded one frame at a time without a
+    stream.
+    """
     reader = FrameReader(shards)
     for row, frames in zip(request.rows, request.frames, strict=True):
-        pixels = [simplejpeg.decode_jpeg(bytes(jpeg)) for jpeg in reader.frames(int(row), frames.ravel())]
+        pixels = [
+            simplejpeg.decode_jpeg(bytes(jpeg)) for jpeg in reader.frames(int(row), frames.ravel())
+        ]
         yield int(row), np.stack(pixels).reshape(*frames.shape, *pixels[0].shape)
 
 
@@ -55,7 +76,7 @@ def assert_is(batch: Batch, shards: ShardSet, request: Request) -> None:
         assert not clips[:, :, :, width:].any()
 
 
-# --- local_stream --------------------------------------------------------------------------------------------------
+# --- local_stream ---------------------------------------------------------------------------------
 
 
 def test_a_stream_yields_the_plan_s_frames_decoded_in_order(tiny_shards: ShardSet) -> None:
@@ -100,7 +121,9 @@ def test_any_number_of_threads_gives_the_same(mixed: ShardSet, threads: int, dep
 
 def test_two_streams_of_one_set_do_not_disturb_each_other(tiny_shards: ShardSet) -> None:
     plan, open_stream = plan_of(tiny_shards, batch_size=8), local_stream(tiny_shards)
-    for number, (one, other) in enumerate(zip(open_stream(plan, 0), open_stream(plan, 0), strict=True)):
+    for number, (one, other) in enumerate(
+        zip(open_stream(plan, 0), open_stream(plan, 0), strict=True)
+    ):
         assert_is(one, tiny_shards, plan[number])
         assert np.array_equal(one.clips, other.clips)
 
@@ -120,7 +143,9 @@ class Faulty:
         return self.plan[number]
 
 
-def test_a_fault_while_reading_is_raised_where_the_batch_is_asked_for(tiny_shards: ShardSet) -> None:
+def test_a_fault_while_reading_is_raised_where_the_batch_is_asked_for(
+    tiny_shards: ShardSet,
+) -> None:
     batches = local_stream(tiny_shards)(Faulty(plan_of(tiny_shards, batch_size=8)), 0)
     assert len([next(batches), next(batches)]) == 2
     with pytest.raises(OSError, match="the disk is gone"):
@@ -149,7 +174,7 @@ def test_memory_is_used_again_once_nobody_holds_any_of_it() -> None:
     assert buffers.empty((5, 8)).size == 40  # too large for what is free
 
 
-# --- background ----------------------------------------------------------------------------------------------------
+# --- background -----------------------------------------------------------------------------------
 
 
 def streaming() -> list[threading.Thread]:

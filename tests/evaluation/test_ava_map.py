@@ -1,4 +1,6 @@
-"""AVA's mean average precision: by hand, and against a plain re-computation on random sets with heavy ties."""
+"""AVA's mean average precision: by hand, and against a plain re-computation on random sets with
+heavy ties.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +29,24 @@ BOX = (0.0, 0.0, 0.5, 0.5)
 FAR = (0.6, 0.6, 1.0, 1.0)
 
 
-def row(box: tuple[float, ...] = BOX, value: float = 1, action: int = 12, second: int = 902, film: str = "film") -> Row:
+def row(
+    box: tuple[float, ...] = BOX,
+    value: float = 1,
+    action: int = 12,
+    second: int = 902,
+    film: str = "film",
+) -> Row:
     x1, y1, x2, y2 = box
     return film, second, x1, y1, x2, y2, action, value
 
 
-def score(truth: list[Row], found: list[Row], labels: dict[int, str] | None = None, **options: Any) -> AvaMap:
+def score(
+    truth: list[Row], found: list[Row], labels: dict[int, str] | None = None, **options: Any
+) -> AvaMap:
     return ava_map(AvaRows.of(truth), AvaRows.of(found), labels or {12: "stand"}, **options)
 
 
-# --- Average precision by hand -------------------------------------------------------------------------------------
+# --- Average precision by hand --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -45,21 +55,27 @@ def score(truth: list[Row], found: list[Row], labels: dict[int, str] | None = No
         ([1], 1, 1.0),
         ([0, 1], 1, 1 / 2),
         ([1, 0, 1], 2, (1 + 2 / 3) / 2),
-        ([0, 1, 1], 2, 2 / 3),  # precision 1/2 at the first hit is raised to the 2/3 that comes later
+        (
+            [0, 1, 1],
+            2,
+            2 / 3,
+        ),  # precision 1/2 at the first hit is raised to the 2/3 that comes later
         ([1, 0, 0, 1, 1, 0], 4, (1 + 3 / 5 + 3 / 5) / 4),
         ([0, 0], 3, 0.0),
         ([], 3, 0.0),
     ],
 )
 def test_average_precision(hits: list[int], boxes: int, expected: float) -> None:
-    assert average_precision(np.array(hits, dtype=bool), boxes) == pytest.approx(expected, abs=1e-15)
+    assert average_precision(np.array(hits, dtype=bool), boxes) == pytest.approx(
+        expected, abs=1e-15
+    )
 
 
 def test_average_precision_of_nothing_is_not_defined() -> None:
     assert math.isnan(average_precision(np.array([False]), 0))
 
 
-# --- Matching by hand ----------------------------------------------------------------------------------------------
+# --- Matching by hand -----------------------------------------------------------------------------
 
 
 def test_a_second_prediction_on_one_box_is_a_false_positive() -> None:
@@ -73,7 +89,9 @@ def test_the_better_scored_of_two_predictions_gets_the_box_wherever_it_stands_in
 
 
 def test_a_prediction_whose_best_box_is_taken_does_not_get_the_next_best() -> None:
-    """The second overlaps the taken box by 0.9 and the free one by 0.8; ranked: hit, miss; of 2 boxes."""
+    """The second overlaps the taken box by 0.9 and the free one by 0.8; ranked: hit, miss; of 2
+    boxes.
+    """
     taken, free = (0.0, 0.0, 1.0, 0.5), (0.0, 0.0, 1.0, 0.4)
     second = (0.0, 0.0, 1.0, 0.475)
     result = score([row(taken, 1), row(free, 2)], [row(taken, 0.9), row(second, 0.8)])
@@ -95,7 +113,9 @@ def test_a_box_is_found_in_its_key_frame_and_by_its_action_only() -> None:
 
 
 def test_equally_overlapped_boxes_go_by_the_person_s_number_highest_first() -> None:
-    """A prediction between two boxes takes person 2's, so another one on that box is a miss, and one on person 1's a hit."""
+    """A prediction between two boxes takes person 2's, so another one on that box is a miss, and
+    one on person 1's a hit.
+    """
     left, middle, right = (0.0, 0.0, 0.5, 1.0), (0.125, 0.0, 0.625, 1.0), (0.25, 0.0, 0.75, 1.0)
     truth = [row(left, 1), row(right, 2)]
     assert score(truth, [row(middle, 0.9), row(right, 0.8)]).mean == 1 / 2
@@ -113,7 +133,9 @@ def test_of_equal_scores_on_one_box_the_earlier_row_finds_it_and_ranks_last() ->
 
 
 def test_equal_scores_rank_by_key_frame_as_these_first_appear() -> None:
-    """Rows of key frame 902, then of 903, whatever lies between; later ones first: miss (903), hit (902)."""
+    """Rows of key frame 902, then of 903, whatever lies between; later ones first: miss (903), hit
+    (902).
+    """
     found = [row(FAR, 0.5), row(FAR, 0.5, second=903), row(value=0.5)]
     assert score([row()], found).mean == 1 / 2
 
@@ -122,7 +144,7 @@ def test_scores_may_be_of_any_scale() -> None:
     assert score([row()], [row(value=-3), row(FAR, -4)]).mean == 1
 
 
-# --- What counts ---------------------------------------------------------------------------------------------------
+# --- What counts ----------------------------------------------------------------------------------
 
 
 def test_an_action_without_ground_truth_is_not_in_the_mean() -> None:
@@ -149,15 +171,23 @@ def test_excluded_key_frames_count_on_neither_side() -> None:
 def test_actions_that_are_not_in_the_list_are_ignored() -> None:
     result = score([row(), row(action=80)], [row(value=0.5), row(action=80, value=0.9)])
     assert result.mean == 1
-    assert (result.counts["ground_truth_other_actions"], result.counts["predictions_other_actions"]) == (1, 1)
+    assert (
+        result.counts["ground_truth_other_actions"],
+        result.counts["predictions_other_actions"],
+    ) == (1, 1)
 
 
 def test_predictions_in_key_frames_without_ground_truth_are_false_positives_or_ignored() -> None:
-    truth, found = [row(), row(action=80, second=904)], [row(value=0.9, second=903), row(value=0.8, second=904), row(value=0.7)]
+    truth, found = (
+        [row(), row(action=80, second=904)],
+        [row(value=0.9, second=903), row(value=0.8, second=904), row(value=0.7)],
+    )
     result = score(truth, found)
     assert result.mean == pytest.approx(1 / 3)
     assert result.counts["predictions_unannotated"] == 2
-    ignored = score(truth, found, ignore_unannotated=True)  # second 904 is listed, though with another action only
+    ignored = score(
+        truth, found, ignore_unannotated=True
+    )  # second 904 is listed, though with another action only
     assert ignored.mean == 1 / 2
     assert (ignored.counts["predictions_unannotated"], ignored.counts["predictions"]) == (1, 2)
 
@@ -172,7 +202,10 @@ def test_boxes_without_an_area() -> None:
     line = (0.1, 0.0, 0.1, 1.0)
     result = score([row(), row(line, 2)], [row(line, 0.9), row(value=0.8)])
     assert result.mean == 1 / 2
-    assert (result.counts["predictions_without_area"], result.counts["ground_truth_without_area"]) == (1, 1)
+    assert (
+        result.counts["predictions_without_area"],
+        result.counts["ground_truth_without_area"],
+    ) == (1, 1)
 
 
 def test_50_predictions_of_a_key_frame_count() -> None:
@@ -186,10 +219,17 @@ def test_50_predictions_of_a_key_frame_count() -> None:
     assert score(truth, found, LABELS, limit=51).mean == 1
 
 
-def test_at_the_limit_a_tie_goes_to_the_earlier_rows_and_of_these_to_the_greatest_action_and_box() -> None:
+def test_at_the_limit_a_tie_goes_to_the_earlier_rows_and_of_these_to_the_greatest_action_and_box() -> (
+    None
+):
     """Two fit. Of 0.5, 0.5, 0.5 the first two are let in; 0.9 then takes the place of action 11."""
     truth = [row(action=11), row(action=12), row(FAR, 2, action=12)]
-    found = [row(value=0.5, action=12), row(value=0.5, action=11), row(FAR, 0.5, action=12), row((0.9, 0.9, 1, 1), 0.9, action=11)]
+    found = [
+        row(value=0.5, action=12),
+        row(value=0.5, action=11),
+        row(FAR, 0.5, action=12),
+        row((0.9, 0.9, 1, 1), 0.9, action=11),
+    ]
     result = score(truth, found, LABELS, limit=2)
     assert [(s.predictions, s.average_precision) for s in result.actions] == [(1, 0), (1, 1 / 2)]
 
@@ -222,13 +262,16 @@ def test_rows_are_checked(bad: Row, what: str) -> None:
     assert what in str(error.value)
 
 
-@pytest.mark.parametrize(("labels", "limit", "said"), [({}, 50, "labels: there are none"), (LABELS, 0, "limit: 0 is not valid")])
+@pytest.mark.parametrize(
+    ("labels", "limit", "said"),
+    [({}, 50, "labels: there are none"), (LABELS, 0, "limit: 0 is not valid")],
+)
 def test_wrong_options(labels: dict[int, str], limit: int, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         ava_map(AvaRows.of([row()]), AvaRows.of([]), labels, limit=limit)
 
 
-# --- Against a plain re-computation --------------------------------------------------------------------------------
+# --- Against a plain re-computation ---------------------------------------------------------------
 
 
 def plain_limit(found: list[Row], limit: int) -> list[Row]:
@@ -260,7 +303,9 @@ def plain_curve(ranked: list[bool], boxes: int) -> float:
 
 
 def by_heap(rows: list[Row]) -> list[Row]:
-    """In the order in which AVA's script hands the rows of each key frame on: its heap's, sorted by score."""
+    """In the order in which AVA's script hands the rows of each key frame on: its heap's, sorted by
+    score.
+    """
     heaps: dict[tuple[str, float], list[Any]] = defaultdict(list)
     for film, second, x1, y1, x2, y2, action, value in rows:
         heapq.heappush(heaps[film, second], (value, action, y1, x1, y2, x2))
@@ -272,13 +317,18 @@ def by_heap(rows: list[Row]) -> list[Row]:
 
 
 def plain(
-    truth: list[Row], found: list[Row], actions: list[int], excluded: set[tuple[str, int]], limit: int, order: str = "rows"
+    truth: list[Row],
+    found: list[Row],
+    actions: list[int],
+    excluded: set[tuple[str, int]],
+    limit: int,
+    order: str = "rows",
 ) -> dict[int, float]:
     """Prediction by prediction, box by box.
 
     Args:
-        order: of equal scores in a key frame. ``rows``, as here; ``heap``, as AVA's script; ``file``, PySlowFast's, which matches in it
-            whatever the scores are.
+        order: of equal scores in a key frame. ``rows``, as here; ``heap``, as AVA's script;
+            ``file``, PySlowFast's, which matches in it whatever the scores are.
     """
     truth = [line for line in truth if line[6] in actions and line[:2] not in excluded]
     found = [line for line in found if line[6] in actions and line[:2] not in excluded]
@@ -290,10 +340,22 @@ def plain(
     for action in actions:
         labelled: list[tuple[float, bool]] = []
         for frame in frames:
-            boxes = sorted((line for line in truth if line[:2] == frame and line[6] == action), key=lambda line: -line[7])
-            here = [line for line in found if line[:2] == frame and line[6] == action and line[2] < line[4] and line[3] < line[5]]
+            boxes = sorted(
+                (line for line in truth if line[:2] == frame and line[6] == action),
+                key=lambda line: -line[7],
+            )
+            here = [
+                line
+                for line in found
+                if line[:2] == frame
+                and line[6] == action
+                and line[2] < line[4]
+                and line[3] < line[5]
+            ]
             hit, taken = [False] * len(here), set()
-            for place in sorted(range(len(here)), key=lambda place: 0 if order == "file" else -here[place][7]):
+            for place in sorted(
+                range(len(here)), key=lambda place: 0 if order == "file" else -here[place][7]
+            ):
                 overlaps = [plain_overlap(here[place], box) for box in boxes]
                 best = overlaps.index(max(overlaps)) if overlaps else -1
                 if overlaps and overlaps[best] >= 0.5 and best not in taken:
@@ -302,17 +364,27 @@ def plain(
             labelled += [(line[7], good) for line, good in zip(here, hit, strict=True)]
         ranked = sorted(labelled, key=lambda pair: pair[0])[::-1]
         boxes_of = sum(line[6] == action for line in truth)
-        result[action] = plain_curve([good for _, good in ranked], boxes_of) if boxes_of else math.nan
+        result[action] = (
+            plain_curve([good for _, good in ranked], boxes_of) if boxes_of else math.nan
+        )
     return result
 
 
 def random_rows(rng: np.random.Generator, count: int, values: NDArray, grid: int) -> list[Row]:
-    corners = np.sort(rng.integers(0, grid + 1, (count, 2, 2)), axis=1) / grid  # [row, first or second, x or y]
+    corners = (
+        np.sort(rng.integers(0, grid + 1, (count, 2, 2)), axis=1) / grid
+    )  # [row, first or second, x or y]
     boxes = corners.reshape(count, 4)
-    films, seconds, actions = rng.integers(0, 2, count), rng.integers(902, 905, count), rng.integers(1, 7, count)
+    films, seconds, actions = (
+        rng.integers(0, 2, count),
+        rng.integers(902, 905, count),
+        rng.integers(1, 7, count),
+    )
     return [
         (f"film{film}", int(second), *map(float, box), int(action), float(value))
-        for film, second, box, action, value in zip(films, seconds, boxes, actions, values, strict=True)
+        for film, second, box, action, value in zip(
+            films, seconds, boxes, actions, values, strict=True
+        )
     ]
 
 
@@ -329,7 +401,13 @@ def test_random_sets_agree_with_the_plain_computation(grid: int, levels: int, li
         expected = plain(truth, found, actions, excluded, limit)
         if all(math.isnan(value) for value in expected.values()):
             continue
-        result = score(truth, found, {action: str(action) for action in actions}, excluded=excluded, limit=limit)
+        result = score(
+            truth,
+            found,
+            {action: str(action) for action in actions},
+            excluded=excluded,
+            limit=limit,
+        )
         ours = {s.action: s.average_precision for s in result.actions}
         assert ours == pytest.approx(expected, abs=1e-12, nan_ok=True)
         assert result.mean == pytest.approx(np.nanmean(list(expected.values())), abs=1e-12)
@@ -361,7 +439,12 @@ def drawn_rows(values: st.SearchStrategy[float]) -> st.SearchStrategy[list[Row]]
     st.booleans(),
 )
 def test_any_rows_agree_with_the_plain_computation(
-    truth: list[Row], found: list[Row], excluded: set[tuple[str, int]], empty: frozenset[tuple[str, float]], limit: int, ignore: bool
+    truth: list[Row],
+    found: list[Row],
+    excluded: set[tuple[str, int]],
+    empty: frozenset[tuple[str, float]],
+    limit: int,
+    ignore: bool,
 ) -> None:
     actions = [1, 2, 3]
     listed = {line[:2] for line in truth} | empty
@@ -370,16 +453,26 @@ def test_any_rows_agree_with_the_plain_computation(
     rows, names = AvaRows.of(truth, empty), {action: str(action) for action in actions}
     if all(map(math.isnan, expected.values())):
         with pytest.raises(DataError, match="no boxes to find"):
-            ava_map(rows, AvaRows.of(found), names, excluded, limit=limit, ignore_unannotated=ignore)
+            ava_map(
+                rows, AvaRows.of(found), names, excluded, limit=limit, ignore_unannotated=ignore
+            )
         return
-    result = ava_map(rows, AvaRows.of(found), names, excluded, limit=limit, ignore_unannotated=ignore)
-    assert {s.action: s.average_precision for s in result.actions} == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    result = ava_map(
+        rows, AvaRows.of(found), names, excluded, limit=limit, ignore_unannotated=ignore
+    )
+    assert {s.action: s.average_precision for s in result.actions} == pytest.approx(
+        expected, abs=1e-12, nan_ok=True
+    )
     assert result.mean == pytest.approx(np.nanmean(list(expected.values())), abs=1e-12)
 
 
 def crowded_rows(rng: np.random.Generator, frames: int, count: int, values: NDArray) -> list[Row]:
     """Rows of two actions in few boxes, so that many are about the same one."""
-    places, seconds, actions = rng.integers(0, len(PLACES), count), rng.integers(902, 902 + frames, count), rng.integers(1, 3, count)
+    places, seconds, actions = (
+        rng.integers(0, len(PLACES), count),
+        rng.integers(902, 902 + frames, count),
+        rng.integers(1, 3, count),
+    )
     return [
         row(PLACES[place], float(value), int(action), int(second))
         for place, second, action, value in zip(places, seconds, actions, values, strict=True)
@@ -387,19 +480,25 @@ def crowded_rows(rng: np.random.Generator, frames: int, count: int, values: NDAr
 
 
 def apart(order: str, levels: int, frames: int, sets: int) -> NDArray[np.float64]:
-    """How far the mean is from that of another order, for random sets of so many key frames with 6 predictions each."""
+    """How far the mean is from that of another order, for random sets of so many key frames with 6
+    predictions each.
+    """
     rng = np.random.default_rng([levels, frames])
     labels, found = {1: "one", 2: "two"}, []
     for _ in range(sets):
         truth = crowded_rows(rng, frames, 3 * frames, np.arange(3 * frames))
-        predicted = crowded_rows(rng, frames, 6 * frames, rng.integers(1, levels + 1, 6 * frames) / levels)
+        predicted = crowded_rows(
+            rng, frames, 6 * frames, rng.integers(1, levels + 1, 6 * frames) / levels
+        )
         theirs = plain(truth, predicted, list(labels), set(), 50, order)
         found.append(abs(score(truth, predicted, labels).mean - np.nanmean(list(theirs.values()))))
     return np.array(found)
 
 
 def test_equal_scores_are_where_ava_s_heap_differs_and_by_how_much() -> None:
-    """docs/evaluation.md, rule 7: nothing where scores differ, much in a single key frame, next to nothing in many."""
+    """docs/evaluation.md, rule 7: nothing where scores differ, much in a single key frame, next to
+    nothing in many.
+    """
     assert apart("heap", 10**9, 1, 60).max() < 1e-12
     assert apart("heap", 10**9, 10, 6).max() < 1e-12
     single = apart("heap", 2, 1, 120)
@@ -414,7 +513,7 @@ def test_a_file_that_is_not_sorted_by_score_is_matched_otherwise_by_pyslowfast()
     assert apart("file", 100, 100, 2).min() > 0.02
 
 
-# --- Files ---------------------------------------------------------------------------------------------------------
+# --- Files ----------------------------------------------------------------------------------------
 
 GOOD = "film,0902,0.077,0.151,0.283,0.811,12,1"
 
@@ -426,7 +525,11 @@ def file(folder: Path, content: str | bytes, name: str = "rows.csv") -> Path:
 
 
 def test_rows_are_read(tmp_path: Path) -> None:
-    rows = read_predictions(file(tmp_path, "b,0902,0.1,0.2,0.3,0.4,12,0.5\na,1798,0,0,1,1,80,1e-3\nb,903,0,0,1,1,12,-2\n"))
+    rows = read_predictions(
+        file(
+            tmp_path, "b,0902,0.1,0.2,0.3,0.4,12,0.5\na,1798,0,0,1,1,80,1e-3\nb,903,0,0,1,1,12,-2\n"
+        )
+    )
     assert [rows.films[place] for place in rows.film] == ["b", "a", "b"]
     assert rows.second.tolist() == [902, 1798, 903]
     assert rows.corners[0].tolist() == [0.1, 0.2, 0.3, 0.4]
@@ -449,7 +552,11 @@ def test_rows_are_read(tmp_path: Path) -> None:
 def test_what_may_be_in_a_file(content: str, tmp_path: Path) -> None:
     for read in (read_predictions, read_ground_truth):
         rows = read(file(tmp_path, content))
-        assert (rows.films, rows.second.tolist(), rows.corners.tolist()) == (("film",), [902], [[0.077, 0.151, 0.283, 0.811]])
+        assert (rows.films, rows.second.tolist(), rows.corners.tolist()) == (
+            ("film",),
+            [902],
+            [[0.077, 0.151, 0.283, 0.811]],
+        )
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "\ufeff", " \n"])
@@ -462,7 +569,9 @@ def test_ground_truth_may_lack_the_person(tmp_path: Path) -> None:
     short = GOOD.rpartition(",")[0]
     assert read_ground_truth(file(tmp_path, f"{short}\n{short}\n")).value.tolist() == [1, 1]
     assert read_ground_truth(file(tmp_path, f"{short}\n{short},7\n")).value.tolist() == [1, 7]
-    with pytest.raises(DataError, match=r"rows.csv, line 1: 7 columns, not the 8 of video_id,.*,score"):
+    with pytest.raises(
+        DataError, match=r"rows.csv, line 1: 7 columns, not the 8 of video_id,.*,score"
+    ):
         read_predictions(file(tmp_path, f"{short}\n"))
 
 
@@ -508,26 +617,46 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_excluded_key_frames_are_read(tmp_path: Path) -> None:
-    assert read_excluded(file(tmp_path, "\ufefffilm,0902\n\nfilm,903\nfilm,0903\n")) == {("film", 902), ("film", 903)}
+    assert read_excluded(file(tmp_path, "\ufefffilm,0902\n\nfilm,903\nfilm,0903\n")) == {
+        ("film", 902),
+        ("film", 903),
+    }
     assert read_excluded(file(tmp_path, "")) == set()
-    for bad, what in (("film", "1 columns, not the 2"), ("film,x", "second 'x'"), (",902", "video_id is empty")):
+    for bad, what in (
+        ("film", "1 columns, not the 2"),
+        ("film,x", "second 'x'"),
+        (",902", "video_id is empty"),
+    ):
         with pytest.raises(DataError, match=f"rows.csv, line 2: {what}"):
             read_excluded(file(tmp_path, f"film,0902\n{bad}\n"))
 
 
 def test_ava_kinetics_files_are_read_as_the_newest_script_does(tmp_path: Path) -> None:
     """Seconds are the same to a millionth; a key frame with 2 columns is listed, and has no box."""
-    truth = read_ground_truth(file(tmp_path, GOOD.replace("0902", "902.000000") + "\nfilm,903.000000\nclip,4.533333\n", "truth.csv"))
+    truth = read_ground_truth(
+        file(
+            tmp_path,
+            GOOD.replace("0902", "902.000000") + "\nfilm,903.000000\nclip,4.533333\n",
+            "truth.csv",
+        )
+    )
     assert (truth.second.tolist(), truth.empty) == ([902], {("film", 903.0), ("clip", 4.533333)})
     lines = [
-        GOOD.replace("0902", second)[:-1] + score for second, score in (("902", "0.1"), ("903", "0.9"), ("904", "0.8"), ("902.5", "0.7"))
+        GOOD.replace("0902", second)[:-1] + score
+        for second, score in (("902", "0.1"), ("903", "0.9"), ("904", "0.8"), ("902.5", "0.7"))
     ]
     found = read_predictions(
-        file(tmp_path, "\n".join([*lines, "film,905", "clip" + lines[0][4:].replace("902", "04.5333331")]), "found.csv")
+        file(
+            tmp_path,
+            "\n".join([*lines, "film,905", "clip" + lines[0][4:].replace("902", "04.5333331")]),
+            "found.csv",
+        )
     )
     assert len(found) == 5
     ignored = ava_map(truth, found, LABELS, ignore_unannotated=True)
-    assert ignored.mean == 1 / 3  # the empty key frames' are false positives, those of 904 and 902.5 are not
+    assert (
+        ignored.mean == 1 / 3
+    )  # the empty key frames' are false positives, those of 904 and 902.5 are not
     assert ignored.counts["predictions_unannotated"] == 2
     assert ava_map(truth, found, LABELS).mean == 1 / 5
     excluded = read_excluded(file(tmp_path, "film,00903.0\nclip,4.533333\n"))
@@ -542,7 +671,10 @@ def test_a_file_without_a_box_has_none_to_find(tmp_path: Path) -> None:
 
 def test_both_layouts_of_the_list_of_actions_are_read(tmp_path: Path) -> None:
     item = 'item {\n  name: "talk to (e.g., {self})"\n  id: 79\n}\n'
-    label = 'label {\n  name: "bend/bow (at the waist)"\n  label_id: 1\n  label_type: PERSON_MOVEMENT\n}\n'
+    label = (
+        'label {\n  name: "bend/bow (at the waist)"\n  label_id: 1\n  label_type:'
+        " PERSON_MOVEMENT\n}\n"
+    )
     names = {79: "talk to (e.g., {self})", 1: "bend/bow (at the waist)"}
     assert read_actions(file(tmp_path, "\ufeff" + item + "\n" + label)) == names
 
@@ -564,20 +696,41 @@ def test_other_lists_of_actions_are_refused(content: str, what: str, tmp_path: P
     assert str(error.value).startswith(f"{path}{what}")
 
 
-# --- The command ---------------------------------------------------------------------------------------------------
+# --- The command ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def command(tmp_path: Path) -> list[str]:
-    labels = file(tmp_path, 'item { name: "sit" id: 11 }\nitem { name: "stand" id: 12 }\n', "labels.pbtxt")
-    truth = file(tmp_path, "f,0902,0,0,0.5,0.5,12,1\nf,0902,0.6,0.6,1,1,12,2\nf,0903,0,0,1,1,12,1\nf,0902,0,0,1,1,80,1\n", "truth.csv")
-    found = file(tmp_path, "f,0902,0,0,0.5,0.5,12,0.9\nf,0903,0,0,1,1,12,0.8\nf,0902,0,0,1,1,80,1\n", "found.csv")
+    labels = file(
+        tmp_path, 'item { name: "sit" id: 11 }\nitem { name: "stand" id: 12 }\n', "labels.pbtxt"
+    )
+    truth = file(
+        tmp_path,
+        "f,0902,0,0,0.5,0.5,12,1\nf,0902,0.6,0.6,1,1,12,2\nf,0903,0,0,1,1,12,1\nf,0902,0,0,1,1,80,1\n",
+        "truth.csv",
+    )
+    found = file(
+        tmp_path,
+        "f,0902,0,0,0.5,0.5,12,0.9\nf,0903,0,0,1,1,12,0.8\nf,0902,0,0,1,1,80,1\n",
+        "found.csv",
+    )
     excluded = file(tmp_path, "f,0903\n", "excluded.csv")
-    files = ["--ground-truth", truth, "--predictions", found, "--labels", labels, "--excluded", excluded]
+    files = [
+        "--ground-truth",
+        truth,
+        "--predictions",
+        found,
+        "--labels",
+        labels,
+        "--excluded",
+        excluded,
+    ]
     return ["evaluate", "ava-map", *map(str, files)]
 
 
-def test_the_command_prints_a_table_and_writes_the_result(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_a_table_and_writes_the_result(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "results" / "ava.json"
     assert main([*command, "--out", str(out)]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
@@ -588,7 +741,13 @@ def test_the_command_prints_a_table_and_writes_the_result(command: list[str], tm
     assert "1 predictions left out: in excluded key frames" in lines
     result = json.loads(out.read_text())
     assert (result["version"], result["mAP"], result["iou"], result["limit"]) == (1, 0.5, 0.5, 50)
-    assert result["classes"][1] == {"id": 12, "name": "stand", "ground_truth": 2, "predictions": 1, "AP": 0.5}
+    assert result["classes"][1] == {
+        "id": 12,
+        "name": "stand",
+        "ground_truth": 2,
+        "predictions": 1,
+        "AP": 0.5,
+    }
     assert result["counts"]["ground_truth_other_actions"] == 1
     assert [path.name for path in out.parent.iterdir()] == ["ava.json"]
 
@@ -607,7 +766,13 @@ def test_the_command_s_options(command: list[str], tmp_path: Path) -> None:
         ("found.csv", "f,0902,0,0,1,1,12\n", [], 1, "found.csv, line 1: 7 columns"),
         ("labels.pbtxt", "", [], 1, "labels.pbtxt: holds no actions"),
         ("found.csv", "", ["--limit", "-1"], 2, "--limit: -1 is not valid"),
-        ("found.csv", "", ["--out", "FOLDER/found.csv/result.json"], 1, "result.json cannot be written"),
+        (
+            "found.csv",
+            "",
+            ["--out", "FOLDER/found.csv/result.json"],
+            1,
+            "result.json cannot be written",
+        ),
     ],
 )
 def test_what_cannot_be_scored_is_said_on_stderr(
@@ -627,7 +792,9 @@ def test_what_cannot_be_scored_is_said_on_stderr(
     assert "Traceback" not in error
 
 
-def test_a_missing_option_or_protocol_is_a_usage_error(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_option_or_protocol_is_a_usage_error(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     for arguments in (["evaluate"], ["evaluate", "ava-map"], command[:-4]):
         with pytest.raises(SystemExit) as error:
             main(arguments)

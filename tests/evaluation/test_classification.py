@@ -1,4 +1,6 @@
-"""Classifiers on encoders: which labels are used, how the rate falls, what is trained, and what a prediction is."""
+"""Classifiers on encoders: which labels are used, how the rate falls, what is trained, and what a
+prediction is.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,14 @@ LABELS = np.arange(30) % 3
 
 
 def fit(epochs: int = 3, **changes: object) -> ClassifierFit:
-    values = {"steps_per_epoch": 5, "warmup_epochs": 0, "rate_steps": None, "frames": 4, "seed": 1, "precision": "fp32"}
+    values = {
+        "steps_per_epoch": 5,
+        "warmup_epochs": 0,
+        "rate_steps": None,
+        "frames": 4,
+        "seed": 1,
+        "precision": "fp32",
+    }
     return ClassifierFit(epochs, augment=AUGMENTATIONS["plain"](8), **{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -54,14 +63,25 @@ def run(model: Classifier, how: ClassifierFit, start: int = 0, lr: float = 0.5) 
     seen: list[dict] = []
     optimiser = torch.optim.SGD(model.trained.parameters(), lr=lr)
     batches = (colours(np.arange(6) + 6 * (step % 5)) for step in range(start, how.steps))
-    train_classifier(model, optimiser, batches, LABELS, how, start, LocalContext(), lambda metrics: seen.append(dict(metrics)))
+    train_classifier(
+        model,
+        optimiser,
+        batches,
+        LABELS,
+        how,
+        start,
+        LocalContext(),
+        lambda metrics: seen.append(dict(metrics)),
+    )
     return seen
 
 
 # --- Which videos have labels ---
 
 
-@pytest.mark.parametrize(("balance", "expected"), [("classes", [4, 4, 4]), ("proportions", [6, 5, 1])])
+@pytest.mark.parametrize(
+    ("balance", "expected"), [("classes", [4, 4, 4]), ("proportions", [6, 5, 1])]
+)
 def test_a_share_of_the_labels(balance: str, expected: list[int]) -> None:
     labels = np.repeat([0, 1, 2], [30, 25, 5])
     rows = np.arange(100, 160)
@@ -72,13 +92,20 @@ def test_a_share_of_the_labels(balance: str, expected: list[int]) -> None:
 
 def test_a_class_that_has_too_few_gives_all_and_every_class_gives_one() -> None:
     labels = np.repeat([0, 1], [50, 2])
-    assert np.bincount(labels[labelled_rows(np.arange(52), labels, 0.5, "classes", 0)]).tolist() == [13, 2]
-    assert np.bincount(labels[labelled_rows(np.arange(52), labels, 0.01, "proportions", 0)]).tolist() == [1, 1]
+    assert np.bincount(
+        labels[labelled_rows(np.arange(52), labels, 0.5, "classes", 0)]
+    ).tolist() == [13, 2]
+    assert np.bincount(
+        labels[labelled_rows(np.arange(52), labels, 0.01, "proportions", 0)]
+    ).tolist() == [1, 1]
 
 
 def test_the_seed_draws_and_a_larger_share_contains_a_smaller_one() -> None:
     labels, rows = np.arange(90) % 3, np.arange(90)
-    few, more, others = (labelled_rows(rows, labels, share, "classes", seed) for share, seed in ((0.1, 0), (0.3, 0), (0.1, 1)))
+    few, more, others = (
+        labelled_rows(rows, labels, share, "classes", seed)
+        for share, seed in ((0.1, 0), (0.3, 0), (0.1, 1))
+    )
     assert set(few) < set(more)
     assert set(few) != set(others)
     assert labelled_rows(rows[::-1], labels[::-1], 1.0, "classes", 0).tolist() == rows.tolist()
@@ -89,11 +116,20 @@ def test_the_seed_draws_and_a_larger_share_contains_a_smaller_one() -> None:
 
 def test_the_rate_falls_by_steps_or_by_half_a_cosine() -> None:
     steps = fit(10, rate_steps=(6, 8))
-    assert [round(steps.rate(epoch * 5), 9) for epoch in (0, 5, 6, 7, 8, 9)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
+    assert [round(steps.rate(epoch * 5), 9) for epoch in (0, 5, 6, 7, 8, 9)] == [
+        1,
+        1,
+        0.1,
+        0.1,
+        0.01,
+        0.01,
+    ]
     assert steps.rate(29) == 1
     cosine = fit(10)
     assert (cosine.rate(0), round(cosine.rate(25), 9)) == (1, 0.5)
-    assert [round(fit(10, warmup_epochs=1, rate_steps=(6,)).rate(step), 9) for step in (0, 4, 5)] == [0.2, 1, 1]
+    assert [
+        round(fit(10, warmup_epochs=1, rate_steps=(6,)).rate(step), 9) for step in (0, 4, 5)
+    ] == [0.2, 1, 1]
 
 
 def test_a_frozen_encoder_does_not_change_and_a_trained_one_does() -> None:
@@ -101,16 +137,24 @@ def test_a_frozen_encoder_does_not_change_and_a_trained_one_does() -> None:
         model = Classifier(Encoder(), 3, 3, frozen, "as_is", 0.0)
         before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
         run(model, fit())
-        same = [torch.equal(before[name], value) for name, value in model.encoder.state_dict().items()]
+        same = [
+            torch.equal(before[name], value) for name, value in model.encoder.state_dict().items()
+        ]
         assert all(same) if frozen else not any(same)
 
 
-def test_views_are_made_in_full_precision_whatever_the_network_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operations, "_crop_resize_each", operations.crop_resize_product)  # matrix products, as on a GPU
+def test_views_are_made_in_full_precision_whatever_the_network_computes_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        operations, "_crop_resize_each", operations.crop_resize_product
+    )  # matrix products, as on a GPU
     seen: dict[str, list[torch.Tensor]] = {"fp32": [], "bf16": []}
     for precision, views in seen.items():
         model = Classifier(Encoder(), 3, 3, True, "l2", 0.0)
-        model.encoder.register_forward_pre_hook(lambda _, given, views=views: views.append(given[0].clone()))
+        model.encoder.register_forward_pre_hook(
+            lambda _, given, views=views: views.append(given[0].clone())
+        )
         run(model, fit(1, precision=precision))
     assert [view.dtype for view in seen["bf16"]] == [torch.float32] * 5
     assert all(torch.equal(*both) for both in zip(*seen.values(), strict=True))
@@ -120,7 +164,9 @@ def test_it_learns_what_can_be_learned() -> None:
     model = Classifier(Encoder(), 3, 3, True, "l2", 0.0)
     losses = [metrics["loss"] for metrics in run(model, fit(20), lr=5.0)]
     assert losses[-1] < 0.5 * losses[0]
-    rows, scores = predict(model, iter([colours(np.arange(30), clips=2)]), 1, 8, "three", 0.75, 0, torch.device("cpu"))
+    rows, scores = predict(
+        model, iter([colours(np.arange(30), clips=2)]), 1, 8, "three", 0.75, 0, torch.device("cpu")
+    )
     assert (true_class_ranks(scores, LABELS[rows]) == 0).all()
 
 
@@ -141,7 +187,14 @@ def test_going_on_after_an_epoch_ends_as_if_it_had_not_stopped() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         train_classifier(
-            parts, optimiser, (colours(np.arange(6) + 6 * (step % 5)) for step in range(20)), LABELS, how, 0, LocalContext(), stop
+            parts,
+            optimiser,
+            (colours(np.arange(6) + 6 * (step % 5)) for step in range(20)),
+            LABELS,
+            how,
+            0,
+            LocalContext(),
+            stop,
         )
     again = make()
     again.load_state_dict(kept)
@@ -154,7 +207,9 @@ def test_features_have_unit_length_or_unit_variance() -> None:
     x = torch.tensor([[3.0, 4.0, 0.0], [0.0, 5.0, 12.0]])
     unit = Classifier(nn.Identity(), 3, 2, True, "l2", 0.0).head[0](x)
     torch.testing.assert_close(unit.norm(dim=1), torch.ones(2))
-    normal = Classifier(nn.Identity(), 3, 2, True, "zscore", 0.0).train().head[0](x + torch.randn(2, 3))
+    normal = (
+        Classifier(nn.Identity(), 3, 2, True, "zscore", 0.0).train().head[0](x + torch.randn(2, 3))
+    )
     torch.testing.assert_close(normal.mean(dim=0), torch.zeros(3), atol=1e-5, rtol=0)
 
 
@@ -163,7 +218,9 @@ def test_features_have_unit_length_or_unit_variance() -> None:
 
 def test_a_prediction_is_the_mean_of_softmax_over_clips_and_crops() -> None:
     class Left(nn.Module):
-        """Logit 0 is the brightness of the view's left column: it differs between the three crops."""
+        """Logit 0 is the brightness of the view's left column: it differs between the three
+        crops.
+        """
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.stack([x[..., 0].mean(dim=(1, 2, 3)), torch.zeros(len(x))], dim=1)
@@ -197,4 +254,6 @@ def test_accuracy_over_all_and_by_class() -> None:
     assert "top5" not in accuracy(ranks % 2, labels % 2, {0: "a", 1: "b"})[0]
     del names[5]  # a class without videos
     assert accuracy(ranks, labels, names)[1].keys() == each.keys()
-    assert "top5" not in accuracy(ranks, labels, {label: names[label] for label in (0, 1, 2, 3, 6)})[0], "five have videos"
+    assert (
+        "top5" not in accuracy(ranks, labels, {label: names[label] for label in (0, 1, 2, 3, 6)})[0]
+    ), "five have videos"

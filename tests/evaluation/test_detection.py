@@ -1,4 +1,6 @@
-"""Detection in given boxes: what a box pools, where it lies after resizing and mirroring, and files of predictions."""
+"""Detection in given boxes: what a box pools, where it lies after resizing and mirroring, and files
+of predictions.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,11 @@ class Pixels(Backbone):
         return clips
 
 
-def make_key_frames(corners: list[tuple[float, float, float, float]], first: list[int], targets: NDArray | None = None) -> KeyFrames:
+def make_key_frames(
+    corners: list[tuple[float, float, float, float]],
+    first: list[int],
+    targets: NDArray | None = None,
+) -> KeyFrames:
     """Boxes of ``len(first) - 1`` rows; actions 12 and 80."""
     rows, boxes = len(first) - 1, len(corners)
     return KeyFrames(
@@ -56,7 +62,9 @@ def make_key_frames(corners: list[tuple[float, float, float, float]], first: lis
 
 
 def make_batch(sizes: list[tuple[int, int]], frames: int = 2) -> Batch:
-    """Clips whose red rises from left to right and whose green rises from top to bottom, padded as decoded ones are."""
+    """Clips whose red rises from left to right and whose green rises from top to bottom, padded as
+    decoded ones are.
+    """
     height, width = np.max(sizes, axis=0)
     clips = np.zeros((len(sizes), 1, frames, height, width, 3), np.uint8)
     for clip, (h, w) in zip(clips, sizes, strict=True):
@@ -65,7 +73,7 @@ def make_batch(sizes: list[tuple[int, int]], frames: int = 2) -> Batch:
     return Batch(np.arange(len(sizes)), np.array(sizes), np.zeros((len(sizes), 1), np.int64), clips)
 
 
-# --- Pooling -------------------------------------------------------------------------------------------------------
+# --- Pooling --------------------------------------------------------------------------------------
 
 
 def test_a_box_pools_what_is_in_it_and_in_its_clip() -> None:
@@ -75,7 +83,9 @@ def test_a_box_pools_what_is_in_it_and_in_its_clip() -> None:
     boxes = torch.tensor([LEFT, RIGHT, LEFT, RIGHT, (0.75, 0.5, 1.0, 1.0)])
     pooled = pool_boxes(features, boxes, torch.tensor([0, 0, 1, 1, 1]))
     torch.testing.assert_close(pooled[[0, 3, 4], 0], torch.tensor([1.0, 5.0, 5.0]))
-    assert (pooled[[1, 2], 0] <= torch.tensor([0.5, 2.5])).all()  # what the cells next to the edge mix in
+    assert (
+        pooled[[1, 2], 0] <= torch.tensor([0.5, 2.5])
+    ).all()  # what the cells next to the edge mix in
 
 
 def test_over_time_the_mean_and_over_space_the_maximum() -> None:
@@ -83,7 +93,9 @@ def test_over_time_the_mean_and_over_space_the_maximum() -> None:
     features[0, 0, 1] = 1
     features[0, 1, :, 3, 9] = 8
     pooled = pool_boxes(features, torch.tensor([ALL]), torch.tensor([0]))
-    torch.testing.assert_close(pooled[0], torch.tensor([0.25, 8 / 4]))  # a cell covers 2 x 2 positions
+    torch.testing.assert_close(
+        pooled[0], torch.tensor([0.25, 8 / 4])
+    )  # a cell covers 2 x 2 positions
 
 
 def test_pooling_time_first_is_3d_roi_align() -> None:
@@ -92,22 +104,39 @@ def test_pooling_time_first_is_3d_roi_align() -> None:
     torch.manual_seed(0)
     features = torch.randn(1, 3, 5, 6, 9, dtype=torch.float64)
     box = torch.tensor([[0.1, 0.2, 0.63, 0.97]], dtype=torch.float64)
-    rois = torch.cat([torch.zeros(1, 1, dtype=torch.float64), box * torch.tensor([9, 6, 9, 6])], dim=1)
-    each = torch.stack([roi_align(features[:, :, t], rois, 7, aligned=True) for t in range(5)], dim=2)
-    torch.testing.assert_close(pool_boxes(features, box, torch.tensor([0])), each.mean(dim=2).amax(dim=(2, 3)))
+    rois = torch.cat(
+        [torch.zeros(1, 1, dtype=torch.float64), box * torch.tensor([9, 6, 9, 6])], dim=1
+    )
+    each = torch.stack(
+        [roi_align(features[:, :, t], rois, 7, aligned=True) for t in range(5)], dim=2
+    )
+    torch.testing.assert_close(
+        pool_boxes(features, box, torch.tensor([0])), each.mean(dim=2).amax(dim=(2, 3))
+    )
 
 
 def test_a_box_is_where_the_person_is_in_clips_of_any_shape() -> None:
-    """Red and green say how far right and how far down a pixel is: the greatest are those in the middle of the box's last cells."""
+    """Red and green say how far right and how far down a pixel is: the greatest are those in the
+    middle of the box's last cells.
+    """
     sizes = [(40, 80), (40, 56), (90, 50)]
-    corners = [(0.1, 0.1, 0.4, 0.3), (0.5, 0.2, 0.9, 0.6), (0.0, 0.0, 0.5, 0.8), (0.2, 0.4, 0.6, 0.7)]
+    corners = [
+        (0.1, 0.1, 0.4, 0.3),
+        (0.5, 0.2, 0.9, 0.6),
+        (0.0, 0.0, 0.5, 0.8),
+        (0.2, 0.4, 0.6, 0.7),
+    ]
     key_frames = make_key_frames(corners, [0, 2, 3, 4])
     batch = make_batch(sizes)
     for flip in (None, np.array([True, False, True])):
         inputs = make_inputs(batch, key_frames, 64, CPU, flip)
         assert inputs.numbers.tolist() == [0, 1, 2, 3]
         assert inputs.owner.tolist() == [0, 0, 1, 2]
-        pooled = pool_boxes(inputs.clips, inputs.boxes, inputs.owner).numpy() * [0.229, 0.224, 0.225] + [0.485, 0.456, 0.406]
+        pooled = pool_boxes(inputs.clips, inputs.boxes, inputs.owner).numpy() * [
+            0.229,
+            0.224,
+            0.225,
+        ] + [0.485, 0.456, 0.406]
         edges = pooled[:, :2] * 255 / 250
         ends = np.array(corners)[:, 2:]
         np.testing.assert_allclose(edges, ends - (ends - np.array(corners)[:, :2]) / 14, atol=0.015)
@@ -131,16 +160,26 @@ def test_a_backbone_detects(name: str) -> None:
     encoder, width = BACKBONES[name]()
     model = Detector(encoder, width, 5, 0.5).eval()
     with torch.no_grad():
-        logits = model(torch.randn(1, 3, 8, 32, 64), torch.tensor([LEFT, RIGHT]), torch.tensor([0, 0]))
+        logits = model(
+            torch.randn(1, 3, 8, 32, 64), torch.tensor([LEFT, RIGHT]), torch.tensor([0, 0])
+        )
     assert logits.shape == (2, 5)
     assert not torch.equal(logits[0], logits[1])
 
 
-# --- Training ------------------------------------------------------------------------------------------------------
+# --- Training -------------------------------------------------------------------------------------
 
 
 def make_fit(**changes: object) -> DetectorFit:
-    values = {"steps_per_epoch": 4, "warmup_epochs": 0, "rate_steps": (2,), "rate_factor": 0.5, "size": 32, "flip": 0.5, "seed": 1}
+    values = {
+        "steps_per_epoch": 4,
+        "warmup_epochs": 0,
+        "rate_steps": (2,),
+        "rate_factor": 0.5,
+        "size": 32,
+        "flip": 0.5,
+        "seed": 1,
+    }
     return DetectorFit(**{**values, "precision": "fp32", **changes})  # type: ignore[arg-type]
 
 
@@ -167,7 +206,10 @@ def test_a_detector_learns_which_half_of_the_frame_a_box_is_in() -> None:
     optimiser = torch.optim.Adam(model.parameters(), lr=0.1)
     batches = [make_batch([(32, 64), (32, 48)])] * 4
     fit = make_fit(flip=0.0)
-    losses = [train_epoch(model, optimiser, iter(batches), key_frames, fit, epoch)["loss"] for epoch in range(20)]
+    losses = [
+        train_epoch(model, optimiser, iter(batches), key_frames, fit, epoch)["loss"]
+        for epoch in range(20)
+    ]
     assert losses[-1] < 0.3 * losses[0]
     numbers, scores = predict_boxes(model, iter(batches), 1, key_frames, 32, CPU)
     assert numbers.tolist() == [0, 1, 2, 3]
@@ -179,8 +221,17 @@ def test_a_loss_that_is_not_finite_stops_the_training() -> None:
     model = Detector(Pixels(), 3, 2, 0.0)
     with torch.no_grad():
         model.head[1].bias.fill_(float("nan"))
-    with pytest.raises(TrainingError, match=r"the loss is not finite in epoch 3; lower optimiser\.lr"):
-        train_epoch(model, torch.optim.SGD(model.parameters(), lr=0.1), iter([make_batch([(32, 32)])] * 4), key_frames, make_fit(), 2)
+    with pytest.raises(
+        TrainingError, match=r"the loss is not finite in epoch 3; lower optimiser\.lr"
+    ):
+        train_epoch(
+            model,
+            torch.optim.SGD(model.parameters(), lr=0.1),
+            iter([make_batch([(32, 32)])] * 4),
+            key_frames,
+            make_fit(),
+            2,
+        )
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -193,12 +244,18 @@ def test_a_logit_that_is_not_finite_is_no_score(bad: float) -> None:
         predict_boxes(model, iter([make_batch([(32, 32)])]), 1, key_frames, 32, CPU)
 
 
-# --- Files ---------------------------------------------------------------------------------------------------------
+# --- Files ----------------------------------------------------------------------------------------
 
 
 def test_a_file_of_predictions_is_read_as_it_was_written(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    corners = np.sort(rng.random((40, 2, 2)), axis=1).reshape(40, 4).astype(np.float32).astype(str).astype(np.float64)
+    corners = (
+        np.sort(rng.random((40, 2, 2)), axis=1)
+        .reshape(40, 4)
+        .astype(np.float32)
+        .astype(str)
+        .astype(np.float64)
+    )
     targets = rng.random((40, 2)) < 0.4
     key_frames = make_key_frames([tuple(box) for box in corners], [0, 10, 10, 25, 40], targets)
     boxes, _ = key_frames.boxes_of(np.array([3, 0]))
@@ -216,4 +273,7 @@ def test_a_file_of_predictions_is_read_as_it_was_written(tmp_path: Path) -> None
     assert (read.value.astype(np.float32) == scores.ravel()).all()
     truth = true_rows(key_frames, boxes)
     assert len(truth) == targets[boxes].sum()
-    assert ava_map(truth, read, key_frames.actions, limit=9).to_dict() == ava_map(truth, rows, key_frames.actions, limit=9).to_dict()
+    assert (
+        ava_map(truth, read, key_frames.actions, limit=9).to_dict()
+        == ava_map(truth, rows, key_frames.actions, limit=9).to_dict()
+    )

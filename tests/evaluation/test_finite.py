@@ -1,4 +1,6 @@
-"""No measure has a value for NaN or infinity: each refuses it, by its own name and the number of rows."""
+"""No measure has a value for NaN or infinity: each refuses it, by its own name and the number of
+rows.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,12 @@ TEST = np.arange(16) < 8
 
 
 def changes(x: NDArray) -> dict[str, NDArray]:
-    return {name: np.concatenate([GALLERY, GALLERY]) if name != "frozen" else np.concatenate([x, GALLERY]) for name in CHANGES}
+    return {
+        name: (
+            np.concatenate([GALLERY, GALLERY]) if name != "frozen" else np.concatenate([x, GALLERY])
+        )
+        for name in CHANGES
+    }
 
 
 MEASURES: dict[str, Callable[[NDArray], Any]] = {
@@ -38,7 +45,9 @@ MEASURES: dict[str, Callable[[NDArray], Any]] = {
     "silhouette": lambda x: silhouette(x, LABELS),
     "silhouette table": lambda x: silhouette_table(x, LABELS, np.zeros(8, int)),
     "features/spread": spread,
-    "dynamics": lambda x: dynamics(changes(x), np.concatenate([LABELS, LABELS]), np.full(16, ""), TEST),
+    "dynamics": lambda x: dynamics(
+        changes(x), np.concatenate([LABELS, LABELS]), np.full(16, ""), TEST
+    ),
     "accuracy": lambda x: accuracy(true_class_ranks(x, LABELS), LABELS, dict(enumerate("abc"))),
 }
 
@@ -46,16 +55,23 @@ MEASURES: dict[str, Callable[[NDArray], Any]] = {
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("rows", [1, 8])
 @pytest.mark.parametrize("name", MEASURES)
-def test_every_measure_refuses_what_is_not_finite_by_its_name(name: str, rows: int, bad: float) -> None:
+def test_every_measure_refuses_what_is_not_finite_by_its_name(
+    name: str, rows: int, bad: float
+) -> None:
     x = GALLERY.copy()
     x[:rows, 1] = bad
     MEASURES[name](GALLERY)
-    with pytest.raises(NotFiniteError, match=rf"^{name.split(' ', maxsplit=1)[0]}: {rows} of (8|16) rows of \w+ are not finite"):
+    with pytest.raises(
+        NotFiniteError,
+        match=rf"^{name.split(' ', maxsplit=1)[0]}: {rows} of (8|16) rows of \w+ are not finite",
+    ):
         MEASURES[name](x)
 
 
 @pytest.mark.parametrize("huge", [1e200, -1e300])
-@pytest.mark.parametrize("name", [name for name in MEASURES if name not in ("accuracy", "online/probe")])  # which these are fit for
+@pytest.mark.parametrize(
+    "name", [name for name in MEASURES if name not in ("accuracy", "online/probe")]
+)  # which these are fit for
 def test_features_whose_squares_are_infinite_are_refused(name: str, huge: float) -> None:
     """Else they turn into 0 on the way."""
     with np.errstate(over="ignore", invalid="ignore"), pytest.raises(NotFiniteError):
@@ -94,10 +110,15 @@ def test_weights_and_buffers_are_checked() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     check_weights("encoder", model)
     model[1].running_var[1] = torch.inf
-    with pytest.raises(NotFiniteError, match=r"^encoder: 1 of 7 weights and statistics are not finite: 1\.running_var"):
+    with pytest.raises(
+        NotFiniteError,
+        match=r"^encoder: 1 of 7 weights and statistics are not finite: 1\.running_var",
+    ):
         check_weights("encoder", model)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(torch.nan)
-    with pytest.raises(NotFiniteError, match=r"5 of 7 .*: 0\.weight, 0\.bias, 1\.weight and 2 more"):
+    with pytest.raises(
+        NotFiniteError, match=r"5 of 7 .*: 0\.weight, 0\.bias, 1\.weight and 2 more"
+    ):
         check_weights("encoder", model)

@@ -1,4 +1,6 @@
-"""kNN and the linear probe of an encoder that still trains, against other implementations and by hand."""
+"""kNN and the linear probe of an encoder that still trains, against other implementations and by
+hand.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def blobs(seed: int, spread: float, features: int = 8) -> Parts:
     return x[0].astype(np.float32), labels[0], x[1].astype(np.float32), labels[1]
 
 
-def by_votes(queries: NDArray, query_labels: NDArray, gallery: NDArray, gallery_labels: NDArray, k: int) -> float:
+def by_votes(
+    queries: NDArray, query_labels: NDArray, gallery: NDArray, gallery_labels: NDArray, k: int
+) -> float:
     hits = 0
     for query, label in zip(queries, query_labels, strict=True):
         similar = [float(query @ g / np.linalg.norm(query) / np.linalg.norm(g)) for g in gallery]
@@ -44,15 +48,25 @@ def test_knn_votes_by_similarity(spread: float, k: int) -> None:
 def test_the_probe_is_ridge_regression_of_the_classes(spread: float, features: int) -> None:
     queries, query_labels, gallery, gallery_labels = blobs(3, spread, features)
     scale = StandardScaler().fit(gallery.astype(np.float64))
-    ridge = Ridge(alpha=0.1 * len(gallery)).fit(scale.transform(gallery.astype(np.float64)), np.eye(3)[gallery_labels - 5])
-    expected = (ridge.predict(scale.transform(queries.astype(np.float64))).argmax(axis=1) + 5 == query_labels).mean()
+    ridge = Ridge(alpha=0.1 * len(gallery)).fit(
+        scale.transform(gallery.astype(np.float64)), np.eye(3)[gallery_labels - 5]
+    )
+    expected = (
+        ridge.predict(scale.transform(queries.astype(np.float64))).argmax(axis=1) + 5
+        == query_labels
+    ).mean()
     assert probe_accuracy(queries, query_labels, gallery, gallery_labels) == expected
 
 
 def test_good_features_score_well_and_random_ones_by_chance() -> None:
     assert knn_accuracy(*blobs(0, 0.05)) == probe_accuracy(*blobs(0, 0.05)) == 1
     rng = np.random.default_rng(0)
-    noise = rng.normal(size=(900, 8)), np.arange(900) % 3, rng.normal(size=(900, 8)), np.arange(900) % 3
+    noise = (
+        rng.normal(size=(900, 8)),
+        np.arange(900) % 3,
+        rng.normal(size=(900, 8)),
+        np.arange(900) % 3,
+    )
     assert knn_accuracy(*noise) == pytest.approx(1 / 3, abs=0.06)
     assert probe_accuracy(*noise) == pytest.approx(1 / 3, abs=0.06)
 

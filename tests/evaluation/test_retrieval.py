@@ -14,19 +14,32 @@ from vididi.evaluation import ABSENT, first_hits, recall_at, retrieval_recall
 Data = tuple[NDArray, NDArray, NDArray, NDArray]
 
 
-def make_features(queries: int = 300, gallery: int = 150, width: int = 16, classes: int = 12, seed: int = 0) -> Data:
-    """Queries, their labels, gallery and its labels; the last gallery label is a class of one video."""
+def make_features(
+    queries: int = 300, gallery: int = 150, width: int = 16, classes: int = 12, seed: int = 0
+) -> Data:
+    """Queries, their labels, gallery and its labels; the last gallery label is a class of one
+    video.
+    """
     rng = np.random.default_rng(seed)
     gallery_labels = rng.integers(0, classes, size=gallery)
     gallery_labels[-1] = classes
     query_labels = rng.integers(0, classes + 1, size=queries)
     centres = rng.normal(size=(classes + 1, width))
     noise_q, noise_g = rng.normal(size=(queries, width)), rng.normal(size=(gallery, width))
-    return centres[query_labels] + 2 * noise_q, query_labels, centres[gallery_labels] + 2 * noise_g, gallery_labels
+    return (
+        centres[query_labels] + 2 * noise_q,
+        query_labels,
+        centres[gallery_labels] + 2 * noise_g,
+        gallery_labels,
+    )
 
 
-def hits_of_sklearn(queries: NDArray, query_labels: NDArray, gallery: NDArray, gallery_labels: NDArray) -> NDArray:
-    neighbours = NearestNeighbors(n_neighbors=len(gallery), metric="cosine", algorithm="brute").fit(gallery)
+def hits_of_sklearn(
+    queries: NDArray, query_labels: NDArray, gallery: NDArray, gallery_labels: NDArray
+) -> NDArray:
+    neighbours = NearestNeighbors(n_neighbors=len(gallery), metric="cosine", algorithm="brute").fit(
+        gallery
+    )
     nearest = neighbours.kneighbors(queries, return_distance=False)
     return (gallery_labels[nearest] == query_labels[:, None]).argmax(axis=1)
 
@@ -42,7 +55,9 @@ def test_first_hits_agree_with_sklearn(queries: int, width: int) -> None:
 def test_recall_agrees_with_sklearn(ks: tuple[int, ...]) -> None:
     data = make_features()
     hits = hits_of_sklearn(*data)
-    assert retrieval_recall(*data, ks=ks) == pytest.approx({k: (hits < k).mean() for k in ks}, abs=1e-6)
+    assert retrieval_recall(*data, ks=ks) == pytest.approx(
+        {k: (hits < k).mean() for k in ks}, abs=1e-6
+    )
 
 
 def test_recall_is_a_fraction_of_the_queries() -> None:
@@ -90,7 +105,9 @@ def test_lengths_of_vectors_do_not_matter() -> None:
     np.testing.assert_array_equal(scaled, first_hits(queries, labels, gallery, gallery_labels))
 
 
-@pytest.mark.parametrize(("gallery", "width"), [(5, 512), (13, 96), (101, 512), (300, 128), (300, 512)])
+@pytest.mark.parametrize(
+    ("gallery", "width"), [(5, 512), (13, 96), (101, 512), (300, 128), (300, 512)]
+)
 @pytest.mark.parametrize("queries", [1, 3, 44, 300])
 def test_equal_gallery_videos_rank_by_their_index(gallery: int, width: int, queries: int) -> None:
     rng = np.random.default_rng(0)
@@ -101,7 +118,9 @@ def test_equal_gallery_videos_rank_by_their_index(gallery: int, width: int, quer
         near = twin + 0.01 * rng.normal(size=(queries, width))
         labels = np.zeros(gallery, dtype=int)
         labels[lower], labels[higher] = 1, 2
-        lower_hits, higher_hits = (first_hits(near, np.full(queries, label), features, labels) for label in (1, 2))
+        lower_hits, higher_hits = (
+            first_hits(near, np.full(queries, label), features, labels) for label in (1, 2)
+        )
         assert (lower_hits < higher_hits).all()
         assert (higher_hits - lower_hits == 1).all()
 
@@ -121,12 +140,20 @@ def test_a_zero_vector_is_similar_to_nothing() -> None:
         ({"gallery_labels": [0]}, "labels: 2 and 1 labels for 2 queries and a gallery of 4"),
         ({"queries": np.zeros(3)}, r"queries: shape \(3,\)"),
         ({"gallery": np.zeros((4, 3, 1))}, r"gallery: shape \(4, 3, 1\)"),
-        ({"queries": [[0.0, 0.0, np.nan], [0.0, 0.0, 1.0]]}, "retrieval: 1 of 2 rows of queries are not finite"),
+        (
+            {"queries": [[0.0, 0.0, np.nan], [0.0, 0.0, 1.0]]},
+            "retrieval: 1 of 2 rows of queries are not finite",
+        ),
         ({"gallery": np.full((4, 3), np.inf)}, "retrieval: 4 of 4 rows of gallery are not finite"),
     ],
 )
 def test_data_that_do_not_fit_are_refused(change: dict[str, Any], message: str) -> None:
-    data = {"queries": np.ones((2, 3)), "query_labels": [0, 1], "gallery": np.ones((4, 3)), "gallery_labels": [0, 1, 0, 1]}
+    data = {
+        "queries": np.ones((2, 3)),
+        "query_labels": [0, 1],
+        "gallery": np.ones((4, 3)),
+        "gallery_labels": [0, 1, 0, 1],
+    }
     with pytest.raises(ValueError, match=message):
         first_hits(**{**data, **change})
 

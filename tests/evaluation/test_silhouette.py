@@ -11,14 +11,18 @@ from vididi.evaluation import silhouette, silhouette_table
 from vididi.evaluation.silhouette import best_retrieved_classes
 
 
-def make_features(videos: int = 200, classes: int = 7, width: int = 12, seed: int = 0, offset: float = 0.0) -> tuple[NDArray, NDArray]:
+def make_features(
+    videos: int = 200, classes: int = 7, width: int = 12, seed: int = 0, offset: float = 0.0
+) -> tuple[NDArray, NDArray]:
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(classes), rng.integers(0, classes, size=videos - classes)])
     centres = rng.normal(size=(classes, width))
     return centres[labels] + rng.normal(size=(videos, width)) + offset, labels
 
 
-@pytest.mark.parametrize(("videos", "classes", "width"), [(200, 7, 12), (50, 2, 1), (30, 29, 4), (1500, 20, 64)])
+@pytest.mark.parametrize(
+    ("videos", "classes", "width"), [(200, 7, 12), (50, 2, 1), (30, 29, 4), (1500, 20, 64)]
+)
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
 def test_agrees_with_sklearn(videos: int, classes: int, width: int, offset: float) -> None:
     x, labels = make_features(videos, classes, width, offset=offset)
@@ -34,7 +38,9 @@ def test_a_class_of_one_video_counts_as_zero() -> None:
 
 
 def test_two_far_pairs_by_hand() -> None:
-    assert silhouette([[0.0], [1.0], [10.0], [11.0]], [0, 0, 1, 1]) == pytest.approx((1 - 1 / 10.5 + 1 - 1 / 9.5) / 2)
+    assert silhouette([[0.0], [1.0], [10.0], [11.0]], [0, 0, 1, 1]) == pytest.approx(
+        (1 - 1 / 10.5 + 1 - 1 / 9.5) / 2
+    )
 
 
 def test_labels_may_be_names_and_features_float32() -> None:
@@ -60,7 +66,9 @@ def test_one_class_or_as_many_as_videos_are_refused(labels: list[int]) -> None:
 
 
 LABELS = np.repeat([0, 1, 2, 3], 4)
-HITS = np.array([0, 9, 9, 9, 0, 0, 0, 9, 0, 1, 1, 1, 0, 0, 9, 9])  # R@1: 1/4, 3/4, 1/4, 2/4; class 2 has better ranks than 0
+HITS = np.array(
+    [0, 9, 9, 9, 0, 0, 0, 9, 0, 1, 1, 1, 0, 0, 9, 9]
+)  # R@1: 1/4, 3/4, 1/4, 2/4; class 2 has better ranks than 0
 
 
 def test_best_retrieved_classes_by_recall_then_by_mean_rank() -> None:
@@ -69,7 +77,9 @@ def test_best_retrieved_classes_by_recall_then_by_mean_rank() -> None:
 
 
 def test_classes_that_are_retrieved_alike_come_by_label() -> None:
-    assert best_retrieved_classes([0, 0, 0, 0, 1, 1], ["b", "b", "c", "a", "d", "d"], 3).tolist() == ["a", "b", "c"]
+    assert best_retrieved_classes(
+        [0, 0, 0, 0, 1, 1], ["b", "b", "c", "a", "d", "d"], 3
+    ).tolist() == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +93,9 @@ def test_classes_that_are_retrieved_alike_come_by_label() -> None:
         (101, ["3", "5", "10", "15", "20", "all"]),
     ],
 )
-def test_columns_are_those_below_the_number_of_classes_and_all(classes: int, columns: list[str]) -> None:
+def test_columns_are_those_below_the_number_of_classes_and_all(
+    classes: int, columns: list[str]
+) -> None:
     x, labels = make_features(300, classes)
     hits = np.random.default_rng(0).integers(0, 5, size=300)
     assert list(silhouette_table(x, labels, hits)) == columns
@@ -92,6 +104,8 @@ def test_columns_are_those_below_the_number_of_classes_and_all(classes: int, col
 def test_each_column_is_the_silhouette_of_the_best_retrieved_classes() -> None:
     x, _ = make_features(16, 4)
     table = silhouette_table(x, LABELS, HITS, counts=(2, 3))
-    assert table["2"] == pytest.approx(silhouette_score(x[4:][[0, 1, 2, 3, 8, 9, 10, 11]], [1] * 4 + [3] * 4), abs=1e-6)
+    assert table["2"] == pytest.approx(
+        silhouette_score(x[4:][[0, 1, 2, 3, 8, 9, 10, 11]], [1] * 4 + [3] * 4), abs=1e-6
+    )
     assert table["3"] == pytest.approx(silhouette_score(x[4:], LABELS[4:]), abs=1e-6)
     assert table["all"] == pytest.approx(silhouette_score(x, LABELS), abs=1e-6)

@@ -1,4 +1,6 @@
-"""One step of training with labels: the rate, dropout that follows from the seed, the loss in full precision, and the update."""
+"""One step of training with labels: the rate, dropout that follows from the seed, the loss in full
+precision, and the update.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,13 @@ def test_a_step_is_that_of_plain_torch() -> None:
     (model, optimiser), (plain, _) = make(), make()
     seen: list[Tensor] = []
     rate, logits, value = training_step(
-        model, optimiser, (x,), lambda given: (seen.append(given), given.square().mean())[1], factor=0.1, seed=7, precision="fp32"
+        model,
+        optimiser,
+        (x,),
+        lambda given: (seen.append(given), given.square().mean())[1],
+        factor=0.1,
+        seed=7,
+        precision="fp32",
     )
     torch.manual_seed(7)
     expected = plain(x)
@@ -48,7 +56,9 @@ def test_the_loss_is_of_logits_in_full_precision_and_gradients_do_not_add_up() -
         return logits.mean()
 
     for _ in range(2):
-        _, logits, _ = training_step(model, optimiser, (torch.ones(8, 4),), loss, factor=1.0, seed=3, precision="bf16")
+        _, logits, _ = training_step(
+            model, optimiser, (torch.ones(8, 4),), loss, factor=1.0, seed=3, precision="bf16"
+        )
     bias = model[1].bias
     assert isinstance(bias, Tensor)
     assert bias.grad is not None

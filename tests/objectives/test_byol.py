@@ -1,4 +1,6 @@
-"""BYOL's loss against ViDiDi eq. 2 with s_ii, its target network, and the module that trains with them."""
+"""BYOL's loss against ViDiDi eq. 2 with s_ii, its target network, and the module that trains with
+them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from vididi.objectives.byol import target_momentum
 
 
 def embeddings(batch: int = 6, width: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
-    prediction, target = torch.randn(2, batch, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    prediction, target = torch.randn(
+        2, batch, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
     return 0.7 * prediction + 0.2, 1.5 * target - 0.1
 
 
@@ -63,7 +67,9 @@ def test_loss_is_float32_under_autocast_and_for_half_precision() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(byol_regression(prediction, target), expected)
     half = prediction.bfloat16(), target.bfloat16()
-    torch.testing.assert_close(byol_regression(*half), byol_regression(half[0].float(), half[1].float()))
+    torch.testing.assert_close(
+        byol_regression(*half), byol_regression(half[0].float(), half[1].float())
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +80,9 @@ def test_loss_is_float32_under_autocast_and_for_half_precision() -> None:
         ((4,), (4,), r"^prediction, target: .* \[B, D\]"),
     ],
 )
-def test_embeddings_that_do_not_fit_are_refused(shape_a: tuple[int, ...], shape_b: tuple[int, ...], message: str) -> None:
+def test_embeddings_that_do_not_fit_are_refused(
+    shape_a: tuple[int, ...], shape_b: tuple[int, ...], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         byol_regression(torch.zeros(shape_a), torch.zeros(shape_b))
 
@@ -86,7 +94,10 @@ def test_embeddings_that_are_not_finite_are_refused() -> None:
         byol_regression(prediction, target)
 
 
-@pytest.mark.parametrize(("step", "expected"), [(0, 0.99), (50, 0.995), (25, 1 - 0.01 * (math.sqrt(0.5) + 1) / 2), (100, 1.0)])
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(0, 0.99), (50, 0.995), (25, 1 - 0.01 * (math.sqrt(0.5) + 1) / 2), (100, 1.0)],
+)
 def test_target_momentum_goes_from_its_base_to_one(step: int, expected: float) -> None:
     """E.3: tau = 1 - (1 - tau_base) (cos(pi k / K) + 1) / 2, with K = 100."""
     assert target_momentum(step, 100, 0.99) == pytest.approx(expected, abs=1e-15)
@@ -99,19 +110,29 @@ def make_byol(**options: Any) -> BYOL:
 
 
 def make_views(batch: int = 6) -> tuple[Tensor, Tensor]:
-    view_a, view_b = torch.randn(2, batch, 3, 2, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    view_a, view_b = torch.randn(
+        2, batch, 3, 2, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     return view_a, 2 * view_b + 1
 
 
 def step_online(model: BYOL) -> None:
     """Move the online network away from its target."""
     with torch.no_grad():
-        for p in [*model.backbone.parameters(), *model.projector.parameters(), *model.predictor.parameters()]:
+        for p in [
+            *model.backbone.parameters(),
+            *model.projector.parameters(),
+            *model.predictor.parameters(),
+        ]:
             p.add_(0.3)
 
 
 def online(model: BYOL) -> list[Tensor]:
-    return [p.detach().clone() for module in (model.backbone, model.projector) for p in module.parameters()]
+    return [
+        p.detach().clone()
+        for module in (model.backbone, model.projector)
+        for p in module.parameters()
+    ]
 
 
 def copies(tensors: Any) -> list[Tensor]:
@@ -122,9 +143,14 @@ def copies(tensors: Any) -> list[Tensor]:
 def test_the_module_is_eq_2_in_both_directions_summed(scale: str, factor: int) -> None:
     model, (view_a, view_b) = make_byol(scale=scale), make_views()
     step_online(model)
-    prediction_a, prediction_b = (model.predictor(model.projector(model.backbone(view))).detach().numpy() for view in (view_a, view_b))
+    prediction_a, prediction_b = (
+        model.predictor(model.projector(model.backbone(view))).detach().numpy()
+        for view in (view_a, view_b)
+    )
     target_a, target_b = (model.target(view).numpy() for view in (view_a, view_b))
-    expected = regression_by_loop(prediction_a, target_b) + regression_by_loop(prediction_b, target_a)
+    expected = regression_by_loop(prediction_a, target_b) + regression_by_loop(
+        prediction_b, target_a
+    )
     assert model(view_a, view_b)["loss"].item() == pytest.approx(factor * expected, rel=1e-12)
 
 
@@ -136,16 +162,26 @@ def test_swapping_the_views_does_not_change_the_loss() -> None:
 def test_the_online_network_and_only_it_gets_a_gradient() -> None:
     model = make_byol()
     model(*make_views())["loss"].backward()
-    # Weights only: a bias that a batch normalisation follows, even behind another layer, has no effect.
-    weights = [p for module in (model.backbone, model.projector, model.predictor) for p in module.parameters() if p.ndim == 2]
+    # Weights only: a bias that a batch normalisation follows, even behind another layer, has no
+    # effect.
+    weights = [
+        p
+        for module in (model.backbone, model.projector, model.predictor)
+        for p in module.parameters()
+        if p.ndim == 2
+    ]
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in weights)
     assert all(p.grad is None and not p.requires_grad for p in model.target.parameters())
 
 
 def test_the_target_begins_as_a_copy_of_the_online_network() -> None:
     model = make_byol()
-    assert all(torch.equal(t, o) for t, o in zip(model.target.parameters(), online(model), strict=True))
-    assert not {id(p) for p in model.target.parameters()} & {id(p) for p in model.backbone.parameters()}
+    assert all(
+        torch.equal(t, o) for t, o in zip(model.target.parameters(), online(model), strict=True)
+    )
+    assert not {id(p) for p in model.target.parameters()} & {
+        id(p) for p in model.backbone.parameters()
+    }
 
 
 def test_the_target_is_in_training_mode_with_batch_statistics_of_its_own() -> None:
@@ -161,19 +197,28 @@ def test_the_target_is_in_training_mode_with_batch_statistics_of_its_own() -> No
 
 @pytest.mark.parametrize("step", [0, 3, 9])
 def test_after_a_step_the_target_is_the_moving_average_of_parameters_only(step: int) -> None:
-    """D.3: xi <- tau xi + (1 - tau) theta, with tau of E.3; buffers and the online network stay as they are."""
+    """D.3: xi <- tau xi + (1 - tau) theta, with tau of E.3; buffers and the online network stay as
+    they are.
+    """
     model = make_byol(momentum=0.9)
     step_online(model)
     target, theta = copies(model.target.parameters()), online(model)
     buffers, everything = copies(model.buffers()), copies(model.predictor.parameters())
     model.after_step(step, 10)
     tau = 1 - (1 - 0.9) * (math.cos(math.pi * step / 10) + 1) / 2
-    torch.testing.assert_close(list(model.target.parameters()), [tau * t + (1 - tau) * o for t, o in zip(target, theta, strict=True)])
+    torch.testing.assert_close(
+        list(model.target.parameters()),
+        [tau * t + (1 - tau) * o for t, o in zip(target, theta, strict=True)],
+    )
     torch.testing.assert_close(list(model.buffers()), buffers, rtol=0, atol=0)
-    torch.testing.assert_close(online(model) + copies(model.predictor.parameters()), theta + everything, rtol=0, atol=0)
+    torch.testing.assert_close(
+        online(model) + copies(model.predictor.parameters()), theta + everything, rtol=0, atol=0
+    )
 
 
-@pytest.mark.parametrize(("momentum", "step", "kept"), [(1.0, 0, True), (0.9, 10, True), (0.0, 0, False)])
+@pytest.mark.parametrize(
+    ("momentum", "step", "kept"), [(1.0, 0, True), (0.9, 10, True), (0.0, 0, False)]
+)
 def test_the_ends_of_the_moving_average(momentum: float, step: int, kept: bool) -> None:
     """With tau = 1 the target stays, with tau = 0 it is the online network."""
     model = make_byol(momentum=momentum)
@@ -196,8 +241,14 @@ def test_projector_and_predictor_are_two_layers_4096_wide_and_256_out() -> None:
     """E.2."""
     with torch.device("meta"):
         model = BYOL(nn.Identity(), 512)
-    assert [tuple(p.shape) for p in model.projector.parameters() if p.ndim == 2] == [(4096, 512), (256, 4096)]
-    assert [tuple(p.shape) for p in model.predictor.parameters() if p.ndim == 2] == [(4096, 256), (256, 4096)]
+    assert [tuple(p.shape) for p in model.projector.parameters() if p.ndim == 2] == [
+        (4096, 512),
+        (256, 4096),
+    ]
+    assert [tuple(p.shape) for p in model.predictor.parameters() if p.ndim == 2] == [
+        (4096, 256),
+        (256, 4096),
+    ]
 
 
 def test_target_std_tells_spread_embeddings_from_collapsed_ones() -> None:
@@ -205,7 +256,9 @@ def test_target_std_tells_spread_embeddings_from_collapsed_ones() -> None:
     model.target = nn.Sequential(nn.Identity())
     spread = torch.randn(256, 64, generator=torch.Generator().manual_seed(0))
     assert model(spread, spread)["target_std"].item() == pytest.approx(1, abs=0.02)
-    assert model(torch.ones(8, 64), torch.ones(8, 64))["target_std"].item() == pytest.approx(0, abs=1e-6)
+    assert model(torch.ones(8, 64), torch.ones(8, 64))["target_std"].item() == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("momentum", [-0.1, 1.1, math.nan])
@@ -215,7 +268,9 @@ def test_a_momentum_outside_0_to_1_is_refused(momentum: float) -> None:
 
 
 def test_an_unknown_scale_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^scale: 'double' is not valid; it is 'half' .* or 'full'"):
+    with pytest.raises(
+        ValueError, match=r"^scale: 'double' is not valid; it is 'half' .* or 'full'"
+    ):
         make_byol(scale="double")
 
 

@@ -1,4 +1,6 @@
-"""CORP_f's loss against the (4B - 2)-way softmax of CORP's eqs. 4-6 written out, and the module that trains with it."""
+"""CORP_f's loss against the (4B - 2)-way softmax of CORP's eqs. 4-6 written out, and the module
+that trains with it.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def make_case(batch: int = 5, width: int = 6, seed: int = 0) -> Case:
 
 
 def joint_by_loop(z: NDArray, phi: NDArray, tau: float) -> NDArray:
-    """``[2B, 2B, 2]``: for a clip i, the probability that j is its partner (eq. 5) and i is earlier, or later (eq. 4)."""
+    """``[2B, 2B, 2]``: for a clip i, the probability that j is its partner (eq. 5) and i is
+    earlier, or later (eq. 4).
+    """
     count = len(z)
     joint = np.zeros((count, count, 2))
     for i in range(count):
@@ -48,7 +52,9 @@ def joint_by_loop(z: NDArray, phi: NDArray, tau: float) -> NDArray:
 
 
 def eq_6_by_loop(joint: NDArray, a_first: NDArray) -> float:
-    """Eq. 6, L = 1/B sum L_i: both clips of a video pick their partner and their order, from clips ordered a_1..a_B, b_1..b_B."""
+    """Eq. 6, L = 1/B sum L_i: both clips of a video pick their partner and their order, from clips
+    ordered a_1..a_B, b_1..b_B.
+    """
     batch = len(a_first)
     total = 0.0
     for i in range(batch):
@@ -59,7 +65,9 @@ def eq_6_by_loop(joint: NDArray, a_first: NDArray) -> float:
 
 @pytest.mark.parametrize(("batch", "width"), [(5, 6), (2, 3), (8, 2)])
 @pytest.mark.parametrize("temperature", [0.1, 0.7])
-def test_loss_is_the_4b_minus_2_way_cross_entropy(batch: int, width: int, temperature: float) -> None:
+def test_loss_is_the_4b_minus_2_way_cross_entropy(
+    batch: int, width: int, temperature: float
+) -> None:
     case = make_case(batch, width)
     z = torch.cat(case[:2])
     with torch.no_grad():
@@ -67,7 +75,9 @@ def test_loss_is_the_4b_minus_2_way_cross_entropy(batch: int, width: int, temper
     joint = joint_by_loop(z.numpy(), phi.numpy(), temperature)
     assert np.count_nonzero(joint[0]) == 4 * batch - 2
     np.testing.assert_allclose(joint.sum(axis=(1, 2)), 1, rtol=1e-12)
-    assert corp_f_loss(*case, temperature).item() == pytest.approx(eq_6_by_loop(joint, case[-1].numpy()), rel=1e-12)
+    assert corp_f_loss(*case, temperature).item() == pytest.approx(
+        eq_6_by_loop(joint, case[-1].numpy()), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("batch", [2, 7])
@@ -81,17 +91,27 @@ def test_collapsed_embeddings_and_even_logits_choose_by_chance(batch: int) -> No
 @pytest.mark.parametrize("a_first", [True, False])
 def test_the_order_part_by_hand(a_first: bool) -> None:
     """Index 0 of the logits of (a, b) says that a precedes b; of (b, a), that b precedes a."""
-    first, second = torch.tensor([[1.0, 0.0]] * 3, dtype=torch.float64), torch.tensor([[0.0, 1.0]] * 3, dtype=torch.float64)
+    first, second = (
+        torch.tensor([[1.0, 0.0]] * 3, dtype=torch.float64),
+        torch.tensor([[0.0, 1.0]] * 3, dtype=torch.float64),
+    )
     which = torch.full((3,), a_first)
     right, wrong = 2 * math.log(1 + math.exp(-1)), 2 * math.log(1 + math.e)
-    assert order_loss(first, second, which).item() == pytest.approx(right if a_first else wrong, rel=1e-12)
-    assert order_loss(second, first, which).item() == pytest.approx(wrong if a_first else right, rel=1e-12)
+    assert order_loss(first, second, which).item() == pytest.approx(
+        right if a_first else wrong, rel=1e-12
+    )
+    assert order_loss(second, first, which).item() == pytest.approx(
+        wrong if a_first else right, rel=1e-12
+    )
 
 
 def test_the_loss_is_twice_the_contrast_plus_the_order() -> None:
     """Eq. 6's last line; the contrast is that of CVRL over both clips of a video."""
     z_a, z_b, ab, ba, a_first = make_case()
-    torch.testing.assert_close(corp_f_loss(z_a, z_b, ab, ba, a_first, 0.1), 2 * nt_xent(z_a, z_b, 0.1) + order_loss(ab, ba, a_first))
+    torch.testing.assert_close(
+        corp_f_loss(z_a, z_b, ab, ba, a_first, 0.1),
+        2 * nt_xent(z_a, z_b, 0.1) + order_loss(ab, ba, a_first),
+    )
 
 
 def test_loss_does_not_change_when_videos_or_views_change_places() -> None:
@@ -100,13 +120,18 @@ def test_loss_does_not_change_when_videos_or_views_change_places() -> None:
     order = torch.randperm(5, generator=torch.Generator().manual_seed(1))
     expected = corp_f_loss(z_a, z_b, ab, ba, a_first, 0.1)
     torch.testing.assert_close(corp_f_loss(z_b, z_a, ba, ab, ~a_first, 0.1), expected)
-    torch.testing.assert_close(corp_f_loss(*(x[order] for x in (z_a, z_b, ab, ba, a_first)), 0.1), expected)
+    torch.testing.assert_close(
+        corp_f_loss(*(x[order] for x in (z_a, z_b, ab, ba, a_first)), 0.1), expected
+    )
     torch.testing.assert_close(corp_f_loss(3 * z_a, 0.2 * z_b, ab, ba, a_first, 0.1), expected)
 
 
 def test_reversed_time_exchanges_the_classes() -> None:
     z_a, z_b, ab, ba, a_first = make_case()
-    torch.testing.assert_close(corp_f_loss(z_a, z_b, ab.flip(1), ba.flip(1), ~a_first, 0.1), corp_f_loss(z_a, z_b, ab, ba, a_first, 0.1))
+    torch.testing.assert_close(
+        corp_f_loss(z_a, z_b, ab.flip(1), ba.flip(1), ~a_first, 0.1),
+        corp_f_loss(z_a, z_b, ab, ba, a_first, 0.1),
+    )
 
 
 def test_gradcheck() -> None:
@@ -130,7 +155,9 @@ def test_loss_is_float32_under_autocast() -> None:
         (3, (4, 2), r"^logits_ba: shape \(4, 2\); it must be \[B, 2\] with B = 5"),
     ],
 )
-def test_shapes_that_do_not_fit_are_refused(which: int, shape: tuple[int, ...], message: str) -> None:
+def test_shapes_that_do_not_fit_are_refused(
+    which: int, shape: tuple[int, ...], message: str
+) -> None:
     case = list(make_case())
     case[which] = torch.zeros(shape)
     with pytest.raises(ValueError, match=message):
@@ -156,7 +183,11 @@ def test_values_that_cannot_be_are_refused() -> None:
 def make_corp_f(**options: Any) -> CORPf:
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(24, 10), nn.ReLU())
-    return CORPf(backbone, 10, **{"hidden": 8, "out": 6, "symmetric": 4, "antisymmetric": 3, "heads": 3, **options}).double()
+    return CORPf(
+        backbone,
+        10,
+        **{"hidden": 8, "out": 6, "symmetric": 4, "antisymmetric": 3, "heads": 3, **options},
+    ).double()
 
 
 def make_views(batch: int = 6) -> tuple[Tensor, Tensor, Tensor]:
@@ -166,14 +197,30 @@ def make_views(batch: int = 6) -> tuple[Tensor, Tensor, Tensor]:
     return view_a, view_b, starts
 
 
-@pytest.mark.parametrize("options", [{}, {"temperature": 0.4}, {"attention": "mixed"}, {"perceptron_layers": 1}, {"hidden_layers": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 0.4},
+        {"attention": "mixed"},
+        {"perceptron_layers": 1},
+        {"hidden_layers": 0},
+    ],
+)
 def test_the_module_is_eq_6_of_normalised_projections(options: dict[str, Any]) -> None:
     """Temperature 0.1 unless told otherwise (section 3.3)."""
     model, (view_a, view_b, starts) = make_corp_f(**options), make_views()
     with torch.no_grad():
-        z_a, z_b = (nn.functional.normalize(model.projector(model.backbone(view)), dim=1) for view in (view_a, view_b))
+        z_a, z_b = (
+            nn.functional.normalize(model.projector(model.backbone(view)), dim=1)
+            for view in (view_a, view_b)
+        )
         z = torch.cat([z_a, z_b])
-        joint = joint_by_loop(z.numpy(), model.relation(z[:, None], z[None, :]).numpy(), options.get("temperature", 0.1))
+        joint = joint_by_loop(
+            z.numpy(),
+            model.relation(z[:, None], z[None, :]).numpy(),
+            options.get("temperature", 0.1),
+        )
     expected = eq_6_by_loop(joint, (starts[:, 0] < starts[:, 1]).numpy())
     terms = model(view_a, view_b, starts)
     assert terms["loss"].item() == pytest.approx(expected, rel=1e-10)
@@ -182,10 +229,14 @@ def test_the_module_is_eq_6_of_normalised_projections(options: dict[str, Any]) -
 
 def test_swapping_the_views_with_their_starts_does_not_change_the_loss() -> None:
     model, (view_a, view_b, starts) = make_corp_f(), make_views()
-    torch.testing.assert_close(model(view_a, view_b, starts)["loss"], model(view_b, view_a, starts.flip(1))["loss"])
+    torch.testing.assert_close(
+        model(view_a, view_b, starts)["loss"], model(view_b, view_a, starts.flip(1))["loss"]
+    )
 
 
-@pytest.mark.parametrize(("task", "names"), [("contrast", {"contrast"}), ("order", {"order", "order_accuracy"})])
+@pytest.mark.parametrize(
+    ("task", "names"), [("contrast", {"contrast"}), ("order", {"order", "order_accuracy"})]
+)
 def test_a_single_task_is_its_part_of_the_loss(task: str, names: set[str]) -> None:
     """The "SimCLR-based" row of Table 6e is the contrast alone."""
     views = make_views()
@@ -212,12 +263,19 @@ def test_order_accuracy_is_the_share_of_videos_whose_order_is_told_right() -> No
 
 
 def test_the_sizes_of_the_paper() -> None:
-    """Section 3.1: three hidden layers of 2048; d = 128, n = l = 64 (Decisions); two layers in the perceptron (Table 6d)."""
+    """Section 3.1: three hidden layers of 2048; d = 128, n = l = 64 (Decisions); two layers in the
+    perceptron (Table 6d).
+    """
     with torch.device("meta"):
         model = CORPf(nn.Identity(), 2048)
-    assert [tuple(p.shape) for p in model.projector.parameters() if p.ndim == 2] == [(2048, 2048)] * 3 + [(128, 2048)]
+    assert [tuple(p.shape) for p in model.projector.parameters() if p.ndim == 2] == [
+        (2048, 2048)
+    ] * 3 + [(128, 2048)]
     assert [tuple(p.shape) for p in model.relation.attention.parameters()] == [(64, 128)] * 3
-    assert [tuple(p.shape) for p in model.relation.perceptron.parameters() if p.ndim == 2] == [(128, 128), (2, 128)]
+    assert [tuple(p.shape) for p in model.relation.perceptron.parameters() if p.ndim == 2] == [
+        (128, 128),
+        (2, 128),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +299,10 @@ def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: st
         (None, r"^starts: None is not valid; .* \[B, K\] with B = 4"),
         (torch.zeros(4), r"^starts: \(4,\) is not valid; .* \[B, K\] with B = 4"),
         (torch.zeros(3, 2), r"^starts: \(3, 2\) is not valid; .* with B = 4"),
-        (torch.tensor([[0, 1], [2, 2], [3, 4], [5, 6]]), r"^starts: two clips of one video begin at the same frame"),
+        (
+            torch.tensor([[0, 1], [2, 2], [3, 4], [5, 6]]),
+            r"^starts: two clips of one video begin at the same frame",
+        ),
         (torch.tensor([[0, 1, 2]] * 4), r"^starts: 3 clips of each video; CORP_f compares two"),
         (torch.tensor([[0]] * 4), r"^starts: 1 clips of each video; CORP_f compares two"),
     ],

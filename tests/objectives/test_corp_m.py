@@ -1,4 +1,6 @@
-"""CORP_m's loss against loops over video pairs and their clip pairs (section 3.2), and the module that trains with it."""
+"""CORP_m's loss against loops over video pairs and their clip pairs (section 3.2), and the module
+that trains with it.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +23,23 @@ CLASSES = {"both": 3, "contrast": 2, "order": 2}
 def make_starts(groups: int, videos: int, clips: int, seed: int = 0) -> Tensor:
     """``[G, g, K]``, no two equal in a video."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.stack([torch.randperm(30, generator=generator)[:clips] for _ in range(groups * videos)]).view(groups, videos, clips)
+    return torch.stack(
+        [torch.randperm(30, generator=generator)[:clips] for _ in range(groups * videos)]
+    ).view(groups, videos, clips)
 
 
 def make_case(task: str, clips: int = 3, groups: int = 2, videos: int = 3) -> tuple[Tensor, Tensor]:
     n = videos * clips
-    logits = torch.randn(groups, n, n, CLASSES[task], dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    logits = torch.randn(
+        groups, n, n, CLASSES[task], dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
     return logits, make_starts(groups, videos, clips)
 
 
 def category(starts: NDArray, x: tuple[int, int], y: tuple[int, int], task: str) -> int | None:
-    """The class of the ordered pair of clips x and y, each (video, clip); None where the task leaves the pair out."""
+    """The class of the ordered pair of clips x and y, each (video, clip); None where the task
+    leaves the pair out.
+    """
     same, first = x[0] == y[0], starts[x] < starts[y]
     if task == "contrast":
         return int(same)
@@ -41,7 +49,9 @@ def category(starts: NDArray, x: tuple[int, int], y: tuple[int, int], task: str)
 
 
 def loss_by_loop(logits: NDArray, starts: NDArray, task: str, reduction: str) -> float:
-    """Each pair of videos i < j of a group: the cross entropies of its 4K^2 - 2K ordered pairs of clips, summed or averaged."""
+    """Each pair of videos i < j of a group: the cross entropies of its 4K^2 - 2K ordered pairs of
+    clips, summed or averaged.
+    """
     groups, videos, clips = starts.shape
     per_video_pair = []
     for group in range(groups):
@@ -77,13 +87,17 @@ def test_loss_agrees_with_a_loop_for_other_groups(groups: int, videos: int) -> N
 
 
 @pytest.mark.parametrize("clips", [2, 4])
-@pytest.mark.parametrize(("task", "counted"), [("both", "all"), ("contrast", "all"), ("order", "own")])
+@pytest.mark.parametrize(
+    ("task", "counted"), [("both", "all"), ("contrast", "all"), ("order", "own")]
+)
 def test_even_logits_choose_by_chance(clips: int, task: str, counted: str) -> None:
     """log 3 or log 2 for each of the 4K^2 - 2K pairs, of which 2K (K - 1) are of the same video."""
     logits, starts = make_case(task, clips)
     chance = math.log(CLASSES[task])
     pairs = 4 * clips**2 - 2 * clips if counted == "all" else 2 * clips * (clips - 1)
-    assert corp_m_loss(0 * logits, starts, task, "sum").item() == pytest.approx(pairs * chance, rel=1e-12)  # type: ignore[arg-type]
+    assert corp_m_loss(0 * logits, starts, task, "sum").item() == pytest.approx(
+        pairs * chance, rel=1e-12
+    )  # type: ignore[arg-type]
     assert corp_m_loss(0 * logits, starts, task, "mean").item() == pytest.approx(chance, rel=1e-12)  # type: ignore[arg-type]
 
 
@@ -102,7 +116,9 @@ def test_labels_by_hand() -> None:
 
 
 def test_the_order_label_follows_the_clip_and_not_its_place() -> None:
-    """Clips that change places, that is views, take their labels with them; of (x, y) and (y, x) one is P2, the other P3."""
+    """Clips that change places, that is views, take their labels with them; of (x, y) and (y, x)
+    one is P2, the other P3.
+    """
     starts = make_starts(2, 3, 4)
     labels, places = pair_labels(starts), torch.tensor([2, 0, 3, 1])
     n = (torch.arange(3)[:, None] * 4 + places).flatten()
@@ -116,7 +132,9 @@ def test_reversed_time_exchanges_p2_and_p3() -> None:
     exchanged = torch.tensor([0, 2, 1])
     labels = pair_labels(starts)
     assert torch.equal(pair_labels(-starts), torch.where(labels < 0, -1, exchanged[labels]))
-    torch.testing.assert_close(corp_m_loss(logits[..., exchanged], -starts), corp_m_loss(logits, starts))
+    torch.testing.assert_close(
+        corp_m_loss(logits[..., exchanged], -starts), corp_m_loss(logits, starts)
+    )
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -126,7 +144,9 @@ def test_loss_does_not_change_when_groups_videos_or_clips_change_places(task: st
     n = (videos[:, None] * 3 + clips).flatten()
     expected = corp_m_loss(logits, starts, task)  # type: ignore[arg-type]
     torch.testing.assert_close(corp_m_loss(logits.flip(0), starts.flip(0), task), expected)  # type: ignore[arg-type]
-    torch.testing.assert_close(corp_m_loss(logits[:, n][:, :, n], starts[:, videos][:, :, clips], task), expected)  # type: ignore[arg-type]
+    torch.testing.assert_close(
+        corp_m_loss(logits[:, n][:, :, n], starts[:, videos][:, :, clips], task), expected
+    )  # type: ignore[arg-type]
 
 
 def test_the_loss_of_several_groups_is_the_mean_of_theirs() -> None:
@@ -148,22 +168,56 @@ def test_loss_is_float32_under_autocast_and_for_half_precision() -> None:
     expected = corp_m_loss(logits, starts)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(corp_m_loss(logits, starts), expected)
-    torch.testing.assert_close(corp_m_loss(logits.bfloat16(), starts), corp_m_loss(logits.bfloat16().float(), starts))
+    torch.testing.assert_close(
+        corp_m_loss(logits.bfloat16(), starts), corp_m_loss(logits.bfloat16().float(), starts)
+    )
 
 
 @pytest.mark.parametrize(
     ("logits", "starts", "options", "message"),
     [
-        ((1, 6, 6, 2), (1, 3, 2), {}, r"^logits: shape \(1, 6, 6, 2\); for task 'both' .* \(1, 6, 6, 3\)"),
-        ((1, 6, 6, 3), (1, 3, 2), {"task": "order"}, r"^logits: .* for task 'order' .* \(1, 6, 6, 2\)"),
+        (
+            (1, 6, 6, 2),
+            (1, 3, 2),
+            {},
+            r"^logits: shape \(1, 6, 6, 2\); for task 'both' .* \(1, 6, 6, 3\)",
+        ),
+        (
+            (1, 6, 6, 3),
+            (1, 3, 2),
+            {"task": "order"},
+            r"^logits: .* for task 'order' .* \(1, 6, 6, 2\)",
+        ),
         ((2, 6, 6, 3), (1, 3, 2), {}, r"^logits: .* \(1, 6, 6, 3\)"),
-        ((1, 2, 2, 3), (1, 1, 2), {}, r"^starts: groups of 1 videos with 2 clips; .* at least 2 videos and 2 clips"),
-        ((1, 2, 2, 3), (1, 2, 1), {}, r"^starts: groups of 2 videos with 1 clips; .* at least 2 videos and 2 clips"),
-        ((1, 6, 6, 3), (1, 3, 2), {"task": "all"}, r"^task: 'all' is not valid; it is one of both, contrast, order"),
-        ((1, 6, 6, 3), (1, 3, 2), {"reduction": "none"}, r"^reduction: 'none' is not valid; it is 'sum' or 'mean'"),
+        (
+            (1, 2, 2, 3),
+            (1, 1, 2),
+            {},
+            r"^starts: groups of 1 videos with 2 clips; .* at least 2 videos and 2 clips",
+        ),
+        (
+            (1, 2, 2, 3),
+            (1, 2, 1),
+            {},
+            r"^starts: groups of 2 videos with 1 clips; .* at least 2 videos and 2 clips",
+        ),
+        (
+            (1, 6, 6, 3),
+            (1, 3, 2),
+            {"task": "all"},
+            r"^task: 'all' is not valid; it is one of both, contrast, order",
+        ),
+        (
+            (1, 6, 6, 3),
+            (1, 3, 2),
+            {"reduction": "none"},
+            r"^reduction: 'none' is not valid; it is 'sum' or 'mean'",
+        ),
     ],
 )
-def test_values_that_cannot_be_are_refused(logits: tuple[int, ...], starts: tuple[int, int, int], options: dict, message: str) -> None:
+def test_values_that_cannot_be_are_refused(
+    logits: tuple[int, ...], starts: tuple[int, int, int], options: dict, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         corp_m_loss(torch.zeros(logits), make_starts(*starts), **options)
 
@@ -183,34 +237,72 @@ def make_corp_m(**options: Any) -> CORPm:
 
 
 def make_views(videos: int = 4, clips: int = 4) -> tuple[Tensor, Tensor, Tensor]:
-    """The first view holds clips 0, 2, ... of each video, the second clips 1, 3, ...; video by video."""
+    """The first view holds clips 0, 2, ... of each video, the second clips 1, 3, ...; video by
+    video.
+    """
     generator = torch.Generator().manual_seed(0)
     everything = torch.randn(videos, clips, 3, 2, 2, 2, dtype=torch.float64, generator=generator)
-    return everything[:, 0::2].flatten(0, 1), everything[:, 1::2].flatten(0, 1), make_starts(1, videos, clips)[0]
+    return (
+        everything[:, 0::2].flatten(0, 1),
+        everything[:, 1::2].flatten(0, 1),
+        make_starts(1, videos, clips)[0],
+    )
 
 
 @pytest.mark.parametrize("clips", [2, 3, 4])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"task": "contrast"}, {"task": "order"}, {"attention": "mixed"}, {"perceptron_layers": 1}, {"reduction": "sum"}, {"group": 4}],
+    [
+        {},
+        {"task": "contrast"},
+        {"task": "order"},
+        {"attention": "mixed"},
+        {"perceptron_layers": 1},
+        {"reduction": "sum"},
+        {"group": 4},
+    ],
 )
-def test_the_module_is_the_loss_of_all_pairs_of_normalised_projections(clips: int, options: dict[str, Any]) -> None:
+def test_the_module_is_the_loss_of_all_pairs_of_normalised_projections(
+    clips: int, options: dict[str, Any]
+) -> None:
     model, (view_a, view_b, starts) = make_corp_m(**options), make_views(4, clips)
     group = model.group
     with torch.no_grad():
-        z_a, z_b = (nn.functional.normalize(model.projector(model.backbone(view)), dim=1) for view in (view_a, view_b))
+        z_a, z_b = (
+            nn.functional.normalize(model.projector(model.backbone(view)), dim=1)
+            for view in (view_a, view_b)
+        )
         in_view = [(clips + 1) // 2, clips // 2]
-        z = torch.stack([(z_a, z_b)[clip % 2][video * in_view[clip % 2] + clip // 2] for video in range(4) for clip in range(clips)])
+        z = torch.stack(
+            [
+                (z_a, z_b)[clip % 2][video * in_view[clip % 2] + clip // 2]
+                for video in range(4)
+                for clip in range(clips)
+            ]
+        )
         by_group = z.view(4 // group, group * clips, -1)
-        logits = torch.stack([torch.stack([torch.stack([model.relation(x, y) for y in part]) for x in part]) for part in by_group])
+        logits = torch.stack(
+            [
+                torch.stack([torch.stack([model.relation(x, y) for y in part]) for x in part])
+                for part in by_group
+            ]
+        )
     by_group_starts = starts.view(-1, group, clips).numpy()
-    expected = loss_by_loop(logits.numpy(), by_group_starts, options.get("task", "both"), options.get("reduction", "mean"))
+    expected = loss_by_loop(
+        logits.numpy(),
+        by_group_starts,
+        options.get("task", "both"),
+        options.get("reduction", "mean"),
+    )
     assert model(view_a, view_b, starts)["loss"].item() == pytest.approx(expected, rel=1e-10)
 
 
 def test_swapping_the_views_with_their_starts_does_not_change_the_loss() -> None:
     model, (view_a, view_b, starts) = make_corp_m(), make_views()
-    torch.testing.assert_close(model(view_a, view_b, starts)["loss"], model(view_b, view_a, starts[:, [1, 0, 3, 2]])["loss"])
+    torch.testing.assert_close(
+        model(view_a, view_b, starts)["loss"],
+        model(view_b, view_a, starts[:, [1, 0, 3, 2]])["loss"],
+    )
 
 
 def test_workers_with_groups_of_their_own_give_the_mean_loss() -> None:
@@ -222,7 +314,9 @@ def test_workers_with_groups_of_their_own_give_the_mean_loss() -> None:
 
 
 def answers(model: CORPm, starts: Tensor, wrong: list[tuple[int, int, int]]) -> None:
-    """Make the relation of ``model`` right for all pairs of clips but those at ``wrong``, (group, clip, clip)."""
+    """Make the relation of ``model`` right for all pairs of clips but those at ``wrong``, (group,
+    clip, clip).
+    """
     right = pair_labels(starts.view(-1, model.group, starts.shape[1])).clamp(min=0)
     for where in wrong:
         right[where] = (right[where] + 1) % 3
@@ -233,14 +327,20 @@ def answers(model: CORPm, starts: Tensor, wrong: list[tuple[int, int, int]]) -> 
     ("wrong", "pairs", "totals"),
     [
         ([], 1, 1),
-        ([(0, 0, 2)], 1 - 1 / 60, 5 / 6),  # clips of videos 0 and 1 of the first group: that pair of videos alone
+        (
+            [(0, 0, 2)],
+            1 - 1 / 60,
+            5 / 6,
+        ),  # clips of videos 0 and 1 of the first group: that pair of videos alone
         ([(0, 0, 1)], 1 - 1 / 60, 4 / 6),  # clips of video 0: both pairs of videos that it is in
         ([(1, 0, 0)], 1, 1),  # a clip with itself is no pair
         ([(0, 0, 2), (0, 2, 0), (1, 5, 4)], 1 - 3 / 60, 3 / 6),
     ],
 )
 def test_accuracies(wrong: list[tuple[int, int, int]], pairs: float, totals: float) -> None:
-    """Figure 3: the share of clip pairs told right, and of pairs of videos that are right throughout. Two groups of three."""
+    """Figure 3: the share of clip pairs told right, and of pairs of videos that are right
+    throughout. Two groups of three.
+    """
     model, views = make_corp_m(group=3), make_views(6, 2)
     answers(model, views[2], wrong)
     terms = model(*views)
@@ -253,7 +353,9 @@ def test_accuracies_leave_out_what_a_task_does(task: str) -> None:
     model, (view_a, view_b, starts) = make_corp_m(task=task), make_views()
     labels = pair_labels(starts.view(-1, 2, 4))
     targets = {"both": labels, "contrast": (labels > 0).long(), "order": labels - 1}[task]
-    model.relation.forward = lambda x, y: nn.functional.one_hot(targets.clamp(min=0), CLASSES[task]).double()  # type: ignore[method-assign]
+    model.relation.forward = lambda x, y: nn.functional.one_hot(
+        targets.clamp(min=0), CLASSES[task]
+    ).double()  # type: ignore[method-assign]
     terms = model(view_a, view_b, starts)
     assert terms["pair_accuracy"] == terms["total_accuracy"] == 1
 
@@ -268,12 +370,19 @@ def test_every_parameter_gets_a_gradient(task: str, attention: str) -> None:
 
 
 def test_the_sizes_of_the_paper() -> None:
-    """Section 3.1: three hidden layers of 2048; d = 128, n = l = 64 (Decisions); two layers in the perceptron, K = 4 (Table 6)."""
+    """Section 3.1: three hidden layers of 2048; d = 128, n = l = 64 (Decisions); two layers in the
+    perceptron, K = 4 (Table 6).
+    """
     with torch.device("meta"):
         model = CORPm(nn.Identity(), 2048)
-    assert [tuple(p.shape) for p in model.projector.parameters() if p.ndim == 2] == [(2048, 2048)] * 3 + [(128, 2048)]
+    assert [tuple(p.shape) for p in model.projector.parameters() if p.ndim == 2] == [
+        (2048, 2048)
+    ] * 3 + [(128, 2048)]
     assert [tuple(p.shape) for p in model.relation.attention.parameters()] == [(64, 128)] * 3
-    assert [tuple(p.shape) for p in model.relation.perceptron.parameters() if p.ndim == 2] == [(128, 128), (3, 128)]
+    assert [tuple(p.shape) for p in model.relation.perceptron.parameters() if p.ndim == 2] == [
+        (128, 128),
+        (3, 128),
+    ]
     assert model.default_clips == 4
 
 
@@ -306,9 +415,18 @@ def test_a_batch_that_the_group_does_not_divide_is_refused() -> None:
     [
         (None, r"^starts: None is not valid; .* \[B, K\]"),
         (torch.zeros(4), r"^starts: \(4,\) is not valid; .* \[B, K\] with B = 4"),
-        (torch.tensor([[0, 1, 2, 3]] * 3 + [[0, 1, 2, 1]]), r"^starts: two clips of one video begin at the same frame"),
-        (torch.tensor([[0, 1, 2]] * 4), r"^view_a, view_b: 8 and 8 clips are not those of 4 videos with 3 clips each"),
-        (torch.tensor([[0, 1, 2, 3]] * 2), r"^view_a, view_b: 8 and 8 clips are not those of 2 videos with 4 clips each"),
+        (
+            torch.tensor([[0, 1, 2, 3]] * 3 + [[0, 1, 2, 1]]),
+            r"^starts: two clips of one video begin at the same frame",
+        ),
+        (
+            torch.tensor([[0, 1, 2]] * 4),
+            r"^view_a, view_b: 8 and 8 clips are not those of 4 videos with 3 clips each",
+        ),
+        (
+            torch.tensor([[0, 1, 2, 3]] * 2),
+            r"^view_a, view_b: 8 and 8 clips are not those of 2 videos with 4 clips each",
+        ),
     ],
 )
 def test_starts_that_do_not_fit_are_refused(starts: Tensor | None, message: str) -> None:

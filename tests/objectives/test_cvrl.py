@@ -15,12 +15,16 @@ from vididi.objectives import CVRL, nt_xent
 
 
 def embeddings(batch: int = 6, width: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
-    z_a, z_b = torch.randn(2, batch, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    z_a, z_b = torch.randn(
+        2, batch, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
     return 0.7 * z_a + 0.2, 1.5 * z_b - 0.1
 
 
 def eq_1_by_loop(z: NDArray, z_prime: NDArray, tau: float) -> float:
-    """Eq. 1 as printed: the mean over N anchors z_i; everything but z_i itself is in the denominator."""
+    """Eq. 1 as printed: the mean over N anchors z_i; everything but z_i itself is in the
+    denominator.
+    """
 
     def sim(u: NDArray, v: NDArray) -> float:
         return u @ v / (np.linalg.norm(u) * np.linalg.norm(v))
@@ -28,7 +32,9 @@ def eq_1_by_loop(z: NDArray, z_prime: NDArray, tau: float) -> float:
     count, everything = len(z), np.concatenate([z, z_prime])
     total = 0.0
     for i in range(count):
-        denominator = sum(np.exp(sim(z[i], everything[k]) / tau) for k in range(2 * count) if k != i)
+        denominator = sum(
+            np.exp(sim(z[i], everything[k]) / tau) for k in range(2 * count) if k != i
+        )
         total -= np.log(np.exp(sim(z[i], z_prime[i]) / tau) / denominator)
     return total / count
 
@@ -42,26 +48,37 @@ def nt_xent_by_loop(z_a: NDArray, z_b: NDArray, tau: float) -> float:
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
 def test_loss_agrees_with_a_loop(batch: int, width: int, temperature: float) -> None:
     z_a, z_b = embeddings(batch, width)
-    assert nt_xent(z_a, z_b, temperature).item() == pytest.approx(nt_xent_by_loop(z_a.numpy(), z_b.numpy(), temperature), rel=1e-12)
+    assert nt_xent(z_a, z_b, temperature).item() == pytest.approx(
+        nt_xent_by_loop(z_a.numpy(), z_b.numpy(), temperature), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("batch", [2, 5])
 def test_identical_orthonormal_views(batch: int) -> None:
     """The partner at similarity 1 against 2N - 2 negatives at 0."""
     z = torch.eye(batch, dtype=torch.float64)
-    assert nt_xent(z, z, 0.1).item() == pytest.approx(math.log(1 + (2 * batch - 2) * math.exp(-10)), rel=1e-12)
+    assert nt_xent(z, z, 0.1).item() == pytest.approx(
+        math.log(1 + (2 * batch - 2) * math.exp(-10)), rel=1e-12
+    )
 
 
 def test_orthogonal_and_collapsed_embeddings_are_told_apart_by_chance() -> None:
     z = torch.eye(8, dtype=torch.float64)
     assert nt_xent(z[:4], z[4:], 0.1).item() == pytest.approx(math.log(7), rel=1e-12)
-    assert nt_xent(torch.ones(4, 3).double(), torch.ones(4, 3).double(), 0.1).item() == pytest.approx(math.log(7), rel=1e-12)
+    assert nt_xent(
+        torch.ones(4, 3).double(), torch.ones(4, 3).double(), 0.1
+    ).item() == pytest.approx(math.log(7), rel=1e-12)
 
 
 def test_clips_of_the_same_view_are_negatives() -> None:
-    """First views that become alike make the task harder, even where similarities between the views stay as they are."""
+    """First views that become alike make the task harder, even where similarities between the views
+    stay as they are.
+    """
     z_b = torch.tensor([[1.0, 0, 0], [1.0, 0, 0]], dtype=torch.float64)
-    apart, alike = torch.tensor([[1.0, 1, 0], [1.0, -1, 0]]).double(), torch.tensor([[1.0, 1, 0], [1.0, 1, 0]]).double()
+    apart, alike = (
+        torch.tensor([[1.0, 1, 0], [1.0, -1, 0]]).double(),
+        torch.tensor([[1.0, 1, 0], [1.0, 1, 0]]).double(),
+    )
     assert nt_xent(alike, z_b, 0.1) > nt_xent(apart, z_b, 0.1) + 0.1
 
 
@@ -75,7 +92,9 @@ def test_loss_does_not_change_with_places_or_lengths() -> None:
     torch.testing.assert_close(nt_xent(lengths * z_a, 3 * z_b, 0.1), expected)
     # A video's two clips may change views without the other videos doing so.
     swap = torch.tensor([True, False, True, False, False, True])[:, None]
-    torch.testing.assert_close(nt_xent(torch.where(swap, z_b, z_a), torch.where(swap, z_a, z_b), 0.1), expected)
+    torch.testing.assert_close(
+        nt_xent(torch.where(swap, z_b, z_a), torch.where(swap, z_a, z_b), 0.1), expected
+    )
 
 
 def test_gradcheck() -> None:
@@ -97,7 +116,9 @@ def test_loss_is_float32_under_autocast_and_for_half_precision() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(nt_xent(z_a, z_b, 0.1), expected)
     half_a, half_b = z_a.bfloat16(), z_b.bfloat16()
-    torch.testing.assert_close(nt_xent(half_a, half_b, 0.1), nt_xent(half_a.float(), half_b.float(), 0.1))
+    torch.testing.assert_close(
+        nt_xent(half_a, half_b, 0.1), nt_xent(half_a.float(), half_b.float(), 0.1)
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.0, -0.1, math.nan, math.inf])
@@ -117,7 +138,9 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature: float) -> No
         ((4,), (4,), r"^z_a, z_b: .* \[B, D\]"),
     ],
 )
-def test_embeddings_that_do_not_fit_are_refused(shape_a: tuple[int, ...], shape_b: tuple[int, ...], message: str) -> None:
+def test_embeddings_that_do_not_fit_are_refused(
+    shape_a: tuple[int, ...], shape_b: tuple[int, ...], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         nt_xent(torch.zeros(shape_a), torch.zeros(shape_b), 0.1)
 
@@ -136,15 +159,21 @@ def make_cvrl(**options: Any) -> CVRL:
 
 
 def make_views(batch: int = 6) -> tuple[Tensor, Tensor]:
-    view_a, view_b = torch.randn(2, batch, 3, 2, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    view_a, view_b = torch.randn(
+        2, batch, 3, 2, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     return view_a, view_b
 
 
 @pytest.mark.parametrize(("options", "temperature"), [({}, 0.1), ({"temperature": 0.4}, 0.4)])
-def test_the_module_is_eq_1_of_projected_features(options: dict[str, float], temperature: float) -> None:
+def test_the_module_is_eq_1_of_projected_features(
+    options: dict[str, float], temperature: float
+) -> None:
     model, views = make_cvrl(**options), make_views()
     z_a, z_b = (model.projector(model.backbone(view)).detach().numpy() for view in views)
-    assert model(*views)["loss"].item() == pytest.approx(nt_xent_by_loop(z_a, z_b, temperature), rel=1e-12)
+    assert model(*views)["loss"].item() == pytest.approx(
+        nt_xent_by_loop(z_a, z_b, temperature), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])

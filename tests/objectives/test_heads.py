@@ -1,4 +1,6 @@
-"""Heads: the perceptrons of ViDiDi E.2, and CORP's two kinds of attention (eqs. 1 and 8) with the perceptron on top."""
+"""Heads: the perceptrons of ViDiDi E.2, and CORP's two kinds of attention (eqs. 1 and 8) with the
+perceptron on top.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,35 @@ from vididi.objectives.heads import Relation, mlp
 
 
 def vectors(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    x, y = torch.randn(2, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    x, y = torch.randn(
+        2, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
     return x, y
 
 
 @pytest.mark.parametrize(
     ("hidden_layers", "shapes"),
-    [(0, [(3, 4)]), (1, [(5, 4), (3, 5)]), (2, [(5, 4), (5, 5), (3, 5)]), (3, [(5, 4), (5, 5), (5, 5), (3, 5)])],
+    [
+        (0, [(3, 4)]),
+        (1, [(5, 4), (3, 5)]),
+        (2, [(5, 4), (5, 5), (3, 5)]),
+        (3, [(5, 4), (5, 5), (5, 5), (3, 5)]),
+    ],
 )
-def test_mlp_has_its_hidden_layers_and_an_output(hidden_layers: int, shapes: list[tuple[int, int]]) -> None:
+def test_mlp_has_its_hidden_layers_and_an_output(
+    hidden_layers: int, shapes: list[tuple[int, int]]
+) -> None:
     """E.2: batch normalisation and ReLU for all hidden layers."""
     head = mlp(4, 5, 3, hidden_layers)
     assert [tuple(p.shape) for p in head.parameters() if p.ndim == 2] == shapes
-    assert [type(module) for module in head] == [nn.Linear, nn.BatchNorm1d, nn.ReLU] * hidden_layers + [nn.Linear]
-    assert [module.bias is None for module in head if isinstance(module, nn.Linear)] == [True] * hidden_layers + [False]
+    assert [type(module) for module in head] == [
+        nn.Linear,
+        nn.BatchNorm1d,
+        nn.ReLU,
+    ] * hidden_layers + [nn.Linear]
+    assert [module.bias is None for module in head if isinstance(module, nn.Linear)] == [
+        True
+    ] * hidden_layers + [False]
     assert head(torch.randn(2, 4)).shape == (2, 3)
 
 
@@ -57,7 +74,9 @@ def test_mlp_refuses_sizes_that_cannot_be(sizes: tuple[int, int, int, int], mess
         mlp(*sizes)
 
 
-def make_decoupling(width: int = 6, symmetric: int = 4, antisymmetric: int = 3) -> DecouplingAttention:
+def make_decoupling(
+    width: int = 6, symmetric: int = 4, antisymmetric: int = 3
+) -> DecouplingAttention:
     torch.manual_seed(0)
     return DecouplingAttention(width, symmetric=symmetric, antisymmetric=antisymmetric).double()
 
@@ -66,14 +85,18 @@ def test_decoupling_attention_sums_to_the_bilinear_form_of_eq_8() -> None:
     """x^T M y with M = sum g g^T + sum p q^T - q p^T (eq. 7)."""
     attention, (x, y) = make_decoupling(), vectors(6)
     g, p, q = (layer.weight.detach() for layer in (attention.g, attention.p, attention.q))
-    m = sum(torch.outer(row, row) for row in g) + sum(torch.outer(a, b) - torch.outer(b, a) for a, b in zip(p, q, strict=True))
+    m = sum(torch.outer(row, row) for row in g) + sum(
+        torch.outer(a, b) - torch.outer(b, a) for a, b in zip(p, q, strict=True)
+    )
     torch.testing.assert_close(attention(x, y).sum(), x @ m @ y)
 
 
 def test_decoupling_attention_row_by_row() -> None:
     attention, (x, y) = make_decoupling(), vectors(6)
     g, p, q = (layer.weight.detach() for layer in (attention.g, attention.p, attention.q))
-    expected = [(row @ x) * (row @ y) for row in g] + [(a @ x) * (b @ y) - (b @ x) * (a @ y) for a, b in zip(p, q, strict=True)]
+    expected = [(row @ x) * (row @ y) for row in g] + [
+        (a @ x) * (b @ y) - (b @ x) * (a @ y) for a, b in zip(p, q, strict=True)
+    ]
     torch.testing.assert_close(attention(x, y), torch.stack(expected))
 
 
@@ -90,9 +113,16 @@ def test_signals_of_one_kind_reach_the_weights_of_that_kind_only() -> None:
     attention, (x, y) = make_decoupling(), vectors(10, 6)
     weights = {"g": attention.g.weight, "p": attention.p.weight, "q": attention.q.weight}
     reached = {}
-    for kind, outputs in (("similarity", attention(x, y)[:, :4]), ("order", attention(x, y)[:, 4:])):
+    for kind, outputs in (
+        ("similarity", attention(x, y)[:, :4]),
+        ("order", attention(x, y)[:, 4:]),
+    ):
         gradients = torch.autograd.grad(outputs.sum(), list(weights.values()))
-        reached[kind] = {name for name, gradient in zip(weights, gradients, strict=True) if gradient.abs().max() > 0}
+        reached[kind] = {
+            name
+            for name, gradient in zip(weights, gradients, strict=True)
+            if gradient.abs().max() > 0
+        }
     assert reached == {"similarity": {"g"}, "order": {"p", "q"}}
 
 
@@ -124,7 +154,9 @@ def test_attention_broadcasts_over_all_pairs(attention: nn.Module) -> None:
                 torch.testing.assert_close(pairs[group, i, j], attention(x[group, i], x[group, j]))
 
 
-@pytest.mark.parametrize("attention", [make_decoupling(3, 2, 2), MixedAttention(4, heads=2).double()])
+@pytest.mark.parametrize(
+    "attention", [make_decoupling(3, 2, 2), MixedAttention(4, heads=2).double()]
+)
 def test_gradcheck(attention: nn.Module) -> None:
     x, y = vectors(2, 3 if isinstance(attention, DecouplingAttention) else 4)
     assert torch.autograd.gradcheck(attention, (x.requires_grad_(), y.requires_grad_()))
@@ -146,14 +178,18 @@ def test_the_sizes_of_the_paper() -> None:
         ({"width": 8, "antisymmetric": -1}, r"^antisymmetric: -1 .* at least 1"),
     ],
 )
-def test_decoupling_attention_refuses_sizes_that_cannot_be(sizes: dict[str, int], message: str) -> None:
+def test_decoupling_attention_refuses_sizes_that_cannot_be(
+    sizes: dict[str, int], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         DecouplingAttention(**sizes)
 
 
 @pytest.mark.parametrize("heads", [0, -2, 3, 16])
 def test_mixed_attention_refuses_heads_that_do_not_divide_the_width(heads: int) -> None:
-    with pytest.raises(ValueError, match=rf"^heads: {heads} .* must divide the width of the embedding, 8"):
+    with pytest.raises(
+        ValueError, match=rf"^heads: {heads} .* must divide the width of the embedding, 8"
+    ):
         MixedAttention(8, heads=heads)
 
 
@@ -164,11 +200,15 @@ def make_relation(attention: str = "decoupling", layers: int = 2, classes: int =
 
 @pytest.mark.parametrize("attention", ["decoupling", "mixed"])
 @pytest.mark.parametrize("classes", [2, 3])
-def test_a_relation_is_a_perceptron_of_one_or_two_layers_on_attention(attention: str, classes: int) -> None:
+def test_a_relation_is_a_perceptron_of_one_or_two_layers_on_attention(
+    attention: str, classes: int
+) -> None:
     """Eqs. 2 and 4, and the ablations of Table 6c and d."""
     x, y = vectors(5, 6)
     one, two = (make_relation(attention, layers, classes) for layers in (1, 2))
-    torch.testing.assert_close(one(x, y), one.attention(x, y) @ one.perceptron[0].weight.T + one.perceptron[0].bias)  # type: ignore[operator]
+    torch.testing.assert_close(
+        one(x, y), one.attention(x, y) @ one.perceptron[0].weight.T + one.perceptron[0].bias
+    )  # type: ignore[operator]
     first, _, last = two.perceptron
     hidden = (two.attention(x, y) @ first.weight.T + first.bias).clamp(min=0)  # type: ignore[operator]
     torch.testing.assert_close(two(x, y), hidden @ last.weight.T + last.bias)  # type: ignore[operator]

@@ -1,4 +1,6 @@
-"""Every objective learns one batch of videos by heart: the loss falls to a stated share, the tasks are solved, nothing collapses."""
+"""Every objective learns one batch of videos by heart: the loss falls to a stated share, the tasks
+are solved, nothing collapses.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,9 @@ VIDEOS, FRAMES, SIZE, STEPS = 8, 4, 16, 60
 CASES = small_cases(hidden=32, out=16, symmetric=16, antisymmetric=16, group=4)
 SHALLOW = {name: {"hidden_layers": 1} for name in ("corp_f", "corp_m")}
 
-# The share of its first loss that the last one stays below, and where its other terms end. With more dimensions than videos
-# VICReg's covariance cannot go to 0. An objective without a line here, one that is new, must halve its loss.
+# The share of its first loss that the last one stays below, and where its other terms end. With
+# more dimensions than videos VICReg's covariance cannot go to 0. An objective without a line here,
+# one that is new, must halve its loss.
 Bounds = tuple[float, dict[str, tuple[float, float]]]
 HALF: Bounds = (0.5, {})
 BOUNDS: dict[str, Bounds] = {
@@ -41,12 +44,19 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def motion_batch(clips: int) -> Batch:
-    """Videos of different laws of motion, clips at different times in an order that differs from video to video."""
+    """Videos of different laws of motion, clips at different times in an order that differs from
+    video to video.
+    """
     length, laws, scenes = 24, list(LAWS), list(SCENES)
-    videos = [render(laws[i % len(laws)], scenes[i % len(scenes)], SIZE, length, seed=i) for i in range(VIDEOS)]
+    videos = [
+        render(laws[i % len(laws)], scenes[i % len(scenes)], SIZE, length, seed=i)
+        for i in range(VIDEOS)
+    ]
     rng = np.random.default_rng(0)
     starts = np.stack([rng.permutation(clips) for _ in videos]) * ((length - FRAMES) // (clips - 1))
-    pixels = np.stack([[video[s : s + FRAMES] for s in row] for video, row in zip(videos, starts, strict=True)])
+    pixels = np.stack(
+        [[video[s : s + FRAMES] for s in row] for video, row in zip(videos, starts, strict=True)]
+    )
     return Batch(np.arange(VIDEOS), np.full((VIDEOS, 2), SIZE), starts, pixels)
 
 
@@ -56,7 +66,9 @@ def test_one_batch_is_learned_by_heart(case: str) -> None:
     share, ends = BOUNDS.get(name, HALF)
     torch.manual_seed(0)
     objective = OBJECTIVES[name](*r3d_tiny(width=4), **options, **SHALLOW.get(name, {}))  # type: ignore[call-arg]
-    optimiser = OPTIMISERS["adamw"]([p for p in objective.parameters() if p.requires_grad], lr=0.005)
+    optimiser = OPTIMISERS["adamw"](
+        [p for p in objective.parameters() if p.requires_grad], lr=0.005
+    )
     # An epoch per step, so that there are metrics of every step.
     job = PretrainFit(
         schedule=SCHEDULES["base"],
@@ -72,9 +84,17 @@ def test_one_batch_is_learned_by_heart(case: str) -> None:
     )
     history: list[dict[str, float]] = []
     batches = itertools.repeat(motion_batch(clips))
-    train(State(objective, optimiser), batches, job, LocalContext(), lambda metrics, epoch: history.append(metrics))
+    train(
+        State(objective, optimiser),
+        batches,
+        job,
+        LocalContext(),
+        lambda metrics, epoch: history.append(metrics),
+    )
     assert len(history) == STEPS
     first, last = history[0], history[-1]
-    assert last["train/loss"] < share * first["train/loss"], f"{name}: if its loss cannot fall so far, say in BOUNDS how far and why"
+    assert last["train/loss"] < share * first["train/loss"], (
+        f"{name}: if its loss cannot fall so far, say in BOUNDS how far and why"
+    )
     for term, (low, high) in ends.items():
         assert low <= last[f"train/{term}"] <= high, term

@@ -14,18 +14,29 @@ from vididi.objectives import SimCLR, info_nce
 
 
 def embeddings(batch: int = 6, width: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
-    z_a, z_b = torch.randn(2, batch, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    z_a, z_b = torch.randn(
+        2, batch, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
     return 0.7 * z_a + 0.2, 1.5 * z_b - 0.1
 
 
 def info_nce_by_loop(z_a: NDArray, z_b: NDArray, alpha: float) -> float:
-    """Eq. 1 as printed, but for the minus sign that the print lost: negatives are those of the other view only."""
+    """Eq. 1 as printed, but for the minus sign that the print lost: negatives are those of the
+    other view only.
+    """
     batch = len(z_a)
-    s = [[z_a[i] @ z_b[j] / (np.linalg.norm(z_a[i]) * np.linalg.norm(z_b[j])) for j in range(batch)] for i in range(batch)]
+    s = [
+        [z_a[i] @ z_b[j] / (np.linalg.norm(z_a[i]) * np.linalg.norm(z_b[j])) for j in range(batch)]
+        for i in range(batch)
+    ]
     total = 0.0
     for i in range(batch):
-        total += np.log(np.exp(s[i][i] / alpha) / sum(np.exp(s[i][j] / alpha) for j in range(batch)))
-        total += np.log(np.exp(s[i][i] / alpha) / sum(np.exp(s[j][i] / alpha) for j in range(batch)))
+        total += np.log(
+            np.exp(s[i][i] / alpha) / sum(np.exp(s[i][j] / alpha) for j in range(batch))
+        )
+        total += np.log(
+            np.exp(s[i][i] / alpha) / sum(np.exp(s[j][i] / alpha) for j in range(batch))
+        )
     return -total / (2 * batch)
 
 
@@ -33,13 +44,17 @@ def info_nce_by_loop(z_a: NDArray, z_b: NDArray, alpha: float) -> float:
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
 def test_loss_agrees_with_a_loop(batch: int, width: int, temperature: float) -> None:
     z_a, z_b = embeddings(batch, width)
-    assert info_nce(z_a, z_b, temperature).item() == pytest.approx(info_nce_by_loop(z_a.numpy(), z_b.numpy(), temperature), rel=1e-12)
+    assert info_nce(z_a, z_b, temperature).item() == pytest.approx(
+        info_nce_by_loop(z_a.numpy(), z_b.numpy(), temperature), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("batch", [2, 5])
 def test_identical_orthonormal_views(batch: int) -> None:
     z = torch.eye(batch, dtype=torch.float64)
-    assert info_nce(z, z, 0.1).item() == pytest.approx(math.log(1 + (batch - 1) * math.exp(-10)), rel=1e-12)
+    assert info_nce(z, z, 0.1).item() == pytest.approx(
+        math.log(1 + (batch - 1) * math.exp(-10)), rel=1e-12
+    )
 
 
 def test_views_orthogonal_to_each_other_are_told_apart_by_chance() -> None:
@@ -59,9 +74,14 @@ def test_every_embedding_paired_with_its_opposite() -> None:
 
 
 def test_clips_of_the_same_view_are_no_negatives() -> None:
-    """Only s_ij between views counts: it stays what it is where the two first views become alike."""
+    """Only s_ij between views counts: it stays what it is where the two first views become
+    alike.
+    """
     z_b = torch.tensor([[1.0, 0, 0], [1.0, 0, 0]], dtype=torch.float64)
-    apart, alike = torch.tensor([[1.0, 1, 0], [1.0, -1, 0]]).double(), torch.tensor([[1.0, 1, 0], [1.0, 1, 0]]).double()
+    apart, alike = (
+        torch.tensor([[1.0, 1, 0], [1.0, -1, 0]]).double(),
+        torch.tensor([[1.0, 1, 0], [1.0, 1, 0]]).double(),
+    )
     torch.testing.assert_close(info_nce(apart, z_b, 0.1), info_nce(alike, z_b, 0.1))
 
 
@@ -94,7 +114,9 @@ def test_loss_is_float32_under_autocast_and_for_half_precision() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(info_nce(z_a, z_b, 0.1), expected)
     half_a, half_b = z_a.bfloat16(), z_b.bfloat16()
-    torch.testing.assert_close(info_nce(half_a, half_b, 0.1), info_nce(half_a.float(), half_b.float(), 0.1))
+    torch.testing.assert_close(
+        info_nce(half_a, half_b, 0.1), info_nce(half_a.float(), half_b.float(), 0.1)
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.0, -0.1, math.nan, math.inf])
@@ -114,7 +136,9 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature: float) -> No
         ((4, 3, 1), (4, 3, 1), r"^z_a, z_b: .* \[B, D\]"),
     ],
 )
-def test_embeddings_that_do_not_fit_are_refused(shape_a: tuple[int, ...], shape_b: tuple[int, ...], message: str) -> None:
+def test_embeddings_that_do_not_fit_are_refused(
+    shape_a: tuple[int, ...], shape_b: tuple[int, ...], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         info_nce(torch.zeros(shape_a), torch.zeros(shape_b), 0.1)
 
@@ -141,22 +165,31 @@ def make_simclr(**options: float) -> SimCLR:
 
 
 def make_views(batch: int = 6) -> tuple[Tensor, Tensor]:
-    view_a, view_b = torch.randn(2, batch, 3, 2, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    view_a, view_b = torch.randn(
+        2, batch, 3, 2, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     return view_a, view_b
 
 
 @pytest.mark.parametrize(("options", "temperature"), [({}, 0.1), ({"temperature": 0.4}, 0.4)])
-def test_the_module_is_eq_1_of_projected_features(options: dict[str, float], temperature: float) -> None:
+def test_the_module_is_eq_1_of_projected_features(
+    options: dict[str, float], temperature: float
+) -> None:
     """The temperature is 0.1 unless told otherwise (E.3)."""
     model, views = make_simclr(**options), make_views()
     z_a, z_b = (model.projector(model.backbone(view)).detach().numpy() for view in views)
-    assert model(*views)["loss"].item() == pytest.approx(info_nce_by_loop(z_a, z_b, temperature), rel=1e-12)
+    assert model(*views)["loss"].item() == pytest.approx(
+        info_nce_by_loop(z_a, z_b, temperature), rel=1e-12
+    )
 
 
 def test_accuracy_is_the_share_of_first_views_whose_nearest_second_view_is_their_own() -> None:
     model = SimCLR(nn.Identity(), 2, hidden_layers=0, out=2)
     model.projector = nn.Sequential(nn.Identity())
-    view_a, view_b = torch.tensor([[1.0, 0], [0, 1], [-1, 0]]), torch.tensor([[2.0, 0.1], [1, -1], [-1, 0.1]])
+    view_a, view_b = (
+        torch.tensor([[1.0, 0], [0, 1], [-1, 0]]),
+        torch.tensor([[2.0, 0.1], [1, -1], [-1, 0.1]]),
+    )
     assert model(view_a, view_b)["accuracy"].item() == pytest.approx(2 / 3)
 
 
@@ -174,7 +207,11 @@ def test_the_projector_is_three_layers_2048_wide_and_128_out() -> None:
     """E.2."""
     with torch.device("meta"):
         model = SimCLR(nn.Identity(), 512)
-    assert [tuple(p.shape) for p in model.projector.parameters() if p.ndim == 2] == [(2048, 512), (2048, 2048), (128, 2048)]
+    assert [tuple(p.shape) for p in model.projector.parameters() if p.ndim == 2] == [
+        (2048, 512),
+        (2048, 2048),
+        (128, 2048),
+    ]
 
 
 def test_every_parameter_gets_a_gradient() -> None:

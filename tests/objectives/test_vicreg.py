@@ -26,7 +26,9 @@ def embeddings(batch: int = 7, width: int = 5, seed: int = 0) -> tuple[Tensor, T
 def invariance_by_loop(z_a: NDArray, z_b: NDArray) -> float:
     """Eq. 3, but the mean over all elements as in VICReg's code."""
     batch, width = z_a.shape
-    return sum((z_a[i, d] - z_b[i, d]) ** 2 for i in range(batch) for d in range(width)) / (batch * width)
+    return sum((z_a[i, d] - z_b[i, d]) ** 2 for i in range(batch) for d in range(width)) / (
+        batch * width
+    )
 
 
 def variance_by_loop(z: NDArray, gamma: float, eps: float) -> float:
@@ -55,8 +57,12 @@ def test_terms_agree_with_a_loop(batch: int, width: int, gamma: float, eps: floa
     a, b = z_a.numpy(), z_b.numpy()
     invariance, variance, covariance = (term.item() for term in vicreg_terms(z_a, z_b, gamma, eps))
     assert invariance == pytest.approx(invariance_by_loop(a, b), rel=1e-12)
-    assert variance == pytest.approx(variance_by_loop(a, gamma, eps) + variance_by_loop(b, gamma, eps), rel=1e-12)
-    assert covariance == pytest.approx(covariance_by_loop(a) + covariance_by_loop(b), rel=1e-10, abs=1e-12)
+    assert variance == pytest.approx(
+        variance_by_loop(a, gamma, eps) + variance_by_loop(b, gamma, eps), rel=1e-12
+    )
+    assert covariance == pytest.approx(
+        covariance_by_loop(a) + covariance_by_loop(b), rel=1e-10, abs=1e-12
+    )
 
 
 def test_gamma_is_1_and_eps_1e_4_unless_told_otherwise() -> None:
@@ -150,7 +156,9 @@ def test_terms_are_float32_under_autocast_too() -> None:
         ((4,), (4,), r"\[B, D\]"),
     ],
 )
-def test_embeddings_that_do_not_fit_are_refused(shape_a: tuple[int, ...], shape_b: tuple[int, ...], message: str) -> None:
+def test_embeddings_that_do_not_fit_are_refused(
+    shape_a: tuple[int, ...], shape_b: tuple[int, ...], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         vicreg_terms(torch.zeros(shape_a), torch.zeros(shape_b))
 
@@ -173,7 +181,9 @@ def test_embeddings_that_are_not_finite_are_refused(which: int, name: str) -> No
         ({"gamma": float("nan")}, r"^gamma: nan .* finite"),
     ],
 )
-def test_a_gamma_or_an_eps_that_cannot_be_is_refused(options: dict[str, float], message: str) -> None:
+def test_a_gamma_or_an_eps_that_cannot_be_is_refused(
+    options: dict[str, float], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         vicreg_terms(*embeddings(), **options)
     with pytest.raises(ValueError, match=message):
@@ -187,7 +197,9 @@ def make_vicreg(**options: Any) -> VICReg:
 
 
 def make_views() -> tuple[Tensor, Tensor]:
-    base, noise_a, noise_b = torch.randn(3, 8, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    base, noise_a, noise_b = torch.randn(
+        3, 8, 3, 4, 16, 16, generator=torch.Generator().manual_seed(0)
+    )
     return base + 0.3 * noise_a, base + 0.3 * noise_b
 
 
@@ -196,12 +208,16 @@ def test_the_loss_is_the_weighted_sum_of_the_terms() -> None:
     model = VICReg(backbone, width, hidden=16, out=16, invariance=2.0, variance=3.0, covariance=0.5)
     terms = model(*make_views())
     assert set(terms) == {"loss", "invariance", "variance", "covariance"}
-    torch.testing.assert_close(terms["loss"], 2 * terms["invariance"] + 3 * terms["variance"] + 0.5 * terms["covariance"])
+    torch.testing.assert_close(
+        terms["loss"], 2 * terms["invariance"] + 3 * terms["variance"] + 0.5 * terms["covariance"]
+    )
 
 
 def test_the_coefficients_are_those_of_appendix_e3() -> None:
     terms = make_vicreg()(*make_views())
-    torch.testing.assert_close(terms["loss"], terms["invariance"] + terms["variance"] + 0.05 * terms["covariance"])
+    torch.testing.assert_close(
+        terms["loss"], terms["invariance"] + terms["variance"] + 0.05 * terms["covariance"]
+    )
 
 
 def test_the_projector_is_three_layers_of_2048() -> None:
@@ -214,15 +230,33 @@ def test_the_projector_is_three_layers_of_2048() -> None:
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("halve", [False, True])
 @pytest.mark.parametrize("gamma", [1.0, 2.0])
-def test_the_module_is_eq_6_of_its_projections(reduction: Literal["mean", "sum"], halve: bool, gamma: float) -> None:
-    """``sum`` is eq. 3 as printed, 1/B sum |z - z'|^2; ``halve_variance`` the mean of both branches' eq. 4."""
-    model, views = make_vicreg(invariance_reduction=reduction, halve_variance=halve, gamma=gamma).double(), make_views()
+def test_the_module_is_eq_6_of_its_projections(
+    reduction: Literal["mean", "sum"], halve: bool, gamma: float
+) -> None:
+    """``sum`` is eq. 3 as printed, 1/B sum |z - z'|^2; ``halve_variance`` the mean of both
+    branches' eq. 4.
+    """
+    model, views = (
+        make_vicreg(invariance_reduction=reduction, halve_variance=halve, gamma=gamma).double(),
+        make_views(),
+    )
     a, b = (model.projector(model.backbone(view.double())).detach().numpy() for view in views)
-    invariance = np.mean([np.sum((x - y) ** 2) for x, y in zip(a, b, strict=True)]) if reduction == "sum" else invariance_by_loop(a, b)
-    variance = (variance_by_loop(a, gamma, 1e-4) + variance_by_loop(b, gamma, 1e-4)) / (2 if halve else 1)
+    invariance = (
+        np.mean([np.sum((x - y) ** 2) for x, y in zip(a, b, strict=True)])
+        if reduction == "sum"
+        else invariance_by_loop(a, b)
+    )
+    variance = (variance_by_loop(a, gamma, 1e-4) + variance_by_loop(b, gamma, 1e-4)) / (
+        2 if halve else 1
+    )
     covariance = covariance_by_loop(a) + covariance_by_loop(b)
     terms = {name: term.item() for name, term in model(*(view.double() for view in views)).items()}
-    expected = {"loss": invariance + variance + 0.05 * covariance, "invariance": invariance, "variance": variance, "covariance": covariance}
+    expected = {
+        "loss": invariance + variance + 0.05 * covariance,
+        "invariance": invariance,
+        "variance": variance,
+        "covariance": covariance,
+    }
     assert terms == pytest.approx(expected, rel=1e-10)
 
 
@@ -234,12 +268,17 @@ def test_swapping_the_views_does_not_change_the_terms() -> None:
 @pytest.mark.parametrize("name", ["invariance", "variance", "covariance"])
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
 def test_a_coefficient_that_cannot_be_is_refused(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"^{name}: {value} is not valid; it must be a finite number of at least 0"):
+    with pytest.raises(
+        ValueError,
+        match=rf"^{name}: {value} is not valid; it must be a finite number of at least 0",
+    ):
         VICReg(torch.nn.Identity(), 4, **{name: value})  # type: ignore[arg-type]
 
 
 def test_an_unknown_reduction_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^invariance_reduction: 'none' is not valid; it is 'mean' or 'sum'"):
+    with pytest.raises(
+        ValueError, match=r"^invariance_reduction: 'none' is not valid; it is 'mean' or 'sum'"
+    ):
         VICReg(torch.nn.Identity(), 4, invariance_reduction="none")  # type: ignore[arg-type]
 
 
@@ -251,8 +290,12 @@ def test_views_that_do_not_fit_are_refused() -> None:
         model(view_a[:1], view_b[:1])
 
 
-@pytest.mark.parametrize(("optimiser", "options"), [("lars", {"lr": 1.2, "trust": 0.01}), ("adamw", {"lr": 0.003})])
-def test_training_on_one_batch_makes_the_loss_fall(optimiser: str, options: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    ("optimiser", "options"), [("lars", {"lr": 1.2, "trust": 0.01}), ("adamw", {"lr": 0.003})]
+)
+def test_training_on_one_batch_makes_the_loss_fall(
+    optimiser: str, options: dict[str, float]
+) -> None:
     model, views = make_vicreg(), make_views()
     steps = OPTIMISERS[optimiser](model.parameters(), **options)
     losses = []

@@ -20,7 +20,15 @@ def parameter(values: Any) -> nn.Parameter:
     return nn.Parameter(torch.as_tensor(np.array(values), dtype=torch.float64))
 
 
-def steps_by_hand(w: NDArray, gradients: list[NDArray], *, lr: float, momentum: float, weight_decay: float, trust: float) -> NDArray:
+def steps_by_hand(
+    w: NDArray,
+    gradients: list[NDArray],
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    trust: float,
+) -> NDArray:
     velocity = np.zeros_like(w)
     for gradient in gradients:
         g = gradient.copy()
@@ -49,12 +57,18 @@ def random_gradients(shape: tuple[int, ...], count: int = 3) -> list[NDArray]:
 @pytest.mark.parametrize("shape", [(4, 3), (2, 3, 1, 2, 2)])
 def test_three_steps_of_a_matrix(shape: tuple[int, ...]) -> None:
     w, gradients = np.random.default_rng(0).normal(size=shape), random_gradients(shape)
-    np.testing.assert_allclose(take_steps(parameter(w), gradients, **OPTIONS), steps_by_hand(w, gradients, **OPTIONS), rtol=1e-12)
+    np.testing.assert_allclose(
+        take_steps(parameter(w), gradients, **OPTIONS),
+        steps_by_hand(w, gradients, **OPTIONS),
+        rtol=1e-12,
+    )
 
 
 def test_the_first_step_of_a_matrix_written_out() -> None:
     w = parameter([[3.0, 4.0]])
-    result = take_steps(w, [np.array([[0.0, 2.0]])], lr=0.5, momentum=0.9, weight_decay=0.0, trust=0.1)
+    result = take_steps(
+        w, [np.array([[0.0, 2.0]])], lr=0.5, momentum=0.9, weight_decay=0.0, trust=0.1
+    )
     np.testing.assert_allclose(result, [[3.0, 4.0 - 0.5 * (0.1 * 5 / 2 * 2)]], rtol=1e-14)
 
 
@@ -69,7 +83,9 @@ def test_a_bias_is_neither_decayed_nor_scaled() -> None:
 
 def test_zero_weights_move_by_the_plain_gradient() -> None:
     gradient = np.array([[1.0, 2.0], [3.0, 4.0]])
-    np.testing.assert_allclose(take_steps(parameter(np.zeros((2, 2))), [gradient], **OPTIONS), -0.5 * gradient, rtol=1e-14)
+    np.testing.assert_allclose(
+        take_steps(parameter(np.zeros((2, 2))), [gradient], **OPTIONS), -0.5 * gradient, rtol=1e-14
+    )
 
 
 def test_zero_gradients_without_decay_move_nothing() -> None:
@@ -80,19 +96,31 @@ def test_zero_gradients_without_decay_move_nothing() -> None:
 
 def test_zero_gradients_with_decay_shrink_the_matrix() -> None:
     w, gradients = np.array([[3.0, 4.0]]), [np.zeros((1, 2))] * 3
-    np.testing.assert_allclose(take_steps(parameter(w), gradients, **OPTIONS), steps_by_hand(w, gradients, **OPTIONS), rtol=1e-12)
-    np.testing.assert_allclose(take_steps(parameter(w), gradients[:1], **OPTIONS), w * (1 - 0.5 * 0.02), rtol=1e-12)
+    np.testing.assert_allclose(
+        take_steps(parameter(w), gradients, **OPTIONS),
+        steps_by_hand(w, gradients, **OPTIONS),
+        rtol=1e-12,
+    )
+    np.testing.assert_allclose(
+        take_steps(parameter(w), gradients[:1], **OPTIONS), w * (1 - 0.5 * 0.02), rtol=1e-12
+    )
 
 
 def test_zero_weights_and_zero_gradients_stay_finite() -> None:
-    np.testing.assert_array_equal(take_steps(parameter(np.zeros((2, 2))), [np.zeros((2, 2))] * 2, **OPTIONS), np.zeros((2, 2)))
+    np.testing.assert_array_equal(
+        take_steps(parameter(np.zeros((2, 2))), [np.zeros((2, 2))] * 2, **OPTIONS), np.zeros((2, 2))
+    )
 
 
 def test_the_step_of_a_matrix_does_not_depend_on_the_size_of_its_gradient() -> None:
     w, gradients = np.random.default_rng(0).normal(size=(4, 3)), random_gradients((4, 3))
     options = {**OPTIONS, "weight_decay": 0.0}
     huge = [1e6 * gradient for gradient in gradients]
-    np.testing.assert_allclose(take_steps(parameter(w), huge, **options), take_steps(parameter(w), gradients, **options), rtol=1e-10)
+    np.testing.assert_allclose(
+        take_steps(parameter(w), huge, **options),
+        take_steps(parameter(w), gradients, **options),
+        rtol=1e-10,
+    )
 
 
 def test_a_parameter_without_gradient_is_left_alone() -> None:
@@ -113,7 +141,12 @@ def test_a_group_has_its_own_learning_rate() -> None:
 
 
 def test_the_defaults_are_those_of_appendix_e3() -> None:
-    assert LARS([parameter([1.0])]).defaults == {"lr": 1.2, "momentum": 0.9, "weight_decay": 1e-6, "trust": 0.001}
+    assert LARS([parameter([1.0])]).defaults == {
+        "lr": 1.2,
+        "momentum": 0.9,
+        "weight_decay": 1e-6,
+        "trust": 0.001,
+    }
 
 
 def test_a_closure_is_called_with_gradient() -> None:
@@ -177,7 +210,13 @@ def test_goes_on_from_its_state_to_the_bit() -> None:
     np.testing.assert_array_equal(w.detach().numpy(), through)
 
 
-BAD = [("lr", -0.1), ("weight_decay", -1e-6), ("trust", -0.001), ("momentum", -0.1), ("momentum", 1.0)]
+BAD = [
+    ("lr", -0.1),
+    ("weight_decay", -1e-6),
+    ("trust", -0.001),
+    ("momentum", -0.1),
+    ("momentum", 1.0),
+]
 NOT_FINITE = [(name, float(value)) for name in OPTIONS for value in ("nan", "inf", "-inf")]
 
 
@@ -187,9 +226,14 @@ def test_bad_values_name_the_field(name: str, value: float) -> None:
         LARS([parameter([1.0])], **{name: value})
 
 
-@pytest.mark.parametrize(("entry", "names"), [("sgd", ("lr", "momentum", "weight_decay")), ("adamw", ("lr", "weight_decay"))])
+@pytest.mark.parametrize(
+    ("entry", "names"),
+    [("sgd", ("lr", "momentum", "weight_decay")), ("adamw", ("lr", "weight_decay"))],
+)
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])
-def test_the_other_optimisers_refuse_the_same(entry: str, names: tuple[str, ...], value: float) -> None:
+def test_the_other_optimisers_refuse_the_same(
+    entry: str, names: tuple[str, ...], value: float
+) -> None:
     make: Any = OPTIMISERS[entry]
     for name in names:
         with pytest.raises(ValueError, match=f"^{name}: {value} is not valid; it must"):

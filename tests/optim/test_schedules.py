@@ -53,13 +53,15 @@ def test_a_warmup_that_does_not_fit_is_refused(steps: int, warmup: int) -> None:
         cosine_with_warmup(0, steps, warmup)
 
 
-# --- What the cosine spans -----------------------------------------------------------------------------------------
+# --- What the cosine spans ------------------------------------------------------------------------
 
 LENGTHS = [(10, 1), (10, 9), (200, 5), (1000, 25), (1000, 500)]
 
 
 def by_hand(step: int, steps: int, warmup: int, span: str) -> float:
-    """Linear to where the cosine begins; then the printed half period, over what is left (CVRL 4.1, CORP 4.1) or over all."""
+    """Linear to where the cosine begins; then the printed half period, over what is left (CVRL 4.1,
+    CORP 4.1) or over all.
+    """
     k, total = (step - warmup, steps - warmup) if span == "remaining" else (step, steps)
     if step >= warmup:
         return 0.5 * (math.cos(math.pi * k / total) + 1)
@@ -70,7 +72,9 @@ def by_hand(step: int, steps: int, warmup: int, span: str) -> float:
 @pytest.mark.parametrize(("steps", "warmup"), [*LENGTHS, (10, 0), (1, 0)])
 def test_every_step_is_that_of_the_printed_formula(steps: int, warmup: int, span: Any) -> None:
     curve = [cosine_with_warmup(step, steps, warmup, span) for step in range(steps)]
-    assert curve == pytest.approx([by_hand(step, steps, warmup, span) for step in range(steps)], abs=1e-15)
+    assert curve == pytest.approx(
+        [by_hand(step, steps, warmup, span) for step in range(steps)], abs=1e-15
+    )
 
 
 def test_without_warmup_both_spans_are_the_same() -> None:
@@ -78,12 +82,16 @@ def test_without_warmup_both_spans_are_the_same() -> None:
 
 
 def test_the_whole_cosine_after_warmup_is_the_curve_without_warmup() -> None:
-    assert [cosine_with_warmup(step, 100, 10, "whole") for step in range(10, 100)] == factors(100)[10:]
+    assert [cosine_with_warmup(step, 100, 10, "whole") for step in range(10, 100)] == factors(100)[
+        10:
+    ]
 
 
 @pytest.mark.parametrize("span", ["remaining", "whole"])
 @pytest.mark.parametrize(("steps", "warmup"), LENGTHS)
-def test_warmup_ends_where_the_cosine_begins_and_nothing_leaves_zero_to_one(steps: int, warmup: int, span: Any) -> None:
+def test_warmup_ends_where_the_cosine_begins_and_nothing_leaves_zero_to_one(
+    steps: int, warmup: int, span: Any
+) -> None:
     curve = np.array([cosine_with_warmup(step, steps, warmup, span) for step in range(steps)])
     assert curve[warmup - 1] == curve[warmup] == curve.max()
     assert np.diff(curve[:warmup], prepend=0) == pytest.approx(curve[warmup] / warmup)
@@ -99,5 +107,15 @@ def test_a_run_without_steps_is_refused(steps: int) -> None:
 
 
 def test_the_rate_falls_in_steps() -> None:
-    assert [steps_with_warmup(step, [2, 5], 0.5) for step in range(7)] == [1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
-    assert [steps_with_warmup(step, [3], 0.1, warmup=4) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 0.1, 0.1])
+    assert [steps_with_warmup(step, [2, 5], 0.5) for step in range(7)] == [
+        1,
+        1,
+        0.5,
+        0.5,
+        0.5,
+        0.25,
+        0.25,
+    ]
+    assert [steps_with_warmup(step, [3], 0.1, warmup=4) for step in range(5)] == pytest.approx(
+        [0.25, 0.5, 0.75, 0.1, 0.1]
+    )

@@ -1,4 +1,6 @@
-"""The table of protocols: what is in it is measured under its own name everywhere, and nothing asks for a protocol by name elsewhere."""
+"""The table of protocols: what is in it is measured under its own name everywhere, and nothing asks
+for a protocol by name elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,14 @@ from vididi.data.stream import local_stream
 from vididi.errors import ConfigError
 from vididi.experiment import run_cell
 from vididi.prepared import ensure_prepared
-from vididi.protocols import EVALUATIONS, EvaluationProtocol, hits_within, metric_prefix, protocol_of, protocol_settings
+from vididi.protocols import (
+    EVALUATIONS,
+    EvaluationProtocol,
+    hits_within,
+    metric_prefix,
+    protocol_of,
+    protocol_settings,
+)
 from vididi.protocols.settings import FeatureSettings
 from vididi.protocols.task import measuring_function
 from vididi.training.context import LocalContext
@@ -71,10 +80,12 @@ def means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def results(run: Path, protocol: str) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in run.glob(f"evaluations/{protocol}-*/result.json")]
+    return [
+        json.loads(path.read_text()) for path in run.glob(f"evaluations/{protocol}-*/result.json")
+    ]
 
 
-# --- A protocol that is added --------------------------------------------------------------------------------------
+# --- A protocol that is added ---------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("means")
@@ -90,7 +101,10 @@ def test_an_added_protocol_is_measured_under_its_own_name(trained: Path) -> None
     test = np.array(table["split"].to_pylist()) == "test"
     right = 0
     for video in np.flatnonzero(test):
-        distances = {c: np.linalg.norm(x[video] - x[~test & (labels == c)].mean(axis=0)) for c in set(labels.tolist())}
+        distances = {
+            c: np.linalg.norm(x[video] - x[~test & (labels == c)].mean(axis=0))
+            for c in set(labels.tolist())
+        }
         right += min(distances, key=lambda c: distances[c]) == labels[video]
     assert result["metrics"]["means/accuracy"] == pytest.approx(right / test.sum())
 
@@ -103,13 +117,23 @@ def jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("means", "jobs_here")
-def test_an_added_protocol_goes_through_a_sweep_to_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_added_protocol_goes_through_a_sweep_to_its_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "few.yaml").write_text(SWEEP)
     assert run_sweep.main([str(tmp_path / "few.yaml"), "--runs", str(tmp_path / "runs")]) == 0
     said = capsys.readouterr().out
     assert "evaluations: 2 of 2 runs, 2 to make" in said
-    header, *rows = [line for line in (tmp_path / "runs" / "few" / "results.csv").read_text().splitlines() if line]
-    (column,) = [i for i, name in enumerate(header.split(",")) if name.startswith("means accuracy") and "95%" not in name]
+    header, *rows = [
+        line
+        for line in (tmp_path / "runs" / "few" / "results.csv").read_text().splitlines()
+        if line
+    ]
+    (column,) = [
+        i
+        for i, name in enumerate(header.split(","))
+        if name.startswith("means accuracy") and "95%" not in name
+    ]
     for arm in ("base", "vididi"):
         (run,) = (tmp_path / "runs" / "few").glob(f"{arm}-s0-*")
         (result,) = results(run, "means")
@@ -119,15 +143,29 @@ def test_an_added_protocol_goes_through_a_sweep_to_its_table(tmp_path: Path, cap
 
 
 @pytest.mark.parametrize(
-    "where", ["vididi.protocols.nowhere:measure", "vididi.protocols.frozen:nothing", "nowhere.at.all:measure", "vididi.protocols.frozen"]
+    "where",
+    [
+        "vididi.protocols.nowhere:measure",
+        "vididi.protocols.frozen:nothing",
+        "nowhere.at.all:measure",
+        "vididi.protocols.frozen",
+    ],
 )
 def test_a_protocol_whose_function_is_missing_is_an_error_by_name(
-    where: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    where: str,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(EVALUATIONS, "means", EvaluationProtocol(FeatureSettings, "", where, "features"))
+    monkeypatch.setitem(
+        EVALUATIONS, "means", EvaluationProtocol(FeatureSettings, "", where, "features")
+    )
     before = set(trained.rglob("*"))
     assert main(["evaluate", "means", str(trained), "--set", "clips=3"]) == 2
-    assert f"protocol: 'means' is measured by {where}, which is not there" in capsys.readouterr().err
+    assert (
+        f"protocol: 'means' is measured by {where}, which is not there" in capsys.readouterr().err
+    )
     assert set(trained.rglob("*")) == before
     (tmp_path / "few.yaml").write_text(SWEEP)
     assert run_sweep.main([str(tmp_path / "few.yaml"), "--runs", str(tmp_path / "runs")]) == 2
@@ -135,10 +173,16 @@ def test_a_protocol_whose_function_is_missing_is_an_error_by_name(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_measuring_file_that_lacks_a_package_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measuring_file_that_lacks_a_package_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "measures_by_more.py").write_text("import a_package_that_is_not_there\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(EVALUATIONS, "means", EvaluationProtocol(FeatureSettings, "", "measures_by_more:measure", "features"))
+    monkeypatch.setitem(
+        EVALUATIONS,
+        "means",
+        EvaluationProtocol(FeatureSettings, "", "measures_by_more:measure", "features"),
+    )
     with pytest.raises(ModuleNotFoundError, match="a_package_that_is_not_there"):
         measuring_function("means")
 
@@ -148,11 +192,13 @@ def test_settings_that_lack_what_the_table_says_are_refused() -> None:
         frames: int = 8
         stride: int = 2
 
-    with pytest.raises(ValueError, match="settings: Frames has no size and no batch_size and no labels"):
+    with pytest.raises(
+        ValueError, match="settings: Frames has no size and no batch_size and no labels"
+    ):
         EvaluationProtocol(Frames, "", "a:b", "batches", by_labels=True)
 
 
-# --- What is in the table ------------------------------------------------------------------------------------------
+# --- What is in the table -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)
@@ -168,13 +214,24 @@ def test_what_a_run_measures_at_its_end_are_protocols_of_whole_videos() -> None:
 
 def test_the_page_has_every_protocol_with_its_recipes() -> None:
     page = (ROOT / "docs" / "evaluation.md").read_text()
-    rows = dict(re.findall(r"^\| `([a-z-]+)` \|.*\|(.*)\|$", page[: page.index("What a recipe says")], re.MULTILINE))
-    recipes = {name: re.findall(r"`(\w+)`", text) for name, text in rows.items() if name != "ava-map"}
+    rows = dict(
+        re.findall(
+            r"^\| `([a-z-]+)` \|.*\|(.*)\|$", page[: page.index("What a recipe says")], re.MULTILINE
+        )
+    )
+    recipes = {
+        name: re.findall(r"`(\w+)`", text) for name, text in rows.items() if name != "ava-map"
+    }
     assert recipes == {name: list(known.recipes) for name, known in EVALUATIONS.items()}
     shared = "\n".join(page[page.index("## On a cluster") :].splitlines()[:20])
-    said = [set(re.findall(r"\w+", bold)) & set(EVALUATIONS) for bold in re.findall(r"\*\*([^*]+)\*\*", shared)]
+    said = [
+        set(re.findall(r"\w+", bold)) & set(EVALUATIONS)
+        for bold in re.findall(r"\*\*([^*]+)\*\*", shared)
+    ]
     features, others = [names for names in said if names]
-    assert features == {name for name, known in EVALUATIONS.items() if known.shares == "features"} & (features | others)
+    assert features == {
+        name for name, known in EVALUATIONS.items() if known.shares == "features"
+    } & (features | others)
 
 
 @pytest.mark.parametrize(
@@ -184,8 +241,28 @@ def test_the_page_has_every_protocol_with_its_recipes() -> None:
         ("linear/top1", 1),
         ("finetune/top5", 5),
         *((f"semi_{share}/top1", 1) for share in ("1", "10", "0.5", "50")),
-        *((name, None) for name in ("semi/top1", "linear_1/top1", "retrieval/scene_R@1", "retrieval/top1", "linear/R@1", "silhouette/3")),
-        *((name, None) for name in ("dynamics/intact_R@1", "detection/mAP", "features/spread", "seconds", "linear/top1/Run", "knn/R@1")),
+        *(
+            (name, None)
+            for name in (
+                "semi/top1",
+                "linear_1/top1",
+                "retrieval/scene_R@1",
+                "retrieval/top1",
+                "linear/R@1",
+                "silhouette/3",
+            )
+        ),
+        *(
+            (name, None)
+            for name in (
+                "dynamics/intact_R@1",
+                "detection/mAP",
+                "features/spread",
+                "seconds",
+                "linear/top1/Run",
+                "knn/R@1",
+            )
+        ),
     ],
 )
 def test_which_metrics_the_queries_tell(metric: str, within: int | None) -> None:
@@ -195,35 +272,66 @@ def test_which_metrics_the_queries_tell(metric: str, within: int | None) -> None
 def test_metrics_are_of_the_protocol_that_names_them() -> None:
     for name in EVALUATIONS:
         for recipe in EVALUATIONS[name].recipes or (None,):
-            assert protocol_of(f"{metric_prefix(name, protocol_settings(name, recipe, {}))}/x") is EVALUATIONS[name]
+            assert (
+                protocol_of(f"{metric_prefix(name, protocol_settings(name, recipe, {}))}/x")
+                is EVALUATIONS[name]
+            )
     assert metric_prefix("semi", protocol_settings("semi", None, {"labels": 0.1})) == "semi_10"
-    assert (unit("silhouette/all"), unit("features/spread"), unit("retrieval/R@1"), unit("knn/x")) == ("", "", " points", " points")
+    assert (
+        unit("silhouette/all"),
+        unit("features/spread"),
+        unit("retrieval/R@1"),
+        unit("knn/x"),
+    ) == ("", "", " points", " points")
 
 
-# --- Nothing else decides by a protocol's name ---------------------------------------------------------------------
+# --- Nothing else decides by a protocol's name ----------------------------------------------------
 
 
 def compared(path: Path) -> Iterator[str]:
     """The protocols that a source compares something with."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Compare):
-            parts = [part for side in (node.left, *node.comparators) for part in getattr(side, "elts", [side])]
-            yield from (str(part.value) for part in parts if isinstance(part, ast.Constant) and part.value in EVALUATIONS)
-        elif isinstance(node, ast.MatchValue) and isinstance(node.value, ast.Constant) and node.value.value in EVALUATIONS:
+            parts = [
+                part
+                for side in (node.left, *node.comparators)
+                for part in getattr(side, "elts", [side])
+            ]
+            yield from (
+                str(part.value)
+                for part in parts
+                if isinstance(part, ast.Constant) and part.value in EVALUATIONS
+            )
+        elif (
+            isinstance(node, ast.MatchValue)
+            and isinstance(node.value, ast.Constant)
+            and node.value.value in EVALUATIONS
+        ):
             yield str(node.value.value)
 
 
 def test_only_the_scores_of_features_ask_for_a_protocol_by_name() -> None:
-    sources = [ROOT / "run_sweep.py", *sorted((ROOT / "analysis").rglob("*.py")), *sorted((ROOT / "vididi").rglob("*.py"))]
+    sources = [
+        ROOT / "run_sweep.py",
+        *sorted((ROOT / "analysis").rglob("*.py")),
+        *sorted((ROOT / "vididi").rglob("*.py")),
+    ]
     found = {path.relative_to(ROOT).as_posix(): set(compared(path)) for path in sources}
-    assert {path: names for path, names in found.items() if names} == {"vididi/protocols/frozen.py": {"retrieval", "silhouette"}}
+    assert {path: names for path, names in found.items() if names} == {
+        "vididi/protocols/frozen.py": {"retrieval", "silhouette"}
+    }
 
 
 def test_no_file_of_this_room_is_called_like_one_of_evaluation() -> None:
-    own, others = ({path.stem for path in (ROOT / "vididi" / room).glob("*.py")} - {"__init__"} for room in ("protocols", "evaluation"))
+    own, others = (
+        {path.stem for path in (ROOT / "vididi" / room).glob("*.py")} - {"__init__"}
+        for room in ("protocols", "evaluation")
+    )
     assert not own & others
 
 
 def test_an_unknown_protocol_has_no_settings() -> None:
-    with pytest.raises(ConfigError, match="protocol: 'nothing' is not valid; it is one of retrieval"):
+    with pytest.raises(
+        ConfigError, match="protocol: 'nothing' is not valid; it is one of retrieval"
+    ):
         protocol_settings("nothing", None, {})

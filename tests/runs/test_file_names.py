@@ -11,7 +11,11 @@ from vididi.runs import file_names
 
 REPO = Path(__file__).resolve().parents[2]
 NAMES = {key: value for key, value in vars(file_names).items() if key.isupper()}
-SOURCES = [*(REPO / "vididi").rglob("*.py"), *(REPO / "analysis").glob("*.py"), REPO / "run_sweep.py"]
+SOURCES = [
+    *(REPO / "vididi").rglob("*.py"),
+    *(REPO / "analysis").glob("*.py"),
+    REPO / "run_sweep.py",
+]
 READING = {
     "json.loads",
     "json.load",
@@ -26,29 +30,53 @@ READING = {
 
 
 def spelled(source: str) -> set[str]:
-    """The strings of a program, docstrings aside, that are a file's name, or a path or a pattern that ends in one."""
-    texts = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    """The strings of a program, docstrings aside, that are a file's name, or a path or a pattern
+    that ends in one.
+    """
+    texts = {
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
     return {text for text in texts if text.rpartition("/")[2] in NAMES.values()}
 
 
 def used(source: str) -> set[str]:
     """The constants of file_names that a program uses."""
     nodes = list(ast.walk(ast.parse(source)))
-    imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "vididi.runs.file_names"]
+    imports = [
+        node
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and node.module == "vididi.runs.file_names"
+    ]
     names = {alias.name for node in imports for alias in node.names}
-    return names | {node.attr for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "file_names"}
+    return names | {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "file_names"
+    }
 
 
 def calls(source: str) -> set[str]:
     """The calls of a program that could read a file."""
-    made = {ast.unparse(node.func) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)}
+    made = {
+        ast.unparse(node.func) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
+    }
     return {call for call in made if call in READING or call.rpartition(".")[2] in READING}
 
 
 def test_what_is_searched_for_is_found() -> None:
-    assert spelled("open(f'{run}/result.json', run / 'cell.json', 'result.json is gone', 'a.config.yaml')") == {"/result.json", "cell.json"}
-    assert used("from vididi.runs.file_names import RESULT\nrun / file_names.CELL") == {"RESULT", "CELL"}
-    assert calls("(run / RESULT).read_text(); pq.ParquetFile(x); written(y)") == {"(run / RESULT).read_text", "pq.ParquetFile"}
+    assert spelled(
+        "open(f'{run}/result.json', run / 'cell.json', 'result.json is gone', 'a.config.yaml')"
+    ) == {"/result.json", "cell.json"}
+    assert used("from vididi.runs.file_names import RESULT\nrun / file_names.CELL") == {
+        "RESULT",
+        "CELL",
+    }
+    assert calls("(run / RESULT).read_text(); pq.ParquetFile(x); written(y)") == {
+        "(run / RESULT).read_text",
+        "pq.ParquetFile",
+    }
     assert sorted(NAMES) == sorted(used("from vididi.runs.file_names import " + ", ".join(NAMES)))
 
 
@@ -62,7 +90,10 @@ def test_nobody_else_spells_the_name_of_a_file_of_a_run_folder(path: Path) -> No
 def test_nobody_else_reads_the_files_of_a_run_folder(path: Path) -> None:
     """No program but readers uses one of the names and has a call that could read it."""
     source = path.read_text()
-    allowed = path.name in ("readers.py", "mirror.py")  # a mirror reads the file that says which store it is of
+    allowed = path.name in (
+        "readers.py",
+        "mirror.py",
+    )  # a mirror reads the file that says which store it is of
     assert allowed or not (used(source) and calls(source))
 
 

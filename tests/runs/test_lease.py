@@ -1,4 +1,6 @@
-"""Leases on run folders in an object store, against a local server that speaks S3. Another machine is one with a cache of its own."""
+"""Leases on run folders in an object store, against a local server that speaks S3. Another machine
+is one with a cache of its own.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ from vididi.runs.run_folder import RunFolder
 from vididi.training.context import LocalContext
 
 
-def test_of_many_machines_that_come_at_once_one_works_at_a_time(bucket: str, tmp_path: Path) -> None:
+def test_of_many_machines_that_come_at_once_one_works_at_a_time(
+    bucket: str, tmp_path: Path
+) -> None:
     roots = []
     for number in range(4):
         with machine(tmp_path / str(number)):
@@ -56,33 +60,52 @@ def owner(**changes: Any) -> bytes:
     return json.dumps({**lease._process(), **changes}).encode()
 
 
-def test_a_lease_of_a_process_of_this_machine_that_is_no_more_is_free_at_once(bucket: str, tmp_path: Path) -> None:
+def test_a_lease_of_a_process_of_this_machine_that_is_no_more_is_free_at_once(
+    bucket: str, tmp_path: Path
+) -> None:
     put(f"{bucket}/died/a/.owner-1.json", owner(began="long ago"))
     with machine(tmp_path), RunFolder(mirror.local_path(f"{bucket}/died/a")).locked(0):
         assert ".owner-1.json" not in objects(f"{bucket}/died/a")
 
 
-def test_a_lease_that_is_not_renewed_is_over_and_one_that_is_is_not(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_is_not_renewed_is_over_and_one_that_is_is_not(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease, "LEASE_S", 3.0)
     monkeypatch.setattr(lease, "REFRESH_S", 0.5)
     put(f"{bucket}/over/a/.owner-1.json", owner(machine="another", host="far"))
     with machine(tmp_path / "here"):
         folder = RunFolder(mirror.local_path(f"{bucket}/over/a"))
-        with pytest.raises(HeldError, match=rf"{bucket}/over/a: another process is at work there \(process {os.getpid()} of far\)"):
+        with pytest.raises(
+            HeldError,
+            match=(
+                rf"{bucket}/over/a: another process is at work there \(process {os.getpid()} of"
+                r" far\)"
+            ),
+        ):
             folder.locked(0).__enter__()
         began = time.monotonic()
         with folder.locked():
             assert time.monotonic() - began > 1
             time.sleep(4)  # it would be over if it were not renewed
-            with machine(tmp_path / "there"), pytest.raises(HeldError), RunFolder(mirror.local_path(f"{bucket}/over/a")).locked(0):
+            with (
+                machine(tmp_path / "there"),
+                pytest.raises(HeldError),
+                RunFolder(mirror.local_path(f"{bucket}/over/a")).locked(0),
+            ):
                 pass
 
 
-def test_a_process_whose_lease_was_taken_pushes_no_more(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_whose_lease_was_taken_pushes_no_more(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease, "REFRESH_S", 1.0)
     with machine(tmp_path):
         folder = RunFolder(mirror.local_path(f"{bucket}/taken/a"))
-        with pytest.raises(TrainingError, match="another one may have taken over"), folder.locked():  # noqa: PT012
+        with (  # noqa: PT012
+            pytest.raises(TrainingError, match="another one may have taken over"),
+            folder.locked(),
+        ):
             (name,) = objects(f"{bucket}/taken/a")
             mirror.remove(folder.path / name)
             time.sleep(1.5)
@@ -91,16 +114,26 @@ def test_a_process_whose_lease_was_taken_pushes_no_more(bucket: str, tmp_path: P
 
 
 def test_two_machines_do_not_run_one_cell(
-    bucket: str, make_config: Callable[..., Any], tiny_shards: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: str,
+    make_config: Callable[..., Any],
+    tiny_shards: ShardSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("vididi.runs.run_folder.LOCK_WAIT_S", 0.0)
     monkeypatch.setattr(lease, "LEASE_S", 3.0)
     monkeypatch.setattr(lease, "REFRESH_S", 1.0)
     uri = f"{bucket}/twice/cell"
-    with machine(tmp_path / "one"), RunFolder(mirror.local_path(uri)).locked(), machine(tmp_path / "two"):
+    with (
+        machine(tmp_path / "one"),
+        RunFolder(mirror.local_path(uri)).locked(),
+        machine(tmp_path / "two"),
+    ):
         folder = mirror.local_path(uri)
         with pytest.raises(HeldError, match="another process is at work there"):
-            run_cell(make_config(), {}, folder, tiny_shards, local_stream(tiny_shards), LocalContext())
+            run_cell(
+                make_config(), {}, folder, tiny_shards, local_stream(tiny_shards), LocalContext()
+            )
         RunFolder(folder).save_error("what another process does is no error of the cell")
         assert not (folder / "error.txt").exists()
     assert objects(uri) == {}

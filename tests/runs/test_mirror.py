@@ -1,4 +1,6 @@
-"""Run folders in an object store, against a local server that speaks S3. Another machine is one with a cache of its own."""
+"""Run folders in an object store, against a local server that speaks S3. Another machine is one
+with a cache of its own.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,7 @@ class Stopping(LocalContext):
             raise Stop
 
 
-# --- Places --------------------------------------------------------------------------------------------------------
+# --- Places ---------------------------------------------------------------------------------------
 
 
 def test_a_uri_has_a_folder_on_this_machine_and_a_path_is_itself(tmp_path: Path) -> None:
@@ -73,7 +75,17 @@ def test_a_uri_has_a_folder_on_this_machine_and_a_path_is_itself(tmp_path: Path)
     ("uri", "reason"),
     [
         ("ftp://a/b", "not a known scheme"),
-        *((uri, "URI of a folder") for uri in ("s3://", "s3://a/../../b", "s3://..", "s3://a/x\0y", "s3://a/x\ny", f"s3://a/{'b' * 256}")),
+        *(
+            (uri, "URI of a folder")
+            for uri in (
+                "s3://",
+                "s3://a/../../b",
+                "s3://..",
+                "s3://a/x\0y",
+                "s3://a/x\ny",
+                f"s3://a/{'b' * 256}",
+            )
+        ),
     ],
 )
 def test_other_uris_are_refused(uri: str, reason: str) -> None:
@@ -81,17 +93,24 @@ def test_other_uris_are_refused(uri: str, reason: str) -> None:
         mirror.local_path(uri)
 
 
-# --- Pulling and pushing -------------------------------------------------------------------------------------------
+# --- Pulling and pushing --------------------------------------------------------------------------
 
 
 def test_pulling_makes_the_small_files_those_of_the_store(bucket: str, tmp_path: Path) -> None:
     place = f"{bucket}/pulled"
-    for name in ("a/result.json", "a/checkpoint.pt", "a/evaluations/e/features.parquet", "a/.owner-1.json"):
+    for name in (
+        "a/result.json",
+        "a/checkpoint.pt",
+        "a/evaluations/e/features.parquet",
+        "a/.owner-1.json",
+    ):
         put(f"{place}/{name}", name.encode())
     with machine(tmp_path):
         runs = mirror.pulled(place)
         (runs / "a" / "old.json").write_text("not in the store")
-        assert sorted(path.name for path in runs.rglob("*") if path.is_file() and path.name[0] != ".") == ["old.json", "result.json"]
+        assert sorted(
+            path.name for path in runs.rglob("*") if path.is_file() and path.name[0] != "."
+        ) == ["old.json", "result.json"]
         mirror.pull(runs)
         assert not (runs / "a" / "old.json").exists()
         assert mirror.has(runs / "a" / "checkpoint.pt")
@@ -104,15 +123,22 @@ def test_pulling_makes_the_small_files_those_of_the_store(bucket: str, tmp_path:
         assert (runs / "a" / "checkpoint.pt").read_text() == "a longer one than before"
 
 
-def test_an_object_that_would_lie_outside_of_the_mirror_is_refused(bucket: str, tmp_path: Path) -> None:
+def test_an_object_that_would_lie_outside_of_the_mirror_is_refused(
+    bucket: str, tmp_path: Path
+) -> None:
     place = f"{bucket}/hostile/a/../../../../../evil/result.json"
     put(place, b"{}")
-    with machine(tmp_path / "here"), pytest.raises(DataError, match=r"s3://clips.*: .*evil/result\.json.* is not valid"):
+    with (
+        machine(tmp_path / "here"),
+        pytest.raises(DataError, match=r"s3://clips.*: .*evil/result\.json.* is not valid"),
+    ):
         mirror.pulled(f"{bucket}/hostile")
     assert not [*tmp_path.rglob("evil*")]
 
 
-def test_what_is_the_same_is_not_pulled_again(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_the_same_is_not_pulled_again(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with machine(tmp_path):
         folder = RunFolder(mirror.local_path(f"{bucket}/same/a"))
         folder.path.mkdir(parents=True)
@@ -123,7 +149,9 @@ def test_what_is_the_same_is_not_pulled_again(bucket: str, tmp_path: Path, monke
         assert folder.result == {"version": 1, **told}
 
 
-def test_a_folder_in_which_this_machine_is_at_work_is_left_alone(bucket: str, tmp_path: Path) -> None:
+def test_a_folder_in_which_this_machine_is_at_work_is_left_alone(
+    bucket: str, tmp_path: Path
+) -> None:
     with machine(tmp_path):
         folder = RunFolder(mirror.local_path(f"{bucket}/busy/a"))
         with folder.locked():
@@ -136,7 +164,9 @@ def test_a_folder_in_which_this_machine_is_at_work_is_left_alone(bucket: str, tm
         assert not (folder.path / "metrics.jsonl").exists()
 
 
-def test_what_is_pushed_is_what_the_file_held_then_and_in_that_order(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_pushed_is_what_the_file_held_then_and_in_that_order(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pushed: list[tuple[str, bytes]] = []
     go = threading.Event()
 
@@ -154,7 +184,10 @@ def test_what_is_pushed_is_what_the_file_held_then_and_in_that_order(bucket: str
             assert not pushed, "training does not wait"
             go.set()
     assert [name for name, _ in pushed] == ["checkpoint.pt", "result.json"] * 2
-    assert [json.loads(content)["epoch"] for name, content in pushed if name == "result.json"] == [1, 2]
+    assert [json.loads(content)["epoch"] for name, content in pushed if name == "result.json"] == [
+        1,
+        2,
+    ]
     assert pushed[0][1] != pushed[2][1]
 
 
@@ -178,11 +211,13 @@ def test_a_store_that_fails_stops_the_cell_and_no_result_comes_after_it(
     assert objects(f"{bucket}/failing/a") == {}
 
 
-# --- Whole runs ----------------------------------------------------------------------------------------------------
+# --- Whole runs -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def whole(make_config: Callable[..., Any], tiny_shards: ShardSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(
+    make_config: Callable[..., Any], tiny_shards: ShardSet, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The run that was never stopped, on a disk."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     run_cell(make_config(), CELL, folder, tiny_shards, local_stream(tiny_shards), LocalContext())
@@ -192,10 +227,17 @@ def whole(make_config: Callable[..., Any], tiny_shards: ShardSet, tmp_path_facto
 def assert_same_run(folder: Path, whole: Path) -> None:
     """Bit for bit, but for what a clock measured."""
     results = [json.loads((place / "result.json").read_text()) for place in (folder, whole)]
-    measured = [{name: value for name, value in result.items() if "/" in name} for result in results]
+    measured = [
+        {name: value for name, value in result.items() if "/" in name} for result in results
+    ]
     assert measured[0] == measured[1]
-    lines = [[json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()] for place in (folder, whole)]
-    assert [(line["step"], line["train/loss"]) for line in lines[0]] == [(line["step"], line["train/loss"]) for line in lines[1]]
+    lines = [
+        [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
+        for place in (folder, whole)
+    ]
+    assert [(line["step"], line["train/loss"]) for line in lines[0]] == [
+        (line["step"], line["train/loss"]) for line in lines[1]
+    ]
     assert_board_is_right(folder)
     weights = [load_file(place / "encoder.safetensors") for place in (folder, whole)]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
@@ -212,15 +254,26 @@ def test_a_run_stopped_on_one_machine_goes_on_on_another(
     with machine(tmp_path / "two"):
         result = run_cell(make_config(), CELL, mirror.local_path(uri), *arguments, LocalContext())
         assert result["resumed_from_step"] == 2 * result["steps"] / 3
-    assert names(uri) == {"events" if "tfevents" in path.name else path.name for path in whole.iterdir() if path.name[0] != "."}
+    assert names(uri) == {
+        "events" if "tfevents" in path.name else path.name
+        for path in whole.iterdir()
+        if path.name[0] != "."
+    }
     with machine(tmp_path / "three"):
         folder = mirror.pulled(uri)
         assert mirror.fetch(folder / "encoder.safetensors")
         assert_same_run(folder, whole)
-        assert run_cell(make_config(), CELL, folder, *arguments, LocalContext()) == json.loads((folder / "result.json").read_text())
+        assert run_cell(make_config(), CELL, folder, *arguments, LocalContext()) == json.loads(
+            (folder / "result.json").read_text()
+        )
         assert vididi.load_encoder(uri)(torch.zeros(1, 3, 4, 16, 16)).shape[0] == 1
     with machine(tmp_path / "one"):  # whose mirror has an older state
-        assert run_cell(make_config(), CELL, mirror.local_path(uri), *arguments, LocalContext())["steps"] == result["steps"]
+        assert (
+            run_cell(make_config(), CELL, mirror.local_path(uri), *arguments, LocalContext())[
+                "steps"
+            ]
+            == result["steps"]
+        )
 
 
 KILLED = """
@@ -240,10 +293,19 @@ main(["pretrain", sys.argv[2], "--out", sys.argv[1], "--shards", sys.argv[3], "-
 
 
 def test_a_killed_program_loses_nothing_that_was_pushed(
-    bucket: str, whole: Path, tiny_shards: ShardSet, repo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bucket: str,
+    whole: Path,
+    tiny_shards: ShardSet,
+    repo_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     uri, config, shards = f"{bucket}/killed/cell", str(whole / "config.yaml"), str(tiny_shards.root)
-    environment = {**os.environ, "PYTHONPATH": str(repo_root), "VIDIDI_CACHE": str(tmp_path / "one")}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(repo_root),
+        "VIDIDI_CACHE": str(tmp_path / "one"),
+    }
     command = [sys.executable, "-c", KILLED, uri, config, shards]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -265,19 +327,54 @@ def test_an_error_is_forgotten_in_the_store_when_the_cell_begins_again(
         RunFolder(mirror.local_path(uri)).save_error("no room")
         assert objects(uri) == {"error.txt": b"no room"}
     with machine(tmp_path / "two"), pytest.raises(Stop):
-        run_cell(make_config(), CELL, mirror.local_path(uri), tiny_shards, local_stream(tiny_shards), Stopping(1))
+        run_cell(
+            make_config(),
+            CELL,
+            mirror.local_path(uri),
+            tiny_shards,
+            local_stream(tiny_shards),
+            Stopping(1),
+        )
     assert "error.txt" not in objects(uri)
 
 
 def test_evaluations_and_tables_of_a_store(
-    bucket: str, whole: Path, tiny_shards: ShardSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bucket: str,
+    whole: Path,
+    tiny_shards: ShardSet,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     uri = f"{bucket}/evaluated"
-    for name in ("config.yaml", "cell.json", "result.json", "queries.parquet", "encoder.safetensors"):
+    for name in (
+        "config.yaml",
+        "cell.json",
+        "result.json",
+        "queries.parquet",
+        "encoder.safetensors",
+    ):
         put(f"{uri}/cell/{name}", (whole / name).read_bytes())
-    settings = ["--set", "epochs=2", "--set", "warmup_epochs=1", "--set", "batch_size=12", "--set", "clips=1"]
+    settings = [
+        "--set",
+        "epochs=2",
+        "--set",
+        "warmup_epochs=1",
+        "--set",
+        "batch_size=12",
+        "--set",
+        "clips=1",
+    ]
     for protocol, more in (("retrieval", []), ("linear", settings)):
-        command = ["evaluate", protocol, uri, "--shards", str(tiny_shards.root), "--device", "cpu", *more]
+        command = [
+            "evaluate",
+            protocol,
+            uri,
+            "--shards",
+            str(tiny_shards.root),
+            "--device",
+            "cpu",
+            *more,
+        ]
         with machine(tmp_path / protocol):
             assert main(command) == 0
         with machine(tmp_path / f"{protocol}-again"):  # it is known there too

@@ -1,4 +1,6 @@
-"""Results of earlier versions: what was false is computed again, what may be is left out or marked, and all of it is said."""
+"""Results of earlier versions: what was false is computed again, what may be is left out or marked,
+and all of it is said.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ HALF = np.array([0, 3, 4, 4])  # a gallery of 4, which lacks the class of the la
 
 
 def queries_of(ranks: Any, labels: Any) -> Queries:
-    return Queries(np.array([f"v{i}" for i in range(len(ranks))]), np.asarray(labels), np.asarray(ranks))
+    return Queries(
+        np.array([f"v{i}" for i in range(len(ranks))]), np.asarray(labels), np.asarray(ranks)
+    )
 
 
 def recalls(ranks: Any) -> dict[str, float]:
@@ -30,22 +34,35 @@ def recalls(ranks: Any) -> dict[str, float]:
 
 
 def recheck_old(
-    ranks: Any, labels: Any, size: int | None, least: int = 1, untrained: dict[str, float] | None = None, kept: bool = True
+    ranks: Any,
+    labels: Any,
+    size: int | None,
+    least: int = 1,
+    untrained: dict[str, float] | None = None,
+    kept: bool = True,
 ) -> Rechecked:
     queries = queries_of(ranks, labels) if kept else None
     return recheck({}, recalls(ranks), untrained or {}, lambda: queries, lambda: size, least)
 
 
-# --- Recall --------------------------------------------------------------------------------------------------------
+# --- Recall ---------------------------------------------------------------------------------------
 
 
 def test_what_the_gallery_lacks_is_not_found_where_its_size_is_known() -> None:
-    found = recheck_old(HALF, [0, 1, 2, 2], 4, untrained={"retrieval/R@1": 0.0, "retrieval/R@5": 0.75})
+    found = recheck_old(
+        HALF, [0, 1, 2, 2], 4, untrained={"retrieval/R@1": 0.0, "retrieval/R@5": 0.75}
+    )
     assert found.metrics == {"retrieval/R@1": 0.25, "retrieval/R@5": 0.5, "retrieval/R@10": 0.5}
     assert found.untrained == {"retrieval/R@1": 0.0, "retrieval/R@5": 0.25}
     assert found.gallery == 4
-    assert found.notes[0] == "retrieval/R@5 is 0.500, not the 1.000 of its result.json: what the gallery lacks cannot be found"
-    assert found.notes[1].startswith("retrieval/R@5 of the untrained encoder is 0.250, not the 0.750")
+    assert (
+        found.notes[0]
+        == "retrieval/R@5 is 0.500, not the 1.000 of its result.json: what the gallery lacks cannot"
+        " be found"
+    )
+    assert found.notes[1].startswith(
+        "retrieval/R@5 of the untrained encoder is 0.250, not the 0.750"
+    )
 
 
 def test_a_rank_that_some_of_a_class_have_is_a_rank() -> None:
@@ -56,13 +73,19 @@ def test_a_rank_that_some_of_a_class_have_is_a_rank() -> None:
 def test_what_may_be_false_is_left_out() -> None:
     found = recheck_old(HALF, [0, 1, 2, 2], None)
     assert found.metrics == {"retrieval/R@1": 0.25}
-    assert [note.split(":")[0] for note in found.notes] == ["retrieval/R@5 is left out", "retrieval/R@10 is left out"]
+    assert [note.split(":")[0] for note in found.notes] == [
+        "retrieval/R@5 is left out",
+        "retrieval/R@10 is left out",
+    ]
 
 
 def test_what_cannot_be_looked_at_is_marked() -> None:
     found = recheck_old(HALF, [0, 1, 2, 2], None, kept=False)
     assert found.metrics == recalls(HALF)
-    assert [note.split(":")[0] for note in found.notes] == ["retrieval/R@5 may be too high", "retrieval/R@10 may be too high"]
+    assert [note.split(":")[0] for note in found.notes] == [
+        "retrieval/R@5 may be too high",
+        "retrieval/R@10 may be too high",
+    ]
 
 
 @pytest.mark.parametrize(("size", "least"), [(10, 1), (None, 10)])
@@ -72,7 +95,9 @@ def test_a_gallery_of_10_was_always_right(size: int | None, least: int) -> None:
 
 
 def test_a_result_of_this_version_is_not_looked_at() -> None:
-    found = recheck({"rules": 2}, {"retrieval/R@5": 1.0, "linear/top1": 1.0}, {}, pytest.fail, pytest.fail)
+    found = recheck(
+        {"rules": 2}, {"retrieval/R@5": 1.0, "linear/top1": 1.0}, {}, pytest.fail, pytest.fail
+    )
     assert (found.metrics, found.notes) == ({"retrieval/R@5": 1.0, "linear/top1": 1.0}, [])
 
 
@@ -82,7 +107,9 @@ def test_old_recalls_come_out_right_or_are_said_to_be_doubtful(data: st.DataObje
     size = data.draw(st.integers(1, 12))
     classes = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=8))
     lacking = data.draw(st.sets(st.integers(0, 4)))
-    right = np.array([ABSENT if label in lacking else data.draw(st.integers(0, size - 1)) for label in classes])
+    right = np.array(
+        [ABSENT if label in lacking else data.draw(st.integers(0, size - 1)) for label in classes]
+    )
     old = np.minimum(right, size)
     known = data.draw(st.booleans())
     least = data.draw(st.integers(1, size))
@@ -96,7 +123,7 @@ def test_old_recalls_come_out_right_or_are_said_to_be_doubtful(data: st.DataObje
     assert bool(found.notes) == (found.metrics != recalls(old))
 
 
-# --- Accuracy ------------------------------------------------------------------------------------------------------
+# --- Accuracy -------------------------------------------------------------------------------------
 
 TWELVE = {f"class {number}": 1.0 for number in range(12)}
 
@@ -113,9 +140,13 @@ TWELVE = {f"class {number}": 1.0 for number in range(12)}
         ([2.5, 2.4], 0.3, True),
     ],
 )
-def test_accuracy_where_a_loss_says_that_scores_were_nan(losses: list[float], value: float, kept: bool) -> None:
+def test_accuracy_where_a_loss_says_that_scores_were_nan(
+    losses: list[float], value: float, kept: bool
+) -> None:
     result = {"epochs": [{"loss": loss} for loss in losses], "per_class": TWELVE}
-    found = recheck(result, {"finetune/top1": value, "finetune/top5": 1.0}, {}, lambda: None, lambda: 24)
+    found = recheck(
+        result, {"finetune/top1": value, "finetune/top5": 1.0}, {}, lambda: None, lambda: 24
+    )
     assert bool(found.metrics) == bool(found.per_class) == kept
     assert len(found.notes) == (0 if kept else 2)
 
@@ -124,16 +155,27 @@ def test_an_untrained_encoder_that_is_always_right_is_left_out() -> None:
     result = {"epochs": [{"loss": 0.1}], "per_class": TWELVE}
     found = recheck(result, {"semi_1/top1": 0.9}, {"semi_1/top1": 1.0}, lambda: None, lambda: 24)
     assert (found.metrics, found.untrained) == ({"semi_1/top1": 0.9}, {})
-    assert found.notes[0].startswith("semi_1/top1 of the untrained encoder is left out: every video counts as right")
+    assert found.notes[0].startswith(
+        "semi_1/top1 of the untrained encoder is left out: every video counts as right"
+    )
 
 
 @pytest.mark.parametrize("rules", [1, 2])
 def test_what_is_no_number_is_left_out_of_any_result(rules: int) -> None:
-    found = recheck({"rules": rules}, {"silhouette/all": float("nan"), "detection/mAP": 0.1}, {}, lambda: None, lambda: None)
-    assert (found.metrics, found.notes) == ({"detection/mAP": 0.1}, ["silhouette/all is left out: it is nan; measure it again"])
+    found = recheck(
+        {"rules": rules},
+        {"silhouette/all": float("nan"), "detection/mAP": 0.1},
+        {},
+        lambda: None,
+        lambda: None,
+    )
+    assert (found.metrics, found.notes) == (
+        {"detection/mAP": 0.1},
+        ["silhouette/all is left out: it is nan; measure it again"],
+    )
 
 
-# --- queries.parquet -----------------------------------------------------------------------------------------------
+# --- queries.parquet ------------------------------------------------------------------------------
 
 
 def test_what_is_absent_is_null_in_the_file(tmp_path: Path) -> None:
@@ -142,12 +184,18 @@ def test_what_is_absent_is_null_in_the_file(tmp_path: Path) -> None:
     assert pq.read_table(path)["first_hit"].to_pylist() == [3, None, 0]
     read = read_queries(path)
     assert read.first_hit is not None
-    assert (read.videos.tolist(), read.labels.tolist(), read.first_hit.tolist()) == (["a", "b", "c"], [0, 1, 2], [3, ABSENT, 0])
+    assert (read.videos.tolist(), read.labels.tolist(), read.first_hit.tolist()) == (
+        ["a", "b", "c"],
+        [0, 1, 2],
+        [3, ABSENT, 0],
+    )
 
 
 def test_a_file_that_only_says_what_was_correct_tells_of_top_1(tmp_path: Path) -> None:
     path = tmp_path / "queries.parquet"
-    pq.write_table(pa.table({"video_id": ["a", "b"], "label": [0, 1], "correct": [True, False]}), path)
+    pq.write_table(
+        pa.table({"video_id": ["a", "b"], "label": [0, 1], "correct": [True, False]}), path
+    )
     read = read_queries(path)
     found = read.found(1)
     assert found is not None
@@ -163,13 +211,18 @@ GOOD = {"video_id": ["a"], "label": [0], "first_hit": [1]}
         ({"video_id": ["a"], "label": [0]}, "has no column first_hit or correct"),
         ({"first_hit": [1]}, "has no column label and video_id"),
         ({}, "has no column label and video_id"),
-        ({**GOOD, "video_id": ["a", None], "label": [0, 1], "first_hit": [1, 1]}, "column video_id has 1 values that are null"),
+        (
+            {**GOOD, "video_id": ["a", None], "label": [0, 1], "first_hit": [1, 1]},
+            "column video_id has 1 values that are null",
+        ),
         ({**GOOD, "first_hit": [-3]}, "first_hit holds -3, which is no rank"),
         ({**GOOD, "first_hit": [0.5]}, "column first_hit is of type double"),
         ({"video_id": ["a"], "label": [0], "correct": ["yes"]}, "column correct is of type string"),
     ],
 )
-def test_a_file_of_other_columns_is_damaged(columns: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_a_file_of_other_columns_is_damaged(
+    columns: dict[str, Any], said: str, tmp_path: Path
+) -> None:
     path = tmp_path / "queries.parquet"
     pq.write_table(pa.table(columns), path)
     with pytest.raises(DamagedError) as error:

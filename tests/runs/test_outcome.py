@@ -33,21 +33,39 @@ def write(folder: Path, files: dict[str, str]) -> Path:
         ({"stopped.json": STOPPED}, "stopped", None, "stopped"),
         ({"stopped.json": STOPPED, "error.txt": "too hot"}, "stopped", "failed", "stopped"),
         (WHOLE, "finished", "finished", "finished"),
-        ({**WHOLE, "stopped.json": STOPPED, "error.txt": "too hot"}, "finished", "finished", "finished"),
+        (
+            {**WHOLE, "stopped.json": STOPPED, "error.txt": "too hot"},
+            "finished",
+            "finished",
+            "finished",
+        ),
         ({**WHOLE, "metrics.jsonl": "\0\n"}, "finished", "finished", "damaged"),
         ({**WHOLE, "stopped.json": ""}, "finished", "finished", "damaged"),
         ({"result.json": RESULT}, "finished", "finished", "damaged"),
         ({**WHOLE, "result.json": ""}, None, None, "damaged"),
-        ({**WHOLE, "result.json": "", "stopped.json": STOPPED, "error.txt": "too hot"}, None, None, "damaged"),
+        (
+            {**WHOLE, "result.json": "", "stopped.json": STOPPED, "error.txt": "too hot"},
+            None,
+            None,
+            "damaged",
+        ),
         ({"stopped.json": "[]", "error.txt": "too hot"}, None, "failed", "damaged"),
         ({"cell.json": "[]", "error.txt": "too hot"}, "failed", "failed", "damaged"),
     ],
 )
-def test_what_became_of_a_run(files: dict[str, str], kept: str | None, going_on: str | None, shown: str, tmp_path: Path) -> None:
+def test_what_became_of_a_run(
+    files: dict[str, str], kept: str | None, going_on: str | None, shown: str, tmp_path: Path
+) -> None:
     folder = write(tmp_path / "run", files)
-    assert (outcome(folder), outcome(folder, stopping=False), condition(folder)) == (kept, going_on, shown)
+    assert (outcome(folder), outcome(folder, stopping=False), condition(folder)) == (
+        kept,
+        going_on,
+        shown,
+    )
     assert (finished(folder) is not None) == (kept == "finished")
-    assert (stopped(folder) is not None) == (kept == "stopped"), "a result that is damaged or whole comes first"
+    assert (stopped(folder) is not None) == (kept == "stopped"), (
+        "a result that is damaged or whole comes first"
+    )
     assert bool(damage(folder)) == (shown == "damaged")
 
 
@@ -56,12 +74,17 @@ def test_a_run_without_a_folder_waits(tmp_path: Path) -> None:
 
 
 def test_there_is_no_more_to_do_where_a_run_is_finished_or_stopped(tmp_path: Path) -> None:
-    ended = [outcome(write(tmp_path / str(i), files)) for i, files in enumerate((WHOLE, {"stopped.json": STOPPED}, {"error.txt": ""}, {}))]
+    ended = [
+        outcome(write(tmp_path / str(i), files))
+        for i, files in enumerate((WHOLE, {"stopped.json": STOPPED}, {"error.txt": ""}, {}))
+    ]
     assert [each in DONE for each in ended] == [True, True, False, False]
 
 
 def test_a_result_that_lacks_what_is_asked_for_is_no_end(tmp_path: Path) -> None:
-    """As of an evaluation that was made without the untrained encoder, and is then asked for with it."""
+    """As of an evaluation that was made without the untrained encoder, and is then asked for with
+    it.
+    """
     folder = write(tmp_path / "run", {"result.json": RESULT})
 
     def unreadable(folder: Path) -> bool:

@@ -26,7 +26,9 @@ ALL = EPOCHS * (STEPS + 3) + 4  # moments of it at which a process may die
 
 
 def attempt(path: Path, every: int, moment: Callable[[], None]) -> None:
-    """A run without a network, from its last checkpoint on. It writes its files in the order of the real one."""
+    """A run without a network, from its last checkpoint on. It writes its files in the order of the
+    real one.
+    """
     folder, checkpoint = RunFolder(path), path / "checkpoint"
     if folder.result:
         return
@@ -39,7 +41,15 @@ def attempt(path: Path, every: int, moment: Callable[[], None]) -> None:
         moment()
         if step % STEPS == 0:
             online = {"online/knn": draw.random()} if step // STEPS % 2 == 0 else {}
-            recorder.epoch({"epoch": step // STEPS, "step": step, "train/loss": draw.random(), "train/pairs": "01 10", **online})
+            recorder.epoch(
+                {
+                    "epoch": step // STEPS,
+                    "step": step,
+                    "train/loss": draw.random(),
+                    "train/pairs": "01 10",
+                    **online,
+                }
+            )
             moment()
         if step % every == 0 or step == EPOCHS * STEPS:
             checkpoint.with_suffix(".aside").write_text(str(step))
@@ -88,7 +98,9 @@ def test_a_killed_run_has_each_point_once_and_in_order(every: int, tmp_path: Pat
 
 
 def test_a_run_killed_at_any_instant_has_each_point_once(tmp_path: Path) -> None:
-    """In the middle of a line or of a record too, and where the machine's end took some of the events."""
+    """In the middle of a line or of a record too, and where the machine's end took some of the
+    events.
+    """
     draw = Random(0)
     for _ in range(6):
         pid = os.fork()
@@ -106,7 +118,9 @@ def test_a_run_killed_at_any_instant_has_each_point_once(tmp_path: Path) -> None
     assert_board_is_right(tmp_path)
 
 
-def test_the_clock_of_another_machine_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_of_another_machine_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = time.time()
     for number, later in enumerate((0, 0, -3600, 7200, -3600)):
         monkeypatch.setattr(time, "time", lambda later=later: now + later)
@@ -119,8 +133,14 @@ def test_points_keep_the_times_at_which_they_were_recorded(tmp_path: Path) -> No
     for after in (20, ALL):
         killed(lambda moment: attempt(tmp_path, 4, moment), after)
         time.sleep(0.05)
-    parts = [plugin_event_accumulator.EventAccumulator(str(path)) for path in sorted(tmp_path.glob("*tfevents*"))]
-    times = [{event.step: event.wall_time for event in part.Reload().Tensors("train/loss")} for part in parts]
+    parts = [
+        plugin_event_accumulator.EventAccumulator(str(path))
+        for path in sorted(tmp_path.glob("*tfevents*"))
+    ]
+    times = [
+        {event.step: event.wall_time for event in part.Reload().Tensors("train/loss")}
+        for part in parts
+    ]
     assert len(times[0]) < len(times[1]) == EPOCHS
     assert {step: times[1][step] for step in times[0]} == times[0]
 
@@ -129,7 +149,9 @@ def test_an_older_folder_is_mended_when_its_run_goes_on(tmp_path: Path) -> None:
     """Its first events file has no mark of a beginning."""
     from torch.utils.tensorboard import SummaryWriter
 
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"step": step, "epoch": 1, "a": 0.5}) + "\n" for step in (4, 8)))
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps({"step": step, "epoch": 1, "a": 0.5}) + "\n" for step in (4, 8))
+    )
     for _ in range(2):
         with SummaryWriter(str(tmp_path)) as board:
             for step in (4, 8):
@@ -139,16 +161,30 @@ def test_an_older_folder_is_mended_when_its_run_goes_on(tmp_path: Path) -> None:
     assert shown(plugin_event_accumulator.EventAccumulator(str(tmp_path))) == {"a": [(4, 0.5)]}
 
 
-# --- HParams -------------------------------------------------------------------------------------------------------
+# --- HParams --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """``ask("experiment", ...)``: an answer of TensorBoard's HTTP API about three runs of one sweep."""
+    """``ask("experiment", ...)``: an answer of TensorBoard's HTTP API about three runs of one
+    sweep.
+    """
     runs = tmp_path_factory.mktemp("runs")
-    record_finished(runs / "a", {"optimiser.name": "lars", "optimiser.trust": 0.001, "clip.size": 112}, {"retrieval/R@1": 0.5})
-    record_finished(runs / "b", {"optimiser.name": "sgd", "clip.size": 128, "schedule.weights": None}, {"retrieval/R@1": 0.25})
-    weights = {"optimiser.name": "sgd", "schedule.weights": [["1-0", 0.5]], "optimiser.nesterov": True}
+    record_finished(
+        runs / "a",
+        {"optimiser.name": "lars", "optimiser.trust": 0.001, "clip.size": 112},
+        {"retrieval/R@1": 0.5},
+    )
+    record_finished(
+        runs / "b",
+        {"optimiser.name": "sgd", "clip.size": 128, "schedule.weights": None},
+        {"retrieval/R@1": 0.25},
+    )
+    weights = {
+        "optimiser.name": "sgd",
+        "schedule.weights": [["1-0", 0.5]],
+        "optimiser.nesterov": True,
+    }
     record_finished(runs / "c", {**weights, "clip.size": None}, {"silhouette/all": -0.125})
     board = program.TensorBoard(plugins=default.get_plugins(), server_class=Board)
     board.configure([None, "--logdir", str(runs), "--load_fast", "false", "--reload_interval", "0"])
@@ -189,14 +225,31 @@ def test_hparams_has_a_column_for_each_key_of_any_run(ask: Callable[..., Any]) -
 
 def test_hparams_has_every_run_with_its_own_values_and_measures(ask: Callable[..., Any]) -> None:
     metrics = [{"name": info["name"]} for info in ask("experiment")["metricInfos"]]
-    assert {info["name"]["tag"] for info in metrics} == {"train/loss", "retrieval/R@1", "silhouette/all"}
-    groups = ask("session_groups", startIndex=0, sliceSize=10, allowedStatuses=["STATUS_SUCCESS"], colParams=[])["sessionGroups"]
+    assert {info["name"]["tag"] for info in metrics} == {
+        "train/loss",
+        "retrieval/R@1",
+        "silhouette/all",
+    }
+    groups = ask(
+        "session_groups",
+        startIndex=0,
+        sliceSize=10,
+        allowedStatuses=["STATUS_SUCCESS"],
+        colParams=[],
+    )["sessionGroups"]
     assert {group["name"]: group["hparams"] for group in groups} == {
         "a": {"optimiser.name": "lars", "optimiser.trust": 0.001, "clip.size": 112},
         "b": {"optimiser.name": "sgd", "clip.size": 128},
-        "c": {"optimiser.name": "sgd", "schedule.weights": '[["1-0", 0.5]]', "optimiser.nesterov": True},
+        "c": {
+            "optimiser.name": "sgd",
+            "schedule.weights": '[["1-0", 0.5]]',
+            "optimiser.nesterov": True,
+        },
     }
-    values = {group["name"]: {value["name"]["tag"]: value["value"] for value in group["metricValues"]} for group in groups}
+    values = {
+        group["name"]: {value["name"]["tag"]: value["value"] for value in group["metricValues"]}
+        for group in groups
+    }
     assert values == {
         "a": {"train/loss": 0.5, "retrieval/R@1": 0.5},
         "b": {"train/loss": 0.5, "retrieval/R@1": 0.25},

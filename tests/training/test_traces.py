@@ -1,21 +1,24 @@
 """Twenty steps of the training loop for every objective give the losses in traces.json, to 1e-9.
 
-A refactoring must reproduce them. A new objective's are added, after the others, which stay as they are:
+A refactoring must reproduce them. A new objective's are added, after the others, which stay as they
+are:
 
     python tests/training/test_traces.py
 
-Where a change of the result is meant, replace what it changes by name, and commit that with the change, saying why:
+Where a change of the result is meant, replace what it changes by name, and commit that with the
+change, saying why:
 
     python tests/training/test_traces.py --replace byol
 
-The promise is for float64 on one thread: 1e-9 relative, not the bits. Everything that is drawn comes from counters or from
-torch's generator in float64, and the pixels go through an augmentation of this file's own, in float64, because vididi's
-works in float32, whose rounding may differ between processors. What is left to differ between machines (libm, the order of
-sums) is about 1e-16, which the 20 steps enlarge to 1e-12: the batch is large enough and the rate small enough for that
-(with 4 videos it was 1e-9 and more). Should the traces fail on a machine or version other than the one that wrote them,
-look at the differences: rounding begins near 1e-16 and grows from step to step; a difference that is there in the first
-step, or comes all at once, means that something else is computed. Do not replace a trace for rounding; make the case
-tamer first.
+The promise is for float64 on one thread: 1e-9 relative, not the bits. Everything that is drawn
+comes from counters or from torch's generator in float64, and the pixels go through an augmentation
+of this file's own, in float64, because vididi's works in float32, whose rounding may differ between
+processors. What is left to differ between machines (libm, the order of sums) is about 1e-16, which
+the 20 steps enlarge to 1e-12: the batch is large enough and the rate small enough for that (with 4
+videos it was 1e-9 and more). Should the traces fail on a machine or version other than the one that
+wrote them, look at the differences: rounding begins near 1e-16 and grows from step to step; a
+difference that is there in the first step, or comes all at once, means that something else is
+computed. Do not replace a trace for rounding; make the case tamer first.
 """
 
 from __future__ import annotations
@@ -80,7 +83,9 @@ def batches(clips: int) -> Iterator[Batch]:
         noise = uniform(keys, int(np.prod(shape))).reshape(VIDEOS, clips, *shape)
         brightness = uniform(key(Use.MOTION, SEED, rows), 1).reshape(-1, 1, 1, 1, 1, 1)
         starts = uniform(key(Use.SHUFFLE, SEED, rows), clips).argsort(axis=1)
-        yield Batch(rows, np.full((VIDEOS, 2), SIZE), starts, (noise * brightness * 256).astype(np.uint8))
+        yield Batch(
+            rows, np.full((VIDEOS, 2), SIZE), starts, (noise * brightness * 256).astype(np.uint8)
+        )
 
 
 def augment(clips: Tensor, sizes: NDArray, keys: NDArray[np.uint64], view: int) -> Tensor:
@@ -100,8 +105,15 @@ def trace(case: str, lr: float = RATE) -> tuple[list[float], set[tuple[int, int]
     with float64_on_one_thread():
         torch.manual_seed(SEED)
         objective = OBJECTIVES[name](*r3d_tiny(width=2), **options)  # type: ignore[call-arg]
-        objective.register_forward_hook(lambda module, inputs, terms: losses.append(terms["loss"].item()))
-        optimiser = LARS([p for p in objective.parameters() if p.requires_grad], lr=lr, trust=0.01, weight_decay=1e-3)
+        objective.register_forward_hook(
+            lambda module, inputs, terms: losses.append(terms["loss"].item())
+        )
+        optimiser = LARS(
+            [p for p in objective.parameters() if p.requires_grad],
+            lr=lr,
+            trust=0.01,
+            weight_decay=1e-3,
+        )
         job = PretrainFit(
             schedule=SCHEDULES["vididi"],
             augment=augment,
@@ -114,7 +126,13 @@ def trace(case: str, lr: float = RATE) -> tuple[list[float], set[tuple[int, int]
             precision="fp32",
             view_length="constant",
         )
-        train(State(objective, optimiser), batches(clips), job, LocalContext(), lambda metrics, epoch: pairs.append(metrics["train/pairs"]))
+        train(
+            State(objective, optimiser),
+            batches(clips),
+            job,
+            LocalContext(),
+            lambda metrics, epoch: pairs.append(metrics["train/pairs"]),
+        )
     return losses, {(int(a), int(b)) for epoch in pairs for a, b in epoch.split()}
 
 
@@ -128,7 +146,9 @@ def assert_same(losses: list[float], expected: list[float]) -> None:
 
 
 def test_every_objective_has_a_trace(committed: dict[str, list[float]]) -> None:
-    assert set(committed) == set(CASES), "record what is missing by python tests/training/test_traces.py"
+    assert set(committed) == set(CASES), (
+        "record what is missing by python tests/training/test_traces.py"
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -143,18 +163,29 @@ def test_all_pairs_of_the_schedule_come_up() -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_change_of_one_in_a_million_does_not_pass(case: str, committed: dict[str, list[float]]) -> None:
+def test_a_change_of_one_in_a_million_does_not_pass(
+    case: str, committed: dict[str, list[float]]
+) -> None:
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
         assert_same(trace(case, lr=RATE * (1 + 1e-6))[0], committed[case])
 
 
-# --- Recording -----------------------------------------------------------------------------------------------------
+# --- Recording ------------------------------------------------------------------------------------
 
 
 def record(argv: Sequence[str] | None = None, file: Path = FILE) -> None:
-    """Add the traces that the file lacks, after those that it has; replace those that are named, and no other."""
+    """Add the traces that the file lacks, after those that it has; replace those that are named,
+    and no other.
+    """
     parser = argparse.ArgumentParser(description="Record the losses of cases that have none yet.")
-    parser.add_argument("--replace", nargs="+", choices=CASES, default=[], metavar="NAME", help="cases to record anew: the change is meant")
+    parser.add_argument(
+        "--replace",
+        nargs="+",
+        choices=CASES,
+        default=[],
+        metavar="NAME",
+        help="cases to record anew: the change is meant",
+    )
     replaced = parser.parse_args(argv).replace
     content = json.loads(file.read_text())
     traces, version = content["traces"], f"torch {torch.__version__}"
@@ -170,12 +201,17 @@ def record(argv: Sequence[str] | None = None, file: Path = FILE) -> None:
 def old_file(tmp_path: Path, committed: dict[str, list[float]]) -> Path:
     """The committed file with two losses that are none of today's, and without a case."""
     content = json.loads(FILE.read_text())
-    content["traces"] = {case: losses for case, losses in committed.items() if case != "cvrl"} | {"simclr": [1.0], "byol": [2.0]}
+    content["traces"] = {case: losses for case, losses in committed.items() if case != "cvrl"} | {
+        "simclr": [1.0],
+        "byol": [2.0],
+    }
     (tmp_path / "traces.json").write_text(json.dumps(content, indent=2) + "\n")
     return tmp_path / "traces.json"
 
 
-def test_recording_adds_what_is_missing_at_the_end_and_rewrites_nothing(old_file: Path, committed: dict[str, list[float]]) -> None:
+def test_recording_adds_what_is_missing_at_the_end_and_rewrites_nothing(
+    old_file: Path, committed: dict[str, list[float]]
+) -> None:
     before = old_file.read_text()
     record([], old_file)
     traces = json.loads(old_file.read_text())["traces"]
@@ -187,7 +223,9 @@ def test_recording_adds_what_is_missing_at_the_end_and_rewrites_nothing(old_file
     assert old_file.read_text() == after
 
 
-def test_recording_replaces_only_what_is_named(old_file: Path, committed: dict[str, list[float]]) -> None:
+def test_recording_replaces_only_what_is_named(
+    old_file: Path, committed: dict[str, list[float]]
+) -> None:
     record(["--replace", "simclr"], old_file)
     traces = json.loads(old_file.read_text())["traces"]
     assert_same(traces["simclr"], committed["simclr"])

@@ -1,4 +1,6 @@
-"""The lists are torchvision's operations in their order, clip by clip, and follow from each clip's key alone."""
+"""The lists are torchvision's operations in their order, clip by clip, and follow from each clip's
+key alone.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,13 @@ LISTS: dict[str, dict[str, Any]] = {
 RANDOM = [name for name in LISTS if name != "plain"]
 
 
-def make_pixels(batch: int = 6, frames: int = 3, height: int = 20, width: int = 26, seed: int = 0) -> Tensor:
+def make_pixels(
+    batch: int = 6, frames: int = 3, height: int = 20, width: int = 26, seed: int = 0
+) -> Tensor:
     shape = (batch, 3, frames, height, width)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def make_keys(batch: int, epoch: int = 0) -> NDArray[np.uint64]:
@@ -57,13 +63,22 @@ def test_every_list_is_tested() -> None:
     assert set(LISTS) == set(AUGMENTATIONS)
 
 
-# --- Against torchvision, clip by clip -----------------------------------------------------------------------------
+# --- Against torchvision, clip by clip ------------------------------------------------------------
 
 
-def cropped(clip: Tensor, draws: NDArray, scale: tuple[float, float], ratio: tuple[float, float], size: int, flip: float = 0.5) -> Tensor:
+def cropped(
+    clip: Tensor,
+    draws: NDArray,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    size: int,
+    flip: float = 0.5,
+) -> Tensor:
     """``clip`` [3, T, H, W] uint8 -> [T, 3, size, size] in [0, 1]."""
     box = random_sized_boxes(np.array([clip.shape[-2:]]), draws[None, 16:38], scale, ratio)[0]
-    crop = F.resized_crop(clip.transpose(0, 1).float() / 255, *box.tolist(), size=[size, size], antialias=True)
+    crop = F.resized_crop(
+        clip.transpose(0, 1).float() / 255, *box.tolist(), size=[size, size], antialias=True
+    )
     return F.horizontal_flip(crop) if draws[0] < flip else crop
 
 
@@ -72,7 +87,9 @@ def blurred(x: Tensor, draws: NDArray, probability: float, kernel: int) -> Tenso
     return F.gaussian_blur(x, [kernel, kernel], [sigma, sigma]) if draws[1] < probability else x
 
 
-def jittered(x: Tensor, draws: NDArray, brightness: float, contrast: float, saturation: float, hue: float) -> Tensor:
+def jittered(
+    x: Tensor, draws: NDArray, brightness: float, contrast: float, saturation: float, hue: float
+) -> Tensor:
     change = 2 * draws[8:12] - 1
     adjustments: list[Callable[[Tensor], Tensor]] = [
         lambda x: F.adjust_brightness(x, 1 + brightness * change[0]),
@@ -137,8 +154,12 @@ def test_a_list_is_torchvisions_operations_in_the_papers_order(case: str, view: 
     pixels, keys = make_pixels(batch, 2, 40, 52), make_keys(batch)
     sizes = np.array([(40 - i % 9, 52 - i % 11) for i in range(batch)])
     results = fast(pixels, sizes, keys, view)
-    for clip, (height, width), draws, result in zip(pixels, sizes, uniform(keys, 38), results, strict=True):
-        expected = F.normalize(slow(clip[..., :height, :width], draws, size, view), list(MEAN), list(STD))
+    for clip, (height, width), draws, result in zip(
+        pixels, sizes, uniform(keys, 38), results, strict=True
+    ):
+        expected = F.normalize(
+            slow(clip[..., :height, :width], draws, size, view), list(MEAN), list(STD)
+        )
         assert_close(result, expected.transpose(0, 1), 2e-4)
 
 
@@ -147,20 +168,32 @@ def test_randaugment_is_torchvisions_operators_after_the_crop(operations: int) -
     pixels, keys = make_pixels(60, 2, 40, 52), make_keys(60)
     sizes, draws = full_sizes(pixels), uniform(keys, 38 + 2 * operations)
     boxes = random_sized_boxes(sizes, draws[:, 16:38], (0.3, 1.0), (0.5, 2.0))
-    crops = crop_resize(pixels.float() / 255, boxes, 24, draws[:, 0] < 0.5).clamp(0, 1)  # rounding: the very same crop
+    crops = crop_resize(pixels.float() / 255, boxes, 24, draws[:, 0] < 0.5).clamp(
+        0, 1
+    )  # rounding: the very same crop
     results = RandAugment(24, operations=operations)(pixels, sizes, keys, 0)
     names = list(POOL)
     for crop, own, result in zip(crops, draws[:, 38:], results, strict=True):
         images = (crop.transpose(0, 1) * 255).round().to(torch.uint8)
         for i in range(operations):
             images = POOL[names[int(own[2 * i] * 14)]](images, 9, bool(own[2 * i + 1] < 0.5))
-        assert_close(result, F.normalize(images.float() / 255, list(MEAN), list(STD)).transpose(0, 1))
+        assert_close(
+            result, F.normalize(images.float() / 255, list(MEAN), list(STD)).transpose(0, 1)
+        )
 
 
 def test_randaugment_uses_every_operator_with_either_sign() -> None:
-    pixels = make_pixels(1, 1, 24, 24).clamp(40, 220).expand(1400, -1, -1, -1, -1)  # neither AutoContrast nor Solarize is idle
-    results = RandAugment(24, operations=1, flip=0, **WHOLE)(pixels, full_sizes(pixels), make_keys(1400), 0)
-    results = (results * torch.tensor(STD).view(3, 1, 1, 1) + torch.tensor(MEAN).view(3, 1, 1, 1)).mul(255).round()
+    pixels = (
+        make_pixels(1, 1, 24, 24).clamp(40, 220).expand(1400, -1, -1, -1, -1)
+    )  # neither AutoContrast nor Solarize is idle
+    results = RandAugment(24, operations=1, flip=0, **WHOLE)(
+        pixels, full_sizes(pixels), make_keys(1400), 0
+    )
+    results = (
+        (results * torch.tensor(STD).view(3, 1, 1, 1) + torch.tensor(MEAN).view(3, 1, 1, 1))
+        .mul(255)
+        .round()
+    )
     image, found = pixels[0].transpose(0, 1), 0
     for operator in POOL.values():
         outcomes = [operator(image, 9, negative).transpose(0, 1) for negative in (False, True)]
@@ -172,12 +205,14 @@ def test_randaugment_uses_every_operator_with_either_sign() -> None:
     assert found == 1400
 
 
-# --- Every list ----------------------------------------------------------------------------------------------------
+# --- Every list -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LISTS)
 @pytest.mark.parametrize("view", [0, 1])
-def test_a_list_gives_normalised_float32_of_its_size_and_leaves_its_input_alone(name: str, view: int) -> None:
+def test_a_list_gives_normalised_float32_of_its_size_and_leaves_its_input_alone(
+    name: str, view: int
+) -> None:
     pixels = make_pixels()
     before = pixels.clone()
     result = AUGMENTATIONS[name](12, **LISTS[name])(pixels, full_sizes(pixels), make_keys(6), view)
@@ -207,7 +242,9 @@ def test_a_clip_depends_neither_on_the_others_nor_on_the_padding(name: str) -> N
     transform = AUGMENTATIONS[name](12, **LISTS[name])
     together = transform(pixels, sizes, keys, 1)
     for i, (height, width) in enumerate(sizes):
-        alone = transform(pixels[i : i + 1, ..., :height, :width], sizes[i : i + 1], keys[i : i + 1], 1)
+        alone = transform(
+            pixels[i : i + 1, ..., :height, :width], sizes[i : i + 1], keys[i : i + 1], 1
+        )
         assert_close(alone[0], together[i])
 
 
@@ -226,7 +263,9 @@ def test_without_consistency_every_frame_draws_anew(name: str) -> None:
     for t in range(1, 4):
         assert differs(view[:, :, t - 1 : t], view[:, :, t : t + 1]).all()
     later = transform(pixels[:, :, :2], full_sizes(pixels), make_keys(12), 1)
-    assert_close(later, view[:, :, :2])  # a frame's draw is its number's, whatever the number of frames
+    assert_close(
+        later, view[:, :, :2]
+    )  # a frame's draw is its number's, whatever the number of frames
 
 
 @pytest.mark.parametrize("name", LISTS)
@@ -240,40 +279,59 @@ def test_frames_are_augmented_alike_whatever_the_number_of_frames(name: str) -> 
 @pytest.mark.parametrize("name", ["vididi", "corp", "plain", "randaugment"])
 def test_a_symmetric_list_treats_both_views_alike(name: str) -> None:
     pixels, transform = make_pixels(24), AUGMENTATIONS[name](12)
-    assert torch.equal(*(transform(pixels, full_sizes(pixels), make_keys(24), view) for view in (0, 1)))
+    assert torch.equal(
+        *(transform(pixels, full_sizes(pixels), make_keys(24), view) for view in (0, 1))
+    )
 
 
-# --- CVRL's asymmetry ----------------------------------------------------------------------------------------------
+# --- CVRL's asymmetry -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("asymmetric", "blurs", "inversions"), [(False, (1.0, 1.0), (0.0, 0.0)), (True, (1.0, 0.1), (0.0, 0.2))])
+@pytest.mark.parametrize(
+    ("asymmetric", "blurs", "inversions"),
+    [(False, (1.0, 1.0), (0.0, 0.0)), (True, (1.0, 0.1), (0.0, 0.2))],
+)
 def test_how_often_each_view_is_blurred_and_solarised(
     asymmetric: bool, blurs: tuple[float, float], inversions: tuple[float, float]
 ) -> None:
-    transform = CVRLAugment(20, flip=0, jitter=0, gray=0, blur_sigma=(0.5, 2.0), asymmetric=asymmetric, **WHOLE)
+    transform = CVRLAugment(
+        20, flip=0, jitter=0, gray=0, blur_sigma=(0.5, 2.0), asymmetric=asymmetric, **WHOLE
+    )
     dark, keys = make_pixels(800, 1, 20, 20) // 4, make_keys(800)  # not changed by solarising
     flat = torch.full_like(dark, 200)  # not changed by blurring
     for view in (0, 1):
         for pixels, expected in ((dark, blurs[view]), (flat, inversions[view])):
-            changed = differs(transform(pixels, full_sizes(pixels), keys, view), normalise(pixels.float() / 255))
-            assert changed.double().mean().item() == pytest.approx(expected, abs=0.04 if 0 < expected < 1 else 0)
+            changed = differs(
+                transform(pixels, full_sizes(pixels), keys, view), normalise(pixels.float() / 255)
+            )
+            assert changed.double().mean().item() == pytest.approx(
+                expected, abs=0.04 if 0 < expected < 1 else 0
+            )
 
 
 def test_blur_zero_switches_it_off_in_both_views() -> None:
     pixels = make_pixels(20, 1, 20, 20)
     transform = CVRLAugment(20, flip=0, jitter=0, gray=0, blur=0, **WHOLE)
     for view in (0, 1):
-        assert_close(transform(pixels, full_sizes(pixels), make_keys(20), view), normalise(pixels.float() / 255))
+        assert_close(
+            transform(pixels, full_sizes(pixels), make_keys(20), view),
+            normalise(pixels.float() / 255),
+        )
 
 
 def test_operations_for_some_clips_follow_one_for_all() -> None:
     pixels = make_pixels(40, 1, 20, 20)
-    transform = CVRLAugment(20, flip=0, jitter=0, gray=1, blur_sigma=(0.5, 2.0), asymmetric=True, **WHOLE)
-    changed = differs(transform(pixels, full_sizes(pixels), make_keys(40), 1), normalise(to_gray(pixels.float() / 255)))
+    transform = CVRLAugment(
+        20, flip=0, jitter=0, gray=1, blur_sigma=(0.5, 2.0), asymmetric=True, **WHOLE
+    )
+    changed = differs(
+        transform(pixels, full_sizes(pixels), make_keys(40), 1),
+        normalise(to_gray(pixels.float() / 255)),
+    )
     assert 0 < changed.sum() < 40
 
 
-# --- Options -------------------------------------------------------------------------------------------------------
+# --- Options --------------------------------------------------------------------------------------
 
 
 def test_without_operations_only_crop_and_normalisation_remain() -> None:
@@ -290,23 +348,40 @@ def test_an_operation_happens_with_its_probability(option: str, probability: flo
     view = ViDiDiAugment(8, **options)(pixels, full_sizes(pixels), make_keys(400), 0)
     plain = normalise(pixels.float() / 255)
     changed = (view - plain).abs().amax(dim=(1, 2, 3, 4)) > 1e-4
-    assert changed.double().mean().item() == pytest.approx(probability, abs=0.08 if probability < 1 else 0.02)
+    assert changed.double().mean().item() == pytest.approx(
+        probability, abs=0.08 if probability < 1 else 0.02
+    )
 
 
 def test_flip_one_mirrors_and_gray_one_has_equal_channels() -> None:
     pixels = make_pixels(5, 2, 8, 8)
     plain = pixels.float() / 255
     options = {**NOTHING, **WHOLE}
-    flipped = ViDiDiAugment(8, **{**options, "flip": 1})(pixels, full_sizes(pixels), make_keys(5), 0)
+    flipped = ViDiDiAugment(8, **{**options, "flip": 1})(
+        pixels, full_sizes(pixels), make_keys(5), 0
+    )
     assert_close(flipped, normalise(plain.flip(-1)))
     gray = ViDiDiAugment(8, **{**options, "gray": 1})(pixels, full_sizes(pixels), make_keys(5), 0)
     assert_close(gray, normalise(to_gray(plain)))
 
 
-@pytest.mark.parametrize(("option", "strength", "lowest", "highest"), [("brightness", 0.2, 0.8, 1.2), ("brightness", 1.0, 0.0, 2.0)])
-def test_brightness_factors_fill_their_range_uniformly(option: str, strength: float, lowest: float, highest: float) -> None:
+@pytest.mark.parametrize(
+    ("option", "strength", "lowest", "highest"),
+    [("brightness", 0.2, 0.8, 1.2), ("brightness", 1.0, 0.0, 2.0)],
+)
+def test_brightness_factors_fill_their_range_uniformly(
+    option: str, strength: float, lowest: float, highest: float
+) -> None:
     pixels = torch.full((500, 3, 1, 8, 8), 100, dtype=torch.uint8)
-    options = {**NOTHING, **WHOLE, "jitter": 1, "contrast": 0, "saturation": 0, "hue": 0, option: strength}
+    options = {
+        **NOTHING,
+        **WHOLE,
+        "jitter": 1,
+        "contrast": 0,
+        "saturation": 0,
+        "hue": 0,
+        option: strength,
+    }
     view = ViDiDiAugment(8, **options)(pixels, full_sizes(pixels), make_keys(500), 0)
     factors = (view[:, 0, 0, 0, 0] * STD[0] + MEAN[0]) * 255 / 100
     assert factors.min().item() == pytest.approx(lowest, abs=0.02 * strength)
@@ -316,11 +391,15 @@ def test_brightness_factors_fill_their_range_uniformly(option: str, strength: fl
 
 INF, NAN = float("inf"), float("nan")
 BAD: dict[str, list[Any]] = {
-    **{name: [-0.1, 1.1, NAN, INF] for name in ("flip", "blur", "jitter", "gray", "brightness", "contrast", "saturation")},
+    **{
+        name: [-0.1, 1.1, NAN, INF]
+        for name in ("flip", "blur", "jitter", "gray", "brightness", "contrast", "saturation")
+    },
     "hue": [-0.1, 0.6, NAN, INF],
     "crop_scale": [(0.0, 1.0), (0.5, 0.2), (0.5, 1.5), (NAN, 1.0), (0.1, NAN), (0.1, INF)],
     **{
-        name: [(0.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (NAN, 1.0), (1.0, NAN), (1.0, INF), (INF, INF)] for name in ("crop_ratio", "blur_sigma")
+        name: [(0.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (NAN, 1.0), (1.0, NAN), (1.0, INF), (INF, INF)]
+        for name in ("crop_ratio", "blur_sigma")
     },
     "blur_kernel": [0, 2, -1, 25, 3.0, NAN, INF],
     "operations": [0, -1, 1.5, NAN, INF],
@@ -330,7 +409,11 @@ BAD: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("name", LISTS)
 def test_bad_options_are_named(name: str) -> None:
-    options = set(inspect.signature(AUGMENTATIONS[name]).parameters) - {"size", "consistent", "asymmetric"}
+    options = set(inspect.signature(AUGMENTATIONS[name]).parameters) - {
+        "size",
+        "consistent",
+        "asymmetric",
+    }
     assert options <= set(BAD)
     for option in options:
         for value in BAD[option]:

@@ -17,7 +17,13 @@ FRAMES = 4
 
 
 def make_pixels(frames: int, batch: int = 5) -> Tensor:
-    return torch.randint(0, 256, (batch, 3, frames, 18, 22), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        0,
+        256,
+        (batch, 3, frames, 18, 22),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(0),
+    )
 
 
 def make_keys(batch: int, seed: int = 0) -> NDArray[np.uint64]:
@@ -47,7 +53,10 @@ def test_a_view_has_its_frames_whatever_its_order(order: int, extra: int) -> Non
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_a_view_begins_at_the_first_frame_of_the_clip(order: int) -> None:
     pixels = make_pixels(FRAMES + 2)
-    longer, shorter = (make_view(pixels[:, :, :n], SIZES, make_keys(5), order, FRAMES, AUGMENT, 0) for n in (FRAMES + 2, FRAMES + order))
+    longer, shorter = (
+        make_view(pixels[:, :, :n], SIZES, make_keys(5), order, FRAMES, AUGMENT, 0)
+        for n in (FRAMES + 2, FRAMES + order)
+    )
     assert torch.equal(longer, shorter)
 
 
@@ -60,7 +69,9 @@ def test_a_still_clip_has_no_motion(order: int) -> None:
 
 def test_a_steady_brightening_is_normalised_before_it_is_differentiated() -> None:
     pixels = torch.arange(0, 60, 10, dtype=torch.uint8).view(1, 1, 6, 1, 1).expand(5, 3, 6, 18, 22)
-    velocity, acceleration = (make_view(pixels, SIZES, make_keys(5), order, FRAMES, CROP_ONLY, 0) for order in (1, 2))
+    velocity, acceleration = (
+        make_view(pixels, SIZES, make_keys(5), order, FRAMES, CROP_ONLY, 0) for order in (1, 2)
+    )
     expected = (10 / 255 / torch.tensor(STD)).view(1, 3, 1, 1, 1).expand_as(velocity)
     torch.testing.assert_close(velocity, expected, rtol=0, atol=5e-6)
     torch.testing.assert_close(acceleration, torch.zeros_like(acceleration), rtol=0, atol=5e-6)
@@ -68,13 +79,19 @@ def test_a_steady_brightening_is_normalised_before_it_is_differentiated() -> Non
 
 def test_the_same_keys_give_the_same_crop_at_every_order() -> None:
     pixels = make_pixels(FRAMES + 2)
-    frames, velocity = (make_view(pixels, SIZES, make_keys(5), order, FRAMES, AUGMENT, 0) for order in (0, 1))
-    torch.testing.assert_close(velocity[:, :, : FRAMES - 1], frames[:, :, 1:] - frames[:, :, :-1], rtol=0, atol=5e-6)
+    frames, velocity = (
+        make_view(pixels, SIZES, make_keys(5), order, FRAMES, AUGMENT, 0) for order in (0, 1)
+    )
+    torch.testing.assert_close(
+        velocity[:, :, : FRAMES - 1], frames[:, :, 1:] - frames[:, :, :-1], rtol=0, atol=5e-6
+    )
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_too_short_a_clip_says_how_many_frames_are_needed(order: int) -> None:
-    with pytest.raises(ValueError, match=f"{FRAMES + order - 1} frames, .* order {order} needs {FRAMES + order}"):
+    with pytest.raises(
+        ValueError, match=f"{FRAMES + order - 1} frames, .* order {order} needs {FRAMES + order}"
+    ):
         make_view(make_pixels(FRAMES + order - 1), SIZES, make_keys(5), order, FRAMES, AUGMENT, 0)
 
 
@@ -91,18 +108,32 @@ def test_a_shrinking_view_is_the_derivative_of_its_first_frames(order: int) -> N
     pixels = make_pixels(FRAMES + 2)
     result = make_view(pixels, SIZES, make_keys(5), order, FRAMES, AUGMENT, 0, "shrinking")
     assert result.shape == (5, 3, FRAMES - order, 12, 12)
-    assert torch.equal(result, make_view(pixels, SIZES, make_keys(5), order, FRAMES - order, AUGMENT, 0))
-    assert torch.equal(result, make_view(pixels[:, :, :FRAMES], SIZES, make_keys(5), order, FRAMES, AUGMENT, 0, "shrinking"))
+    assert torch.equal(
+        result, make_view(pixels, SIZES, make_keys(5), order, FRAMES - order, AUGMENT, 0)
+    )
+    assert torch.equal(
+        result,
+        make_view(
+            pixels[:, :, :FRAMES], SIZES, make_keys(5), order, FRAMES, AUGMENT, 0, "shrinking"
+        ),
+    )
 
 
 @pytest.mark.parametrize(("order", "frames"), [(1, 1), (2, 2), (2, 1)])
-def test_a_shrinking_view_with_no_frames_left_says_how_many_are_needed(order: int, frames: int) -> None:
-    with pytest.raises(ValueError, match=f"^frames: {frames} is too few; .* order {order} needs at least {order + 1}"):
+def test_a_shrinking_view_with_no_frames_left_says_how_many_are_needed(
+    order: int, frames: int
+) -> None:
+    with pytest.raises(
+        ValueError,
+        match=f"^frames: {frames} is too few; .* order {order} needs at least {order + 1}",
+    ):
         make_view(make_pixels(8), SIZES, make_keys(5), order, frames, AUGMENT, 0, "shrinking")
 
 
 def test_too_short_a_clip_for_a_shrinking_view_says_how_many_frames_are_needed() -> None:
-    with pytest.raises(ValueError, match=rf"^clips: {FRAMES - 1} frames, .* order 1 needs {FRAMES}$"):
+    with pytest.raises(
+        ValueError, match=rf"^clips: {FRAMES - 1} frames, .* order 1 needs {FRAMES}$"
+    ):
         make_view(make_pixels(FRAMES - 1), SIZES, make_keys(5), 1, FRAMES, AUGMENT, 0, "shrinking")
 
 
@@ -116,7 +147,12 @@ def test_evaluation_view_follows_from_the_keys_clip_by_clip() -> None:
     pixels = make_pixels(3)
     view = evaluation_view(pixels, SIZES, make_keys(5), 10, 0.6)
     assert torch.equal(view, evaluation_view(pixels, SIZES, make_keys(5), 10, 0.6))
-    torch.testing.assert_close(view[2:3], evaluation_view(pixels[2:3], SIZES[2:3], make_keys(5)[2:3], 10, 0.6), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        view[2:3],
+        evaluation_view(pixels[2:3], SIZES[2:3], make_keys(5)[2:3], 10, 0.6),
+        rtol=0,
+        atol=1e-5,
+    )
     other = evaluation_view(pixels, SIZES, make_keys(5, seed=1), 10, 0.6)
     assert (view - other).abs().amax(dim=(1, 2, 3, 4)).min() > 0.01
 
@@ -133,12 +169,20 @@ def test_evaluation_crops_are_squares_of_three_quarters_everywhere_inside() -> N
     rows = torch.arange(12, dtype=torch.uint8).view(1, 1, 1, 12, 1).expand(count, 3, 1, 12, 16)
     sizes = np.array([(12, 16)] * count)
     lefts, tops = (
-        (evaluation_view(pixels, sizes, make_keys(count), 9, 0.75)[:, 0, 0] * STD[0] + MEAN[0]) * 255 for pixels in (columns, rows)
+        (evaluation_view(pixels, sizes, make_keys(count), 9, 0.75)[:, 0, 0] * STD[0] + MEAN[0])
+        * 255
+        for pixels in (columns, rows)
     )
-    torch.testing.assert_close(lefts, (lefts[:, :1, :1] + torch.arange(9.0)).expand(-1, 9, 9), rtol=0, atol=1e-3)
-    torch.testing.assert_close(tops, (tops[:, :1, :1] + torch.arange(9.0)[:, None]).expand(-1, 9, 9), rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        lefts, (lefts[:, :1, :1] + torch.arange(9.0)).expand(-1, 9, 9), rtol=0, atol=1e-3
+    )
+    torch.testing.assert_close(
+        tops, (tops[:, :1, :1] + torch.arange(9.0)[:, None]).expand(-1, 9, 9), rtol=0, atol=1e-3
+    )
     places = torch.stack([tops[:, 0, 0], lefts[:, 0, 0]], dim=1).round()
-    assert {tuple(place) for place in places.int().tolist()} == {(top, left) for top in range(4) for left in range(8)}
+    assert {tuple(place) for place in places.int().tolist()} == {
+        (top, left) for top in range(4) for left in range(8)
+    }
 
 
 def test_evaluation_crops_never_touch_the_padding() -> None:

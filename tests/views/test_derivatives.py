@@ -47,7 +47,9 @@ def test_a_parabola_has_linear_velocity_constant_acceleration_and_no_jerk() -> N
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_is_linear(order: int) -> None:
     x, y = torch.randn(2, 1, 3, 6, 4, 4, dtype=torch.float64)
-    torch.testing.assert_close(differentiate(2.5 * x - y, order), 2.5 * differentiate(x, order) - differentiate(y, order))
+    torch.testing.assert_close(
+        differentiate(2.5 * x - y, order), 2.5 * differentiate(x, order) - differentiate(y, order)
+    )
 
 
 @pytest.mark.parametrize("order", range(4))
@@ -81,5 +83,7 @@ def test_a_negative_order_is_refused() -> None:
 
 @pytest.mark.parametrize(("frames", "order"), [(1, 1), (2, 2), (1, 2), (0, 0)])
 def test_too_few_frames_says_how_many_are_needed(frames: int, order: int) -> None:
-    with pytest.raises(ValueError, match=f"{frames} frames .* order {order} needs at least {order + 1}"):
+    with pytest.raises(
+        ValueError, match=f"{frames} frames .* order {order} needs at least {order + 1}"
+    ):
         differentiate(torch.zeros(1, 3, frames, 2, 2), order)

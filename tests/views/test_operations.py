@@ -1,4 +1,6 @@
-"""Every operation agrees with torchvision applied clip by clip; random boxes have the ranges and places they should."""
+"""Every operation agrees with torchvision applied clip by clip; random boxes have the ranges and
+places they should.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,30 @@ from torchvision.transforms.v2 import functional as F
 
 from vididi.draws import Use, key, uniform
 from vididi.views import operations
-from vididi.views.operations import MEAN, STD, centre_boxes, crop_resize, crop_resize_product, normalise, random_sized_boxes
+from vididi.views.operations import (
+    MEAN,
+    STD,
+    centre_boxes,
+    crop_resize,
+    crop_resize_product,
+    normalise,
+    random_sized_boxes,
+)
 
 
-def make_clips(batch: int = 4, frames: int = 3, height: int = 20, width: int = 26, seed: int = 0) -> Tensor:
-    return torch.rand(batch, 3, frames, height, width, generator=torch.Generator().manual_seed(seed))
+def make_clips(
+    batch: int = 4, frames: int = 3, height: int = 20, width: int = 26, seed: int = 0
+) -> Tensor:
+    return torch.rand(
+        batch, 3, frames, height, width, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def clip_by_clip(function: Callable[..., Tensor], clips: Tensor, *values: Any) -> Tensor:
     """torchvision's function on each clip as [T, C, H, W], with that clip's values."""
-    results = [function(clip.transpose(0, 1), *own) for clip, *own in zip(clips, *values, strict=True)]
+    results = [
+        function(clip.transpose(0, 1), *own) for clip, *own in zip(clips, *values, strict=True)
+    ]
     return torch.stack(results).transpose(1, 2)
 
 
@@ -39,14 +55,18 @@ BOXES = {
 
 
 # Both ways to do it: clip by clip, which a CPU takes, and as products, which a GPU takes.
-both_ways = pytest.mark.parametrize("crop_resize", [crop_resize, crop_resize_product], ids=["each", "product"])
+both_ways = pytest.mark.parametrize(
+    "crop_resize", [crop_resize, crop_resize_product], ids=["each", "product"]
+)
 
 
 @both_ways
 @pytest.mark.parametrize("boxes", BOXES.values(), ids=BOXES.keys())
 @pytest.mark.parametrize("flips", [None, [True, False, True, False]], ids=["straight", "flipped"])
 def test_crop_resize_is_resized_crop_then_flip(
-    crop_resize: Callable[..., Tensor], boxes: list[tuple[int, int, int, int]], flips: list[bool] | None
+    crop_resize: Callable[..., Tensor],
+    boxes: list[tuple[int, int, int, int]],
+    flips: list[bool] | None,
 ) -> None:
     clips = make_clips(4, 2, 30, 40)
 
@@ -67,7 +87,10 @@ def test_crop_resize_never_sees_the_padding(crop_resize: Callable[..., Tensor]) 
         clip[..., height:, :] = 1e6
         clip[..., :, width:] = 1e6
     boxes = np.array([(0, 0, height, width) for height, width in sizes])
-    expected = [F.resize(clip[..., :height, :width], [10, 10], antialias=True) for clip, (height, width) in zip(clips, sizes, strict=True)]
+    expected = [
+        F.resize(clip[..., :height, :width], [10, 10], antialias=True)
+        for clip, (height, width) in zip(clips, sizes, strict=True)
+    ]
     assert_close(crop_resize(clips, boxes, 10), torch.stack(expected))
 
 
@@ -85,10 +108,14 @@ def test_crop_resize_scales_bytes_to_one(crop_resize: Callable[..., Tensor]) -> 
     assert_close(crop_resize(pixels, boxes, 10), crop_resize(pixels.float() / 255, boxes, 10), 1e-7)
 
 
-@pytest.mark.parametrize("kernel", [1, 3, 5, 7, 9, 11, 23])  # shifted copies up to 7, matrices above
+@pytest.mark.parametrize(
+    "kernel", [1, 3, 5, 7, 9, 11, 23]
+)  # shifted copies up to 7, matrices above
 def test_gaussian_blur(kernel: int) -> None:
     clips, sigma = make_clips(), [0.1, 0.5, 1.0, 2.0]
-    expected = clip_by_clip(lambda clip, s: F.gaussian_blur(clip, [kernel, kernel], [s, s]), clips, sigma)
+    expected = clip_by_clip(
+        lambda clip, s: F.gaussian_blur(clip, [kernel, kernel], [s, s]), clips, sigma
+    )
     assert_close(operations.gaussian_blur(clips, torch.tensor(sigma), kernel), expected)
 
 
@@ -110,20 +137,29 @@ def test_hue(shifts: list[float], levels: int) -> None:
 
 def test_to_gray() -> None:
     clips = make_clips()
-    assert_close(operations.to_gray(clips), clip_by_clip(lambda clip: F.rgb_to_grayscale(clip, num_output_channels=3), clips))
+    assert_close(
+        operations.to_gray(clips),
+        clip_by_clip(lambda clip: F.rgb_to_grayscale(clip, num_output_channels=3), clips),
+    )
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.2])
 def test_solarise(threshold: float) -> None:
     clips = make_clips()
     clips[:, :, :, 0] = threshold
-    assert_close(operations.solarise(clips, threshold), clip_by_clip(lambda clip: F.solarize(clip, threshold), clips), 0)
+    assert_close(
+        operations.solarise(clips, threshold),
+        clip_by_clip(lambda clip: F.solarize(clip, threshold), clips),
+        0,
+    )
 
 
 def test_normalise() -> None:
     clips = make_clips()
     before = clips.clone()
-    assert_close(normalise(clips), clip_by_clip(lambda clip: F.normalize(clip, list(MEAN), list(STD)), clips))
+    assert_close(
+        normalise(clips), clip_by_clip(lambda clip: F.normalize(clip, list(MEAN), list(STD)), clips)
+    )
     assert torch.equal(clips, before)
 
 
@@ -158,7 +194,9 @@ def box_draws(count: int) -> NDArray[np.float64]:
 def test_boxes_lie_inside_and_have_the_drawn_area_and_ratio() -> None:
     sizes = np.random.default_rng(0).integers(60, 200, size=(3000, 2))
     sizes[:, 1] = sizes[:, 0] * 4 // 3
-    top, left, height, width = random_sized_boxes(sizes, box_draws(3000), (0.08, 1.0), (3 / 4, 4 / 3)).T
+    top, left, height, width = random_sized_boxes(
+        sizes, box_draws(3000), (0.08, 1.0), (3 / 4, 4 / 3)
+    ).T
     assert (top >= 0).all()
     assert (left >= 0).all()
     assert (height >= 1).all()
@@ -179,7 +217,9 @@ def test_boxes_have_uniform_area_and_log_uniform_ratio_where_all_fit() -> None:
     area_place = (height * width / 1e6 - 0.1) / 0.4
     ratio_place = np.log(width / height) / (2 * np.log(4 / 3)) + 0.5
     for place in (area_place, ratio_place):
-        np.testing.assert_allclose(np.histogram(place, bins=5, range=(-0.01, 1.01))[0] / 4000, 0.2, atol=0.03)
+        np.testing.assert_allclose(
+            np.histogram(place, bins=5, range=(-0.01, 1.01))[0] / 4000, 0.2, atol=0.03
+        )
     assert abs(np.corrcoef(area_place, ratio_place)[0, 1]) < 0.05
 
 
@@ -206,19 +246,27 @@ def fallback(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, 
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-@pytest.mark.parametrize(("height", "width"), [(100, 11), (101, 10), (12, 150), (13, 151), (40, 300)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(100, 11), (101, 10), (12, 150), (13, 151), (40, 300)]
+)
 @pytest.mark.parametrize("ratio", [(3 / 4, 4 / 3), (1.0, 1.0), (0.5, 0.9)])
-def test_where_no_try_fits_the_box_is_the_largest_centred_one(height: int, width: int, ratio: tuple[float, float]) -> None:
+def test_where_no_try_fits_the_box_is_the_largest_centred_one(
+    height: int, width: int, ratio: tuple[float, float]
+) -> None:
     boxes = random_sized_boxes(np.array([(height, width)] * 5), box_draws(5), (0.9, 1.0), ratio)
     assert {tuple(box) for box in boxes.tolist()} == {fallback(height, width, ratio)}
 
 
 def test_where_no_try_fits_but_the_ratio_does_the_box_is_the_whole_frame() -> None:
-    boxes = random_sized_boxes(np.array([(30, 30)]), np.full((1, 22), 1 - 1e-9), (1.0, 1.0), (0.9, 1.2))
+    boxes = random_sized_boxes(
+        np.array([(30, 30)]), np.full((1, 22), 1 - 1e-9), (1.0, 1.0), (0.9, 1.2)
+    )
     assert boxes.tolist() == [[0, 0, 30, 30]]
 
 
-@pytest.mark.parametrize(("height", "width"), [(20, 20), (20, 27), (27, 20), (21, 24), (24, 23), (20, 22), (20, 26)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(20, 20), (20, 27), (27, 20), (21, 24), (24, 23), (20, 22), (20, 26)]
+)
 def test_centre_boxes_are_center_crop(height: int, width: int) -> None:
     clips, side = make_clips(1, 2, height, width), min(height, width)
     cropped = crop_resize(clips, centre_boxes(np.array([(height, width)])), side)

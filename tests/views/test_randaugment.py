@@ -19,9 +19,14 @@ CHANGE = float(torch.linspace(0, 0.9, 31)[9])
 
 
 def affine(
-    images: Tensor, shift: tuple[int, int] = (0, 0), shear: tuple[float, float] = (0, 0), center: list[float] | None = None
+    images: Tensor,
+    shift: tuple[int, int] = (0, 0),
+    shear: tuple[float, float] = (0, 0),
+    center: list[float] | None = None,
 ) -> Tensor:
-    return F.affine(images, angle=0, translate=list(shift), scale=1, shear=list(shear), center=center)
+    return F.affine(
+        images, angle=0, translate=list(shift), scale=1, shear=list(shear), center=center
+    )
 
 
 EXPECTED: dict[str, Callable[[Tensor, int], Tensor]] = {
@@ -43,7 +48,13 @@ EXPECTED: dict[str, Callable[[Tensor, int], Tensor]] = {
 
 
 def make_images(batch: int = 3, frames: int = 4) -> Tensor:
-    return torch.randint(30, 220, (batch, frames, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        30,
+        220,
+        (batch, frames, 3, SIZE, SIZE),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(0),
+    )
 
 
 def test_the_pool_is_torchvisions() -> None:
@@ -58,7 +69,9 @@ def test_magnitudes_are_torchvisions(name: str, size: int) -> None:
     expected = magnitudes(LEVELS, size, size)
     strengths = POOL[name].strengths(size)
     assert POOL[name].signed == signed
-    assert strengths.tolist() == ([0.0] * LEVELS if expected is None else [float(value) for value in expected])
+    assert strengths.tolist() == (
+        [0.0] * LEVELS if expected is None else [float(value) for value in expected]
+    )
 
 
 @pytest.mark.parametrize("name", POOL)

@@ -1,4 +1,6 @@
-"""R@1 of each framework with and without ViDiDi, the paper's beside ours (ViDiDi Figure 1): ``python analysis/bars.py RUNS --out FILE``."""
+"""R@1 of each framework with and without ViDiDi, the paper's beside ours (ViDiDi Figure 1):
+``python analysis/bars.py RUNS --out FILE``.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,24 @@ from vididi.words import counted
 
 PAPER = "vididi_table_1"
 PRETRAINED = "ucf101"  # of the paper's rows; those on other data have one framework only
-# As the papers write them, in their order; an objective that no paper has follows under its own name.
-NAMES = {"simclr": "SimCLR", "byol": "BYOL", "vicreg": "VICReg", "cvrl": "CVRL", "corp_f": "CORP_f", "corp_m": "CORP_m"}
+# As the papers write them, in their order; an objective that no paper has follows under its own
+# name.
+NAMES = {
+    "simclr": "SimCLR",
+    "byol": "BYOL",
+    "vicreg": "VICReg",
+    "cvrl": "CVRL",
+    "corp_f": "CORP_f",
+    "corp_m": "CORP_m",
+}
 SCHEDULES: dict[str, Match] = {
     "frames alone": {"schedule.order": 0},
-    "with ViDiDi": {"schedule.order": 2, "schedule.selection": "scheduled", "schedule.mix": "both_ways", "schedule.reverse": False},
+    "with ViDiDi": {
+        "schedule.order": 2,
+        "schedule.selection": "scheduled",
+        "schedule.mix": "both_ways",
+        "schedule.reverse": False,
+    },
 }
 COLOUR = {"frames alone": COLOURS[4], "with ViDiDi": "#4477AA"}  # light enough for a black whisker
 RECALL = Column("R@1", "retrieval/R@1", 100, 1)
@@ -40,7 +55,9 @@ class Group:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = picture_parser("R@1 of each framework with and without ViDiDi, the paper's beside ours (ViDiDi Figure 1).")
+    parser = picture_parser(
+        "R@1 of each framework with and without ViDiDi, the paper's beside ours (ViDiDi Figure 1)."
+    )
     return run_main(_draw, parser, argv)
 
 
@@ -49,16 +66,27 @@ def _draw(arguments: argparse.Namespace) -> None:
     runs = finished_in(arguments.runs)
     used = [run for run in runs if schedule_of(run) is not None]
     if not used:
-        raise ConfigError(f"of {counted(len(runs), 'run')} none is of frames alone or of ViDiDi's schedule")
+        raise ConfigError(
+            f"of {counted(len(runs), 'run')} none is of frames alone or of ViDiDi's schedule"
+        )
     groups, notes = frameworks(used)
     notes += each_cell_once(used)[1]
     with look():
         width = max(4.2, 1.3 * len(groups) + 1.2)
         figure, axis = plt.subplots(figsize=(width, 3.4))
         draw_bars(axis, groups, _setting(used))
-        figure.legend(loc="outside lower center", ncols=4 if width > 6 else 2, handlelength=1.4, columnspacing=1.2)
+        figure.legend(
+            loc="outside lower center",
+            ncols=4 if width > 6 else 2,
+            handlelength=1.4,
+            columnspacing=1.2,
+        )
         save(figure, arguments.out)
-    left_out = [f"left out: {counted(len(runs) - len(used), 'run')} of other schedules"] if len(used) < len(runs) else []
+    left_out = (
+        [f"left out: {counted(len(runs) - len(used), 'run')} of other schedules"]
+        if len(used) < len(runs)
+        else []
+    )
     for line in (*notes, *notes_of(used), *left_out):
         say(f"  {line}")
 
@@ -69,7 +97,8 @@ def schedule_of(run: Run) -> str | None:
 
 
 def frameworks(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
-    """A group for each framework, and for each way to run it: both bars of ours differ in nothing but the schedule.
+    """A group for each framework, and for each way to run it: both bars of ours differ in nothing
+    but the schedule.
 
     The notes say what sets a framework's second way apart from its first, which has the most runs.
     """
@@ -78,44 +107,77 @@ def frameworks(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
         found[run.config["objective.name"]][protocol(run, ["schedule"])].append(run)
     groups, notes = [], []
     known = list(NAMES)
-    for objective in sorted(found, key=lambda name: (known.index(name) if name in NAMES else len(known), name)):
+    for objective in sorted(
+        found, key=lambda name: (known.index(name) if name in NAMES else len(known), name)
+    ):
         ways = sorted(found[objective].items(), key=lambda item: -len(item[1]))
         for number, (way, own) in enumerate(ways, 1):
             name = NAMES.get(objective, objective) + (f" ({number})" if number > 1 else "")
-            groups.append(Group(name, printed(objective), {schedule: _measured(own, schedule) for schedule in SCHEDULES}))
-            notes += [f"{name}{differences(ways[0][0], way) or '; written by another version'}"] if number > 1 else []
+            groups.append(
+                Group(
+                    name,
+                    printed(objective),
+                    {schedule: _measured(own, schedule) for schedule in SCHEDULES},
+                )
+            )
+            notes += (
+                [f"{name}{differences(ways[0][0], way) or '; written by another version'}"]
+                if number > 1
+                else []
+            )
     return groups, notes
 
 
 def printed(objective: str) -> dict[str, float | None]:
     """The paper's R@1 of a framework under each of SCHEDULES; None where it has none."""
     table = load_paper_table(PAPER)
-    rows = [row for row in table.rows if row.match and (row.match["data.name"], row.match["objective.name"]) == (PRETRAINED, objective)]
+    rows = [
+        row
+        for row in table.rows
+        if row.match
+        and (row.match["data.name"], row.match["objective.name"]) == (PRETRAINED, objective)
+    ]
     return {
-        schedule: next((row.values[0] for row in rows if row.match and match.items() <= row.match.items()), None)
+        schedule: next(
+            (row.values[0] for row in rows if row.match and match.items() <= row.match.items()),
+            None,
+        )
         for schedule, match in SCHEDULES.items()
     }
 
 
 def _measured(runs: Sequence[Run], schedule: str) -> Samples | None:
     """R@1 on the data of pretraining."""
-    return collect([run for run in runs if schedule_of(run) == schedule], RECALL, None, 0, Ways(runs))
+    return collect(
+        [run for run in runs if schedule_of(run) == schedule], RECALL, None, 0, Ways(runs)
+    )
 
 
 def _setting(runs: Sequence[Run]) -> str:
-    data, nets = (sorted({str(run.config[key]) for run in runs}) for key in ("data.name", "backbone.name"))
+    data, nets = (
+        sorted({str(run.config[key]) for run in runs}) for key in ("data.name", "backbone.name")
+    )
     return f"paper: UCF101, r3d_18; ours: {', '.join(data)}, {', '.join(nets)}"
 
 
 def draw_bars(axis: Any, groups: Sequence[Group], setting: str) -> None:
-    """Bars in the order paper, ours, for frames alone and then for ViDiDi. Whiskers are 95% intervals, points are seeds."""
+    """Bars in the order paper, ours, for frames alone and then for ViDiDi. Whiskers are 95%
+    intervals, points are seeds.
+    """
     for place, group in enumerate(groups):
         for number, schedule in enumerate(SCHEDULES):
             left = place + (2 * number - 1.5) * WIDTH
             _paper_bar(axis, left, group.printed[schedule], schedule)
             _our_bar(axis, left + WIDTH, group.ours[schedule], schedule)
     for schedule in SCHEDULES:  # bars of no height, for the legend alone
-        axis.bar(0, 0, color="white", edgecolor=COLOUR[schedule], hatch="////", label=f"{schedule}, paper")
+        axis.bar(
+            0,
+            0,
+            color="white",
+            edgecolor=COLOUR[schedule],
+            hatch="////",
+            label=f"{schedule}, paper",
+        )
         axis.bar(0, 0, color=COLOUR[schedule], label=f"{schedule}, ours")
     axis.set_xticks(range(len(groups)), [group.name for group in groups])
     axis.tick_params(axis="x", length=0)
@@ -125,7 +187,15 @@ def draw_bars(axis: Any, groups: Sequence[Group], setting: str) -> None:
 
 def _paper_bar(axis: Any, x: float, value: float | None, schedule: str) -> None:
     if value is not None:
-        axis.bar(x, value, WIDTH * 0.92, color="white", edgecolor=COLOUR[schedule], hatch="////", linewidth=0.8)
+        axis.bar(
+            x,
+            value,
+            WIDTH * 0.92,
+            color="white",
+            edgecolor=COLOUR[schedule],
+            hatch="////",
+            linewidth=0.8,
+        )
         _say(axis, x, value, value)
 
 
@@ -141,10 +211,17 @@ def _our_bar(axis: Any, x: float, samples: Samples | None, schedule: str) -> Non
         top = high
     if len(samples.values) > 1:
         axis.plot(
-            [x] * len(samples.values), [100 * one for one in samples.values], "o", markersize=2.5, color="white", markeredgecolor="black"
+            [x] * len(samples.values),
+            [100 * one for one in samples.values],
+            "o",
+            markersize=2.5,
+            color="white",
+            markeredgecolor="black",
         )
     _say(axis, x, value, max(top, value))
 
 
 def _say(axis: Any, x: float, value: float, top: float) -> None:
-    axis.annotate(f"{value:.1f}", (x, top), (0, 1.5), textcoords="offset points", ha="center", fontsize=6.5)
+    axis.annotate(
+        f"{value:.1f}", (x, top), (0, 1.5), textcoords="offset points", ha="center", fontsize=6.5
+    )

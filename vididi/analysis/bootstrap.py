@@ -1,15 +1,18 @@
-"""Confidence intervals by the bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
+"""Confidence intervals by the bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap,
+1993).
 
-Scores are arrays ``[S, Q]``: S seeds, Q queries (test videos), 0 or 1 for each. All seeds are asked the same queries, so seeds
-and queries are crossed: a replicate draws S seeds and Q queries with replacement, independently of each other, and every
-seed drawn is asked the same queries (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1, 2007). Were the queries
-drawn anew for each seed, as in nested designs, more seeds would seem to make up for few test videos. A metric without
-queries is ``[S, 1]``, one value for each seed. A metric that is a mean over splits has one array for each split; the seeds
-drawn are the same in all of them, the queries are each split's own.
+Scores are arrays ``[S, Q]``: S seeds, Q queries (test videos), 0 or 1 for each. All seeds are asked
+the same queries, so seeds and queries are crossed: a replicate draws S seeds and Q queries with
+replacement, independently of each other, and every seed drawn is asked the same queries (the
+pigeonhole bootstrap: Owen, Annals of Applied Statistics 1, 2007). Were the queries drawn anew for
+each seed, as in nested designs, more seeds would seem to make up for few test videos. A metric
+without queries is ``[S, 1]``, one value for each seed. A metric that is a mean over splits has one
+array for each split; the seeds drawn are the same in all of them, the queries are each split's own.
 
-Intervals are percentile intervals (Efron and Tibshirani, chapter 13). With few seeds the percentiles are too narrow, because a
-resample of S values varies by (S - 1) / S of what S values do; deviations of seeds from their mean are therefore taken
-sqrt(S / (S - 1)) times (on the narrowness bias: Hesterberg, The American Statistician 69, 2015). It stays an interval from few
+Intervals are percentile intervals (Efron and Tibshirani, chapter 13). With few seeds the
+percentiles are too narrow, because a resample of S values varies by (S - 1) / S of what S values
+do; deviations of seeds from their mean are therefore taken sqrt(S / (S - 1)) times (on the
+narrowness bias: Hesterberg, The American Statistician 69, 2015). It stays an interval from few
 seeds: docs/tables.md says how far it can be trusted.
 """
 
@@ -27,7 +30,13 @@ Floats = NDArray[np.float64]
 Interval = tuple[float, float]
 
 
-def mean_interval(splits: Sequence[ArrayLike], *, level: float = LEVEL, replicates: int = REPLICATES, seed: int = 0) -> Interval:
+def mean_interval(
+    splits: Sequence[ArrayLike],
+    *,
+    level: float = LEVEL,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Interval:
     """The interval of a mean over seeds and queries (and splits).
 
     Args:
@@ -40,7 +49,9 @@ def mean_interval(splits: Sequence[ArrayLike], *, level: float = LEVEL, replicat
     """
     scores = _checked(splits)
     drawn = [
-        _means(scores, _seed_weights(rng, count, len(scores[0])), _query_weights(rng, count, scores))
+        _means(
+            scores, _seed_weights(rng, count, len(scores[0])), _query_weights(rng, count, scores)
+        )
         for rng, count in _chunks(scores, replicates, seed)
     ]
     return _percentiles(drawn, level)
@@ -57,11 +68,14 @@ def gain_interval(
 ) -> Interval:
     """The interval of the mean of ``ours`` minus the mean of ``base`` (the paired bootstrap).
 
-    Both arms are asked the same queries of every replicate. What makes a video hard for both then cancels, as in a paired test.
+    Both arms are asked the same queries of every replicate. What makes a video hard for both then
+    cancels, as in a paired test.
 
     Args:
-        ours, base: as in mean_interval; the columns of a split are the same queries, in the same order, in both arms.
-        same_seeds: row s of both arms is the same seed, so that seeds are drawn in pairs; otherwise independently.
+        ours, base: as in mean_interval; the columns of a split are the same queries, in the same
+            order, in both arms.
+        same_seeds: row s of both arms is the same seed, so that seeds are drawn in pairs; otherwise
+            independently.
 
     Raises:
         ValueError: the arrays do not fit each other or are empty.
@@ -89,7 +103,9 @@ def _checked(splits: Sequence[ArrayLike]) -> list[Floats]:
     return scores
 
 
-def _chunks(scores: list[Floats], replicates: int, seed: int) -> Iterator[tuple[np.random.Generator, int]]:
+def _chunks(
+    scores: list[Floats], replicates: int, seed: int
+) -> Iterator[tuple[np.random.Generator, int]]:
     """The generator, and how many replicates to draw at a time."""
     rng = np.random.default_rng(seed)
     size = max(1, _CHUNK // max(part.shape[1] for part in scores))
@@ -104,7 +120,9 @@ def _counts(rng: np.random.Generator, replicates: int, n: int) -> NDArray[np.int
 
 
 def _seed_weights(rng: np.random.Generator, replicates: int, seeds: int) -> Floats:
-    """``[replicates, S]``, summing to 1; deviations from 1 / S are stretched against the narrowness of few seeds."""
+    """``[replicates, S]``, summing to 1; deviations from 1 / S are stretched against the narrowness
+    of few seeds.
+    """
     stretch = np.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
     return (1 + stretch * (_counts(rng, replicates, seeds) - 1)) / seeds
 
@@ -116,7 +134,9 @@ def _query_weights(rng: np.random.Generator, replicates: int, scores: list[Float
 
 def _means(scores: list[Floats], seeds: Floats, queries: list[Floats]) -> Floats:
     """The mean of every replicate: over seeds, queries and splits."""
-    by_seed = np.mean([weights @ part.T for part, weights in zip(scores, queries, strict=True)], axis=0)
+    by_seed = np.mean(
+        [weights @ part.T for part, weights in zip(scores, queries, strict=True)], axis=0
+    )
     return (seeds * by_seed).sum(axis=1)
 
 

@@ -1,4 +1,6 @@
-"""Training and test accuracy while a classifier is trained (CVRL Figure 6): ``python analysis/classifier_curves.py RUNS --out FILE``."""
+"""Training and test accuracy while a classifier is trained (CVRL Figure 6): ``python
+analysis/classifier_curves.py RUNS --out FILE``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from vididi.analysis.plots import COLOURS, finished_in, legend_text, look, picture_parser, pyplot, run_main, save
+from vididi.analysis.plots import (
+    COLOURS,
+    finished_in,
+    legend_text,
+    look,
+    picture_parser,
+    pyplot,
+    run_main,
+    save,
+)
 from vididi.analysis.reading import Run, each_cell_once, notes_of
 from vididi.errors import ConfigError
 from vididi.protocols import classifiers
@@ -21,7 +32,9 @@ from vididi.words import counted
 
 @dataclass(frozen=True)
 class Training:
-    """Of one run's classifier: epochs and accuracies, of training clips after each epoch, of test videos where they were tested."""
+    """Of one run's classifier: epochs and accuracies, of training clips after each epoch, of test
+    videos where they were tested.
+    """
 
     label: str
     name: str
@@ -31,11 +44,18 @@ class Training:
 
 def main(argv: list[str] | None = None) -> int:
     parser = picture_parser(
-        "Top-1 accuracy by epoch while a classifier is trained, dashed on training clips, solid on test videos (CVRL Figure 6)."
-        " Evaluate with --set test_every=1 for the solid lines. Runs of one label are drawn as their mean."
+        "Top-1 accuracy by epoch while a classifier is trained, dashed on training clips, solid on"
+        " test videos (CVRL Figure 6). Evaluate with --set test_every=1 for the solid lines. Runs"
+        " of one label are drawn as their mean."
     )
-    parser.add_argument("--protocol", choices=classifiers(), default="linear", help="default: linear")
-    parser.add_argument("--evaluation", metavar="NAME", help="where a run has several: the folder in RUN/evaluations")
+    parser.add_argument(
+        "--protocol", choices=classifiers(), default="linear", help="default: linear"
+    )
+    parser.add_argument(
+        "--evaluation",
+        metavar="NAME",
+        help="where a run has several: the folder in RUN/evaluations",
+    )
     return run_main(_draw, parser, argv)
 
 
@@ -43,13 +63,21 @@ def _draw(arguments: argparse.Namespace) -> None:
     plt = pyplot()
     runs = finished_in(arguments.runs)
     runs = each_cell_once(runs, lambda run: run.cell["label"])[0]
-    trainings = [found for run in runs if (found := training_of(run, arguments.protocol, arguments.evaluation))]
+    trainings = [
+        found
+        for run in runs
+        if (found := training_of(run, arguments.protocol, arguments.evaluation))
+    ]
     if not trainings:
         raise ConfigError(
-            f"of {counted(len(runs), 'run')} none has a classifier's epochs; make them by vididi evaluate {arguments.protocol}"
+            f"of {counted(len(runs), 'run')} none has a classifier's epochs; make them by vididi"
+            f" evaluate {arguments.protocol}"
         )
     if len(names := sorted({training.name for training in trainings})) > 1:
-        raise ConfigError(f"the classifiers were trained in several ways; choose one by --evaluation: {', '.join(names)}")
+        raise ConfigError(
+            "the classifiers were trained in several ways; choose one by --evaluation:"
+            f" {', '.join(names)}"
+        )
     with look():
         figure, axis = plt.subplots(figsize=(4.6, 3.2))
         draw_curves(axis, trainings)
@@ -70,14 +98,25 @@ def training_of(run: Run, protocol: str, name: str | None) -> Training | None:
         ConfigError: it has several and none is named.
     """
     found = {}
-    doubtful = {m.name for m in run.measurements if m.notes and not m.metrics}  # of scores that were NaN, as notes_of says
-    for made in (m.name for m in run.measurements if m.name.startswith(f"{protocol}-") and m.name not in doubtful):
+    doubtful = {
+        m.name for m in run.measurements if m.notes and not m.metrics
+    }  # of scores that were NaN, as notes_of says
+    for made in (
+        m.name
+        for m in run.measurements
+        if m.name.startswith(f"{protocol}-") and m.name not in doubtful
+    ):
         result = read_evaluation_result(run.folder / "evaluations" / made)
         if (epochs := result and result.get("epochs")) and name in (None, made):
-            train, test = ({one["epoch"]: one[key] for one in epochs if key in one} for key in ("train_top1", "test_top1"))
+            train, test = (
+                {one["epoch"]: one[key] for one in epochs if key in one}
+                for key in ("train_top1", "test_top1")
+            )
             found[made] = Training(legend_text(str(run.cell["label"])), made, train, test)
     if len(found) > 1:
-        raise ConfigError(f"{run.folder}: has several; choose one by --evaluation: {', '.join(found)}")
+        raise ConfigError(
+            f"{run.folder}: has several; choose one by --evaluation: {', '.join(found)}"
+        )
     return next(iter(found.values()), None)
 
 
@@ -87,8 +126,22 @@ def draw_curves(axis: Any, trainings: Sequence[Training]) -> None:
         arms[training.label].append(training)
     for number, (label, own) in enumerate(arms.items()):
         colour = COLOURS[number % len(COLOURS)]
-        _line(axis, [one.train for one in own], color=colour, linestyle="--", linewidth=1.0, label=f"{label}, training")
-        _line(axis, [one.test for one in own], color=colour, linestyle="-", linewidth=1.5, label=f"{label}, test")
+        _line(
+            axis,
+            [one.train for one in own],
+            color=colour,
+            linestyle="--",
+            linewidth=1.0,
+            label=f"{label}, training",
+        )
+        _line(
+            axis,
+            [one.test for one in own],
+            color=colour,
+            linestyle="-",
+            linewidth=1.5,
+            label=f"{label}, test",
+        )
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(visible=True)
     axis.legend()
@@ -98,4 +151,6 @@ def _line(axis: Any, runs: list[dict[int, float]], **style: Any) -> None:
     """The mean over the epochs that all runs have, if there are any."""
     epochs = sorted(set.intersection(*map(set, runs)))
     if epochs:
-        axis.plot(epochs, [100 * np.mean([run[epoch] for run in runs]) for epoch in epochs], **style)
+        axis.plot(
+            epochs, [100 * np.mean([run[epoch] for run in runs]) for epoch in epochs], **style
+        )

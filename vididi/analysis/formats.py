@@ -16,7 +16,8 @@ Parts = list[tuple[str, "Sheet"]]
 
 @dataclass
 class Sheet:
-    """Cells by row and column; columns of one group stay beside each other where a wide sheet is broken.
+    """Cells by row and column; columns of one group stay beside each other where a wide sheet is
+    broken.
 
     Args:
         head: the names of the columns that tell the rows from each other.
@@ -45,7 +46,10 @@ class Sheet:
 
     def said(self) -> list[list[str]]:
         """The columns of each group that have something in some row."""
-        found = [[column for column in group if any(row.get(column) for row in self.rows)] for group in self.groups.values()]
+        found = [
+            [column for column in group if any(row.get(column) for row in self.rows)]
+            for group in self.groups.values()
+        ]
         return [group for group in found if group]
 
     def cells(self, columns: Iterable[str]) -> list[list[str]]:
@@ -54,10 +58,15 @@ class Sheet:
 
     def width(self, columns: Iterable[str]) -> int:
         """Characters of a Markdown table of these columns."""
-        return 1 + sum(3 + max(len(column), *(len(row.get(column, "")) for row in self.rows)) for column in columns)
+        return 1 + sum(
+            3 + max(len(column), *(len(row.get(column, "")) for row in self.rows))
+            for column in columns
+        )
 
     def blocks(self) -> list[list[str]]:
-        """The columns, broken into tables that are no wider than WIDTH where a group allows it. Rows are named in each."""
+        """The columns, broken into tables that are no wider than WIDTH where a group allows it.
+        Rows are named in each.
+        """
         blocks = [list(self.head)]
         for group in self.said():
             if blocks[-1] != self.head and self.width([*blocks[-1], *group]) > WIDTH:
@@ -66,14 +75,19 @@ class Sheet:
         return blocks
 
 
-# What Markdown would not show as it is: a backslash before a mark, a bar, and what begins HTML, an entity, code, emphasis or a link.
-_MARKS = re.compile(r"\\(?=[!-/:-@\[-`{-~])|\||<(?=[A-Za-z/!?])|&(?=#?\w+;)|[`*~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
+# What Markdown would not show as it is: a backslash before a mark, a bar, and what begins HTML, an
+# entity, code, emphasis or a link.
+_MARKS = re.compile(
+    r"\\(?=[!-/:-@\[-`{-~])|\||<(?=[A-Za-z/!?])|&(?=#?\w+;)|[`*~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])"
+)
 _BLOCK = re.compile(r"^(\d*)([#>+=.)-])")  # what would begin a heading, a quotation or a list
 _FORMULA = re.compile(r"[=+\-@\t\r\n]")
 
 
 def markdown_text(text: str) -> str:
-    """Text for a cell of a Markdown table, or for the middle of a line: on one line, its marks escaped."""
+    """Text for a cell of a Markdown table, or for the middle of a line: on one line, its marks
+    escaped.
+    """
     return _MARKS.sub(lambda found: f"\\{found[0]}", one_line(text).strip())
 
 
@@ -83,7 +97,9 @@ def markdown_line(text: str) -> str:
 
 
 def csv_text(text: str) -> str:
-    """Text for a cell of a CSV file that holds no number. What a spreadsheet would run as a formula has an apostrophe before it."""
+    """Text for a cell of a CSV file that holds no number. What a spreadsheet would run as a formula
+    has an apostrophe before it.
+    """
     text = text.encode(errors="backslashreplace").decode()
     return f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text
 
@@ -97,14 +113,18 @@ def _is_number(text: str) -> bool:
 
 
 def write_markdown(head: list[str], parts: Parts, legend: str) -> str:
-    """``head``, then for each sheet its line, its tables and its notes. ``legend`` explains intervals, if there are any."""
+    """``head``, then for each sheet its line, its tables and its notes. ``legend`` explains
+    intervals, if there are any.
+    """
     lines = list(head)
     for line, sheet in parts:
         lines += ["", markdown_line(line)]
         for block in sheet.blocks() if sheet.rows else []:
             lines += ["", *_markdown_table(block, sheet.cells(block), len(sheet.head))]
         lines += ["", *(markdown_line(f"{note}.") for note in sheet.notes)] if sheet.notes else []
-    if legend and any(column.endswith("95%") for _, sheet in parts for group in sheet.said() for column in group):
+    if legend and any(
+        column.endswith("95%") for _, sheet in parts for group in sheet.said() for column in group
+    ):
         lines += ["", legend]
     return "\n".join(lines)
 
@@ -114,7 +134,10 @@ def _markdown_table(header: list[str], cells: list[list[str]], left: int) -> lis
     header, *cells = ([markdown_text(cell) for cell in row] for row in (header, *cells))
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     lines = [
-        [f"{cell:<{w}}" if i < left else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        [
+            f"{cell:<{w}}" if i < left else f"{cell:>{w}}"
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
         for row in (header, *cells)
     ]
     rule = [f"{'-' * (w - 1)}{'-' if i < left else ':'}" for i, w in enumerate(widths)]
@@ -122,7 +145,9 @@ def _markdown_table(header: list[str], cells: list[list[str]], left: int) -> lis
 
 
 def write_csv(parts: Parts) -> str:
-    """One table of all sheets: every column that one of them has, and before them each sheet's line, if there is more to say."""
+    """One table of all sheets: every column that one of them has, and before them each sheet's
+    line, if there is more to say.
+    """
     columns = list(dict.fromkeys(column for _, sheet in parts for column in sheet.columns))
     lead = ["protocol"] if any(line for line, _ in parts) else []
     out = io.StringIO()
@@ -130,7 +155,10 @@ def write_csv(parts: Parts) -> str:
     writer.writerow([*lead, *map(csv_text, columns)])
     for line, sheet in parts:
         for row in sheet.cells(columns):
-            cells = [csv_text(cell) if column in sheet.head else cell for column, cell in zip(columns, row, strict=True)]
+            cells = [
+                csv_text(cell) if column in sheet.head else cell
+                for column, cell in zip(columns, row, strict=True)
+            ]
             writer.writerow([*([csv_text(line)] if lead else []), *cells])
     return out.getvalue()
 
@@ -153,23 +181,44 @@ LATEX = {
 
 
 def escape(text: str) -> str:
-    """Text for LaTeX, on one line: its special characters escaped, the signs that occur in the papers as commands."""
+    """Text for LaTeX, on one line: its special characters escaped, the signs that occur in the
+    papers as commands.
+    """
     return "".join(LATEX.get(character, character) for character in one_line(text))
 
 
 def write_latex(name: str, caption: str, parts: Parts) -> str:
-    """A booktabs table for each sheet, without the intervals. Needs the packages booktabs and amssymb."""
+    """A booktabs table for each sheet, without the intervals. Needs the packages booktabs and
+    amssymb.
+    """
     lines = ["% \\usepackage{booktabs, amssymb}"]
     for number, (line, sheet) in enumerate(parts, 1):
-        columns = [*sheet.head, *(c for group in sheet.said() for c in group if not c.endswith("95%"))]
+        columns = [
+            *sheet.head,
+            *(c for group in sheet.said() for c in group if not c.endswith("95%")),
+        ]
         lines += ["\\begin{table}", "\\centering", f"\\caption{{{escape(caption)} {escape(line)}}}"]
         lines.append(f"\\label{{tab:{name.replace('_', '-')}{f'-{number}' if number > 1 else ''}}}")
-        lines.append(f"\\begin{{tabular}}{{{'l' * len(sheet.head)}{'r' * (len(columns) - len(sheet.head))}}}")
-        lines += ["\\toprule", _latex_row(columns), "\\midrule", *map(_latex_row, sheet.cells(columns)), "\\bottomrule"]
+        lines.append(
+            f"\\begin{{tabular}}{{{'l' * len(sheet.head)}{'r' * (len(columns) - len(sheet.head))}}}"
+        )
+        lines += [
+            "\\toprule",
+            _latex_row(columns),
+            "\\midrule",
+            *map(_latex_row, sheet.cells(columns)),
+            "\\bottomrule",
+        ]
         lines += ["\\end{tabular}", "\\end{table}"]
     return "\n".join(lines) + "\n"
 
 
 def _latex_row(cells: Iterable[str]) -> str:
-    # A row that began with a bracket would be taken for the length that \\ or a rule may have before it.
-    return " & ".join(f"{{{escape(cell)}}}" if cell.startswith(("[", "*")) else escape(cell) for cell in cells) + r" \\"
+    # A row that began with a bracket would be taken for the length that \\ or a rule may have
+    # before it.
+    return (
+        " & ".join(
+            f"{{{escape(cell)}}}" if cell.startswith(("[", "*")) else escape(cell) for cell in cells
+        )
+        + r" \\"
+    )

@@ -1,4 +1,6 @@
-"""The papers' tables: numbers as printed, and which configuration each row is. docs/tables.md has the format."""
+"""The papers' tables: numbers as printed, and which configuration each row is. docs/tables.md has
+the format.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ class Column:
     Args:
         metric: its key in a result.json; None for what is printed only.
         data: the data set it is measured on; None is the one that the run was pretrained on.
-        split: of ``data``; "mean" is the mean over the three splits, None is for a data set that has no numbered splits.
+        split: of ``data``; "mean" is the mean over the three splits, None is for a data set that
+            has no numbered splits.
         match: what the configuration of a run must be for the run to count in this column.
     """
 
@@ -74,10 +77,12 @@ class PaperTable:
     """A table as a paper prints it.
 
     Args:
-        setting: what the paper says of the runs, for the reader; configuration: the same as configuration values.
+        setting: what the paper says of the runs, for the reader; configuration: the same as
+            configuration values.
         axes: configuration keys, or whole sections, in which the rows differ.
         baseline: the title of the row that gains are over.
-        home: the value of data.name that stands for any data set which no row names (docs/tables.md).
+        home: the value of data.name that stands for any data set which no row names
+            (docs/tables.md).
         head, about: what the rows' labels and further texts are.
         also: measured beside it, where the table has no such columns.
         notes: where the print is damaged or contradicts itself.
@@ -104,12 +109,17 @@ class PaperTable:
     @property
     def pretraining_data(self) -> set[str]:
         """The data sets that tell rows from each other."""
-        return {row.match["data.name"] for row in self.rows if row.match and "data.name" in row.match}
+        return {
+            row.match["data.name"] for row in self.rows if row.match and "data.name" in row.match
+        }
 
 
 def table_names() -> list[str]:
     """The names of all tables, each paper's in its order."""
-    return sorted((path.stem for path in PAPERS.glob("*.yaml")), key=lambda name: (name.split("_")[0], int(name.rsplit("_", 1)[1])))
+    return sorted(
+        (path.stem for path in PAPERS.glob("*.yaml")),
+        key=lambda name: (name.split("_")[0], int(name.rsplit("_", 1)[1])),
+    )
 
 
 def load_paper_table(name: str) -> PaperTable:

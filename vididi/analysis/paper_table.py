@@ -1,4 +1,6 @@
-"""Print one of the papers' tables from run folders: ``python analysis/paper_table.py vididi_table_1 runs/frameworks``."""
+"""Print one of the papers' tables from run folders: ``python analysis/paper_table.py vididi_table_1
+runs/frameworks``.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,14 @@ from vididi.terminal import Parser, say
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(description="A paper's table, measured beside printed; also as Markdown, CSV and LaTeX.")
+    parser = Parser(
+        description="A paper's table, measured beside printed; also as Markdown, CSV and LaTeX."
+    )
     parser.add_argument("name", nargs="?", metavar="NAME", help="which table; --list names them")
     add_folders(parser, nargs="?")
-    parser.add_argument("--list", action="store_true", help="print the names and titles of all tables and stop")
+    parser.add_argument(
+        "--list", action="store_true", help="print the names and titles of all tables and stop"
+    )
     arguments = parser.parse_args(argv)
     if arguments.list:
         for name in table_names():
@@ -31,19 +37,30 @@ def main(argv: list[str] | None = None) -> int:
 
 def main_of_one(name: str, description: str, argv: list[str] | None) -> int:
     """A door to one table: only the folders are asked for."""
-    parser = Parser(description=f"{description}, measured beside printed; also as Markdown, CSV and LaTeX.")
+    parser = Parser(
+        description=f"{description}, measured beside printed; also as Markdown, CSV and LaTeX."
+    )
     add_folders(parser)
     arguments = parser.parse_args(argv)
     return print_table(name, arguments.runs, arguments.out)
 
 
 def add_folders(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
-    parser.add_argument("runs", nargs=nargs, metavar="RUNS", help="a folder (s3://...) that holds run folders")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the table goes as .md, .csv and .tex (default: RUNS)")
+    parser.add_argument(
+        "runs", nargs=nargs, metavar="RUNS", help="a folder (s3://...) that holds run folders"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where the table goes as .md, .csv and .tex (default: RUNS)",
+    )
 
 
 def print_table(name: str, place: str, out: Path | None) -> int:
-    """Exit status: 0 printed, 1 there were no finished runs, 2 there is no such folder or table, or a result cannot be read."""
+    """Exit status: 0 printed, 1 there were no finished runs, 2 there is no such folder or table, or
+    a result cannot be read.
+    """
     try:
         runs = pulled(place)
         if not runs.is_dir():

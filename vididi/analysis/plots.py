@@ -1,4 +1,6 @@
-"""What the pictures share: matplotlib without a screen, one look, run folders from arguments, and errors as one line."""
+"""What the pictures share: matplotlib without a screen, one look, run folders from arguments, and
+errors as one line.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,20 @@ from vididi.errors import ConfigError, VididiError
 from vididi.runs.mirror import local_path, place_of, pull
 from vididi.terminal import Parser, one_line, say
 
-# Paul Tol's "muted" scheme, which colour-blind readers can tell apart; shapes and dashes repeat the difference for print.
-COLOURS = ("#332288", "#CC6677", "#117733", "#DDCC77", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#888888")
+# Paul Tol's "muted" scheme, which colour-blind readers can tell apart; shapes and dashes repeat the
+# difference for print.
+COLOURS = (
+    "#332288",
+    "#CC6677",
+    "#117733",
+    "#DDCC77",
+    "#88CCEE",
+    "#882255",
+    "#44AA99",
+    "#999933",
+    "#AA4499",
+    "#888888",
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 INK, FAINT = "#222222", "#DDDDDD"
@@ -44,7 +58,11 @@ LOOK = {
     "svg.hashsalt": "vididi",
     "text.parse_math": False,  # a label with $ is no formula
 }
-FORMATS: dict[str, dict[str, None]] = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}  # and the date left out of each
+FORMATS: dict[str, dict[str, None]] = {
+    ".png": {},
+    ".pdf": {"CreationDate": None},
+    ".svg": {"Date": None},
+}  # and the date left out of each
 
 
 def extra(module: str) -> Any:
@@ -56,7 +74,10 @@ def extra(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{error.name} is not installed; pictures need the extra plots: pip install -e '.[plots]'") from None
+        raise ConfigError(
+            f"{error.name} is not installed; pictures need the extra plots: pip install -e"
+            " '.[plots]'"
+        ) from None
 
 
 def pyplot() -> Any:
@@ -89,8 +110,16 @@ def image_path(text: str) -> Path:
 def picture_parser(description: str) -> argparse.ArgumentParser:
     """The arguments of a picture of any runs: RUNS and --out."""
     parser = Parser(description=description)
-    parser.add_argument("runs", nargs="+", type=local_path, metavar="RUNS", help="run folders, or folders (s3://...) that hold some")
-    parser.add_argument("--out", type=image_path, required=True, metavar="FILE.png", help="the picture")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=local_path,
+        metavar="RUNS",
+        help="run folders, or folders (s3://...) that hold some",
+    )
+    parser.add_argument(
+        "--out", type=image_path, required=True, metavar="FILE.png", help="the picture"
+    )
     return parser
 
 
@@ -113,7 +142,8 @@ def runs_in(folders: Sequence[Path], find: Callable[[Path], list[Path]] = find_r
 
 
 def finished_in(folders: Sequence[Path]) -> list[Run]:
-    """The finished runs among ``folders`` and below them, in the order given; damaged ones and copies are named and left out.
+    """The finished runs among ``folders`` and below them, in the order given; damaged ones and
+    copies are named and left out.
 
     Raises:
         ConfigError: there is no such folder, or no run in it that can be read.
@@ -126,7 +156,9 @@ def finished_in(folders: Sequence[Path]) -> list[Run]:
 
 
 def legend_text(label: str) -> str:
-    """A label for a picture; matplotlib leaves out of its legends what begins with an underscore."""
+    """A label for a picture; matplotlib leaves out of its legends what begins with an
+    underscore.
+    """
     text = one_line(label)
     return f" {text}" if text.startswith("_") else text
 
@@ -134,10 +166,17 @@ def legend_text(label: str) -> str:
 def titles(runs: Sequence[Run]) -> list[str]:
     """Each run's label, with its seed where labels repeat."""
     labels = [one_line(str(run.cell["label"])) for run in runs]
-    return [label if labels.count(label) == 1 else f"{label}, seed {run.seed}" for run, label in zip(runs, labels, strict=True)]
+    return [
+        label if labels.count(label) == 1 else f"{label}, seed {run.seed}"
+        for run, label in zip(runs, labels, strict=True)
+    ]
 
 
-def run_main(draw: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
+def run_main(
+    draw: Callable[[argparse.Namespace], None],
+    parser: argparse.ArgumentParser,
+    argv: list[str] | None,
+) -> int:
     """Exit status: 0 written, 2 it cannot be drawn, which is said in one line."""
     try:
         draw(parser.parse_args(argv))

@@ -1,9 +1,10 @@
 """Reading finished run folders, and the evaluations made of their encoders since.
 
-A run folder's own ``result.json`` holds what was measured on the data of its pretraining at the end of it. Each folder
-``evaluations/<name>/`` of it holds one later evaluation: ``result.json`` (protocol, data, settings, metrics, and perhaps
-untrained, the same metrics of the encoder before its first step) and ``queries.parquet`` (video_id, label, and correct or first_hit).
-Those of retrieval and silhouette have ``features.parquet`` too (docs/evaluation.md).
+A run folder's own ``result.json`` holds what was measured on the data of its pretraining at the end
+of it. Each folder ``evaluations/<name>/`` of it holds one later evaluation: ``result.json``
+(protocol, data, settings, metrics, and perhaps untrained, the same metrics of the encoder before
+its first step) and ``queries.parquet`` (video_id, label, and correct or first_hit). Those of
+retrieval and silhouette have ``features.parquet`` too (docs/evaluation.md).
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ from vididi.runs.old_results import recheck
 from vididi.runs.readers import Queries, folders_with, is_there, needed, read_queries
 from vididi.terminal import say
 
-NOT_HOW = ("seed", "test_every", "keep_encoder")  # settings that do not say how something was measured
+NOT_HOW = (
+    "seed",
+    "test_every",
+    "keep_encoder",
+)  # settings that do not say how something was measured
 PER_CLASS = ("/top1", "/mAP")  # what result.json has for each class too
 
 
@@ -43,8 +48,8 @@ class Measurement:
     Args:
         name: the evaluation's folder; empty for what the run itself measured at its end.
         checksum: of the prepared videos. settings: how it was measured, with dotted keys.
-        queries: the file with a row for each query, if there is one. gallery: in one of an earlier version, the rank of what the
-            gallery lacks, if there is such a query.
+        queries: the file with a row for each query, if there is one. gallery: in one of an earlier
+            version, the rank of what the gallery lacks, if there is such a query.
         per_class: top-1 accuracy, or average precision, of each class by its name.
         result: the content of result.json. notes: what is not as it says.
     """
@@ -64,13 +69,26 @@ class Measurement:
 
     def value(self, metric: str) -> float | None:
         """A metric, or ``METRIC/CLASS``, that of one class; None where it was not measured."""
-        whole = next((name for name in self.metrics if name.endswith(PER_CLASS) and metric.startswith(f"{name}/")), None)
-        return self.metrics.get(metric) if whole is None else self.per_class.get(metric.removeprefix(f"{whole}/"))
+        whole = next(
+            (
+                name
+                for name in self.metrics
+                if name.endswith(PER_CLASS) and metric.startswith(f"{name}/")
+            ),
+            None,
+        )
+        return (
+            self.metrics.get(metric)
+            if whole is None
+            else self.per_class.get(metric.removeprefix(f"{whole}/"))
+        )
 
     def scores(self, metric: str) -> tuple[NDArray[Any], NDArray[np.float64]] | None:
-        """The queries' video ids, sorted, and 1 for each that was answered right, else 0; None where that is not known.
+        """The queries' video ids, sorted, and 1 for each that was answered right, else 0; None
+        where that is not known.
 
-        Scores whose mean is not the metric are of another one (an evaluation may have several, and one file of queries).
+        Scores whose mean is not the metric are of another one (an evaluation may have several, and
+        one file of queries).
         """
         within = hits_within(metric)
         if self.queries is None or within is None or metric not in self.metrics:
@@ -83,16 +101,31 @@ class Measurement:
             right = right & (queries.first_hit < self.gallery)
         order = np.argsort(queries.videos)
         scores = right[order].astype(np.float64)
-        return (queries.videos[order], scores) if len(scores) and abs(scores.mean() - self.metrics[metric]) < 1e-4 else None
+        return (
+            (queries.videos[order], scores)
+            if len(scores) and abs(scores.mean() - self.metrics[metric]) < 1e-4
+            else None
+        )
 
     def rechecked(self, size: Callable[[], int | None], least: int) -> Measurement:
-        """Without what may be false in results of an earlier version; the arguments are those of vididi.runs.old_results.recheck."""
+        """Without what may be false in results of an earlier version; the arguments are those of
+        vididi.runs.old_results.recheck.
+        """
 
         def queries() -> Queries | None:
             return None if self.queries is None else _queries(self.queries)
 
-        found = recheck({**self.result, "per_class": self.per_class}, self.metrics, self.untrained, queries, size, least)
-        changed = replace(self, metrics=found.metrics, untrained=found.untrained, per_class=found.per_class)
+        found = recheck(
+            {**self.result, "per_class": self.per_class},
+            self.metrics,
+            self.untrained,
+            queries,
+            size,
+            least,
+        )
+        changed = replace(
+            self, metrics=found.metrics, untrained=found.untrained, per_class=found.per_class
+        )
         return replace(changed, notes=tuple(found.notes), gallery=found.gallery)
 
 
@@ -104,9 +137,11 @@ def _read_queries(path: Path, changed: int) -> Queries:
 
 @dataclass(frozen=True)
 class Run:
-    """One finished cell: its configuration with dotted keys, its place in a sweep, its measurements, its own first.
+    """One finished cell: its configuration with dotted keys, its place in a sweep, its
+    measurements, its own first.
 
-    left_out: a line for each of its evaluations that is damaged or a copy of another, and so not among the measurements.
+    left_out: a line for each of its evaluations that is damaged or a copy of another, and so not
+    among the measurements.
     """
 
     folder: Path
@@ -123,7 +158,9 @@ class Run:
         try:
             return build_config(nest(self.config)).identity(checksum)
         except ConfigError:  # keys of a newer program
-            return sha256(json.dumps([self.config, checksum], sort_keys=True).encode()).hexdigest()[:12]
+            return sha256(json.dumps([self.config, checksum], sort_keys=True).encode()).hexdigest()[
+                :12
+            ]
 
     @property
     def seed(self) -> int:
@@ -145,26 +182,38 @@ class Run:
 
     def untrained(self) -> Run | None:
         """The same of its encoder before the first step, where that was measured."""
-        found = [replace(m, metrics=m.untrained, untrained={}, queries=None, per_class={}) for m in self.measurements if m.untrained]
+        found = [
+            replace(m, metrics=m.untrained, untrained={}, queries=None, per_class={})
+            for m in self.measurements
+            if m.untrained
+        ]
         return replace(self, measurements=found) if found else None
 
 
 def notes_of(runs: Iterable[Run]) -> list[str]:
     """What is not as a result.json says, by the run's name."""
-    return [f"{run.folder.name}{', ' * bool(m.name)}{m.name}: {note}" for run in runs for m in run.measurements for note in m.notes]
+    return [
+        f"{run.folder.name}{', ' * bool(m.name)}{m.name}: {note}"
+        for run in runs
+        for m in run.measurements
+        for note in m.notes
+    ]
 
 
 def find_runs(root: Path) -> list[Path]:
     """Finished run folders: ``root`` itself, or those anywhere under it."""
     finished = folders_with(root, RESULT)
-    return [folder for folder in finished if any(is_there(folder / name) for name in (CELL, CONFIG))]
+    return [
+        folder for folder in finished if any(is_there(folder / name) for name in (CELL, CONFIG))
+    ]
 
 
 def read_run(folder: Path) -> Run:
     """Read one finished run folder with its evaluations.
 
     Raises:
-        DamagedError: a file of the run itself is damaged or missing. DataError: a newer program wrote a part of it.
+        DamagedError: a file of the run itself is damaged or missing. DataError: a newer program
+            wrote a part of it.
     """
     result = needed(folder / RESULT, readers.read_run_result(folder))
     config = read_flat_config(folder)
@@ -174,11 +223,19 @@ def read_run(folder: Path) -> Run:
     return Run(folder, config, read_cell(folder), result, measurements, left_out)
 
 
-def _gallery(folder: Path, measured: Measurement, config: dict[str, Any], result: dict[str, Any]) -> tuple[Callable[[], int | None], int]:
-    """How many videos the gallery of a measurement has, if that is known, and how many it has at least."""
+def _gallery(
+    folder: Path, measured: Measurement, config: dict[str, Any], result: dict[str, Any]
+) -> tuple[Callable[[], int | None], int]:
+    """How many videos the gallery of a measurement has, if that is known, and how many it has at
+    least.
+    """
     if measured.checksum != result["data_checksum"]:
         return partial(_kept_gallery, folder / "evaluations" / measured.name / FEATURES), 1
-    batch, epochs, dropped = config["training.batch_size"], config["training.epochs"], result.get("videos_dropped_per_epoch")
+    batch, epochs, dropped = (
+        config["training.batch_size"],
+        config["training.epochs"],
+        result.get("videos_dropped_per_epoch"),
+    )
     if not epochs or dropped is None:
         return lambda: None, batch
     size = result["steps"] // epochs * batch + dropped + len(result.get("videos_too_short", []))
@@ -189,14 +246,18 @@ def _kept_gallery(features: Path) -> int | None:
     import pyarrow.compute as pc
 
     try:
-        table = readers.read_table(features, ("split",)) if has(features) and fetch(features) else None
+        table = (
+            readers.read_table(features, ("split",)) if has(features) and fetch(features) else None
+        )
     except DamagedError:
         return None  # of a file that is no measurement
     return None if table is None else int(pc.sum(pc.equal(table["split"], "train")).as_py())
 
 
 def read_flat_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a run folder with dotted keys, as it was written. Raises DamagedError."""
+    """The configuration of a run folder with dotted keys, as it was written. Raises
+    DamagedError.
+    """
     return flatten(needed(folder / CONFIG, readers.read_config(folder)))
 
 
@@ -207,7 +268,9 @@ def read_cell(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Finished:
-    """The runs that count among some folders, and a line for each other one, and for each evaluation, that does not."""
+    """The runs that count among some folders, and a line for each other one, and for each
+    evaluation, that does not.
+    """
 
     runs: list[Run]
     left_out: list[str]
@@ -247,7 +310,7 @@ def tell(lines: Iterable[str]) -> None:
         say(line, file=sys.stderr)
 
 
-# --- Copies --------------------------------------------------------------------------------------------------------
+# --- Copies ---------------------------------------------------------------------------------------
 
 
 class _InFolder(Protocol):
@@ -259,30 +322,52 @@ InFolder = TypeVar("InFolder", bound=_InFolder)
 _IDENTITY = re.compile(r"-([0-9a-f]{12})(?![0-9a-f])")  # in the name of a run folder, or of a copy
 
 
-def each_cell_once(runs: Sequence[Run], apart: Callable[[Run], Any] = lambda run: None) -> tuple[list[Run], list[str]]:
-    """One run of each cell, and a line for each other one: a seed counts once, however many folders hold it.
+def each_cell_once(
+    runs: Sequence[Run], apart: Callable[[Run], Any] = lambda run: None
+) -> tuple[list[Run], list[str]]:
+    """One run of each cell, and a line for each other one: a seed counts once, however many folders
+    hold it.
 
     Args:
         apart: runs that differ in this count each.
     """
-    cheap = lambda run: (apart(run), run.seed, run.data, run.result["data_checksum"])  # noqa: E731 - an identity takes a millisecond
+
+    def cheap(run: Run) -> tuple[Any, ...]:
+        return apart(run), run.seed, run.data, run.result["data_checksum"]
+
     several = {key for key, group in _grouped(runs, cheap).items() if len(group) > 1}
-    return each_once(runs, lambda run: (cheap(run), run.identity if cheap(run) in several else ""), lambda run: run.identity)
+    return each_once(
+        runs,
+        lambda run: (cheap(run), run.identity if cheap(run) in several else ""),
+        lambda run: run.identity,
+    )
 
 
 def each_once(
     found: Sequence[InFolder], key: Callable[[InFolder], Any], identity: Callable[[InFolder], str]
 ) -> tuple[list[InFolder], list[str]]:
-    """One of those with the same key, and a line for each other one: the one whose folder's name ends in the identity, else the newest."""
+    """One of those with the same key, and a line for each other one: the one whose folder's name
+    ends in the identity, else the newest.
+    """
     kept = {
-        key: group[0] if len(group) == 1 else min(group, key=lambda one: _rank(one.folder, identity(one)))
+        key: (
+            group[0]
+            if len(group) == 1
+            else min(group, key=lambda one: _rank(one.folder, identity(one)))
+        )
         for key, group in _grouped(found, key).items()
     }
-    lines = [f"{one.folder}: the same as {best.folder}" for one in found if one is not (best := kept[key(one)])]
+    lines = [
+        f"{one.folder}: the same as {best.folder}"
+        for one in found
+        if one is not (best := kept[key(one)])
+    ]
     return [one for one in found if one is kept[key(one)]], lines
 
 
-def _grouped(found: Iterable[InFolder], key: Callable[[InFolder], Any]) -> dict[Any, list[InFolder]]:
+def _grouped(
+    found: Iterable[InFolder], key: Callable[[InFolder], Any]
+) -> dict[Any, list[InFolder]]:
     groups: dict[Any, list[InFolder]] = {}
     for one in found:
         groups.setdefault(key(one), []).append(one)
@@ -291,7 +376,13 @@ def _grouped(found: Iterable[InFolder], key: Callable[[InFolder], Any]) -> dict[
 
 def _rank(folder: Path, identity: str) -> tuple[int, int, str]:
     """The least is the original."""
-    named = 0 if folder.name.endswith(f"-{identity}") else 1 if re.search(r"-[0-9a-f]{12}$", folder.name) else 2
+    named = (
+        0
+        if folder.name.endswith(f"-{identity}")
+        else 1
+        if re.search(r"-[0-9a-f]{12}$", folder.name)
+        else 2
+    )
     files = (folder / name for name in (RESULT, METRICS))
     written = next((path.stat().st_mtime_ns for path in files if path.is_file()), 0)
     return named, -written, str(folder)
@@ -302,19 +393,27 @@ def named_identity(folder: Path) -> str:
     return (_IDENTITY.findall(folder.name) or [""])[-1]
 
 
-# --- Measurements --------------------------------------------------------------------------------------------------
+# --- Measurements ---------------------------------------------------------------------------------
 
 
 def _own(folder: Path, config: dict[str, Any], result: dict[str, Any]) -> Measurement:
-    """What the run measured at its end, as an evaluation on its own data. Metrics are the keys with a slash."""
+    """What the run measured at its end, as an evaluation on its own data. Metrics are the keys with
+    a slash.
+    """
     measured = {key: value for key, value in result.items() if "/" in key and value is not None}
-    before = {key.removeprefix("untrained/"): value for key, value in measured.items() if key.startswith("untrained/")}
+    before = {
+        key.removeprefix("untrained/"): value
+        for key, value in measured.items()
+        if key.startswith("untrained/")
+    }
     return Measurement(
         name="",
         data=str(config["data.name"]),
         split=config.get("data.split"),
         checksum=result["data_checksum"],
-        settings={key: config.get(f"evaluation.{key}") for key in ("clips", "frames", "stride", "crop")},
+        settings={
+            key: config.get(f"evaluation.{key}") for key in ("clips", "frames", "stride", "crop")
+        },
         metrics={key: value for key, value in measured.items() if not key.startswith("untrained/")},
         untrained=before,
         queries=_queries_in(folder),
@@ -332,7 +431,13 @@ class _Evaluation:
     def made(self) -> str:
         """What was measured on what and how, as text."""
         m = self.measurement
-        what = [self.result["protocol"], sorted(self.result["metrics"]), m.data, m.split, m.checksum]
+        what = [
+            self.result["protocol"],
+            sorted(self.result["metrics"]),
+            m.data,
+            m.split,
+            m.checksum,
+        ]
         return json.dumps([*what, self.result.get("settings", {})], sort_keys=True)
 
     @property
@@ -367,7 +472,9 @@ def _read_evaluation(folder: Path) -> _Evaluation:
         data=result["data"]["name"],
         split=result["data"].get("split"),
         checksum=result["data"]["checksum"],
-        settings={key: value for key, value in settings.items() if key.rpartition(".")[2] not in NOT_HOW},
+        settings={
+            key: value for key, value in settings.items() if key.rpartition(".")[2] not in NOT_HOW
+        },
         metrics={key: value for key, value in result["metrics"].items() if value is not None},
         untrained=result.get("untrained") or {},
         queries=_queries_in(folder),
@@ -378,7 +485,9 @@ def _read_evaluation(folder: Path) -> _Evaluation:
 
 
 def _queries_in(folder: Path) -> Path | None:
-    """The file of queries, if there is one; one that is damaged is found here, before anything is made of it."""
+    """The file of queries, if there is one; one that is damaged is found here, before anything is
+    made of it.
+    """
     path = folder / QUERIES
     if not is_there(path):
         return None

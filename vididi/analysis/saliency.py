@@ -1,9 +1,11 @@
-"""Where encoders look in a clip (ViDiDi Figures 4 and 10 to 14): ``python analysis/saliency.py RUN RUN --video ID --out clip.png``.
+"""Where encoders look in a clip (ViDiDi Figures 4 and 10 to 14): ``python analysis/saliency.py RUN
+RUN --video ID --out clip.png``.
 
-Saliency Tubes (Stergiou et al., ICIP 2019): the maps of the last stage, before they are averaged to a feature, are summed over
-channels with a weight for each, enlarged to the clip in time and space, and laid over the frames. There the weights are a
-classifier's row for one class; a pretrained encoder has no classifier, so here they are the clip's own feature, or its class's mean
-feature, or all equal (docs/fidelity.md).
+Saliency Tubes (Stergiou et al., ICIP 2019): the maps of the last stage, before they are averaged to
+a feature, are summed over channels with a weight for each, enlarged to the clip in time and space,
+and laid over the frames. There the weights are a classifier's row for one class; a pretrained
+encoder has no classifier, so here they are the clip's own feature, or its class's mean feature, or
+all equal (docs/fidelity.md).
 
 Shapes: C channels, maps of T' x h x w positions, T frames of S x S pixels.
 """
@@ -39,9 +41,13 @@ from vididi.terminal import Parser, say
 from vididi.viewer import find_video, to_pixels
 from vididi.views.compose import square_view
 
-COLOURS = "inferno"  # brighter is stronger, in print and for colour-blind readers too; the original's rainbow is neither
+# brighter is stronger, in print and for colour-blind readers too; the original's rainbow is neither
+COLOURS = "inferno"
 HEAT = 0.55  # share of the heat map's colour in a pixel; the rest is the frame
-STRIP_CELL, FILM_CELL = 96, 224  # pixels; smaller frames are enlarged by a whole number, so that one can see them
+STRIP_CELL, FILM_CELL = (
+    96,
+    224,
+)  # pixels; smaller frames are enlarged by a whole number, so that one can see them
 GAP, LINE, MARGIN = 3, 15, 130
 
 WEIGHTS = ("feature", "class", "equal")
@@ -52,19 +58,41 @@ Weigh = Callable[[Tensor], Tensor]
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(
-        description="Saliency tubes: where each encoder looks in the middle clip of a video, run below run (ViDiDi Figures 4, 10 to 14)."
+        description=(
+            "Saliency tubes: where each encoder looks in the middle clip of a video, run below run"
+            " (ViDiDi Figures 4, 10 to 14)."
+        )
     )
-    parser.add_argument("runs", nargs="+", type=local_path, metavar="RUN", help="run folders, or folders (s3://...) of some, in this order")
-    parser.add_argument("--shards", metavar="URI", help="a prepared data set, a folder or s3://... (default: the first run's own)")
-    parser.add_argument("--video", required=True, metavar="ID", help="video_id of one of its videos")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=local_path,
+        metavar="RUN",
+        help="run folders, or folders (s3://...) of some, in this order",
+    )
+    parser.add_argument(
+        "--shards",
+        metavar="URI",
+        help="a prepared data set, a folder or s3://... (default: the first run's own)",
+    )
+    parser.add_argument(
+        "--video", required=True, metavar="ID", help="video_id of one of its videos"
+    )
     parser.add_argument(
         "--weights",
         choices=WEIGHTS,
         default="feature",
         help="what a channel counts; class needs `vididi evaluate retrieval` (default: feature)",
     )
-    parser.add_argument("--size", type=int, metavar="PIXELS", help="of the clip: more have finer maps (default: those of the run's clips)")
-    parser.add_argument("--fps", type=int, default=6, help="frames per second of an .mp4 (default: 6)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        metavar="PIXELS",
+        help="of the clip: more have finer maps (default: those of the run's clips)",
+    )
+    parser.add_argument(
+        "--fps", type=int, default=6, help="frames per second of an .mp4 (default: 6)"
+    )
     parser.add_argument(
         "--out",
         type=_picture_or_film,
@@ -90,7 +118,11 @@ def _draw(arguments: argparse.Namespace) -> None:
     folders = [run.folder for run in runs]
     configs = [read_run_config(folder) for folder in folders]
     _check_same_clip(folders, configs)
-    shards = ShardSet.open(as_folder(arguments.shards)) if arguments.shards else ensure_prepared(configs[0])
+    shards = (
+        ShardSet.open(as_folder(arguments.shards))
+        if arguments.shards
+        else ensure_prepared(configs[0])
+    )
     clip = read_clip(configs[0], shards, arguments.video, arguments.size)
     tubes = tubes_of(runs, clip, arguments.weights)
     for out in arguments.out or [Path("saliency.png")]:
@@ -103,18 +135,26 @@ def _draw(arguments: argparse.Namespace) -> None:
 
 
 def _check_same_clip(folders: Sequence[Path], configs: Sequence[Config]) -> None:
-    seen = {(c.clip.size, c.evaluation.frames, c.evaluation.stride): folder for folder, c in zip(folders, configs, strict=True)}
+    seen = {
+        (c.clip.size, c.evaluation.frames, c.evaluation.stride): folder
+        for folder, c in zip(folders, configs, strict=True)
+    }
     if len(seen) > 1:
-        told = "; ".join(f"{folder.name}: {frames} frames of {size}, stride {stride}" for (size, frames, stride), folder in seen.items())
+        told = "; ".join(
+            f"{folder.name}: {frames} frames of {size}, stride {stride}"
+            for (size, frames, stride), folder in seen.items()
+        )
         raise ConfigError(f"the runs do not look at the same clips ({told}); draw them apart")
 
 
-# --- The clip ------------------------------------------------------------------------------------------------------
+# --- The clip -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip as encoders see it, ``[1, 3, T, S, S]``, where it is from, its class, and its frames' numbers ``[T]``."""
+    """One clip as encoders see it, ``[1, 3, T, S, S]``, where it is from, its class, and its
+    frames' numbers ``[T]``.
+    """
 
     about: str
     class_name: str
@@ -128,7 +168,8 @@ class Clip:
 
 
 def read_clip(config: Config, shards: ShardSet, video_id: str, size: int | None = None) -> Clip:
-    """The middle clip of a video, with the evaluation's frames and stride, its centre square of ``size`` pixels or the run's own.
+    """The middle clip of a video, with the evaluation's frames and stride, its centre square of
+    ``size`` pixels or the run's own.
 
     Raises:
         ConfigError: there is no such video, or the size is too small for the backbone.
@@ -136,26 +177,35 @@ def read_clip(config: Config, shards: ShardSet, video_id: str, size: int | None 
     row = find_video(shards, video_id)
     e, size = config.evaluation, config.clip.size if size is None else size
     check_clip(config.backbone, e.frames, size, "evaluation.frames", "--size")
-    request = EvaluationPlan(np.array([row]), frame_counts(shards), e.frames, e.stride, clips=1, batch_size=1)[0]
+    request = EvaluationPlan(
+        np.array([row]), frame_counts(shards), e.frames, e.stride, clips=1, batch_size=1
+    )[0]
     batch = decode(fetch(FrameReader(shards), request), request, shards, Buffers())
     pixels = torch.from_numpy(batch.clips[:, 0]).permute(0, 4, 1, 2, 3)
-    name = shards.manifest.classes[int(shards.column("label")[row])] if shards.manifest.classes else "no class"
+    name = (
+        shards.manifest.classes[int(shards.column("label")[row])]
+        if shards.manifest.classes
+        else "no class"
+    )
     about = f"{video_id} ({shards.column('split')[row]}, {name})"
     return Clip(about, name, square_view(pixels, batch.sizes, size, 0.5), request.frames[0, 0])
 
 
-# --- Saliency ------------------------------------------------------------------------------------------------------
+# --- Saliency -------------------------------------------------------------------------------------
 
 
 def channel_weights(kind: str, run: Path, clip: Clip) -> Weigh:
     """What each channel counts, from the clip's feature ``[1, C]``.
 
-    With ``feature`` a place counts the dot product of its activations with the clip's feature, whose mean over places is the
-    feature's squared length: what it contributes to where the clip lies among others. With ``class`` it is the row that a
-    classifier by class means would have: the mean feature of the class's training videos less the mean of all classes.
+    With ``feature`` a place counts the dot product of its activations with the clip's feature,
+    whose mean over places is the feature's squared length: what it contributes to where the clip
+    lies among others. With ``class`` it is the row that a
+    classifier by class means would have: the mean feature of the class's training videos less the
+    mean of all classes.
 
     Raises:
-        ConfigError: the class weights need features that no evaluation of the run has kept, or of other classes.
+        ConfigError: the class weights need features that no evaluation of the run has kept, or of
+            other classes.
     """
     if kind == "class":
         row = torch.from_numpy(class_row(run, clip.class_name))[None]
@@ -164,7 +214,8 @@ def channel_weights(kind: str, run: Path, clip: Clip) -> Weigh:
 
 
 def tubes_of(runs: Sequence[Run], clip: Clip, kind: str) -> dict[str, Tube]:
-    """The clip's tube of each run by its title; runs whose features are damaged are named and left out.
+    """The clip's tube of each run by its title; runs whose features are damaged are named and left
+    out.
 
     Raises:
         ConfigError: none is left.
@@ -187,9 +238,14 @@ def class_row(folder: Path, name: str) -> NDArray[np.float32]:
     run = read_run(folder)
     known = read_features(run, common_evaluation([run]))
     train = known.splits == "train"
-    means = {other: known.features[train & (known.classes == other)].mean(axis=0) for other in np.unique(known.classes[train])}
+    means = {
+        other: known.features[train & (known.classes == other)].mean(axis=0)
+        for other in np.unique(known.classes[train])
+    }
     if name not in means:
-        raise ConfigError(f"--weights class: the features of {folder.name} are of other classes than {name}")
+        raise ConfigError(
+            f"--weights class: the features of {folder.name} are of other classes than {name}"
+        )
     return means[name] - np.mean(list(means.values()), axis=0)
 
 
@@ -205,7 +261,9 @@ class Tube:
         """What the colours do not say: how fine it is, and how far the places differ."""
         mean = float(np.abs(self.values).mean()) or 1.0
         low, high = self.values.min() / mean, self.values.max() / mean
-        return f"maps of {' x '.join(map(str, self.size))}\n{low:.1f} to {high:.1f} x mean magnitude"
+        return (
+            f"maps of {' x '.join(map(str, self.size))}\n{low:.1f} to {high:.1f} x mean magnitude"
+        )
 
 
 @torch.inference_mode()
@@ -213,15 +271,18 @@ def saliency_tube(encoder: nn.Module, view: Tensor, weigh: Weigh) -> Tube:
     """How much each place of a clip ``[1, 3, T, S, S]`` counts to the encoder."""
     maps, feature = last_maps(encoder, view)
     tube = torch.einsum("bc,bcthw->bthw", weigh(feature), maps)
-    enlarged = nn.functional.interpolate(tube[:, None], view.shape[2:], mode="trilinear", align_corners=False)
+    enlarged = nn.functional.interpolate(
+        tube[:, None], view.shape[2:], mode="trilinear", align_corners=False
+    )
     return Tube(enlarged[0, 0].numpy(), tuple(tube.shape[1:]))
 
 
 def last_maps(encoder: nn.Module, view: Tensor) -> tuple[Tensor, Tensor]:
     """The last stage's maps ``[1, C, T', h, w]`` and the feature ``[1, C]`` that is their mean.
 
-    They are what the last submodule gives out that has five dimensions and more than one position; that the encoder's output
-    is their mean is checked, so no backbone has to say which submodule it is.
+    They are what the last submodule gives out that has five dimensions and more than one position;
+    that the encoder's output is their mean is checked, so no backbone has to say which submodule it
+    is.
 
     Raises:
         ConfigError: there is no such submodule.
@@ -232,22 +293,33 @@ def last_maps(encoder: nn.Module, view: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(output, Tensor) and output.dim() == 5 and output.shape[2:].numel() > 1:
             found[:] = [output]
 
-    hooks = [module.register_forward_hook(keep) for module in encoder.modules() if module is not encoder]
+    hooks = [
+        module.register_forward_hook(keep) for module in encoder.modules() if module is not encoder
+    ]
     try:
         feature = encoder.eval()(view)
     finally:
         for hook in hooks:
             hook.remove()
-    if not found or found[0].shape[:2] != feature.shape or not torch.allclose(found[0].mean(dim=(2, 3, 4)), feature, rtol=1e-3, atol=1e-5):
-        raise ConfigError("backbone: its feature is not the mean of its last maps over several positions, so there is no place to point at")
+    if (
+        not found
+        or found[0].shape[:2] != feature.shape
+        or not torch.allclose(found[0].mean(dim=(2, 3, 4)), feature, rtol=1e-3, atol=1e-5)
+    ):
+        raise ConfigError(
+            "backbone: its feature is not the mean of its last maps over several positions, so"
+            " there is no place to point at"
+        )
     return found[0], feature
 
 
-# --- The picture ---------------------------------------------------------------------------------------------------
+# --- The picture ----------------------------------------------------------------------------------
 
 
 def overlay(frames: Pixels, tube: NDArray[np.float32]) -> Pixels:
-    """The tube as colours over frames ``[T, S, S, 3]``, dark for its least value in the clip, bright for its greatest."""
+    """The tube as colours over frames ``[T, S, S, 3]``, dark for its least value in the clip,
+    bright for its greatest.
+    """
     low, high = float(tube.min()), float(tube.max())
     share = (tube - low) / ((high - low) or 1.0)
     heat = 255 * extra("matplotlib").colormaps[COLOURS](share)[..., :3]
@@ -264,19 +336,31 @@ def write_film(clip: Clip, tubes: dict[str, Tube], out: Path, fps: int) -> None:
     import av
 
     rows = _rows(clip, tubes)
-    columns = [np.asarray(_sheet(clip, rows, slice(t, t + 1), FILM_CELL)) for t in range(len(clip.numbers))]
-    height, width = (size - size % 2 for size in columns[0].shape[:2])  # H.264 halves the colour's resolution
+    columns = [
+        np.asarray(_sheet(clip, rows, slice(t, t + 1), FILM_CELL)) for t in range(len(clip.numbers))
+    ]
+    height, width = (
+        size - size % 2 for size in columns[0].shape[:2]
+    )  # H.264 halves the colour's resolution
     with av.open(str(out), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "16", "threads": "1"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for column in columns:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(column[:height, :width]), format="rgb24")))
+            container.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(
+                        np.ascontiguousarray(column[:height, :width]), format="rgb24"
+                    )
+                )
+            )
         container.mux(stream.encode())
 
 
 def _rows(clip: Clip, tubes: dict[str, Tube]) -> dict[str, Pixels]:
     """Names and pixels ``[T, S, S, 3]`` of each row."""
-    overlays = {f"{name}\n{tube.told}": overlay(clip.frames, tube.values) for name, tube in tubes.items()}
+    overlays = {
+        f"{name}\n{tube.told}": overlay(clip.frames, tube.values) for name, tube in tubes.items()
+    }
     return {"frames": clip.frames, **overlays}
 
 
@@ -285,7 +369,9 @@ def _sheet(clip: Clip, rows: dict[str, Pixels], which: slice, cell: int) -> Imag
     side = clip.view.shape[-1]
     side *= -(-cell // side)
     numbers, font = clip.numbers[which], ImageFont.load_default(12)
-    margin = max(MARGIN, *(int(font.getlength(line)) + 3 * GAP for name in rows for line in name.split("\n")))
+    margin = max(
+        MARGIN, *(int(font.getlength(line)) + 3 * GAP for name in rows for line in name.split("\n"))
+    )
     width = max(margin + len(numbers) * (side + GAP), int(font.getlength(clip.about)) + 2 * GAP)
     sheet = Image.new("RGB", (width, 2 * LINE + len(rows) * (side + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
@@ -296,5 +382,8 @@ def _sheet(clip: Clip, rows: dict[str, Pixels], which: slice, cell: int) -> Imag
         top = 2 * LINE + row * (side + GAP)
         draw.multiline_text((GAP, top), name, "black", font, spacing=1)
         for column, frame in enumerate(pixels[which]):
-            sheet.paste(Image.fromarray(frame).resize((side, side), Image.Resampling.BICUBIC), (margin + column * (side + GAP), top))
+            sheet.paste(
+                Image.fromarray(frame).resize((side, side), Image.Resampling.BICUBIC),
+                (margin + column * (side + GAP), top),
+            )
     return sheet

@@ -21,17 +21,25 @@ FEWEST_SEEDS = 3  # for an interval over seeds alone
 
 
 class Ways:
-    """The ways in which a group of runs was evaluated, numbered from 0 for each protocol and data set, the most used first.
+    """The ways in which a group of runs was evaluated, numbered from 0 for each protocol and data
+    set, the most used first.
 
-    Two evaluations are made in one way if they have the same videos and no setting has two values in them.
+    Two evaluations are made in one way if they have the same videos and no setting has two values
+    in them.
     """
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        found = Counter((protocol, *_made(m)) for run in runs for m in run.measurements for protocol in _protocols(m))
+        found = Counter(
+            (protocol, *_made(m))
+            for run in runs
+            for m in run.measurements
+            for protocol in _protocols(m)
+        )
         videos: Counter[tuple[Any, ...]] = Counter()
         for (*where, checksum, _), count in found.items():
             videos[*where, checksum] += count
-        # Splits have different videos; the place of a checksum among those of its split says which belong together.
+        # Splits have different videos; the place of a checksum among those of its split says which
+        # belong together.
         self._place: dict[tuple[Any, ...], int] = {}
         for *where, checksum in sorted(videos, key=lambda key: -videos[key]):
             self._place[*where, checksum] = sum(list(key[:-1]) == where for key in self._place)
@@ -40,10 +48,16 @@ class Ways:
         for key in sorted(found, key=lambda key: -found[key]):
             self._add(*key)
 
-    def _add(self, protocol: str, data: str, split: int | None, checksum: str, settings: str) -> None:
+    def _add(
+        self, protocol: str, data: str, split: int | None, checksum: str, settings: str
+    ) -> None:
         known = self._known.setdefault((protocol, data), [])
         place, values = self._place[protocol, data, split, checksum], json.loads(settings)
-        same = (i for i, (other, others) in enumerate(known) if other == place and all(others.get(k, v) == v for k, v in values.items()))
+        same = (
+            i
+            for i, (other, others) in enumerate(known)
+            if other == place and all(others.get(k, v) == v for k, v in values.items())
+        )
         number = next(same, len(known))
         if number == len(known):
             known.append((place, {}))
@@ -54,12 +68,20 @@ class Ways:
         return self._number[(_protocol(metric), *_made(measurement))]
 
     def describe(self) -> Iterator[tuple[str, str, int, str]]:
-        """Protocol, data set, number and words for each way; beyond the first, what sets it apart."""
+        """Protocol, data set, number and words for each way; beyond the first, what sets it
+        apart.
+        """
         for (protocol, data), known in self._known.items():
             first_place, first = known[0]
             for number, (place, values) in enumerate(known):
-                other = {key: value for key, value in values.items() if not number or first.get(key) != value}
-                words = [f"{key} {value}" for key, value in sorted(other.items())] + ["other videos"] * (place != first_place)
+                other = {
+                    key: value
+                    for key, value in values.items()
+                    if not number or first.get(key) != value
+                }
+                words = [f"{key} {value}" for key, value in sorted(other.items())] + [
+                    "other videos"
+                ] * (place != first_place)
                 yield protocol, data, number, ", ".join(words)
 
 
@@ -68,8 +90,14 @@ def _protocol(metric: str) -> str:
 
 
 def _protocols(measurement: Measurement) -> list[str]:
-    """Each once, in the order of the measurement's metrics: a set's order would be another one in each process."""
-    return list(dict.fromkeys(_protocol(metric) for metric in (*measurement.metrics, *measurement.untrained)))
+    """Each once, in the order of the measurement's metrics: a set's order would be another one in
+    each process.
+    """
+    return list(
+        dict.fromkeys(
+            _protocol(metric) for metric in (*measurement.metrics, *measurement.untrained)
+        )
+    )
 
 
 def _made(m: Measurement) -> tuple[str, int | None, str, str]:
@@ -78,7 +106,9 @@ def _made(m: Measurement) -> tuple[str, int | None, str, str]:
 
 @dataclass(frozen=True)
 class Sample:
-    """One metric of one run on one split; video ids and scores of its queries where they are known."""
+    """One metric of one run on one split; video ids and scores of its queries where they are
+    known.
+    """
 
     value: float
     queries: tuple[NDArray[Any], NDArray[np.float64]] | None
@@ -94,7 +124,10 @@ class Samples:
     @property
     def values(self) -> list[float]:
         """One for each seed, the mean over splits."""
-        return [statistics.mean(part[i].value for part in self.splits.values()) for i in range(len(self.seeds))]
+        return [
+            statistics.mean(part[i].value for part in self.splits.values())
+            for i in range(len(self.seeds))
+        ]
 
     @property
     def mean(self) -> float:
@@ -118,10 +151,13 @@ class Samples:
         return [samples[0].queries[0] for samples in self.splits.values()]  # type: ignore[index]
 
 
-def collect(runs: Iterable[Run], column: Column, split: Split, way: int, ways: Ways) -> Samples | None:
+def collect(
+    runs: Iterable[Run], column: Column, split: Split, way: int, ways: Ways
+) -> Samples | None:
     """What ``runs`` measured for a column, or None.
 
-    Of a mean over splits, those that all of the runs have count; where there is none, the one that most runs have.
+    Of a mean over splits, those that all of the runs have count; where there is none, the one that
+    most runs have.
     """
     asked: tuple[Split, ...] = THREE_SPLITS if split == "mean" else (split,)
     found: list[tuple[Run, dict[Split, Sample]]] = []
@@ -132,9 +168,13 @@ def collect(runs: Iterable[Run], column: Column, split: Split, way: int, ways: W
     if not found:
         return None
     counts = Counter(s for _, samples in found for s in samples)
-    splits = [s for s, count in counts.items() if count == len(found)] or [max(counts, key=lambda s: counts[s])]
+    splits = [s for s, count in counts.items() if count == len(found)] or [
+        max(counts, key=lambda s: counts[s])
+    ]
     having = [(run, samples) for run, samples in found if splits[0] in samples]
-    return Samples([run.seed for run, _ in having], {s: [samples[s] for _, samples in having] for s in splits})
+    return Samples(
+        [run.seed for run, _ in having], {s: [samples[s] for _, samples in having] for s in splits}
+    )
 
 
 def _sample(run: Run, column: Column, split: Split, way: int, ways: Ways) -> Sample | None:
@@ -149,12 +189,18 @@ def _sample(run: Run, column: Column, split: Split, way: int, ways: Ways) -> Sam
 
 
 def interval(samples: Samples) -> Interval | None:
-    """95% of a mean: over queries, and over seeds where there are several; without queries over three seeds or more."""
+    """95% of a mean: over queries, and over seeds where there are several; without queries over
+    three seeds or more.
+    """
     scores = samples.scores()
     if scores is not None:
         low, high = mean_interval(scores)
         return max(low, 0.0), min(high, 1.0)
-    return mean_interval([np.array(samples.values)[:, None]]) if len(samples.seeds) >= FEWEST_SEEDS else None
+    return (
+        mean_interval([np.array(samples.values)[:, None]])
+        if len(samples.seeds) >= FEWEST_SEEDS
+        else None
+    )
 
 
 @dataclass(frozen=True)
@@ -177,7 +223,9 @@ class Gain:
 
 
 def gain(ours: Samples | None, base: Samples | None) -> Gain | None:
-    """What ``ours`` has over ``base``, on the splits that both have; seeds in pairs where both have the same ones."""
+    """What ``ours`` has over ``base``, on the splits that both have; seeds in pairs where both have
+    the same ones.
+    """
     if ours is None or base is None or not (splits := [s for s in ours.splits if s in base.splits]):
         return None
     ours, base = ours.of(splits), base.of(splits)
@@ -189,5 +237,7 @@ def gain(ours: Samples | None, base: Samples | None) -> Gain | None:
         if all(np.array_equal(x, y) for x, y in zip(ours.videos(), base.videos(), strict=True)):
             found = gain_interval(a, b, same_seeds=same)
     elif seeds >= FEWEST_SEEDS:
-        found = gain_interval([np.array(ours.values)[:, None]], [np.array(base.values)[:, None]], same_seeds=same)
+        found = gain_interval(
+            [np.array(ours.values)[:, None]], [np.array(base.values)[:, None]], same_seeds=same
+        )
     return Gain(ours.mean - base.mean, found, seeds)

@@ -1,4 +1,6 @@
-"""Print ViDiDi's Table 7 from run folders: ``python analysis/silhouette_table.py runs/frameworks``."""
+"""Print ViDiDi's Table 7 from run folders: ``python analysis/silhouette_table.py
+runs/frameworks``.
+"""
 
 from __future__ import annotations
 

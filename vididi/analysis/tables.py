@@ -19,26 +19,40 @@ from vididi.protocols import protocol_of
 from vididi.runs.mirror import push
 from vididi.words import counted, written
 
-# What may differ between runs of one protocol besides the table's own axes. Where data and weights lay is not part of a
-# protocol; which ones they were is (the checksum, the digest).
+# What may differ between runs of one protocol besides the table's own axes. Where data and weights
+# lay is not part of a protocol; which ones they were is (the checksum, the digest).
 _NOT_PROTOCOL = ("data", "prepare", "training.seed", "backbone.weights", *map(".".join, ON_THE_WAY))
-_BEGINNING = tuple(f"backbone.weights_{name}" for name in ("from", "sha256", "key", "prefix", "inflate"))
-# All that tells encoders from each other that were not pretrained, and what a run measures at its end.
-_WITHOUT_PRETRAINING = ("backbone", "clip.size", *(f"evaluation.{key}" for key in ("clips", "frames", "stride", "crop", "seed")))
+_BEGINNING = tuple(
+    f"backbone.weights_{name}" for name in ("from", "sha256", "key", "prefix", "inflate")
+)
+# All that tells encoders from each other that were not pretrained, and what a run measures at its
+# end.
+_WITHOUT_PRETRAINING = (
+    "backbone",
+    "clip.size",
+    *(f"evaluation.{key}" for key in ("clips", "frames", "stride", "crop", "seed")),
+)
 NO_RUNS = "no runs"
 LEGEND = (
-    "95%: the bootstrap's interval over test videos, and over seeds where there are several (docs/tables.md). beyond noise: whether the "
-    "gain's interval excludes 0; of one seed it says nothing about another seed."
+    "95%: the bootstrap's interval over test videos, and over seeds where there are several"
+    " (docs/tables.md). beyond noise: whether the gain's interval excludes 0; of one seed it says"
+    " nothing about another seed."
 )
 
 
-# --- Which runs may stand together ---------------------------------------------------------------------------------
+# --- Which runs may stand together ----------------------------------------------------------------
 
 
 def protocol(run: Run, axes: Iterable[str] = (), data: str | None = None) -> str:
-    """Everything that a run's numbers depend on but its seed and the values of ``axes``, as text."""
+    """Everything that a run's numbers depend on but its seed and the values of ``axes``, as
+    text.
+    """
     left_out = (*axes, *_NOT_PROTOCOL)
-    own = {key: value for key, value in run.config.items() if value is not None and not _covers(left_out, key)}
+    own = {
+        key: value
+        for key, value in run.config.items()
+        if value is not None and not _covers(left_out, key)
+    }
     own = own if run.pretrained else _without_pretraining(own)
     return json.dumps([own, data or run.result["data_checksum"], run.pretrained], sort_keys=True)
 
@@ -53,9 +67,11 @@ def _covers(axes: Iterable[str], key: str) -> bool:
 
 
 def by_protocol(table: PaperTable, runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Runs that may stand in one table: the same in everything but the table's axes, what they began from and the seed.
+    """Runs that may stand in one table: the same in everything but the table's axes, what they
+    began from and the seed.
 
-    The most runs first. Encoders that were not pretrained stand beside all runs that are evaluated in the same way.
+    The most runs first. Encoders that were not pretrained stand beside all runs that are evaluated
+    in the same way.
     """
     runs = list(runs)
     counts = Counter((run.data, run.result["data_checksum"]) for run in runs)
@@ -64,7 +80,8 @@ def by_protocol(table: PaperTable, runs: Iterable[Run]) -> dict[str, list[Run]]:
     for run in runs:
         data = None
         if run.data in table.pretraining_data:
-            # The data of pretraining is an axis of this table: data sets stand together, two preparations of one do not.
+            # The data of pretraining is an axis of this table: data sets stand together, two
+            # preparations of one do not.
             of_its_name = [checksum for name, checksum in ranked if name == run.data]
             data = f"preparation {of_its_name.index(run.result['data_checksum'])}"
         groups[protocol(run, (*table.axes, *_BEGINNING), data)].append(run)
@@ -87,7 +104,9 @@ def describe_protocol(runs: list[Run], axes: Iterable[str] = ()) -> str:
     """One line that says how runs of one protocol were made."""
     c, pretrained = runs[0].config, runs[0].pretrained
     parts = [f"{' and '.join(sorted({run.data for run in runs}))} data"]
-    names = ("backbone.name", "objective.name", "optimiser.name") if pretrained else ("backbone.name",)
+    names = (
+        ("backbone.name", "objective.name", "optimiser.name") if pretrained else ("backbone.name",)
+    )
     parts += [str(c[key]) for key in names if not _covers(axes, key)]
     if not pretrained:
         parts.append("not pretrained")
@@ -95,13 +114,23 @@ def describe_protocol(runs: list[Run], axes: Iterable[str] = ()) -> str:
         parts.append(counted(c["training.epochs"], "epoch"))
     if pretrained and not _covers(axes, "training.batch_size"):
         parts.append(f"batch {c['training.batch_size']}")
-    parts.append(f"{c['clip.frames']} x {c['clip.size']} x {c['clip.size']}, stride {c['clip.stride']}")
-    return f"{', '.join(parts)}; retrieval with {counted(c['evaluation.clips'], 'clip')} of {counted(c['evaluation.frames'], 'frame')}"
+    parts.append(
+        f"{c['clip.frames']} x {c['clip.size']} x {c['clip.size']}, stride {c['clip.stride']}"
+    )
+    return (
+        f"{', '.join(parts)}; retrieval with {counted(c['evaluation.clips'], 'clip')} of"
+        f" {counted(c['evaluation.frames'], 'frame')}"
+    )
 
 
 def differences(first: str, other: str) -> str:
-    """What sets a protocol apart from the first one (both as by_protocol names them); empty if they are the same."""
-    (ours, our_data, *ours_is), (theirs, their_data, *theirs_is) = json.loads(other), json.loads(first)
+    """What sets a protocol apart from the first one (both as by_protocol names them); empty if they
+    are the same.
+    """
+    (ours, our_data, *ours_is), (theirs, their_data, *theirs_is) = (
+        json.loads(other),
+        json.loads(first),
+    )
     if ours_is != theirs_is:  # what only pretraining reads has no counterpart
         ours, theirs = _without_pretraining(ours), _without_pretraining(theirs)
     keys = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
@@ -124,12 +153,18 @@ def _with(text: str, apart: str) -> str:
 
 def not_the_paper_s(table: PaperTable, run: Run) -> list[str]:
     """Where a run's configuration is not what the paper says of all rows."""
-    named = {key: value for key, value in table.configuration.items() if not _covers(table.axes, key)}
+    named = {
+        key: value for key, value in table.configuration.items() if not _covers(table.axes, key)
+    }
     named = named if run.pretrained else _without_pretraining(named)
-    return [_instead(key, run.config.get(key), value) for key, value in named.items() if run.config.get(key) != value]
+    return [
+        _instead(key, run.config.get(key), value)
+        for key, value in named.items()
+        if run.config.get(key) != value
+    ]
 
 
-# --- Rows ----------------------------------------------------------------------------------------------------------
+# --- Rows -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -147,37 +182,54 @@ class Measured:
         """The metric that counts in a column."""
         return column.metric and (self.metric or column.metric)
 
-    def samples(self, column: Column, ways: Ways, way: int = 0, split: Split = None) -> Samples | None:
+    def samples(
+        self, column: Column, ways: Ways, way: int = 0, split: Split = None
+    ) -> Samples | None:
         """What its runs measured for a column, on ``split`` instead of the column's if given."""
         if column.metric is None:
             return None
         runs = [run for run in self.runs if matches(run, column.match)]
-        return collect(runs, replace(column, metric=self.reads(column)), split or column.split, way, ways)
+        return collect(
+            runs, replace(column, metric=self.reads(column)), split or column.split, way, ways
+        )
 
 
 def matches(run: Run, match: Match, table: PaperTable | None = None) -> bool:
-    """Whether a run's configuration has these values. Data that no row of ``table`` names counts as its ``home``."""
+    """Whether a run's configuration has these values. Data that no row of ``table`` names counts as
+    its ``home``.
+    """
     return all(_value(run, key, table) == value for key, value in match.items())
 
 
 def is_row(run: Run, match: Match, table: PaperTable) -> bool:
-    """Whether a run is the row of this match. Unless the match speaks of it, that is a pretrained encoder that began at random."""
+    """Whether a run is the row of this match. Unless the match speaks of it, that is a pretrained
+    encoder that began at random.
+    """
     if "training.epochs" not in match and not run.pretrained:
         return False
-    if not match.keys() & {"backbone.weights", *_BEGINNING} and run.config.get("backbone.weights") is not None:
+    if (
+        not match.keys() & {"backbone.weights", *_BEGINNING}
+        and run.config.get("backbone.weights") is not None
+    ):
         return False
     return matches(run, match, table)
 
 
 def _value(run: Run, key: str, table: PaperTable | None) -> Any:
     value = run.config.get(key)
-    return table.home if key == "data.name" and table is not None and value not in table.pretraining_data else value
+    return (
+        table.home
+        if key == "data.name" and table is not None and value not in table.pretraining_data
+        else value
+    )
 
 
 def measured_rows(table: PaperTable, runs: list[Run]) -> tuple[list[Measured], list[str]]:
-    """The paper's rows in its order, with or without runs, then runs that are no row of the paper, then untrained.
+    """The paper's rows in its order, with or without runs, then runs that are no row of the paper,
+    then untrained.
 
-    Runs of one row that differ in more than their seed are rows of their own; the notes say in what.
+    Runs of one row that differ in more than their seed are rows of their own; the notes say in
+    what.
     """
     rows, notes, left = [], [], list(runs)
     for row in table.rows:
@@ -186,8 +238,12 @@ def measured_rows(table: PaperTable, runs: list[Run]) -> tuple[list[Measured], l
         label = f"{row.label} (quoted)" if row.quoted else row.label
         found, said = _kinds(table, label, own)
         notes += said
-        rows.append(Measured(label, found[0][1] if found else [], row.about, row, row.split, row.metric))
-        rows += [Measured(name, kind, row.about, None, row.split, row.metric) for name, kind in found[1:]]
+        rows.append(
+            Measured(label, found[0][1] if found else [], row.about, row, row.split, row.metric)
+        )
+        rows += [
+            Measured(name, kind, row.about, None, row.split, row.metric) for name, kind in found[1:]
+        ]
     others: dict[str, list[Run]] = defaultdict(list)
     for run in left:
         others[run.cell["label"]].append(run)
@@ -198,8 +254,11 @@ def measured_rows(table: PaperTable, runs: list[Run]) -> tuple[list[Measured], l
     return rows + untrained_rows(runs), notes
 
 
-def _kinds(table: PaperTable, label: str, runs: list[Run]) -> tuple[list[tuple[str, list[Run]]], list[str]]:
-    """Runs of one label, parted where they differ in more than their seed, the nearest to the paper and the most runs first.
+def _kinds(
+    table: PaperTable, label: str, runs: list[Run]
+) -> tuple[list[tuple[str, list[Run]]], list[str]]:
+    """Runs of one label, parted where they differ in more than their seed, the nearest to the paper
+    and the most runs first.
 
     Where each seed began from a file of its own, the file goes with the seed.
     """
@@ -208,10 +267,16 @@ def _kinds(table: PaperTable, label: str, runs: list[Run]) -> tuple[list[tuple[s
     own_file = len({run.seed for run in runs}) == len(runs)
     for run in runs:
         groups[protocol(run, ["backbone.weights_sha256"] if own_file else [])].append(run)
-    far = {name: sum(run.config.get(k) != v for k, v in table.configuration.items()) for name, (run, *_) in groups.items()}
+    far = {
+        name: sum(run.config.get(k) != v for k, v in table.configuration.items())
+        for name, (run, *_) in groups.items()
+    }
     order = sorted(groups, key=lambda name: (far[name], -len(groups[name])))
     names = [label, *(f"{label} ({number})" for number in range(2, len(order) + 1))]
-    notes = [_with(name, differences(order[0], other)) for name, other in zip(names[1:], order[1:], strict=False)]
+    notes = [
+        _with(name, differences(order[0], other))
+        for name, other in zip(names[1:], order[1:], strict=False)
+    ]
     notes += [f"counted once: {line}" for line in twice]
     return [(name, groups[group]) for name, group in zip(names, order, strict=False)], notes
 
@@ -223,15 +288,20 @@ def untrained_rows(runs: list[Run]) -> list[Measured]:
         if (before := run.untrained()) is not None:
             found[str(run.config["backbone.name"])].setdefault(run.seed, before)
     names = {name: f"untrained {name}" if len(found) > 1 else "untrained encoder" for name in found}
-    return [Measured(names[name], [run for _, run in sorted(seeds.items())]) for name, seeds in found.items()]
+    return [
+        Measured(names[name], [run for _, run in sorted(seeds.items())])
+        for name, seeds in found.items()
+    ]
 
 
-# --- Columns -------------------------------------------------------------------------------------------------------
+# --- Columns --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Source:
-    """A column, and in which of the group's ways it was measured; ``paper`` is its place among the paper's columns."""
+    """A column, and in which of the group's ways it was measured; ``paper`` is its place among the
+    paper's columns.
+    """
 
     column: Column
     way: int = 0
@@ -246,8 +316,12 @@ class Source:
         return row.samples(self.column, ways, self.way, None if self.paper is None else row.split)
 
 
-def other_sources(columns: Iterable[Column], splits: set[Split], rows: Iterable[Measured], ways: Ways) -> list[Source]:
-    """The metrics of ``columns`` as measured on other data, other splits or in other ways than the columns'."""
+def other_sources(
+    columns: Iterable[Column], splits: set[Split], rows: Iterable[Measured], ways: Ways
+) -> list[Source]:
+    """The metrics of ``columns`` as measured on other data, other splits or in other ways than the
+    columns'.
+    """
     columns = [column for column in columns if column.metric is not None]
     sources: dict[tuple[Any, ...], Source] = {}
     for row, m in [(one, m) for one in rows for run in one.runs for m in run.measurements]:
@@ -257,7 +331,11 @@ def other_sources(columns: Iterable[Column], splits: set[Split], rows: Iterable[
                 continue
             way = ways.number(m, metric)
             same = [c for c in columns if c.metric == column.metric and c.data == m.data]
-            own_splits = {s for c in same for s in (c.split, *(splits - {None} if c.split is not None else ()))}
+            own_splits = {
+                s
+                for c in same
+                for s in (c.split, *(splits - {None} if c.split is not None else ()))
+            }
             if same and not way and (own_splits & {None, m.split} or "mean" in own_splits):
                 continue
             key = (column.metric, m.data, m.split, way)
@@ -267,12 +345,16 @@ def other_sources(columns: Iterable[Column], splits: set[Split], rows: Iterable[
 
 def _elsewhere(column: Column, data: str, split: int | None, way: int) -> Column:
     metric = str(column.metric).removeprefix("retrieval/").replace("/", " ")
-    name = " ".join([metric, data, *([f"split {split}"] if split else []), *([f"({way + 1})"] if way else [])])
+    name = " ".join(
+        [metric, data, *([f"split {split}"] if split else []), *([f"({way + 1})"] if way else [])]
+    )
     return Column(name, column.metric, column.scale, column.decimals, data, split)
 
 
 def value_text(column: Column, samples: Samples | None, split: Split = None) -> str:
-    """The mean, the deviation over seeds where there are two or more, and how many splits where some are missing."""
+    """The mean, the deviation over seeds where there are two or more, and how many splits where
+    some are missing.
+    """
     if samples is None:
         return NO_RUNS
     values = samples.values
@@ -287,20 +369,28 @@ def interval_text(column: Column, ends: tuple[float, float] | None, sign: str = 
 
 
 def table_sheet(table: PaperTable, runs: list[Run]) -> Sheet:
-    """Header and cells: for each column the paper's number and ours, the gains over the baselines, then what the paper has not."""
+    """Header and cells: for each column the paper's number and ours, the gains over the baselines,
+    then what the paper has not.
+    """
     rows, notes = measured_rows(table, runs)
     ways = Ways(runs)
     own = [Source(column, paper=i) for i, column in enumerate(table.columns)]
     others = other_sources(table.columns, {row.split for row in table.rows}, rows, ways)
     gained = _gained(own, others, rows, ways)
-    sheet = Sheet([table.head, *table.about], notes=[*notes, *_evaluations(runs, ways), *notes_of(runs)])
+    sheet = Sheet(
+        [table.head, *table.about], notes=[*notes, *_evaluations(runs, ways), *notes_of(runs)]
+    )
     placed = _placed(own, others, rows, ways)
     for row in rows:
         sheet.start([row.label, *(row.about or [""] * len(table.about))])
         for source, shown in placed:
             if source.paper is not None:
                 name = source.column.name
-                sheet.put(name, f"{name} paper", source.column.number(row.row.values[source.paper]) if row.row else "")
+                sheet.put(
+                    name,
+                    f"{name} paper",
+                    source.column.number(row.row.values[source.paper]) if row.row else "",
+                )
             for measured in shown:
                 _measured_cells(sheet, measured, row, ways)
         _gain_cells(sheet, table, gained, row, rows, ways)
@@ -310,8 +400,12 @@ def table_sheet(table: PaperTable, runs: list[Run]) -> Sheet:
     return sheet
 
 
-def _placed(own: list[Source], others: list[Source], rows: list[Measured], ways: Ways) -> list[tuple[Source, list[Source]]]:
-    """The columns, and which measurements stand at each: its own; or, where all was measured on other data, those of its metric."""
+def _placed(
+    own: list[Source], others: list[Source], rows: list[Measured], ways: Ways
+) -> list[tuple[Source, list[Source]]]:
+    """The columns, and which measurements stand at each: its own; or, where all was measured on
+    other data, those of its metric.
+    """
     if not others or any(source.samples(row, ways) for source in own for row in rows):
         return [(source, [source]) for source in (*own, *others)]
     placed, left = [], list(others)
@@ -329,31 +423,55 @@ def _measured_cells(sheet: Sheet, source: Source, row: Measured, ways: Ways) -> 
         return
     samples = source.samples(row, ways)
     sheet.put(column.name, source.ours, value_text(column, samples, row.split or column.split))
-    sheet.put(column.name, f"{column.name} 95%", interval_text(column, interval(samples)) if samples else "")
+    sheet.put(
+        column.name,
+        f"{column.name} 95%",
+        interval_text(column, interval(samples)) if samples else "",
+    )
 
 
 def _gained(own: list[Source], others: list[Source], rows: list[Measured], ways: Ways) -> Source:
-    """The column whose gains are told: the first of the paper's that was measured, else the same metric elsewhere."""
-    measured = [source for source in (*own, *others) if any(source.samples(row, ways) for row in rows)]
+    """The column whose gains are told: the first of the paper's that was measured, else the same
+    metric elsewhere.
+    """
+    measured = [
+        source for source in (*own, *others) if any(source.samples(row, ways) for row in rows)
+    ]
     return measured[0] if measured else own[0]
 
 
-def _gain_cells(sheet: Sheet, table: PaperTable, source: Source, row: Measured, rows: list[Measured], ways: Ways) -> None:
+def _gain_cells(
+    sheet: Sheet, table: PaperTable, source: Source, row: Measured, rows: list[Measured], ways: Ways
+) -> None:
     """What a row has over its baseline, the paper's and ours."""
     if not (table.baseline or any(other.baseline for other in table.rows)):
         return
     column = source.column
-    place = next(i for i, c in enumerate(table.columns) if c.metric == column.metric) if source.paper is None else source.paper
+    place = (
+        next(i for i, c in enumerate(table.columns) if c.metric == column.metric)
+        if source.paper is None
+        else source.paper
+    )
     title = (row.row.baseline if row.row else None) or table.baseline
-    base = next((other for other in rows if other.row is not None and other.row.title == title), None)
+    base = next(
+        (other for other in rows if other.row is not None and other.row.title == title), None
+    )
     printed, found = "", None
     if base is not None and base.row is not None:
-        if row.row is not None and (ours := row.row.values[place]) is not None and (theirs := base.row.values[place]) is not None:
+        if (
+            row.row is not None
+            and (ours := row.row.values[place]) is not None
+            and (theirs := base.row.values[place]) is not None
+        ):
             printed = f"{ours - theirs:+.{column.decimals}f}"
         found = gain(source.samples(row, ways), source.samples(base, ways))
     paper = table.columns[place]
     sheet.put("gain", f"{paper.name} gain paper", printed)
-    sheet.put("gain", f"{column.name} gain{' ours' if source.paper is not None else ''}", column.scaled(found.value, "+") if found else "")
+    sheet.put(
+        "gain",
+        f"{column.name} gain{' ours' if source.paper is not None else ''}",
+        column.scaled(found.value, "+") if found else "",
+    )
     told = found if found and row is not base else Gain(0, None, 0)
     sheet.put("gain", f"{column.name} gain 95%", interval_text(column, told.interval, "+"))
     sheet.put("gain", "beyond noise", told.beyond_noise)
@@ -368,21 +486,37 @@ def _seeds(runs: list[Run]) -> str:
 
 
 def _evaluations(runs: list[Run], ways: Ways) -> Iterator[str]:
-    """How the evaluations that were made later were made, and what sets the second way apart from the first."""
-    later = {(metric.partition("/")[0], m.data) for run in runs for m in run.measurements if m.name for metric in m.metrics}
+    """How the evaluations that were made later were made, and what sets the second way apart from
+    the first.
+    """
+    later = {
+        (metric.partition("/")[0], m.data)
+        for run in runs
+        for m in run.measurements
+        if m.name
+        for metric in m.metrics
+    }
     for name, data, number, words in ways.describe():
         if (name, data) in later and words:
-            yield f"{name} on {data}: {words}" if not number else f"{name} {data} ({number + 1}): with {words}"
+            yield (
+                f"{name} on {data}: {words}"
+                if not number
+                else f"{name} {data} ({number + 1}): with {words}"
+            )
 
 
-# --- The whole -----------------------------------------------------------------------------------------------------
+# --- The whole ------------------------------------------------------------------------------------
 
 
 def sheets(table: PaperTable, runs: list[Run]) -> Iterator[tuple[str, Sheet]]:
-    """For each protocol among the runs, a line that describes it and its sheet; without runs, the paper's side alone."""
+    """For each protocol among the runs, a line that describes it and its sheet; without runs, the
+    paper's side alone.
+    """
     groups = by_protocol(table, runs)
     for number, (name, group) in enumerate(groups.items(), 1):
-        described = _with(describe_protocol(group, table.axes), differences(next(iter(groups)), name))
+        described = _with(
+            describe_protocol(group, table.axes), differences(next(iter(groups)), name)
+        )
         which = f" ({number} of {len(groups)} protocols)" if len(groups) > 1 else ""
         apart = not_the_paper_s(table, group[0])
         not_paper_s = f" Not as in the paper: {', '.join(apart)}." if apart else ""
@@ -394,9 +528,18 @@ def sheets(table: PaperTable, runs: list[Run]) -> Iterator[tuple[str, Sheet]]:
 def render(table: PaperTable, runs: list[Run]) -> tuple[str, str, str]:
     """Markdown, CSV and LaTeX of all runs, a table for each protocol among them."""
     parts = list(sheets(table, runs))
-    head = [f"## {table.title}", "", f"Paper: {table.setting}.", *(f"Print: {note}." for note in table.notes)]
+    head = [
+        f"## {table.title}",
+        "",
+        f"Paper: {table.setting}.",
+        *(f"Print: {note}." for note in table.notes),
+    ]
     markdown = write_markdown(head, parts, LEGEND)
-    return markdown, write_csv(parts), write_latex(table.name, f"{table.title}. {table.setting}.", parts)
+    return (
+        markdown,
+        write_csv(parts),
+        write_latex(table.name, f"{table.title}. {table.setting}.", parts),
+    )
 
 
 RESULTS = [
@@ -409,15 +552,24 @@ RESULTS = [
 
 
 def results_sheet(runs: list[Run]) -> Sheet:
-    """What was measured, a row per arm and point. Runs that differ in more than their seed never share a row."""
+    """What was measured, a row per arm and point. Runs that differ in more than their seed never
+    share a row.
+    """
     arms: dict[tuple[str, str], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     runs, twice = each_cell_once(runs, lambda run: (run.cell["label"], str(run.cell["axes"])))
     for run in runs:
         point = " ".join(f"{axis}={written(value)}" for axis, value in run.cell["axes"].items())
         arms[run.cell["label"], point][protocol(run)].append(run)
     ways = Ways(runs)
-    later = dict.fromkeys(metric for run in runs for m in run.measurements if m.name for metric in m.metrics)
-    others = other_sources([column_of(metric) for metric in later], set(), [Measured("", [_evaluated(run) for run in runs])], ways)
+    later = dict.fromkeys(
+        metric for run in runs for m in run.measurements if m.name for metric in m.metrics
+    )
+    others = other_sources(
+        [column_of(metric) for metric in later],
+        set(),
+        [Measured("", [_evaluated(run) for run in runs])],
+        ways,
+    )
     copies = [f"counted once: {line}" for line in twice]
     sheet = Sheet(["Arm", "Point"], notes=[*_evaluations(runs, ways), *notes_of(runs), *copies])
     for (label, point), groups in arms.items():
@@ -428,13 +580,19 @@ def results_sheet(runs: list[Run]) -> Sheet:
                 samples = source.samples(row, ways)
                 name = source.column.name
                 sheet.put(name, name, _blank_if_none(source.column, samples))
-                sheet.put(name, f"{name} 95%", interval_text(source.column, interval(samples)) if samples else "")
+                sheet.put(
+                    name,
+                    f"{name} 95%",
+                    interval_text(source.column, interval(samples)) if samples else "",
+                )
             sheet.put("seeds", "seeds", _seeds(group))
     return sheet
 
 
 def column_of(metric: str) -> Column:
-    """A column for a metric that no table names: a share of 1, but for an epoch and for what is on a scale of its own."""
+    """A column for a metric that no table names: a share of 1, but for an epoch and for what is on
+    a scale of its own.
+    """
     if metric.endswith("_epoch"):
         return Column(metric, metric, 1, 0)
     known = protocol_of(metric)
@@ -444,7 +602,9 @@ def column_of(metric: str) -> Column:
 
 def _evaluated(run: Run) -> Run:
     """The run with its later evaluations only."""
-    return Run(run.folder, run.config, run.cell, run.result, [m for m in run.measurements if m.name])
+    return Run(
+        run.folder, run.config, run.cell, run.result, [m for m in run.measurements if m.name]
+    )
 
 
 def write_results(folders: Iterable[Path], out: Path) -> str:
@@ -467,7 +627,11 @@ def write_tables(table: PaperTable, folders: Iterable[Path], out: Path) -> str:
 
 def _with_lines(markdown: str, left_out: list[str]) -> str:
     """A table, and below it which runs it leaves out."""
-    return "\n\n".join([markdown, "\n".join(f"- {line}" for line in left_out)]) if left_out else markdown
+    return (
+        "\n\n".join([markdown, "\n".join(f"- {line}" for line in left_out)])
+        if left_out
+        else markdown
+    )
 
 
 def _write(out: Path, name: str, markdown: str, sheet: str, latex: str | None = None) -> None:

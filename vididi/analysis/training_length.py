@@ -1,4 +1,6 @@
-"""A metric by length and data of pretraining (CVRL Figure 4): ``python analysis/training_length.py RUNS --out FILE``."""
+"""A metric by length and data of pretraining (CVRL Figure 4): ``python analysis/training_length.py
+RUNS --out FILE``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from vididi.analysis.plots import COLOURS, MARKERS, finished_in, legend_text, look, picture_parser, pyplot, run_main, save
+from vididi.analysis.plots import (
+    COLOURS,
+    MARKERS,
+    finished_in,
+    legend_text,
+    look,
+    picture_parser,
+    pyplot,
+    run_main,
+    save,
+)
 from vididi.analysis.reading import Run, each_cell_once
 from vididi.analysis.tables import column_of
 from vididi.errors import ConfigError
@@ -20,11 +32,16 @@ Points = dict[str, dict[int, list[float]]]  # line -> steps -> a value of each s
 
 def main(argv: list[str] | None = None) -> int:
     parser = picture_parser(
-        "A metric against the number of pretraining steps, a line for each label and data set of pretraining (CVRL Figure 4: "
-        "linear/top1 on the validation videos of Kinetics-400 after pretraining on Kinetics-400 and 600)."
+        "A metric against the number of pretraining steps, a line for each label and data set of"
+        " pretraining (CVRL Figure 4: linear/top1 on the validation videos of Kinetics-400 after"
+        " pretraining on Kinetics-400 and 600)."
     )
     parser.add_argument("--metric", default="linear/top1", help="default: linear/top1")
-    parser.add_argument("--data", metavar="NAME", help="data set that it is measured on (default: the one of pretraining)")
+    parser.add_argument(
+        "--data",
+        metavar="NAME",
+        help="data set that it is measured on (default: the one of pretraining)",
+    )
     return run_main(_draw, parser, argv)
 
 
@@ -34,7 +51,8 @@ def _draw(arguments: argparse.Namespace) -> None:
     points = points_of(runs, arguments.metric, arguments.data)
     if not points:
         raise ConfigError(
-            f"--metric: of {counted(len(runs), 'run')} none has measured {arguments.metric} on {arguments.data or 'its own data'}"
+            f"--metric: of {counted(len(runs), 'run')} none has measured {arguments.metric} on"
+            f" {arguments.data or 'its own data'}"
         )
     with look():
         figure, axis = plt.subplots(figsize=(4.6, 3.2))
@@ -59,9 +77,14 @@ def points_of(runs: Sequence[Run], metric: str, data: str | None) -> Points:
         here = [m for m in run.measurements if m.data == (data or run.data)]
         values = {value for m in here if (value := m.value(metric)) is not None}
         if len(values) > 1:
-            raise ConfigError(f"{run.folder}: measured {metric} in several ways, {', '.join(f'{value:.3f}' for value in sorted(values))}")
+            raise ConfigError(
+                f"{run.folder}: measured {metric} in several ways,"
+                f" {', '.join(f'{value:.3f}' for value in sorted(values))}"
+            )
         for value in values:
-            points[legend_text(f"{run.cell['label']}, pretrained on {run.data}")][int(run.result["steps"])].append(value)
+            points[legend_text(f"{run.cell['label']}, pretrained on {run.data}")][
+                int(run.result["steps"])
+            ].append(value)
     return points
 
 
@@ -69,9 +92,21 @@ def draw_lines(axis: Any, points: Points, scale: float) -> None:
     """Means times ``scale``, with a dot for each seed where there are several."""
     for number, (label, line) in enumerate(points.items()):
         colour, steps = COLOURS[number % len(COLOURS)], sorted(line)
-        axis.plot(steps, [scale * np.mean(line[step]) for step in steps], color=colour, marker=MARKERS[number % len(MARKERS)], label=label)
+        axis.plot(
+            steps,
+            [scale * np.mean(line[step]) for step in steps],
+            color=colour,
+            marker=MARKERS[number % len(MARKERS)],
+            label=label,
+        )
         for step in steps:
             if len(line[step]) > 1:
-                axis.plot([step] * len(line[step]), [scale * value for value in line[step]], ".", color=colour, markersize=3)
+                axis.plot(
+                    [step] * len(line[step]),
+                    [scale * value for value in line[step]],
+                    ".",
+                    color=colour,
+                    markersize=3,
+                )
     axis.grid(visible=True)
     axis.legend()

@@ -1,4 +1,6 @@
-"""t-SNE of the classes that a model retrieves best (ViDiDi Figures 3 and 6 to 9): ``python analysis/tsne.py RUN RUN --out tsne.png``."""
+"""t-SNE of the classes that a model retrieves best (ViDiDi Figures 3 and 6 to 9): ``python
+analysis/tsne.py RUN RUN --out tsne.png``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vididi.analysis.plots import COLOURS, MARKERS, extra, finished_in, image_path, legend_text, look, pyplot, run_main, save, titles
+from vididi.analysis.plots import (
+    COLOURS,
+    MARKERS,
+    extra,
+    finished_in,
+    image_path,
+    legend_text,
+    look,
+    pyplot,
+    run_main,
+    save,
+    titles,
+)
 from vididi.analysis.reading import Measurement, Run, tell
 from vididi.errors import ConfigError, DamagedError
 from vididi.evaluation.silhouette import best_retrieved_classes, silhouette
@@ -28,8 +42,10 @@ LEGEND_COLUMNS = 2
 
 @dataclass(frozen=True)
 class Features:
-    """What an evaluation kept of every video: label ``[V]``, class name ``[V]``, split ``[V]``, features ``[V, D]``; and of its
-    queries, the test videos, the label and how many wrong neighbours were nearer than the first right one."""
+    """What an evaluation kept of every video: label ``[V]``, class name ``[V]``, split ``[V]``,
+    features ``[V, D]``; and of its queries, the test videos, the label and how many wrong
+    neighbours were nearer than the first right one.
+    """
 
     labels: NDArray[Any]
     classes: NDArray[Any]
@@ -41,7 +57,9 @@ class Features:
 
 @dataclass(frozen=True)
 class Panel:
-    """One model's best-retrieved classes: their videos in the plane ``[N, 2]``, each one's class, and the classes' silhouette."""
+    """One model's best-retrieved classes: their videos in the plane ``[N, 2]``, each one's class,
+    and the classes' silhouette.
+    """
 
     title: str
     places: NDArray[np.float64]
@@ -52,20 +70,45 @@ class Panel:
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(
-        description="t-SNE of the videos of the classes that each model retrieves best, side by side (ViDiDi Figures 3, 6 to 9)."
+        description=(
+            "t-SNE of the videos of the classes that each model retrieves best, side by side"
+            " (ViDiDi Figures 3, 6 to 9)."
+        )
     )
-    parser.add_argument("runs", nargs="+", type=local_path, metavar="RUN", help="run folders, or folders (s3://...) of some, in this order")
-    parser.add_argument("--classes", type=int, default=5, metavar="N", help="how many classes; the paper has 5 and 10 (default: 5)")
-    parser.add_argument("--split", choices=("test", "train"), default="test", help="whose videos (default: test)")
-    parser.add_argument("--evaluation", metavar="NAME", help="a folder in RUN/evaluations; needed where the choice is not plain")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=local_path,
+        metavar="RUN",
+        help="run folders, or folders (s3://...) of some, in this order",
+    )
+    parser.add_argument(
+        "--classes",
+        type=int,
+        default=5,
+        metavar="N",
+        help="how many classes; the paper has 5 and 10 (default: 5)",
+    )
+    parser.add_argument(
+        "--split", choices=("test", "train"), default="test", help="whose videos (default: test)"
+    )
+    parser.add_argument(
+        "--evaluation",
+        metavar="NAME",
+        help="a folder in RUN/evaluations; needed where the choice is not plain",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of t-SNE (default: 0)")
-    parser.add_argument("--out", type=image_path, required=True, metavar="FILE.png", help="the picture")
+    parser.add_argument(
+        "--out", type=image_path, required=True, metavar="FILE.png", help="the picture"
+    )
     return run_main(_draw, parser, argv)
 
 
 def _draw(arguments: argparse.Namespace) -> None:
     if arguments.classes < 2:
-        raise ConfigError(f"--classes: {arguments.classes} is not valid; a silhouette needs at least 2")
+        raise ConfigError(
+            f"--classes: {arguments.classes} is not valid; a silhouette needs at least 2"
+        )
     plt = pyplot()
     runs = with_features(finished_in(arguments.runs))
     name = arguments.evaluation or common_evaluation(runs)
@@ -76,46 +119,69 @@ def _draw(arguments: argparse.Namespace) -> None:
         for run, title in zip(runs, titles(runs), strict=True)
     ]
     with look():
-        height = PANEL + 0.45 + 0.17 * -(-arguments.classes // LEGEND_COLUMNS)  # with the title and the legend
-        figure, axes = plt.subplots(1, len(panels), figsize=(PANEL * len(panels), height), squeeze=False)
+        height = (
+            PANEL + 0.45 + 0.17 * -(-arguments.classes // LEGEND_COLUMNS)
+        )  # with the title and the legend
+        figure, axes = plt.subplots(
+            1, len(panels), figsize=(PANEL * len(panels), height), squeeze=False
+        )
         draw_panels(axes[0], panels)
         save(figure, arguments.out)
     for panel in panels:
         say(f"  {panel.title}: silhouette {panel.silhouette:.3f} of {', '.join(panel.order)}")
 
 
-# --- Features ------------------------------------------------------------------------------------------------------
+# --- Features -------------------------------------------------------------------------------------
 
 
 def with_features(runs: Sequence[Run]) -> list[Run]:
-    """The runs without those that have lost their features to a damaged evaluation, which are named."""
+    """The runs without those that have lost their features to a damaged evaluation, which are
+    named.
+    """
     lost = [run for run in runs if run.left_out and not _with_features(run)]
     tell(f"left out: {run.folder}: has no other features" for run in lost)
     return [run for run in runs if run not in lost]
 
 
 def common_evaluation(runs: Sequence[Run]) -> str:
-    """The evaluation with features that all runs have; of several made in the same way on the same videos, the first.
+    """The evaluation with features that all runs have; of several made in the same way on the same
+    videos, the first.
 
     Raises:
-        ConfigError: a run has none, they have none in common, or there are different ones to choose from.
+        ConfigError: a run has none, they have none in common, or there are different ones to choose
+            from.
     """
     kept = [_with_features(run) for run in runs]
     for run, found in zip(runs, kept, strict=True):
         if not found:
-            raise ConfigError(f"{run.folder}: no features; `vididi evaluate retrieval {run.folder}` makes them")
+            raise ConfigError(
+                f"{run.folder}: no features; `vididi evaluate retrieval {run.folder}` makes them"
+            )
     names = [name for name in kept[0] if all(name in found for found in kept)]
     if not names:
-        everything = "; ".join(f"{run.folder.name}: {', '.join(found)}" for run, found in zip(runs, kept, strict=True))
-        raise ConfigError(f"the runs have no evaluation in common ({everything}); `vididi evaluate retrieval RUN...` makes one of all")
-    made = {(m.checksum, tuple(sorted(m.settings.items()))) for name, m in kept[0].items() if name in names}
+        everything = "; ".join(
+            f"{run.folder.name}: {', '.join(found)}" for run, found in zip(runs, kept, strict=True)
+        )
+        raise ConfigError(
+            f"the runs have no evaluation in common ({everything}); `vididi evaluate retrieval"
+            " RUN...` makes one of all"
+        )
+    made = {
+        (m.checksum, tuple(sorted(m.settings.items())))
+        for name, m in kept[0].items()
+        if name in names
+    }
     if len(made) > 1:
         raise ConfigError(f"--evaluation: must say which, as there are {', '.join(names)}")
     return names[0]
 
 
 def _with_features(run: Run) -> dict[str, Measurement]:
-    return {m.name: m for m in run.measurements if m.name and has(run.folder / "evaluations" / m.name / FEATURES)}
+    return {
+        m.name: m
+        for m in run.measurements
+        if m.name and has(run.folder / "evaluations" / m.name / FEATURES)
+    }
 
 
 def features_of(runs: Sequence[Run], name: str) -> dict[Path, Features]:
@@ -142,7 +208,11 @@ def read_features(run: Run, name: str) -> Features:
         ConfigError: it kept none. DamagedError: they, or its queries, cannot be read.
     """
     if name not in (kept := _with_features(run)):
-        has = f"it has {', '.join(kept)}" if kept else f"`vididi evaluate retrieval {run.folder}` makes some"
+        has = (
+            f"it has {', '.join(kept)}"
+            if kept
+            else f"`vididi evaluate retrieval {run.folder}` makes some"
+        )
         raise ConfigError(f"{run.folder}: no features of evaluation {name!r}; {has}")
     folder = run.folder / "evaluations" / name
     fetch(folder / FEATURES)
@@ -164,18 +234,21 @@ def read_features(run: Run, name: str) -> Features:
     return known
 
 
-# --- The plane -----------------------------------------------------------------------------------------------------
+# --- The plane ------------------------------------------------------------------------------------
 
 
 def make_panel(title: str, known: Features, count: int, split: str, seed: int) -> Panel:
-    """The ``count`` classes that the test videos say are retrieved best, and where t-SNE puts their videos of ``split``.
+    """The ``count`` classes that the test videos say are retrieved best, and where t-SNE puts their
+    videos of ``split``.
 
     Raises:
         ConfigError: there are fewer classes, or the encoder gives every video the same feature.
     """
     best = best_retrieved_classes(known.first_hits, known.query_labels, count)
     if len(best) < count:
-        raise ConfigError(f"--classes: {count} is not valid; the test videos have {len(best)} classes")
+        raise ConfigError(
+            f"--classes: {count} is not valid; the test videos have {len(best)} classes"
+        )
     chosen = (known.splits == split) & np.isin(known.labels, best)
     x, labels, names = known.features[chosen], known.labels[chosen], known.classes[chosen]
     if not np.ptp(x, axis=0).any():
@@ -187,12 +260,16 @@ def make_panel(title: str, known: Features, count: int, split: str, seed: int) -
 def tsne(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
     """``[N, D]`` -> ``[N, 2]``, the same for the same features and seed.
 
-    Distances are Euclidean, as the silhouette's. One thread, because sums over several end in other last digits each time,
-    which t-SNE's descent makes large.
+    Distances are Euclidean, as the silhouette's. One thread, because sums over several end in other
+    last digits each time, which t-SNE's descent makes large.
     """
     perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
     with extra("threadpoolctl").threadpool_limits(1):
-        return extra("sklearn.manifold").TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
+        return (
+            extra("sklearn.manifold")
+            .TSNE(perplexity=perplexity, init="pca", random_state=seed)
+            .fit_transform(features)
+        )
 
 
 def draw_panels(axes: Sequence[Any], panels: Sequence[Panel]) -> None:
@@ -204,10 +281,23 @@ def draw_panels(axes: Sequence[Any], panels: Sequence[Panel]) -> None:
             x, y = panel.places[panel.classes == name].T
             marker = MARKERS[(style + style // len(COLOURS)) % len(MARKERS)]
             axis.scatter(
-                x, y, s=16, c=COLOURS[style % len(COLOURS)], marker=marker, linewidths=0.4, edgecolors="white", label=legend_text(name)
+                x,
+                y,
+                s=16,
+                c=COLOURS[style % len(COLOURS)],
+                marker=marker,
+                linewidths=0.4,
+                edgecolors="white",
+                label=legend_text(name),
             )
         axis.set_title(f"{panel.title}\nsilhouette {panel.silhouette:.3f}")
         axis.set(xticks=[], yticks=[])
         axis.spines[["top", "right"]].set_visible(True)
         axis.set_box_aspect(1)
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=LEGEND_COLUMNS, handletextpad=0.2, columnspacing=1.0)
+        axis.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.02),
+            ncols=LEGEND_COLUMNS,
+            handletextpad=0.2,
+            columnspacing=1.0,
+        )

@@ -1,7 +1,8 @@
-"""3D backbones. Each entry makes ``(module, feature width)``; the module is a Backbone, and maps ``[B, 3, T, H, W]`` to ``[B, width]``.
+"""3D backbones. Each entry makes ``(module, feature width)``; the module is a Backbone, and maps
+``[B, 3, T, H, W]`` to ``[B, width]``.
 
-The keyword-only parameters of an entry are its options, and all take weights from a file (``weights.py``). None of them
-downloads anything.
+The keyword-only parameters of an entry are its options, and all take weights from a file
+(``weights.py``). None of them downloads anything.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ BACKBONES = {
 }
 
 # The least (frames, pixels of the shorter side) that a backbone takes.
-# Networks that pad everywhere would run on a single pixel; 8 pixels is where we draw the line for those that say nothing else.
-# S3D: its last max pool has no padding, so that below 17 pixels or 5 frames it raises. From 5 to 7 frames its gradients
-# corrupt memory on CPUs with AVX-512 (first convolution over time, 7x1x1 with stride 2; oneDNN in torch 2.11 and 2.14).
+# Networks that pad everywhere would run on a single pixel; 8 pixels is where we draw the line for
+# those that say nothing else.
+# S3D: its last max pool has no padding, so that below 17 pixels or 5 frames it raises. From 5 to 7
+# frames its gradients corrupt memory on CPUs with AVX-512 (first convolution over time, 7x1x1 with
+# stride 2; oneDNN in torch 2.11 and 2.14).
 MINIMUM: dict[str, tuple[int, int]] = {**dict.fromkeys(BACKBONES, (1, 8)), "s3d": (8, 17)}
 
 __all__ = ["BACKBONES", "MINIMUM", "Backbone"]

@@ -6,7 +6,9 @@ from torch import Tensor, nn
 
 
 class Backbone(nn.Module):
-    """A network that says what its last stage gives; the features of a clip are the mean of that over time and space."""
+    """A network that says what its last stage gives; the features of a clip are the mean of that
+    over time and space.
+    """
 
     def feature_map(self, clips: Tensor) -> Tensor:
         """``[B, 3, T, H, W]`` -> ``[B, D, T', h, w]``: the last stage, before the mean."""

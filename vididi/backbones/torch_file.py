@@ -1,9 +1,11 @@
-"""Torch files as other programs save them, of which nothing but tensors and plain containers is read.
+"""Torch files as other programs save them, of which nothing but tensors and plain containers is
+read.
 
-Beside the weights such files hold a Namespace, a configuration, numbers of numpy, counters of a logger. torch's weights_only
-loading refuses the whole file for one class that it does not know. Here every name that it does not know becomes a stand-in,
-which takes any arguments and any state and does nothing, so that no code of the file or of an installed package is run. What torch
-refuses still, such as anything of the modules os and sys, makes the file one that cannot be read.
+Beside the weights such files hold a Namespace, a configuration, numbers of numpy, counters of a
+logger. torch's weights_only loading refuses the whole file for one class that it does not know.
+Here every name that it does not know becomes a stand-in, which takes any arguments and any state
+and does nothing, so that no code of the file or of an installed package is run. What torch refuses
+still, such as anything of the modules os and sys, makes the file one that cannot be read.
 """
 
 from __future__ import annotations
@@ -18,21 +20,29 @@ from typing import IO, Any
 import torch
 
 ZIP = b"PK\x03\x04"  # a file of torch 1.6 or later begins so
-LEGACY_PICKLES = 4  # an older one with four pickles: magic number, version, byte order, and the content
+LEGACY_PICKLES = (
+    4  # an older one with four pickles: magic number, version, byte order, and the content
+)
 
 
 class _Called(type):
-    """A class that is called, as pickle does for numbers of numpy, paths and enumerations, gives something to hash."""
+    """A class that is called, as pickle does for numbers of numpy, paths and enumerations, gives
+    something to hash.
+    """
 
     def __call__(cls, *arguments: Any, **options: Any) -> Any:
         return object.__new__(cls)  # type: ignore[arg-type]
 
 
 class StandIn(metaclass=_Called):
-    """Stands for whatever else a file names: for the class itself, for what it makes, and for functions."""
+    """Stands for whatever else a file names: for the class itself, for what it makes, and for
+    functions.
+    """
 
     def __new__(cls, *arguments: Any) -> Any:
-        """As pickle makes instances before it gives them items and state: of a dict's subclass the items are kept."""
+        """As pickle makes instances before it gives them items and state: of a dict's subclass the
+        items are kept.
+        """
         return _pairs()
 
     def __setstate__(self, state: Any) -> None:
@@ -66,18 +76,26 @@ def read_torch_file(path: Path) -> Any:
 
 
 def _unknown_names(path: Path) -> set[str]:
-    """The names of classes and functions in a file, found without running it, but those that torch knows."""
+    """The names of classes and functions in a file, found without running it, but those that torch
+    knows.
+    """
     with path.open("rb") as file:
         if file.read(len(ZIP)) == ZIP:
             return set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
         file.seek(0)
-        return {name for _ in range(LEGACY_PICKLES) for name in _names(file)}  # torch looks among its own first
+        return {
+            name for _ in range(LEGACY_PICKLES) for name in _names(file)
+        }  # torch looks among its own first
 
 
 def _names(file: IO[bytes]) -> Iterator[str]:
-    """The names in one pickle, those of Python 2 also as they are in Python 3; torch takes some of them as the one or the other."""
+    """The names in one pickle, those of Python 2 also as they are in Python 3; torch takes some of
+    them as the one or the other.
+    """
     for operation, argument, _ in genops(file):
         if operation.name == "GLOBAL":
             module, _, name = str(argument).partition(" ")
             yield f"{module}.{name}"
-            yield ".".join(NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name)))
+            yield ".".join(
+                NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+            )

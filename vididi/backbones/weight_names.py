@@ -1,4 +1,6 @@
-"""Finding a network in the checkpoints of other programs: where it lies there, and what its parameters are called."""
+"""Finding a network in the checkpoints of other programs: where it lies there, and what its
+parameters are called.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Naming:
         return f"{self.stages[int(part[-1]) - 1].format(number)}.{self.block[inner]}.{leaf}"
 
 
-def _block(convolution: str, normalisation: str, downsample: tuple[str, str], letters: str = "123") -> dict[str, str]:
+def _block(
+    convolution: str, normalisation: str, downsample: tuple[str, str], letters: str = "123"
+) -> dict[str, str]:
     names = {f"conv{n}": convolution.format(letter) for n, letter in enumerate(letters, 1)}
     names |= {f"bn{n}": normalisation.format(letter) for n, letter in enumerate(letters, 1)}
     return names | {"downsample.0": downsample[0], "downsample.1": downsample[1]}
@@ -52,49 +56,77 @@ def _stages(pattern: str, *numbers: int) -> Any:
 
 
 _TORCHVISION = _block("conv{}", "bn{}", ("downsample.0", "downsample.1"))
-_PYTORCHVIDEO = _block("branch2.conv_{}", "branch2.norm_{}", ("branch1_conv", "branch1_norm"), "abc")
+_PYTORCHVIDEO = _block(
+    "branch2.conv_{}", "branch2.norm_{}", ("branch1_conv", "branch1_norm"), "abc"
+)
 _PYSLOWFAST = _block("branch2.{}", "branch2.{}_bn", ("branch1", "branch1_bn"), "abc")
 _MMACTION2 = _block("conv{}.conv", "conv{}.bn", ("downsample.conv", "downsample.bn"))
 
-# From the constructors of mmaction/models/backbones/resnet3d.py and resnet.py (open-mmlab/mmaction2), pytorchvideo/models/resnet.py
-# (facebookresearch/pytorchvideo) and slowfast/models/video_model_builder.py (facebookresearch/SlowFast). In pytorchvideo's C2D and I3D
-# a max pool after the first stage takes a number. Lightly makes a Sequential of the children of torchvision's network.
+# From the constructors of mmaction/models/backbones/resnet3d.py and resnet.py
+# (open-mmlab/mmaction2), pytorchvideo/models/resnet.py (facebookresearch/pytorchvideo) and
+# slowfast/models/video_model_builder.py (facebookresearch/SlowFast). In pytorchvideo's C2D and I3D
+# a max pool after the first stage takes a number. Lightly makes a Sequential of the children of
+# torchvision's network.
 RESNETS = {
-    "MMAction2": Naming(("conv1.conv", "conv1.bn"), _stages("layer{}.{{}}", 1, 2, 3, 4), _MMACTION2),
-    "pytorchvideo": Naming(("blocks.0.conv", "blocks.0.norm"), _stages("blocks.{}.res_blocks.{{}}", 1, 2, 3, 4), _PYTORCHVIDEO),
-    "pytorchvideo, with a pool": Naming(
-        ("blocks.0.conv", "blocks.0.norm"), _stages("blocks.{}.res_blocks.{{}}", 1, 3, 4, 5), _PYTORCHVIDEO
+    "MMAction2": Naming(
+        ("conv1.conv", "conv1.bn"), _stages("layer{}.{{}}", 1, 2, 3, 4), _MMACTION2
     ),
-    "PySlowFast": Naming(("s1.pathway0_stem.conv", "s1.pathway0_stem.bn"), _stages("s{}.pathway0_res{{}}", 2, 3, 4, 5), _PYSLOWFAST),
+    "pytorchvideo": Naming(
+        ("blocks.0.conv", "blocks.0.norm"),
+        _stages("blocks.{}.res_blocks.{{}}", 1, 2, 3, 4),
+        _PYTORCHVIDEO,
+    ),
+    "pytorchvideo, with a pool": Naming(
+        ("blocks.0.conv", "blocks.0.norm"),
+        _stages("blocks.{}.res_blocks.{{}}", 1, 3, 4, 5),
+        _PYTORCHVIDEO,
+    ),
+    "PySlowFast": Naming(
+        ("s1.pathway0_stem.conv", "s1.pathway0_stem.bn"),
+        _stages("s{}.pathway0_res{{}}", 2, 3, 4, 5),
+        _PYSLOWFAST,
+    ),
     "children in order": Naming(("0", "1"), _stages("{}.{{}}", 4, 5, 6, 7), _TORCHVISION),
 }
 
 
 @dataclass(frozen=True)
 class Names:
-    """What the tensors of a network are called in files of one program, and what all that is part of the network begins with."""
+    """What the tensors of a network are called in files of one program, and what all that is part
+    of the network begins with.
+    """
 
     of: Mapping[str, str]
     parts: tuple[str, ...]
 
 
 def known_names(network: nn.Module) -> list[Names]:
-    """The namings under which a network is known: its own, and for a ResNet of bottleneck blocks those of other programs."""
+    """The namings under which a network is known: its own, and for a ResNet of bottleneck blocks
+    those of other programs.
+    """
     ours = list(network.state_dict())
-    own = Names({name: name for name in ours}, tuple(f"{name}." for name, _ in network.named_children()))
-    return [own, *(_renamed(ours, naming) for naming in RESNETS.values() if isinstance(network, ResNet3D))]
+    own = Names(
+        {name: name for name in ours}, tuple(f"{name}." for name, _ in network.named_children())
+    )
+    return [
+        own,
+        *(_renamed(ours, naming) for naming in RESNETS.values() if isinstance(network, ResNet3D)),
+    ]
 
 
 def _renamed(ours: list[str], naming: Naming) -> Names:
     names = {name: naming.name(name) for name in ours}
-    # Up to the first number: s2. and blocks.1. are parts whole, with whatever blocks of another kind lie in them.
+    # Up to the first number: s2. and blocks.1. are parts whole, with whatever blocks of another
+    # kind lie in them.
     parts = {match.group() for name in names.values() if (match := re.match(r".*?\d+\.", name))}
     return Names(names, tuple(sorted(parts)))
 
 
 @dataclass(frozen=True)
 class FoundNetwork:
-    """A network in a checkpoint: the entry that it lies in, what stands before its names there, and its tensors without that."""
+    """A network in a checkpoint: the entry that it lies in, what stands before its names there, and
+    its tensors without that.
+    """
 
     key: str
     prefix: str
@@ -113,9 +145,14 @@ class FoundNetwork:
 
 
 def find_network(
-    content: Mapping[str, Any], namings: list[Names], kernels: tuple[str, str], key: str | None = None, prefix: str | None = None
+    content: Mapping[str, Any],
+    namings: list[Names],
+    kernels: tuple[str, str],
+    key: str | None = None,
+    prefix: str | None = None,
 ) -> FoundNetwork:
-    """The one network in a checkpoint. By its first two kernels together a network is known, whatever stands before.
+    """The one network in a checkpoint. By its first two kernels together a network is known,
+    whatever stands before.
 
     Args:
         content: tensors by name, or entries with them, of any depth.
@@ -125,22 +162,33 @@ def find_network(
         prefix: what stands before its names, whole or up to a dot.
 
     Raises:
-        ValueError: there is none, or more than one; the message says which of the two options tells them apart.
+        ValueError: there is none, or more than one; the message says which of the two options tells
+            them apart.
     """
-    found = [network for place, entry in _entries(content) for network in _networks(place, entry, namings, kernels)]
+    found = [
+        network
+        for place, entry in _entries(content)
+        for network in _networks(place, entry, namings, kernels)
+    ]
     chosen = _narrow(found, "key", key) if key is not None else _usual(content, found)
     chosen = _narrow(chosen, "prefix", prefix) if prefix is not None else chosen
     if len({network.identity for network in chosen}) == 1:  # one, or one under several keys
         return chosen[0]
     known = f"known by {kernels[0]} and {kernels[1]} under the same prefix"
-    given = [f"{name} {value!r}" for name, value in (("weights_key", key), ("weights_prefix", prefix)) if value is not None]
+    given = [
+        f"{name} {value!r}"
+        for name, value in (("weights_key", key), ("weights_prefix", prefix))
+        if value is not None
+    ]
     holds = " under ".join([str(len(chosen) or "none"), *filter(None, [" and ".join(given)])])
     choice = f"; {_choice(chosen or found)}" if chosen or (given and found) else ""
     raise ValueError(f"it must hold exactly one such network, {known}, and holds {holds}{choice}")
 
 
 def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """A checkpoint and every mapping in it, with the keys on the way joined by dots. What is there twice is entered once."""
+    """A checkpoint and every mapping in it, with the keys on the way joined by dots. What is there
+    twice is entered once.
+    """
     left: deque[tuple[tuple[str, ...], Mapping[str, Any]]] = deque([((), content)])
     entered = set()
     while left:
@@ -148,23 +196,41 @@ def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any
         yield ".".join(place), entry
         if id(entry) not in entered and len(place) < DEEPEST:
             entered.add(id(entry))
-            inside = ((key, value) for key, value in _items(entry) if isinstance(key, str) and isinstance(value, Mapping))
+            inside = (
+                (key, value)
+                for key, value in _items(entry)
+                if isinstance(key, str) and isinstance(value, Mapping)
+            )
             left += [((*place, key), value) for key, value in inside]
 
 
 def _items(entry: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Not by ``entry.items``: a file may give an OrderedDict attributes, which then hide its methods."""
+    """Not by ``entry.items``: a file may give an OrderedDict attributes, which then hide its
+    methods.
+    """
     return ((key, entry[key]) for key in entry)
 
 
-def _networks(place: str, entry: Mapping[str, Any], namings: list[Names], kernels: tuple[str, str]) -> Iterable[FoundNetwork]:
-    """Those in one entry. Where two namings begin alike, as pytorchvideo's do, the one that fits best counts."""
-    tensors = {name: value for name, value in _items(entry) if isinstance(name, str) and isinstance(value, Tensor)}
+def _networks(
+    place: str, entry: Mapping[str, Any], namings: list[Names], kernels: tuple[str, str]
+) -> Iterable[FoundNetwork]:
+    """Those in one entry. Where two namings begin alike, as pytorchvideo's do, the one that fits
+    best counts.
+    """
+    tensors = {
+        name: value
+        for name, value in _items(entry)
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
     found: dict[str, FoundNetwork] = {}
     for names in namings:
         first, second = (names.of[kernel] for kernel in kernels)
         for prefix in [name.removesuffix(second) for name in tensors if name.endswith(second)]:
-            inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+            inside = {
+                name.removeprefix(prefix): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(prefix)
+            }
             network = FoundNetwork(place, prefix, names, inside)
             if first in inside and (prefix not in found or network.there > found[prefix].there):
                 found[prefix] = network
@@ -175,7 +241,9 @@ def _usual(content: Mapping[str, Any], found: list[FoundNetwork]) -> list[FoundN
     """Those in the entry where training programs keep the weights, if there are any, else all."""
     place: list[str] = []
     while len(place) < 2 * len(WRAPPERS) and (
-        key := next((key for key in WRAPPERS if key in content and isinstance(content[key], Mapping)), None)
+        key := next(
+            (key for key in WRAPPERS if key in content and isinstance(content[key], Mapping)), None
+        )
     ):
         content = content[key]
         place.append(key)
@@ -186,14 +254,23 @@ def _narrow(found: list[FoundNetwork], field: str, value: str) -> list[FoundNetw
     """Those whose key or prefix is ``value``, else those where it begins with it, up to a dot."""
     value = value.removesuffix(".")
     exact = [network for network in found if getattr(network, field).removesuffix(".") == value]
-    return exact or [network for network in found if getattr(network, field).startswith(f"{value}.")]
+    return exact or [
+        network for network in found if getattr(network, field).startswith(f"{value}.")
+    ]
 
 
 def _choice(found: list[FoundNetwork]) -> str:
     """The options, with their values, that tell networks from each other, or of one network all."""
-    fields = [field for field in ("key", "prefix") if len(found) == 1 or len({getattr(network, field) for network in found}) > 1]
+    fields = [
+        field
+        for field in ("key", "prefix")
+        if len(found) == 1 or len({getattr(network, field) for network in found}) > 1
+    ]
     if not fields:
         return "no option tells them apart"
-    choices = [" with ".join(f"weights_{field}: {getattr(network, field)!r}" for field in fields) for network in found]
+    choices = [
+        " with ".join(f"weights_{field}: {getattr(network, field)!r}" for field in fields)
+        for network in found
+    ]
     shown = choices[:SHOWN] + [f"one of {len(choices) - SHOWN} more"] * (len(choices) > SHOWN)
     return f"give {' or '.join(shown)}"

@@ -1,10 +1,11 @@
 """Encoders from elsewhere: weights from a file, as options that every backbone has.
 
-2D kernels in a 3D network are inflated, as in the 'ImageNet inflated' and 'SimCLR inflated' baselines (CVRL 4.2): each is
-repeated along time and divided by the kernel's length there (Carreira and Zisserman, Quo vadis, 3.1), so that on a video of
-one repeated frame the 3D network computes what the 2D network does on that frame, but for the frames next to either end,
-where zeros stand in for the frames beyond. 3D kernels are taken as they are, or, where one of length 1 is to be longer and it was
-asked for, inflated in the same way.
+2D kernels in a 3D network are inflated, as in the 'ImageNet inflated' and 'SimCLR inflated'
+baselines (CVRL 4.2): each is repeated along time and divided by the kernel's length there (Carreira
+and Zisserman, Quo vadis, 3.1), so that on a video of one repeated frame the 3D network computes
+what the 2D network does on that frame, but for the frames next to either end, where zeros stand in
+for the frames beyond. 3D kernels are taken as they are, or, where one of length 1 is to be longer
+and it was asked for, inflated in the same way.
 """
 
 from __future__ import annotations
@@ -41,17 +42,23 @@ Entry = Callable[..., tuple[Backbone, int]]
 def with_weights(entry: Entry) -> Entry:
     """A backbone's entry with six more options in its signature.
 
-    weights: path of a ``.safetensors`` file, or of a torch file, of which nothing but tensors and plain containers is read.
-        It holds one network with the backbone's names, torchvision's where it has the network, or with those of a program that
-        ``names.py`` knows: 3D weights, such as another run's ``encoder.safetensors``, or 2D weights to inflate.
-    weights_sha256: what the file's SHA-256 must be, in hexadecimal; without it the content is not checked.
-    weights_from: what the weights were trained on and how, such as ``imagenet``; free text, for tables and readers.
-    weights_key: where the file has several networks, the entry that this one is in, such as ``teacher``; keys joined by dots.
-    weights_prefix: of several in one entry, what stands before this one's names, such as ``module.encoder_q.``.
-    weights_inflate: whether 3D kernels of length 1 in time may become longer ones, inflated as 2D kernels are.
+    weights: path of a ``.safetensors`` file, or of a torch file, of which nothing but tensors and
+        plain containers is read. It holds one network with the backbone's names, torchvision's
+        where it has the network, or with those of a program that ``names.py`` knows: 3D weights,
+        such as another run's ``encoder.safetensors``, or 2D weights to inflate.
+    weights_sha256: what the file's SHA-256 must be, in hexadecimal; without it the content is not
+    checked.
+    weights_from: what the weights were trained on and how, such as ``imagenet``; free text, for
+    tables and readers.
+    weights_key: where the file has several networks, the entry that this one is in, such as
+    ``teacher``; keys joined by dots.
+    weights_prefix: of several in one entry, what stands before this one's names, such as
+    ``module.encoder_q.``.
+    weights_inflate: whether 3D kernels of length 1 in time may become longer ones, inflated as 2D
+    kernels are.
 
-    The entry raises ValueError if one of the others comes without weights, or the file cannot be read, has another digest or
-    does not fit.
+    The entry raises ValueError if one of the others comes without weights, or the file cannot be
+    read, has another digest or does not fit.
     """
 
     @wraps(entry)
@@ -61,7 +68,10 @@ def with_weights(entry: Entry) -> Entry:
         weights = given.pop("weights")
         for name, value in given.items():
             if value not in (None, False) and weights is None:
-                raise ValueError(f"{name}: {value} is not valid; it must come with weights, the file that it is about")
+                raise ValueError(
+                    f"{name}: {value} is not valid; it must come with weights, the file that it is"
+                    " about"
+                )
         if weights is not None:
             del given["weights_from"]
             load_weights(network, weights, **given)
@@ -69,7 +79,8 @@ def with_weights(entry: Entry) -> Entry:
 
     own = inspect.signature(entry)
     added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in WEIGHTS_OPTIONS.items()
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in WEIGHTS_OPTIONS.items()
     ]
     make.__signature__ = own.replace(parameters=[*own.parameters.values(), *added])  # type: ignore[attr-defined]
     make.__annotations__ = get_type_hints(entry) | WEIGHTS_OPTIONS
@@ -84,7 +95,8 @@ def load_weights(
     weights_prefix: str | None = None,
     weights_inflate: bool | None = None,
 ) -> None:
-    """Write the weights in a file into ``network``. On the meta device the file is read and checked all the same, and nothing written.
+    """Write the weights in a file into ``network``. On the meta device the file is read and checked
+    all the same, and nothing written.
 
     Raises:
         ValueError: the file cannot be read, has another digest, or does not fit the network.
@@ -92,30 +104,46 @@ def load_weights(
     path = Path(weights).expanduser()
     content = _read(path)
     if weights_sha256 is not None and weights_sha256.lower() != (found := file_sha256(path)):
-        raise ValueError(f"weights_sha256: {weights_sha256} is not valid; the file given as weights, {path}, has {found}")
+        raise ValueError(
+            f"weights_sha256: {weights_sha256} is not valid; the file given as weights, {path}, has"
+            f" {found}"
+        )
     try:
-        write_weights(network, content, key=weights_key, prefix=weights_prefix, inflate=bool(weights_inflate))
+        write_weights(
+            network, content, key=weights_key, prefix=weights_prefix, inflate=bool(weights_inflate)
+        )
     except ValueError as error:
         raise ValueError(f"weights: {path} is not valid; {error}") from None
 
 
 def write_weights(
-    network: nn.Module, content: Mapping[str, Any], *, key: str | None = None, prefix: str | None = None, inflate: bool = False
+    network: nn.Module,
+    content: Mapping[str, Any],
+    *,
+    key: str | None = None,
+    prefix: str | None = None,
+    inflate: bool = False,
 ) -> None:
-    """Write the weights of a checkpoint into a 3D network, from parameters of its names or another program's; 2D ones are inflated.
+    """Write the weights of a checkpoint into a 3D network, from parameters of its names or another
+    program's; 2D ones are inflated.
 
-    The weights may lie at the top or in an entry, and the names may have anything before them, such as ``module.encoder.``. What
-    is no part of the network, such as the classifier, is left out.
+    The weights may lie at the top or in an entry, and the names may have anything before them, such
+    as ``module.encoder.``. What is no part of the network, such as the classifier, is left out.
 
     Args:
         key, prefix: which of several networks, by its entry and by what stands before its names.
         inflate: whether 3D kernels of length 1 in time are inflated too.
 
     Raises:
-        ValueError: there is no such network, or more than one, or its weights do not fit; the network is then as it was.
+        ValueError: there is no such network, or more than one, or its weights do not fit; the
+            network is then as it was.
     """
     # num_batches_tracked counts the updates of a training that is over; old files lack it.
-    target = {name: tensor for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    target = {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
     kernels = [name for name, tensor in target.items() if tensor.dim() == 5]
     found = find_network(content, known_names(network), (kernels[0], kernels[1]), key, prefix)
     _check_names(found, target)
@@ -125,7 +153,9 @@ def write_weights(
         _check_tensor(found.names.of[name], source[name], tensor, flat, inflate)
     with torch.no_grad():
         for name, tensor in target.items():
-            weight = source[name].to(tensor.dtype)  # files of half precision too are divided in the network's
+            weight = source[name].to(
+                tensor.dtype
+            )  # files of half precision too are divided in the network's
             if tensor.dim() == 5:
                 weight = weight.unsqueeze(2) if flat else weight
                 weight = weight / (tensor.shape[2] // weight.shape[2])
@@ -148,16 +178,25 @@ def _read(path: Path) -> Mapping[str, Any]:
         with torch.device("cpu"):  # the network may be in the making on the meta device
             content = load_file(path) if path.suffix == ".safetensors" else read_torch_file(path)
     except Exception as error:  # of many kinds, as the file may hold anything
-        said = re.split(r"WeightsUnpickler error:|from a trusted source\.", str(error))[-1]  # before it torch advises to run the file
+        said = re.split(r"WeightsUnpickler error:|from a trusted source\.", str(error))[
+            -1
+        ]  # before it torch advises to run the file
         reason = f"{type(error).__name__}: {said.strip().partition(chr(10))[0]}"
-        raise ValueError(f"weights: {path} is not valid; it must be a readable file of weights ({reason})") from error
+        raise ValueError(
+            f"weights: {path} is not valid; it must be a readable file of weights ({reason})"
+        ) from error
     if not isinstance(content, Mapping):
-        raise ValueError(f"weights: {path} is not valid; it must hold weights by name, and holds a {type(content).__name__}")
+        raise ValueError(
+            f"weights: {path} is not valid; it must hold weights by name, and holds a"
+            f" {type(content).__name__}"
+        )
     return content
 
 
 def _check_names(found: FoundNetwork, target: Mapping[str, Tensor]) -> None:
-    """Nothing of the network is missing, and nothing is left over inside its parts, as it would be of a deeper network."""
+    """Nothing of the network is missing, and nothing is left over inside its parts, as it would be
+    of a deeper network.
+    """
     names = found.names.of
     missing = [names[name] for name in target if names[name] not in found.tensors]
     if missing:
@@ -165,21 +204,32 @@ def _check_names(found: FoundNetwork, target: Mapping[str, Tensor]) -> None:
     extra = sorted(set(found.tensors) - set(names.values()), key=list(found.tensors).index)
     extra = [name for name in extra if name.startswith(found.names.parts)]
     if extra:
-        raise ValueError(f"its {repr(extra[0])[1:-1]} has no place in this network ({len(extra)} left over in all)")
+        raise ValueError(
+            f"its {repr(extra[0])[1:-1]} has no place in this network ({len(extra)} left over in"
+            " all)"
+        )
 
 
 def _check_tensor(name: str, found: Tensor, tensor: Tensor, flat: bool, inflate: bool) -> None:
-    """That a tensor of the file can be written into one of the network: dense, and of its shape, without time if it is inflated."""
+    """That a tensor of the file can be written into one of the network: dense, and of its shape,
+    without time if it is inflated.
+    """
     if found.layout != torch.strided or found.is_meta or not found.is_floating_point():
         raise ValueError(f"its {name} is no ordinary tensor of floating-point numbers")
-    shape = tensor.shape[:2] + tensor.shape[3:] if flat else tensor.shape  # batch normalisation has one dimension
+    shape = (
+        tensor.shape[:2] + tensor.shape[3:] if flat else tensor.shape
+    )  # batch normalisation has one dimension
     one_frame = (*tensor.shape[:2], 1, *tensor.shape[3:]) if tensor.dim() == 5 else tensor.shape
     if found.shape == shape or (inflate and found.shape == one_frame):
         if not torch.isfinite(found).all():
             raise ValueError(f"its {name} holds numbers that are not finite")
         return
     said = f", to be inflated to {list(tensor.shape)}" if flat else ""
-    said = "; with weights_inflate: true it is repeated along time" if found.shape == one_frame else said
+    said = (
+        "; with weights_inflate: true it is repeated along time"
+        if found.shape == one_frame
+        else said
+    )
     raise ValueError(f"its {name} is {list(found.shape)} and must be {list(shape)}{said}")
 
 
@@ -191,6 +241,7 @@ def _are_flat(kernels: Mapping[str, Tensor]) -> bool:
         if found != expected:
             dimensions = {True: "2D", False: "3D"}
             raise ValueError(
-                f"its {first} is {dimensions[expected]} and its {name} {dimensions[found]}; all kernels must be one or the other"
+                f"its {first} is {dimensions[expected]} and its {name} {dimensions[found]}; all"
+                " kernels must be one or the other"
             )
     return expected

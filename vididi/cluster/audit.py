@@ -17,30 +17,49 @@ from vididi.workspace import Workspace
 
 
 def audit_stopping(work: Workspace, name: str, finished: Sequence[KnownRun]) -> int:
-    """Replay the curves of the ``finished`` ones of a sweep's cells under the rule ``name``, or under the file's."""
+    """Replay the curves of the ``finished`` ones of a sweep's cells under the rule ``name``, or
+    under the file's.
+    """
     sweep, console = work.sweep, work.console
     asked = sweep.stopping or Stopping(name=name or "asha")  # type: ignore[arg-type]
     stopping = asked.model_copy(update={"name": name}) if name else asked
     metric, mode = next(iter(sweep.search.metrics.items()))
-    curves = {run.folder.name: _curve(run, stopping.metric, console) for run in finished if metric in run.result}
+    curves = {
+        run.folder.name: _curve(run, stopping.metric, console)
+        for run in finished
+        if metric in run.result
+    }
     found = [run for run in finished if curves.get(run.folder.name)]
     if not found:
         raise ConfigError(
-            f"--audit-stopping: none of the {len(finished)} finished cells in {work.runs} has {stopping.metric}; "
-            "it is measured with --set evaluation.online.every=1 (a finished sweep is not run again, so with another --runs too)"
+            f"--audit-stopping: none of the {len(finished)} finished cells in {work.runs} has"
+            f" {stopping.metric}; it is measured with --set evaluation.online.every=1 (a finished"
+            " sweep is not run again, so with another --runs too)"
         )
     if len(found) < len(finished):
-        console.print(f"{len(finished) - len(found)} of {len(finished)} finished cells have no {stopping.metric} and are left out")
-    slots = work.cells[0].resources.concurrency or max(1, (os.cpu_count() or 1) // work.cells[0].resources.workers)
+        console.print(
+            f"{len(finished) - len(found)} of {len(finished)} finished cells have no"
+            f" {stopping.metric} and are left out"
+        )
+    slots = work.cells[0].resources.concurrency or max(
+        1, (os.cpu_count() or 1) // work.cells[0].resources.workers
+    )
     stopped = replay(curves, stopping, slots)
-    print_audit({run.folder.name: (run, stopped.get(run.folder.name)) for run in found}, metric, mode == "max", console)
+    print_audit(
+        {run.folder.name: (run, stopped.get(run.folder.name)) for run in found},
+        metric,
+        mode == "max",
+        console,
+    )
     order = "the order of their names" if sweep.searching else "the sweep's order"
     console.print(f"rule: {stopping.summary}; {counted(slots, 'cell')} at a time, in {order}")
     return 0
 
 
 def _curve(run: KnownRun, metric: str, console: Console) -> Curve:
-    """The epochs of a run in which a metric was measured; none where they are damaged, which is said."""
+    """The epochs of a run in which a metric was measured; none where they are damaged, which is
+    said.
+    """
     try:
         return read_curve(run.folder, metric)
     except DamagedError as error:
@@ -48,12 +67,18 @@ def _curve(run: KnownRun, metric: str, console: Console) -> Curve:
         return []
 
 
-def print_audit(runs: dict[str, tuple[KnownRun, int | None]], metric: str, largest: bool, console: Console) -> None:
+def print_audit(
+    runs: dict[str, tuple[KnownRun, int | None]], metric: str, largest: bool, console: Console
+) -> None:
     epochs = {name: int(run.config["training.epochs"]) for name, (run, _) in runs.items()}
     ranked = sorted(runs, key=lambda name: runs[name][0].result[metric], reverse=largest)
     for name in ranked:
         run, epoch = runs[name]
-        fate = "would have finished" if epoch is None else f"would have been stopped at epoch {epoch} of {epochs[name]}"
+        fate = (
+            "would have finished"
+            if epoch is None
+            else f"would have been stopped at epoch {epoch} of {epochs[name]}"
+        )
         console.print(f"{name}: {metric} {run.result[metric]:.3f}, {fate}")
     saved = sum(epochs[name] - epoch for name, (_, epoch) in runs.items() if epoch is not None)
     total = sum(epochs.values())
@@ -62,5 +87,9 @@ def print_audit(runs: dict[str, tuple[KnownRun, int | None]], metric: str, large
     if kept and kept[0] == ranked[0]:
         console.print(f"the best cell, {ranked[0]}, would have been kept")
     else:
-        left = f"the best one left is {kept[0]}, {metric} {runs[kept[0]][0].result[metric]:.3f}" if kept else "none would have been left"
+        left = (
+            f"the best one left is {kept[0]}, {metric} {runs[kept[0]][0].result[metric]:.3f}"
+            if kept
+            else "none would have been left"
+        )
         console.print(f"the best cell, {ranked[0]}, would have been lost; {left}")

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
-from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
+from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+    get_or_create_autoscaling_coordinator,
+)
 from ray.exceptions import RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 
@@ -22,7 +24,8 @@ WAIT_S, LOOK_S = 600, 1.0  # for the first CPU of a cluster that has none yet
 
 @contextmanager
 def connected(address: str) -> Iterator[None]:
-    """Be connected to the cluster at ``address`` (``auto``: the one this machine belongs to); leaving ends what still runs there.
+    """Be connected to the cluster at ``address`` (``auto``: the one this machine belongs to);
+    leaving ends what still runs there.
 
     Raises:
         ResourceError: there is no such cluster.
@@ -31,9 +34,11 @@ def connected(address: str) -> Iterator[None]:
         _check_reachable(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
-        raise ResourceError(f"--address {address}: no Ray cluster can be reached: {error}") from None
-    # Ray Data and Train share one of these, which outlives them. Whoever needs it first has it on its own node: a worker, which would
-    # then never be idle and never be released (Ray 2.60).
+        raise ResourceError(
+            f"--address {address}: no Ray cluster can be reached: {error}"
+        ) from None
+    # Ray Data and Train share one of these, which outlives them. Whoever needs it first has it on
+    # its own node: a worker, which would then never be idle and never be released (Ray 2.60).
     get_or_create_autoscaling_coordinator()
     try:
         yield
@@ -42,19 +47,25 @@ def connected(address: str) -> Iterator[None]:
 
 
 def wait_for_cpus(purpose: str) -> None:
-    """Return when the connected cluster has a CPU; one whose workers come when they are needed may have none, and is asked for one.
+    """Return when the connected cluster has a CPU; one whose workers come when they are needed may
+    have none, and is asked for one.
 
     Raises:
         ResourceError: it has none for WAIT_S.
     """
     if ray.cluster_resources().get("CPU"):
         return
-    print(f"the cluster has no CPUs to {purpose} with; waiting for nodes", file=sys.stderr, flush=True)
+    print(
+        f"the cluster has no CPUs to {purpose} with; waiting for nodes", file=sys.stderr, flush=True
+    )
     since, asked = time.monotonic(), placement_group([{"CPU": 1}])
     try:
         while not ray.cluster_resources().get("CPU"):
             if time.monotonic() - since > WAIT_S:
-                raise ResourceError(f"cluster: it had no CPUs to {purpose} with for {WAIT_S:.0f} s; start nodes that have some")
+                raise ResourceError(
+                    f"cluster: it had no CPUs to {purpose} with for {WAIT_S:.0f} s; start nodes"
+                    " that have some"
+                )
             time.sleep(LOOK_S)
     finally:
         remove_placement_group(asked)
@@ -63,16 +74,25 @@ def wait_for_cpus(purpose: str) -> None:
 def _check_reachable(address: str) -> None:
     """Raise OSError or ValueError where nothing answers; ray.init would try for minutes."""
     if "://" in address:
-        raise ValueError("it is of Ray Client; run this on a node of the cluster and give its host:port, or 'auto'")
+        raise ValueError(
+            "it is of Ray Client; run this on a node of the cluster and give its host:port, or"
+            " 'auto'"
+        )
     host, _, port = address.rpartition(":")
     if port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def said_by_task(error: RayTaskError) -> VididiError | None:
-    """What a task of Ray Data said of data or configuration, as it said it; None if it failed otherwise.
+    """What a task of Ray Data said of data or configuration, as it said it; None if it failed
+    otherwise.
 
-    The context needs ``raise_original_map_exception``. Ray Data appends advice on retries to the message.
+    The context needs ``raise_original_map_exception``. Ray Data appends advice on retries to the
+    message.
     """
     cause = error.cause
-    return type(cause)(str(cause).partition("\nFailed to apply UDF transform")[0]) if isinstance(cause, VididiError) else None
+    return (
+        type(cause)(str(cause).partition("\nFailed to apply UDF transform")[0])
+        if isinstance(cause, VididiError)
+        else None
+    )

@@ -1,4 +1,6 @@
-"""Evaluations as trials of Ray Tune, several at a time: those of a sweep's cells, and those of any finished runs."""
+"""Evaluations as trials of Ray Tune, several at a time: those of a sweep's cells, and those of any
+finished runs.
+"""
 
 from __future__ import annotations
 
@@ -49,10 +51,19 @@ class FinishedRun(Cell):
     @classmethod
     def of(cls, run: Path, resources: Resources) -> FinishedRun:
         config = read_run_config(run)
-        return cls(arm=run.name, label=str(run), axes={}, seed=config.training.seed, config=config, resources=resources)
+        return cls(
+            arm=run.name,
+            label=str(run),
+            axes={},
+            seed=config.training.seed,
+            config=config,
+            resources=resources,
+        )
 
 
-def make_evaluations(asked: Sequence[Evaluation], shards: ShardSet, runs: Path, address: str | None, console: Console) -> int:
+def make_evaluations(
+    asked: Sequence[Evaluation], shards: ShardSet, runs: Path, address: str | None, console: Console
+) -> int:
     """Make those that have not been made; one that fails does not stop the others.
 
     Args:
@@ -77,25 +88,44 @@ def make_evaluations(asked: Sequence[Evaluation], shards: ShardSet, runs: Path, 
         if ended(folder) != "finished":
             jobs[folder] = Job(one.cell, folder, {}, one.entry, one.shards)
             screen.add(jobs[folder].title, "waiting", getattr(task.settings, "epochs", 1), None)
-    console.print(f"evaluations: {len(asked)} of {counted(len({one.run for one in asked}), 'run')}, {len(jobs)} to make")
+    console.print(
+        f"evaluations: {len(asked)} of {counted(len({one.run for one in asked}), 'run')},"
+        f" {len(jobs)} to make"
+    )
     elsewhere: set[Path] = set()
     if jobs:
-        # While jobs run only files that are here are looked at: a store may be out of reach for a moment.
+        # While jobs run only files that are here are looked at: a store may be out of reach for a
+        # moment.
         watcher: Any = ScreenWatcher(screen, partial(outcome, measured=has_new_result))
         with screen:
             elsewhere = run_jobs(list(jobs.values()), shards, runs, watcher, address)
     return report_unfinished(jobs, console, ended, elsewhere)
 
 
-def evaluate_runs(data: Mapping[Path, ShardSet], entry: EvaluationEntry, asked: Mapping[str, Any], address: str, console: Console) -> int:
-    """Make one evaluation of finished runs on the cluster at ``address``, each on its data; returns as make_evaluations.
+def evaluate_runs(
+    data: Mapping[Path, ShardSet],
+    entry: EvaluationEntry,
+    asked: Mapping[str, Any],
+    address: str,
+    console: Console,
+) -> int:
+    """Make one evaluation of finished runs on the cluster at ``address``, each on its data; returns
+    as make_evaluations.
 
     Args:
-        asked: ``workers``, how many runs at a time, and ``cpus_per_worker`` and ``gpus_per_worker``; None is what the cluster has.
+        asked: ``workers``, how many runs at a time, and ``cpus_per_worker`` and
+            ``gpus_per_worker``; None is what the cluster has.
     """
     with connected(address):
         gpus = default_gpus() if asked["gpus_per_worker"] is None else asked["gpus_per_worker"]
-    resources = Resources(cpus_per_worker=asked["cpus_per_worker"] or 1, gpus_per_worker=gpus, concurrency=asked["workers"])
-    evaluations = [Evaluation(FinishedRun.of(run, resources), run, entry, shards) for run, shards in data.items()]
+    resources = Resources(
+        cpus_per_worker=asked["cpus_per_worker"] or 1,
+        gpus_per_worker=gpus,
+        concurrency=asked["workers"],
+    )
+    evaluations = [
+        Evaluation(FinishedRun.of(run, resources), run, entry, shards)
+        for run, shards in data.items()
+    ]
     first = next(iter(data))
     return make_evaluations(evaluations, data[first], first.resolve().parent, address, console)

@@ -1,7 +1,8 @@
 """Data that fits, held once in the object store of a node and shared by all cells that run there.
 
-A cell then reads frames where they lie, without Ray Data tasks and without a cache of its own: Ray copies each shard to a node
-when a first cell there asks for it, and every process of the node maps the same memory.
+A cell then reads frames where they lie, without Ray Data tasks and without a cache of its own: Ray
+copies each shard to a node when a first cell there asks for it, and every process of the node maps
+the same memory.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.stream import Stream, local_stream
 from vididi.errors import ResourceError
 
-SHARE = 0.7  # of a node's object store that held data may take; the rest is for frames in flight and results
+# of a node's object store that held data may take; the rest is for frames in flight and results
+SHARE = 0.7
 
 Held = list[ray.ObjectRef]  # a list of RowGroups for each shard
 
 
 def hold(shards: ShardSet) -> Held:
-    """Put the frames of all videos into the object store, each compared with the index. They stay for as long as the result does.
+    """Put the frames of all videos into the object store, each compared with the index. They stay
+    for as long as the result does.
 
     Raises:
         DamagedError: a shard is not what the index says.
@@ -33,11 +36,15 @@ def hold(shards: ShardSet) -> Held:
         store = node["Resources"].get("object_store_memory", 0)
         if node["Alive"] and shards.nbytes > SHARE * store:
             raise ResourceError(
-                f"resources.hold_data: {shards.root} has {shards.nbytes / 2**30:.1f} GiB of frames, more than {SHARE:.0%} of the "
-                f"{store / 2**30:.1f} GiB object store of node {node['NodeManagerAddress']}; leave it out to stream them"
+                f"resources.hold_data: {shards.root} has {shards.nbytes / 2**30:.1f} GiB of frames,"
+                f" more than {SHARE:.0%} of the {store / 2**30:.1f} GiB object store of node"
+                f" {node['NodeManagerAddress']}; leave it out to stream them"
             )
     reader = FrameReader(shards)
-    return [ray.put([reader.read(shard, group) for group in range(count)]) for shard, count in enumerate(_groups(shards))]
+    return [
+        ray.put([reader.read(shard, group) for group in range(count)])
+        for shard, count in enumerate(_groups(shards))
+    ]
 
 
 def _groups(shards: ShardSet) -> list[int]:
@@ -47,17 +54,24 @@ def _groups(shards: ShardSet) -> list[int]:
 
 
 def open_stream(shards: ShardSet, held: Held | None, threads: int = 2) -> Stream:
-    """The stream of a cell: from the object store where the data are held there, else through Ray Data.
+    """The stream of a cell: from the object store where the data are held there, else through Ray
+    Data.
 
     Args:
         threads: of this process that decode.
     """
-    return ray_stream(shards, threads=threads) if held is None else local_stream(shards, threads, reader=_HeldReader(shards, held))
+    return (
+        ray_stream(shards, threads=threads)
+        if held is None
+        else local_stream(shards, threads, reader=_HeldReader(shards, held))
+    )
 
 
 class _HeldReader(FrameReader):
     def __init__(self, shards: ShardSet, held: Held) -> None:
-        super().__init__(shards, cache_bytes=np.iinfo(np.int64).max)  # what it keeps is not its own memory
+        super().__init__(
+            shards, cache_bytes=np.iinfo(np.int64).max
+        )  # what it keeps is not its own memory
         self.held = held
 
     def read(self, shard: int, group: int) -> RowGroup:

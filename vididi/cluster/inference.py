@@ -1,8 +1,9 @@
 """Features of all videos of a plan by batch inference over Ray Data.
 
-The numbers of the plan's batches go to a pool of actors. An actor holds the encoder, fetches the encoded frames of its batches from
-the shards, decodes them and gives back features. All of this is one operator of Ray Data, whose input lies in the object store: so no
-actor ever waits for a CPU that another operator needs, and one actor alone finishes the work.
+The numbers of the plan's batches go to a pool of actors. An actor holds the encoder, fetches the
+encoded frames of its batches from the shards, decodes them and gives back features. All of this is
+one operator of Ray Data, whose input lies in the object store: so no actor ever waits for a CPU
+that another operator needs, and one actor alone finishes the work.
 """
 
 from __future__ import annotations
@@ -34,18 +35,24 @@ from vididi.data.stream import local_stream
 from vididi.errors import ResourceError
 from vididi.evaluation.features import Extract, FeatureProgress, Features, Measure, measure_batches
 
-# Read by ray.init, and of this process alone. What matters is raised; Ray prints an error for every pool of actors of Ray Data.
+# Read by ray.init, and of this process alone. What matters is raised; Ray prints an error for every
+# pool of actors of Ray Data.
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
-TASK_BATCHES = 8  # of a task at most: what is lost when an actor dies, and how finely progress shows
-TASKS_PER_ACTOR = 4  # at least, where there are batches enough: actors that are slow or come late then hold up nobody
+TASK_BATCHES = (
+    8  # of a task at most: what is lost when an actor dies, and how finely progress shows
+)
+# at least, where there are batches enough: actors that are slow or come late then hold up nobody
+TASKS_PER_ACTOR = 4
 RETRIES = 3  # of a task whose actor died; Ray Data's own number is without end
 WAIT_S = "vididi_wait_s"  # name in the DataContext: give up when no actor has run for this long
 
 
 @dataclass(frozen=True)
 class Pool:
-    """How many actors compute features, and what each takes. Needs a connection to Ray where it is used."""
+    """How many actors compute features, and what each takes. Needs a connection to Ray where it is
+    used.
+    """
 
     workers: int
     cpus_per_worker: int = 1
@@ -57,14 +64,23 @@ class Pool:
         return f"{self.workers} x ({self.cpus_per_worker} CPUs, {self.gpus_per_worker:g} GPUs)"
 
     @classmethod
-    def on_cluster(cls, workers: int | None = None, cpus_per_worker: int | None = None, gpus_per_worker: float | None = None) -> Pool:
-        """Of the connected cluster: as many actors as it has room for, of 1 CPU and, where it has GPUs, 1 GPU, unless told otherwise.
+    def on_cluster(
+        cls,
+        workers: int | None = None,
+        cpus_per_worker: int | None = None,
+        gpus_per_worker: float | None = None,
+    ) -> Pool:
+        """Of the connected cluster: as many actors as it has room for, of 1 CPU and, where it has
+        GPUs, 1 GPU, unless told otherwise.
 
         Raises:
             ResourceError: no node has room for one, even if nothing else ran there.
         """
         wait_for_cpus("compute features")
-        cpus, gpus = cpus_per_worker or 1, default_gpus() if gpus_per_worker is None else gpus_per_worker
+        cpus, gpus = (
+            cpus_per_worker or 1,
+            default_gpus() if gpus_per_worker is None else gpus_per_worker,
+        )
         fits = pool_size(cpus, gpus, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         return cls(workers or fits, cpus, gpus)
 
@@ -72,10 +88,13 @@ class Pool:
         """Features by the pool. ``shards`` must be where every node can read them.
 
         Raises (while features are computed):
-            ResourceError: no actor could start for ``wait_s``, a node cannot work, or actors died again and again.
+            ResourceError: no actor could start for ``wait_s``, a node cannot work, or actors died
+                again and again.
         """
 
-        def extract(encoder: nn.Module, plan: Plan, measure: Measure, progress: FeatureProgress) -> tuple[NDArray[np.int64], Features]:
+        def extract(
+            encoder: nn.Module, plan: Plan, measure: Measure, progress: FeatureProgress
+        ) -> tuple[NDArray[np.int64], Features]:
             work = ray.put(_Work(encoder.cpu(), shards, plan, measure))
             found = []
             done = 0
@@ -90,16 +109,21 @@ class Pool:
     def _blocks(self, work: ray.ObjectRef, count: int) -> Iterator[dict[str, NDArray]]:
         """Rows and features of some batches after others, in any order."""
         tasks = min(count, max(-(-count // TASK_BATCHES), TASKS_PER_ACTOR * self.workers))
-        # Unlike range, which reads in tasks, and from_arrow, which looks at its tables in tasks, this takes no CPU of the cluster.
+        # Unlike range, which reads in tasks, and from_arrow, which looks at its tables in tasks,
+        # this takes no CPU of the cluster.
         numbers = [{"batch": number} for number in range(count)]
         with DataContext.current(self._context()), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RayDeprecationWarning)  # max_task_retries has no other way in, in Ray 2.60
+            warnings.simplefilter(
+                "ignore", RayDeprecationWarning
+            )  # max_task_retries has no other way in, in Ray 2.60
             dataset = ray.data.from_items(numbers, override_num_blocks=tasks).map_batches(
                 _Encoder,  # type: ignore[arg-type]
                 fn_constructor_args=(work, self.cpus_per_worker, self.gpus_per_worker > 0),
                 batch_size=None,
                 batch_format="numpy",
-                compute=ActorPoolStrategy(size=min(self.workers, tasks), max_tasks_in_flight_per_actor=2),
+                compute=ActorPoolStrategy(
+                    size=min(self.workers, tasks), max_tasks_in_flight_per_actor=2
+                ),
                 num_cpus=self.cpus_per_worker,
                 num_gpus=self.gpus_per_worker,
                 max_task_retries=RETRIES,
@@ -107,10 +131,13 @@ class Pool:
             try:
                 yield from dataset.iter_batches(batch_size=None, batch_format="numpy")  # type: ignore[misc]
             except RayTaskError as error:
-                raise said_by_task(error) or ResourceError(f"cluster: a node cannot work: {error}") from None
+                raise said_by_task(error) or ResourceError(
+                    f"cluster: a node cannot work: {error}"
+                ) from None
             except RayError as error:
                 raise ResourceError(
-                    f"cluster: actors died more than {RETRIES} times with the same batches, or the connection was lost: {error}"
+                    f"cluster: actors died more than {RETRIES} times with the same batches, or the"
+                    f" connection was lost: {error}"
                 ) from None
 
     def _context(self) -> DataContext:
@@ -149,8 +176,14 @@ class _Encoder:
 
     def __call__(self, block: dict[str, NDArray]) -> dict[str, NDArray]:
         plan = Picked(self.work.plan, block["batch"])
-        rows, features = measure_batches(self.encoder, self.stream(plan, 0), len(plan), self.work.measure)
-        return {"batch": np.repeat(plan.numbers, [len(plan[i].rows) for i in range(len(plan))]), "row": rows, **features}
+        rows, features = measure_batches(
+            self.encoder, self.stream(plan, 0), len(plan), self.work.measure
+        )
+        return {
+            "batch": np.repeat(plan.numbers, [len(plan[i].rows) for i in range(len(plan))]),
+            "row": rows,
+            **features,
+        }
 
 
 def _in_order(parts: list[dict[str, NDArray]]) -> tuple[NDArray[np.int64], Features]:
@@ -172,7 +205,10 @@ class _Room(ExecutionCallback):
         if any(operator.get_actor_info().running for operator in executor._topology):
             self.seen = now
         elif now - self.seen > wait_s:
-            raise ResourceError(f"cluster: no worker could start for {wait_s:g} s; other work takes the CPUs or GPUs that it needs")
+            raise ResourceError(
+                f"cluster: no worker could start for {wait_s:g} s; other work takes the CPUs or"
+                " GPUs that it needs"
+            )
 
 
 logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """A cell to run, or the evaluation of one that is finished; where its results go, and what that folder remembers of the sweep."""
+    """A cell to run, or the evaluation of one that is finished; where its results go, and what that
+    folder remembers of the sweep.
+    """
 
     cell: Cell
     folder: Path
@@ -32,11 +34,20 @@ class Job:
     def plain(self) -> dict[str, Any]:
         """Plain values for another process, without the data."""
         evaluation = self.evaluation.model_dump() if self.evaluation else None
-        return {"config": self.cell.config.to_dict(), "cell": self.record, "evaluation": evaluation, "folder": place_of(self.folder)}
+        return {
+            "config": self.cell.config.to_dict(),
+            "cell": self.record,
+            "evaluation": evaluation,
+            "folder": place_of(self.folder),
+        }
 
     def values(self, shards: ShardSet, held: Held | None) -> dict[str, Any]:
         """Plain values for another process; ``shards`` and ``held`` are the sweep's."""
-        data = {"shards": str(self.shards.root), "held": None} if self.shards else {"shards": str(shards.root), "held": held}
+        data = (
+            {"shards": str(self.shards.root), "held": None}
+            if self.shards
+            else {"shards": str(shards.root), "held": held}
+        )
         return {**self.plain(), **data}
 
 

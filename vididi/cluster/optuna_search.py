@@ -1,9 +1,11 @@
-"""Searches over Ray Tune's OptunaSearch. What was drawn and found stays in a journal beside the run folders.
+"""Searches over Ray Tune's OptunaSearch. What was drawn and found stays in a journal beside the run
+folders.
 
-OptunaSearch (Ray 2.60) is worked round in four places. Points that are evaluated already cannot be told to it where the space is
-conditional, so they are put into its study directly. Its sampler would repeat its draws after a restart, so each draw has its own seed.
-Trials of a killed search would run for ever in its study, so they are closed and drawn again. And it wants its metric in each report, where
-ours comes at the end, so a trial is told by its run folder.
+OptunaSearch (Ray 2.60) is worked round in four places. Points that are evaluated already cannot be
+told to it where the space is conditional, so they are put into its study directly. Its sampler
+would repeat its draws after a restart, so each draw has its own seed. Trials of a killed search
+would run for ever in its study, so they are closed and drawn again. And it wants its metric in each
+report, where ours comes at the end, so a trial is told by its run folder.
 """
 
 from __future__ import annotations
@@ -18,7 +20,12 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -38,15 +45,19 @@ from vididi.runs.run_folder import RunFolder
 from vididi.search import Dimension, Point, Search, digest, draw, shrunk
 
 MOST_DRAWS = 200  # in a row that give no cell to run
-PATIENCE = 20  # after so many of them points are drawn evenly: where choices are few, TPE comes back to the same ones
-# Attributes of trials: the seed of its cell; the epochs after which that was stopped; the finished run that it tells of.
+# after so many of them points are drawn evenly: where choices are few, TPE comes back to the same
+# ones
+PATIENCE = 20
+# Attributes of trials: the seed of its cell; the epochs after which that was stopped; the finished
+# run that it tells of.
 SEED, STOPPED, KNOWN = "seed", "stopped", "known"
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 class _Seeded(BaseSampler):
-    """Draws each trial with a sampler whose seed follows from the search's and the trial's number: a restart changes nothing.
+    """Draws each trial with a sampler whose seed follows from the search's and the trial's number:
+    a restart changes nothing.
 
     Attributes:
         evenly: whether the trials to come are drawn without regard to what is known.
@@ -62,7 +73,8 @@ class _Seeded(BaseSampler):
             return RandomSampler(seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            # In groups: values that are drawn together, such as the weights of pairs, are modelled together.
+            # In groups: values that are drawn together, such as the weights of pairs, are modelled
+            # together.
             return TPESampler(seed=seed, multivariate=True, group=True)
 
     def _of(self, trial: FrozenTrial) -> BaseSampler:
@@ -70,13 +82,23 @@ class _Seeded(BaseSampler):
             self.number, self.sampler = trial.number, self._make(trial.number)
         return self.sampler
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         return self._of(trial).infer_relative_search_space(study, trial)
 
-    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
         return self._of(trial).sample_relative(study, trial, search_space)
 
-    def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
         return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
 
 
@@ -85,7 +107,11 @@ def distribution(dimension: Dimension) -> BaseDistribution:
     if dimension.kind == "choice":
         return CategoricalDistribution(dimension.bounds)
     low, high = dimension.bounds
-    return IntDistribution(low, high) if dimension.kind == "integer" else FloatDistribution(low, high, log=dimension.kind == "log")
+    return (
+        IntDistribution(low, high)
+        if dimension.kind == "integer"
+        else FloatDistribution(low, high, log=dimension.kind == "log")
+    )
 
 
 def _suggest(trial: Any) -> Callable[[str, Dimension], Any]:
@@ -110,9 +136,16 @@ class StoredStudy:
         self.search, self.runs, self.name = search, runs, name
         runs.mkdir(parents=True, exist_ok=True)
         self.storage = JournalStorage(JournalFileBackend(str(runs / JOURNAL)))
-        directions = [StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in search.metrics.values()]
+        directions = [
+            StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE
+            for mode in search.metrics.values()
+        ]
         self.study = optuna.create_study(
-            storage=self.storage, study_name=name, directions=directions, load_if_exists=True, sampler=_Seeded(search)
+            storage=self.storage,
+            study_name=name,
+            directions=directions,
+            load_if_exists=True,
+            sampler=_Seeded(search),
         )
 
     def push(self) -> None:
@@ -129,18 +162,28 @@ class StoredStudy:
         return any(trial.state == TrialState.WAITING for trial in self.trials)
 
     def tell_known(self, points: Mapping[str, tuple[Point, dict[str, Any]]]) -> int:
-        """Put finished runs, by name with point and result, into the study that are not there yet. How many were new."""
+        """Put finished runs, by name with point and result, into the study that are not there yet.
+        How many were new.
+        """
         there = {trial.user_attrs.get(KNOWN) for trial in self.trials}
         new = {name: found for name, found in points.items() if name not in there}
         for name, (point, result) in new.items():
             values = self.values(result)
             if values is not None:
-                kinds = {dimension: distribution(self.search.space[dimension]) for dimension in point}
-                self.study.add_trial(optuna.trial.create_trial(params=point, distributions=kinds, values=values, user_attrs={KNOWN: name}))
+                kinds = {
+                    dimension: distribution(self.search.space[dimension]) for dimension in point
+                }
+                self.study.add_trial(
+                    optuna.trial.create_trial(
+                        params=point, distributions=kinds, values=values, user_attrs={KNOWN: name}
+                    )
+                )
         return len(new)
 
     def take_back(self) -> int:
-        """Close the trials that a killed search left running, to be drawn again; their cells go on where they were."""
+        """Close the trials that a killed search left running, to be drawn again; their cells go on
+        where they were.
+        """
         left = [trial for trial in self.trials if trial.state == TrialState.RUNNING]
         for trial in left:
             self.study.tell(trial.number, state=TrialState.FAIL)
@@ -149,10 +192,22 @@ class StoredStudy:
         return len(left)
 
     def draw_lost_again(self, is_lost: Callable[[Point, int], bool]) -> int:
-        """Have points drawn again whose cell had ended and is not finished any more, by point and seed. How many."""
-        waiting = [trial.system_attrs.get("fixed_params") for trial in self.trials if trial.state == TrialState.WAITING]
-        ended = [(trial.params, seed) for trial, seed in self.seeded if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-        lost = [(point, seed) for point, seed in ended if point not in waiting and is_lost(point, seed)]
+        """Have points drawn again whose cell had ended and is not finished any more, by point and
+        seed. How many.
+        """
+        waiting = [
+            trial.system_attrs.get("fixed_params")
+            for trial in self.trials
+            if trial.state == TrialState.WAITING
+        ]
+        ended = [
+            (trial.params, seed)
+            for trial, seed in self.seeded
+            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        ]
+        lost = [
+            (point, seed) for point, seed in ended if point not in waiting and is_lost(point, seed)
+        ]
         distinct = {json.dumps(each, sort_keys=True): each[0] for each in lost}
         for point in distinct.values():
             self.draw_again(point)
@@ -165,37 +220,59 @@ class StoredStudy:
     @property
     def seeded(self) -> list[tuple[FrozenTrial, int]]:
         """The draws that a cell was run for, and its seed."""
-        return [(trial, trial.user_attrs[SEED]) for trial in self.trials if SEED in trial.user_attrs and trial.params]
+        return [
+            (trial, trial.user_attrs[SEED])
+            for trial in self.trials
+            if SEED in trial.user_attrs and trial.params
+        ]
 
     def values(self, result: Mapping[str, Any]) -> list[float] | None:
         """The search's metrics in a result, or None if one is missing or not finite."""
         found = [result.get(metric) for metric in self.search.metrics]
-        return found if all(isinstance(value, int | float) and math.isfinite(value) for value in found) else None  # type: ignore[return-value]
+        if any(not isinstance(value, int | float) or not math.isfinite(value) for value in found):
+            return None
+        return found  # type: ignore[return-value]
 
     def found(self) -> list[MeasuredPoint]:
-        """Each point that has a finished run; of a seed that was run again, the last values count."""
+        """Each point that has a finished run; of a seed that was run again, the last values
+        count.
+        """
         values: dict[str, dict[Any, list[float]]] = {}
         points: dict[str, Point] = {}
         for trial in self.trials:
             if trial.state == TrialState.COMPLETE:
                 key = json.dumps(trial.params, sort_keys=True)
                 points[key] = trial.params
-                run = trial.user_attrs.get(SEED, trial.user_attrs.get(KNOWN, f"trial {trial.number}"))
+                run = trial.user_attrs.get(
+                    SEED, trial.user_attrs.get(KNOWN, f"trial {trial.number}")
+                )
                 values.setdefault(key, {})[run] = list(trial.values)
         return [MeasuredPoint(points[key], list(seeds.values())) for key, seeds in values.items()]
 
     def best(self, count: int) -> list[MeasuredPoint]:
-        """The best by the first metric, the best first, by an estimate from all seeds of each (see `shrunk`)."""
+        """The best by the first metric, the best first, by an estimate from all seeds of each (see
+        `shrunk`).
+        """
         found = self.found()
         estimates = shrunk([[values[0] for values in point.values] for point in found])
-        keys = [(-self.signs[0] * estimate, -self.signs[0] * point.means[0]) for estimate, point in zip(estimates, found, strict=True)]
+        keys = [
+            (-self.signs[0] * estimate, -self.signs[0] * point.means[0])
+            for estimate, point in zip(estimates, found, strict=True)
+        ]
         return [found[i] for i in sorted(range(len(found)), key=keys.__getitem__)[:count]]
 
     def front(self) -> list[MeasuredPoint]:
         """The points that none surpasses in all metrics at once, by their means over seeds."""
         found = self.found()
-        means = [[sign * mean for sign, mean in zip(self.signs, point.means, strict=True)] for point in found]
-        return [point for point, own in zip(found, means, strict=True) if not any(_surpasses(other, own) for other in means)]
+        means = [
+            [sign * mean for sign, mean in zip(self.signs, point.means, strict=True)]
+            for point in found
+        ]
+        return [
+            point
+            for point, own in zip(found, means, strict=True)
+            if not any(_surpasses(other, own) for other in means)
+        ]
 
     @property
     def signs(self) -> list[int]:
@@ -204,7 +281,9 @@ class StoredStudy:
 
 @dataclass(frozen=True)
 class MeasuredPoint:
-    """A point, and for each of its finished runs, that differ by seed, the values of the search's metrics."""
+    """A point, and for each of its finished runs, that differ by seed, the values of the search's
+    metrics.
+    """
 
     point: Point
     values: list[list[float]]
@@ -229,8 +308,9 @@ class Live(NamedTuple):
 class CellSearch(Searcher):
     """Gives Tune a cell for each point that the study draws.
 
-    A point that is drawn again is trained with the next of the seeds, so a search looks again at what it holds good. A draw that gives
-    nothing new is closed as failed, which TPE learns nothing from: the point makes no cell, or has been trained with all seeds.
+    A point that is drawn again is trained with the next of the seeds, so a search looks again at
+    what it holds good. A draw that gives nothing new is closed as failed, which TPE learns nothing
+    from: the point makes no cell, or has been trained with all seeds.
 
     Args:
         make: the job of a point and a seed; raises VididiError for a point that makes no cell.
@@ -238,7 +318,13 @@ class CellSearch(Searcher):
         epochs: that a cell has.
     """
 
-    def __init__(self, study: StoredStudy, make: Callable[[Point, int], Job], seeds: Sequence[int], epochs: int) -> None:
+    def __init__(
+        self,
+        study: StoredStudy,
+        make: Callable[[Point, int], Job],
+        seeds: Sequence[int],
+        epochs: int,
+    ) -> None:
         super().__init__()
         self.study, self.make, self.seeds, self.epochs = study, make, seeds, epochs
         self.stopping: EarlyStopping | None = None
@@ -246,7 +332,9 @@ class CellSearch(Searcher):
         self.jobs: list[Job] = []  # that Tune was given, by number
         self.cells: dict[Path, Job] = {}  # that were drawn, by folder
         self.live: dict[str, Live] = {}  # by Tune's trial
-        self.trained: dict[Path, int] = {}  # epochs that the search gave to cells that ended; Tune's every step asks for them
+        self.trained: dict[
+            Path, int
+        ] = {}  # epochs that the search gave to cells that ended; Tune's every step asks for them
         self.refused: dict[str, int] = {}
         self.exhausted = False
         self.draws = 0
@@ -265,7 +353,9 @@ class CellSearch(Searcher):
             job = self.make(trial.params, seed)
             self.cells.setdefault(job.folder, job)
             self.trained.pop(job.folder, None)  # its last draw says what the search gave it
-            if STOPPED in trial.user_attrs:  # it may have gone on since, without early stopping, when the best were held against each other
+            # it may have gone on since, without early stopping, when the best were held against
+            # each other
+            if STOPPED in trial.user_attrs:
                 self.trained[job.folder] = trial.user_attrs[STOPPED]
 
     def _define(self, trial: optuna.Trial) -> None:
@@ -273,7 +363,9 @@ class CellSearch(Searcher):
         draw(self.study.search.space, _suggest(trial))
 
     def _draw(self) -> tuple[str, Job | None]:
-        """A draw, and the first of its point's cells that nothing has become of and that does not run; None if there is none."""
+        """A draw, and the first of its point's cells that nothing has become of and that does not
+        run; None if there is none.
+        """
         asked = f"draw-{self.draws}"
         self.draws += 1
         point = self.inner.suggest(asked) or {}
@@ -298,7 +390,10 @@ class CellSearch(Searcher):
     def spent(self) -> int:
         """Epochs of training of all cells drawn so far, those that run now in full."""
         running = {live.job.folder for live in self.live.values()}
-        return sum(self.epochs if folder in running else self._trained(job) for folder, job in self.cells.items())
+        return sum(
+            self.epochs if folder in running else self._trained(job)
+            for folder, job in self.cells.items()
+        )
 
     def _trained(self, job: Job) -> int:
         epochs = self.trained.get(job.folder)
@@ -321,7 +416,9 @@ class CellSearch(Searcher):
             return True
         if self.study.waiting:
             return False
-        return self.drawn >= search.trials or (search.budget is not None and self.spent + self.epochs > search.budget)
+        return self.drawn >= search.trials or (
+            search.budget is not None and self.spent + self.epochs > search.budget
+        )
 
     @property
     def left(self) -> int:
@@ -334,7 +431,9 @@ class CellSearch(Searcher):
         for number in range(MOST_DRAWS):
             self.sampler.evenly = number >= PATIENCE
             if self.ended:
-                return None if self.live else Searcher.FINISHED  # a cell that is stopped early leaves some of the budget
+                return (
+                    None if self.live else Searcher.FINISHED
+                )  # a cell that is stopped early leaves some of the budget
             asked, job = self._draw()
             if job is None:
                 self.inner.on_trial_complete(asked, error=True)
@@ -345,7 +444,9 @@ class CellSearch(Searcher):
             self.study.push()
             return {"cell": len(self.jobs) - 1, "job": json.dumps(job.plain())}
         if not self.cells and self.refused:
-            raise ResourceError(f"search: {MOST_DRAWS} draws in a row gave no cell to run: {_counted(self.refused)}")
+            raise ResourceError(
+                f"search: {MOST_DRAWS} draws in a row gave no cell to run: {_counted(self.refused)}"
+            )
         self.exhausted = True
         return None if self.live else Searcher.FINISHED
 
@@ -358,7 +459,9 @@ class CellSearch(Searcher):
         self.trained.pop(folder.path, None)
         if outcome == "stopped":
             live.trial.set_user_attr(STOPPED, folder.epochs)
-            self.inner.on_trial_complete(live.asked)  # without a value and an error it counts as pruned
+            self.inner.on_trial_complete(
+                live.asked
+            )  # without a value and an error it counts as pruned
             return
         values = self.study.values(finished(folder.path) or {})
         metrics = dict(zip(self.study.search.metrics, values, strict=True)) if values else None
@@ -367,17 +470,21 @@ class CellSearch(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         stopping = self.stopping and self.stopping.stopping.metric
         if stopping in result and isinstance(self.inner.metric, str):
-            # How far a cell got that is stopped, and how well it did, is what TPE ranks such cells by.
+            # How far a cell got that is stopped, and how well it did, is what TPE ranks such cells
+            # by.
             told = {self.inner.metric: result[stopping], "training_iteration": result["epoch"]}
             self.inner.on_trial_result(self.live[trial_id].asked, told)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         live = self.live[trial_id]
         stopped = self.stopping is not None and trial_id in self.stopping.stopped
         outcome = self._outcome(live.job) or ("stopped" if stopped else "failed" if error else None)
         if outcome:
             self._tell(live, outcome)
-        # A cell that another driver runs, or whose result is damaged, is left open in the study: the next start draws its point again.
+        # A cell that another driver runs, or whose result is damaged, is left open in the study:
+        # the next start draws its point again.
         if outcome or "elsewhere" in (result or {}) or damage(live.job.folder):
             del self.live[trial_id]
         self.study.push()
@@ -386,7 +493,9 @@ class CellSearch(Searcher):
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
-    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default", **options: Any) -> None: ...
+    def save_to_dir(
+        self, checkpoint_dir: str, session_str: str = "default", **options: Any
+    ) -> None: ...
 
     def save(self, checkpoint_path: str) -> None: ...
 

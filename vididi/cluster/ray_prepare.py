@@ -1,8 +1,10 @@
-"""Preparing videos over a Ray cluster: what vididi.data.workers.run_apart does on one machine, on all CPUs of the nodes.
+"""Preparing videos over a Ray cluster: what vididi.data.workers.run_apart does on one machine, on
+all CPUs of the nodes.
 
-The items go out in chunks. A chunk is a Ray task of one CPU that runs its items in a child process (run_apart), so a decoder that
-crashes costs that child and not the Ray worker. This process takes the results in order and lets no more than a few chunks per CPU
-run ahead of it. A chunk whose Ray worker or node is lost is run again by Ray.
+The items go out in chunks. A chunk is a Ray task of one CPU that runs its items in a child process
+(run_apart), so a decoder that crashes costs that child and not the Ray worker. This process takes
+the results in order and lets no more than a few chunks per CPU run ahead of it. A chunk whose Ray
+worker or node is lost is run again by Ray.
 """
 
 from __future__ import annotations
@@ -30,19 +32,26 @@ RETRIES = 5  # of a chunk whose Ray worker or node is lost
 
 
 def over_cluster(address: str) -> Runner:
-    """A ``run`` for vididi.data.prepare.prepare, on the cluster at ``address`` (``auto``: the one this machine belongs to).
+    """A ``run`` for vididi.data.prepare.prepare, on the cluster at ``address`` (``auto``: the one
+    this machine belongs to).
 
-    It connects when the first result is wanted and disconnects when the last one was taken or the caller stops, which ends all
-    tasks that are still under way.
+    It connects when the first result is wanted and disconnects when the last one was taken or the
+    caller stops, which ends all tasks that are still under way.
 
     Raises (while the results are taken):
-        ResourceError: there is no such cluster; a node cannot read a file that is there on this machine, or has other versions of
-            the libraries; or a chunk was lost again and again.
+        ResourceError: there is no such cluster; a node cannot read a file that is there on this
+            machine, or has other versions of the libraries; or a chunk was lost again and again.
     """
     return partial(_run, address)
 
 
-def _run(address: str, function: Callable[[Any], Any], items: Sequence[Any], timeout: float, made_with: dict[str, str]) -> Generator[Any]:
+def _run(
+    address: str,
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    timeout: float,
+    made_with: dict[str, str],
+) -> Generator[Any]:
     if not items:
         return
     with connected(address):
@@ -55,10 +64,15 @@ def _run(address: str, function: Callable[[Any], Any], items: Sequence[Any], tim
             yield from _in_order(start, items)
         except RayTaskError as error:
             raise (
-                error.cause if isinstance(error.cause, VididiError) else ResourceError(f"cluster: a node cannot work: {error}")
+                error.cause
+                if isinstance(error.cause, VididiError)
+                else ResourceError(f"cluster: a node cannot work: {error}")
             ) from None
         except RayError as error:
-            raise ResourceError(f"cluster: a part of the work was lost {RETRIES + 1} times, or the connection was: {error}") from None
+            raise ResourceError(
+                f"cluster: a part of the work was lost {RETRIES + 1} times, or the connection was:"
+                f" {error}"
+            ) from None
 
 
 def _in_order(start: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Iterator[Any]:
@@ -90,7 +104,9 @@ def _split(items: Sequence[Any]) -> list[Sequence[Any]]:
 
 
 def _alone(start: Callable[[Sequence[Any]], Any], item: Any, running: list[Any]) -> Any:
-    """Run an item once more while none of the others runs: their memory may have been what it lacked (as in run_apart)."""
+    """Run an item once more while none of the others runs: their memory may have been what it
+    lacked (as in run_apart).
+    """
     ends = [results.completed() for results in running]
     ray.wait(ends, num_returns=len(ends), fetch_local=False)
     (reference,) = start([item])
@@ -98,7 +114,11 @@ def _alone(start: Callable[[Sequence[Any]], Any], item: Any, running: list[Any])
 
 
 def _check_seen(item: Any, node: str, result: Any) -> None:
-    if isinstance(result, Reject) and result.reason.startswith(("missing", "unreadable")) and os.access(item.path, os.R_OK):
+    if (
+        isinstance(result, Reject)
+        and result.reason.startswith(("missing", "unreadable"))
+        and os.access(item.path, os.R_OK)
+    ):
         raise ResourceError(
             f"node {node}: cannot read {item.path} ({result.reason}), which this machine can; "
             "over a cluster, videos must lie on storage that all nodes share, under the same path"
@@ -106,14 +126,25 @@ def _check_seen(item: Any, node: str, result: Any) -> None:
 
 
 @ray.remote(num_cpus=1, num_returns="streaming", max_retries=RETRIES)
-def _chunk(function: Callable[[Any], Any], items: Sequence[Any], timeout: float, made_with: dict[str, str]) -> Iterator[tuple[str, Any]]:
+def _chunk(
+    function: Callable[[Any], Any], items: Sequence[Any], timeout: float, made_with: dict[str, str]
+) -> Iterator[tuple[str, Any]]:
     """The node's name with each result, in the order of the items."""
     node = f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
     here = versions(made_with)
     if here != made_with:
-        others = ", ".join(f"{name} {here[name]} instead of {made_with[name]}" for name in made_with if here[name] != made_with[name])
-        raise ResourceError(f"node {node}: has {others}, and would write other bytes; install the same versions on all nodes")
-    with suppress(AttributeError):  # or the child would run this worker's main module first, which imports Ray: 0.4 s
+        others = ", ".join(
+            f"{name} {here[name]} instead of {made_with[name]}"
+            for name in made_with
+            if here[name] != made_with[name]
+        )
+        raise ResourceError(
+            f"node {node}: has {others}, and would write other bytes; install the same versions on"
+            " all nodes"
+        )
+    with suppress(
+        AttributeError
+    ):  # or the child would run this worker's main module first, which imports Ray: 0.4 s
         del sys.modules["__main__"].__file__
     for result in run_apart(function, items, 1, timeout):
         yield node, result

@@ -1,9 +1,10 @@
 """Streams of clips through Ray Data.
 
-One streaming execution serves a whole run, training and evaluation: its input is the numbers of the plan's batches, its
-map reads those batches' encoded frames from the Parquet shards, and order is preserved. So there is no restart and no
-pause between epochs, and a run that goes on begins at a later number. Frames travel encoded and are decoded by a thread
-of the training process: moving pixels through the object store costs several times as much.
+One streaming execution serves a whole run, training and evaluation: its input is the numbers of the
+plan's batches, its map reads those batches' encoded frames from the Parquet shards, and order is
+preserved. So there is no restart and no pause between epochs, and a run that goes on begins at a
+later number. Frames travel encoded and are decoded by a thread of the training process: moving
+pixels through the object store costs several times as much.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ from vididi.data.plan import Plan
 from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.stream import Batch, Buffers, Stream, background, decode, fetch
 
-TASK_BATCHES, TASK_FRAMES = 8, 8192  # what a task reads at most: a few batches, some 64 MiB at 200 x 150 pixels
+TASK_BATCHES, TASK_FRAMES = (
+    8,
+    8192,
+)  # what a task reads at most: a few batches, some 64 MiB at 200 x 150 pixels
 TASKS = 256  # of one execution: Ray Data sets them all up before the first runs, 1.3 ms each
 AHEAD_BYTES = 256 << 20  # of the object store that an execution may fill before it is consumed
 LEAD = 1 / 4  # of an execution's batches that are still to come when the next one is set up
@@ -38,10 +42,12 @@ _READERS: dict[str, FrameReader] = {}
 
 
 def ray_stream(shards: ShardSet, depth: int = 4, threads: int = 2) -> Stream:
-    """A stream whose reading runs in Ray Data tasks, one at a time on this node, decoded ``depth`` batches ahead.
+    """A stream whose reading runs in Ray Data tasks, one at a time on this node, decoded ``depth``
+    batches ahead.
 
-    The tasks ask Ray for no CPU: whoever opens a stream reserves one for it (resources.STREAM_CPUS). So the cells that fit are those
-    that Ray counts, no trainer waits for a task of another's stream, and no stream for a CPU that a trainer holds.
+    The tasks ask Ray for no CPU: whoever opens a stream reserves one for it
+    (resources.STREAM_CPUS). So the cells that fit are those that Ray counts, no trainer waits for a
+    task of another's stream, and no stream for a CPU that a trainer holds.
 
     Args:
         threads: of this process that decode; they sleep while training is the slower one.
@@ -54,8 +60,12 @@ def ray_stream(shards: ShardSet, depth: int = 4, threads: int = 2) -> Stream:
             return decode(jpegs, plan[number], shards, buffers)
 
         with ThreadPoolExecutor(threads) as pool, closing(_encoded(shards, plan, start)) as encoded:
-            # One thread waits for Ray and hands out the decoding, so what is decoded never waits for what is not yet read.
-            futures = background((pool.submit(unpack, number, jpegs) for number, jpegs in enumerate(encoded, start)), depth)
+            # One thread waits for Ray and hands out the decoding, so what is decoded never waits
+            # for what is not yet read.
+            futures = background(
+                (pool.submit(unpack, number, jpegs) for number, jpegs in enumerate(encoded, start)),
+                depth,
+            )
             with closing(futures):
                 for future in futures:
                     yield future.result()
@@ -64,23 +74,38 @@ def ray_stream(shards: ShardSet, depth: int = 4, threads: int = 2) -> Stream:
 
 
 def _encoded(shards: ShardSet, plan: Plan, start: int) -> Generator[list[memoryview], None, None]:
-    """The encoded batches in the plan's order, from one execution after another, of which the next is begun before it is needed."""
+    """The encoded batches in the plan's order, from one execution after another, of which the next
+    is begun before it is needed.
+    """
     if start >= len(plan):
         return
     _set_up(ray.data.DataContext.get_current())
-    arguments = {"reader": ray.put(FrameReader(shards)), "plan": ray.put(plan), "token": f"{shards.root} {shards.manifest.checksum}"}
+    arguments = {
+        "reader": ray.put(FrameReader(shards)),
+        "plan": ray.put(plan),
+        "token": f"{shards.root} {shards.manifest.checksum}",
+    }
     most = max(plan[number].frames.size for number in (start, len(plan) - 1))
     per_task = max(1, min(TASK_BATCHES, TASK_FRAMES // most))
-    segments = [range(first, min(first + TASKS * per_task, len(plan))) for first in range(start, len(plan), TASKS * per_task)]
+    segments = [
+        range(first, min(first + TASKS * per_task, len(plan)))
+        for first in range(start, len(plan), TASKS * per_task)
+    ]
     with ThreadPoolExecutor(1) as pool:
-        coming: Future[_Execution] | None = pool.submit(_Execution, segments[0], per_task, arguments)
+        coming: Future[_Execution] | None = pool.submit(
+            _Execution, segments[0], per_task, arguments
+        )
         try:
             for segment, following in zip_longest(segments, segments[1:]):
                 assert coming
                 execution, coming = coming.result(), None
                 with closing(execution):
                     for number, jpegs in zip(segment, execution, strict=True):
-                        if coming is None and following and segment.stop - number <= LEAD * len(segment):
+                        if (
+                            coming is None
+                            and following
+                            and segment.stop - number <= LEAD * len(segment)
+                        ):
                             coming = pool.submit(_Execution, following, per_task, arguments)
                         yield jpegs
         finally:
@@ -89,11 +114,16 @@ def _encoded(shards: ShardSet, plan: Plan, start: int) -> Generator[list[memoryv
 
 
 class _Execution:
-    """One execution of Ray Data over the batches of a segment; its first tasks run when it is made."""
+    """One execution of Ray Data over the batches of a segment; its first tasks run when it is
+    made.
+    """
 
     def __init__(self, segment: range, per_task: int, arguments: dict[str, Any]) -> None:
         # Unlike range, which reads in tasks, this takes no CPU of the cluster.
-        numbers = ray.data.from_items([{"batch": number} for number in segment], override_num_blocks=-(-len(segment) // per_task))
+        numbers = ray.data.from_items(
+            [{"batch": number} for number in segment],
+            override_num_blocks=-(-len(segment) // per_task),
+        )
         dataset = numbers.map_batches(
             _fetch,  # type: ignore[arg-type]
             batch_size=None,
@@ -101,11 +131,13 @@ class _Execution:
             fn_kwargs=arguments,
             num_cpus=0,
             concurrency=1,
-            label_selector={NODE: ray.get_runtime_context().get_node_id()},  # where the CPU that is reserved for it lies
+            label_selector={
+                NODE: ray.get_runtime_context().get_node_id()
+            },  # where the CPU that is reserved for it lies
         )
         self.expected = segment.start
-        # Not iter_batches: left early, as by a cell that is stopped, it leaves a thread behind for ever (Ray 2.60). What it would
-        # bring ahead is on this node already.
+        # Not iter_batches: left early, as by a cell that is stopped, it leaves a thread behind for
+        # ever (Ray 2.60). What it would bring ahead is on this node already.
         self.blocks = _blocks(dataset)
         self.first = next(self.blocks)
 
@@ -114,9 +146,13 @@ class _Execution:
             batches, (jpegs,) = block.column("batch").to_numpy(), block.column("jpeg").chunks
             data, ends = binary_parts(jpegs)
             for first, end in pairwise([0, *np.flatnonzero(np.diff(batches)) + 1, len(batches)]):
-                assert batches[first] == self.expected, f"batch {batches[first]} came where {self.expected} was due"
+                assert batches[first] == self.expected, (
+                    f"batch {batches[first]} came where {self.expected} was due"
+                )
                 self.expected += 1
-                yield take(data, ends, np.arange(first, end))  # parts of the object store, nothing is copied
+                yield take(
+                    data, ends, np.arange(first, end)
+                )  # parts of the object store, nothing is copied
 
     def close(self) -> None:
         self.blocks.close()
@@ -135,7 +171,8 @@ def _blocks(dataset: ray.data.Dataset) -> Generator[pa.Table, None, None]:
 class Pace(ExecutionCallback):
     """Lets the execution's control loop rest between its steps.
 
-    While the consumer is slower than the reader, which is how it should be, Ray 2.60's loop has nothing to wait for and
+    While the consumer is slower than the reader, which is how it should be, Ray 2.60's loop has
+    nothing to wait for and
     turns without a pause: 40% of a core in the training process, and the interpreter lock with it.
     """
 
@@ -145,28 +182,41 @@ class Pace(ExecutionCallback):
 
 def _set_up(context: ray.data.DataContext) -> None:
     context.enable_progress_bars = False
-    context.raise_original_map_exception = True  # so that what is wrong with the data is told here as it is on one machine
+    context.raise_original_map_exception = (
+        True  # so that what is wrong with the data is told here as it is on one machine
+    )
     context.execution_options.preserve_order = True
-    context.target_max_block_size = None  # a task gives one block and ends: one that waits to give another would hold its CPU
-    context.execution_options.resource_limits = context.execution_options.resource_limits.copy(object_store_memory=AHEAD_BYTES)
+    context.target_max_block_size = (
+        None  # a task gives one block and ends: one that waits to give another would hold its CPU
+    )
+    context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
+        object_store_memory=AHEAD_BYTES
+    )
     if Pace not in context.custom_execution_callback_classes:
         context.custom_execution_callback_classes.append(Pace)
 
 
 def _fetch(rows: dict[str, NDArray[np.int64]], reader: Any, plan: Any, token: str) -> pa.Table:
     """A row for each frame of the batches, in their order."""
-    # The reader's cache must outlive the task, so each worker process keeps one reader per data set.
+    # The reader's cache must outlive the task, so each worker process keeps one reader per data
+    # set.
     if token not in _READERS:
         _READERS[token] = ray.get(reader)
     numbers, requests = rows["batch"], ray.get(plan)
     batches = [fetch(_READERS[token], requests[int(number)]) for number in numbers]
     data, ends = _joined([jpeg for batch in batches for jpeg in batch])
-    frames = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends) - 1, [None, pa.py_buffer(ends), data])
-    return pa.table({"batch": np.repeat(numbers, [len(batch) for batch in batches]), "jpeg": frames})
+    frames = pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), len(ends) - 1, [None, pa.py_buffer(ends), data]
+    )
+    return pa.table(
+        {"batch": np.repeat(numbers, [len(batch) for batch in batches]), "jpeg": frames}
+    )
 
 
 def _joined(parts: list[memoryview]) -> tuple[pa.Buffer, NDArray[np.int64]]:
-    """The parts end to end, and where each begins and the last one ends. Arrow reuses its memory, which bytes.join does not."""
+    """The parts end to end, and where each begins and the last one ends. Arrow reuses its memory,
+    which bytes.join does not.
+    """
     ends = np.cumsum([0, *map(len, parts)])
     joined = pa.allocate_buffer(int(ends[-1]))
     view = memoryview(joined).cast("B")

@@ -1,7 +1,8 @@
 """How many cells fit at a time, and a clear error when not even one does. Pure arithmetic, no Ray.
 
-Every worker opens a stream of its own, whose tasks ask Ray for no CPU: the worker reserves one for it, beside those that train. On one
-machine those extra CPUs are declared to Ray beyond the physical ones: reading shards is light work.
+Every worker opens a stream of its own, whose tasks ask Ray for no CPU: the worker reserves one for
+it, beside those that train. On one machine those extra CPUs are declared to Ray beyond the physical
+ones: reading shards is light work.
 """
 
 from __future__ import annotations
@@ -33,33 +34,55 @@ def local_concurrency(resources: Resources, cores: int, gpus: float) -> int:
     Raises:
         ResourceError: one cell needs more than the machine has.
     """
-    fits = _places({"CPU": cores, "GPU": gpus}, resources.cpus_per_worker, resources.gpus_per_worker) // resources.workers
+    fits = (
+        _places({"CPU": cores, "GPU": gpus}, resources.cpus_per_worker, resources.gpus_per_worker)
+        // resources.workers
+    )
     if not fits:
-        raise ResourceError(f"{_need(resources, resources.cpus_per_worker)}, but this machine has {_have(cores, gpus)}; {LOWER}")
+        raise ResourceError(
+            f"{_need(resources, resources.cpus_per_worker)}, but this machine has"
+            f" {_have(cores, gpus)}; {LOWER}"
+        )
     return min(fits, resources.concurrency or fits)
 
 
 def cluster_concurrency(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> int:
-    """Cells at a time on a running cluster whose nodes have these total resources; 0 if not even one fits."""
-    places = sum(_places(node, reserved_cpus(resources), resources.gpus_per_worker) for node in nodes)
+    """Cells at a time on a running cluster whose nodes have these total resources; 0 if not even
+    one fits.
+    """
+    places = sum(
+        _places(node, reserved_cpus(resources), resources.gpus_per_worker) for node in nodes
+    )
     fits = places // resources.workers
     return min(fits, resources.concurrency or fits)
 
 
 def cluster_shortage(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> str:
     """Why no cell fits on a cluster, and what would help."""
-    return f"{_need(resources, reserved_cpus(resources))}, and {_there(nodes)}; {LOWER}, or add nodes"
+    return (
+        f"{_need(resources, reserved_cpus(resources))}, and {_there(nodes)}; {LOWER}, or add nodes"
+    )
 
 
 def _need(resources: Resources, cpus: int) -> str:
-    stream = "" if cpus == resources.cpus_per_worker else f" ({STREAM_CPUS} of the CPUs for its stream)"
+    stream = (
+        "" if cpus == resources.cpus_per_worker else f" ({STREAM_CPUS} of the CPUs for its stream)"
+    )
     workers = "a worker" if resources.workers == 1 else f"{resources.workers} workers"
-    return f"resources: a cell needs {workers} with {_have(cpus, resources.gpus_per_worker)}{stream}, each on one node"
+    return (
+        f"resources: a cell needs {workers} with {_have(cpus, resources.gpus_per_worker)}{stream},"
+        " each on one node"
+    )
 
 
 def _there(nodes: Iterable[Mapping[str, float]]) -> str:
-    sizes = sorted(Counter((node.get("CPU", 0), node.get("GPU", 0)) for node in nodes).items(), reverse=True)
-    have = "; ".join((f"{count} x " if count > 1 else "") + _have(*size) for size, count in sizes) or "nothing"
+    sizes = sorted(
+        Counter((node.get("CPU", 0), node.get("GPU", 0)) for node in nodes).items(), reverse=True
+    )
+    have = (
+        "; ".join((f"{count} x " if count > 1 else "") + _have(*size) for size, count in sizes)
+        or "nothing"
+    )
     return f"the nodes of the cluster have {have}"
 
 
@@ -68,7 +91,9 @@ def _have(cpus: float, gpus: float) -> str:
 
 
 def _places(node: Mapping[str, float], cpus: int, gpus: float) -> int:
-    """Processes of ``cpus`` and ``gpus`` each that fit on a node; several may share a GPU, but none has parts of two."""
+    """Processes of ``cpus`` and ``gpus`` each that fit on a node; several may share a GPU, but none
+    has parts of two.
+    """
     places = int(node.get("CPU", 0) / cpus + 1e-9)
     if not gpus:
         return places
@@ -77,7 +102,8 @@ def _places(node: Mapping[str, float], cpus: int, gpus: float) -> int:
 
 
 def pool_size(cpus: int, gpus: float, nodes: Iterable[Mapping[str, float]]) -> int:
-    """Actors of ``cpus`` and ``gpus`` each that fit on nodes with these total resources; an actor lies on one node.
+    """Actors of ``cpus`` and ``gpus`` each that fit on nodes with these total resources; an actor
+    lies on one node.
 
     Raises:
         ResourceError: none does.
@@ -85,10 +111,18 @@ def pool_size(cpus: int, gpus: float, nodes: Iterable[Mapping[str, float]]) -> i
     nodes = list(nodes)
     fits = sum(_places(node, cpus, gpus) for node in nodes)
     if not fits:
-        raise ResourceError(f"--cpus-per-worker, --gpus-per-worker: a worker needs {_have(cpus, gpus)} on one node, and {_there(nodes)}")
+        raise ResourceError(
+            f"--cpus-per-worker, --gpus-per-worker: a worker needs {_have(cpus, gpus)} on one node,"
+            f" and {_there(nodes)}"
+        )
     return fits
 
 
 def cpus_to_declare(groups: Iterable[tuple[Resources, int]]) -> int:
-    """CPUs to declare to a Ray of our own for groups of (resources, cells at a time) that run one after another."""
-    return max(concurrency * resources.workers * reserved_cpus(resources) for resources, concurrency in groups)
+    """CPUs to declare to a Ray of our own for groups of (resources, cells at a time) that run one
+    after another.
+    """
+    return max(
+        concurrency * resources.workers * reserved_cpus(resources)
+        for resources, concurrency in groups
+    )

@@ -1,8 +1,9 @@
 """How many cells there is room for, now; and asking the cluster's autoscaler for more.
 
-Ray's autoscaler starts nodes for what cannot be placed. Tune is given no more cells than fit, so what the others need is asked
-for by placement groups that only wait. Each is given back at once when there is room for it, and they end with the driver,
-however it ends; a request by ray.autoscaler.sdk would outlive it and keep nodes running.
+Ray's autoscaler starts nodes for what cannot be placed. Tune is given no more cells than fit, so
+what the others need is asked for by placement groups that only wait. Each is given back at once
+when there is room for it, and they end with the driver, however it ends; a request by
+ray.autoscaler.sdk would outlive it and keep nodes running.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ class ClusterRoom(Room):
         for group in [*granted, *waiting[wanted:]]:
             remove_placement_group(group)  # there is room for a cell now, and Tune is to have it
         cell = [worker_needs(self.resources)] * self.resources.workers
-        self.groups = waiting[:wanted] + [placement_group(cell) for _ in range(wanted - len(waiting))]
+        self.groups = waiting[:wanted] + [
+            placement_group(cell) for _ in range(wanted - len(waiting))
+        ]
 
     def close(self) -> None:
         self._ask(0)

@@ -64,7 +64,9 @@ def only_search(runs: Path) -> Iterator[None]:
         try:
             held.enter_context(RunFolder(runs / ".search").locked())
         except HeldError:
-            raise ConfigError(f"{place_of(runs)}: another process is running a search in this folder") from None
+            raise ConfigError(
+                f"{place_of(runs)}: another process is running a search in this folder"
+            ) from None
         pull(runs)
         yield
 
@@ -81,7 +83,9 @@ class SearchCells:
         self.screen = SweepScreen(work.console)
 
     def cell(self, point: Point, seed: int | None = None) -> Cell:
-        """The cell of a point with a seed, or else the file's first; raises VididiError where it makes none."""
+        """The cell of a point with a seed, or else the file's first; raises VididiError where it
+        makes none.
+        """
         sweep = self.work.sweep
         cell = cell_at(sweep, point, sweep.seeds[0] if seed is None else seed, self.work.changes)
         if cell is None:
@@ -93,23 +97,41 @@ class SearchCells:
     def find(self, cell: Cell) -> Path:
         """The folder of a cell, which may be a known run's."""
         identity = cell.config.identity(self.work.checksum)
-        return next((run.folder for run in self.known if run.folder.name.endswith(f"-{identity}")), self.work.folder(cell))
+        return next(
+            (run.folder for run in self.known if run.folder.name.endswith(f"-{identity}")),
+            self.work.folder(cell),
+        )
 
     def job(self, point: Point, seed: int) -> Job:
-        """What has to be done for a point and a seed; the cell is on the screen then, and damaged files of it are set aside."""
+        """What has to be done for a point and a seed; the cell is on the screen then, and damaged
+        files of it are set aside.
+        """
         cell = self.cell(point, seed)
         folder, record = self.find(cell), cell.describe(self.work.sweep.name)
         if folder.parent == self.work.runs:
-            mend_run(folder, cell.config, record, self.work.checksum, lambda line: self.screen.say(f"{cell.title}: {line}"))
+            mend_run(
+                folder,
+                cell.config,
+                record,
+                self.work.checksum,
+                lambda line: self.screen.say(f"{cell.title}: {line}"),
+            )
         if cell.title not in self.screen.lines:
             result = finished(folder)
-            self.screen.add(cell.title, "finished" if result else "waiting", cell.config.training.epochs, result)
+            self.screen.add(
+                cell.title, "finished" if result else "waiting", cell.config.training.epochs, result
+            )
         return Job(cell, folder, record)
 
     def known_points(self) -> dict[str, tuple[Point, dict[str, Any]]]:
         """Point and result of the known runs that are of the space, by where they are."""
-        seen = [(run, known_point(self.work.sweep, run, self.cell, self.work.checksum)) for run in self.known]
-        return {place_of(run.folder): (point, run.result) for run, point in seen if point is not None}
+        seen = [
+            (run, known_point(self.work.sweep, run, self.cell, self.work.checksum))
+            for run in self.known
+        ]
+        return {
+            place_of(run.folder): (point, run.result) for run, point in seen if point is not None
+        }
 
 
 def run_search(work: Workspace, known: Sequence[KnownRun], again: bool = False) -> Searched:
@@ -122,29 +144,45 @@ def run_search(work: Workspace, known: Sequence[KnownRun], again: bool = False) 
     sweep, console = work.sweep, work.console
     work.runs.mkdir(parents=True, exist_ok=True)
     made = SearchCells(work, known)
-    study = StoredStudy(sweep.search, work.runs, study_name(sweep, work.changes, work.checksum, work.cells[0].config))
+    study = StoredStudy(
+        sweep.search,
+        work.runs,
+        study_name(sweep, work.changes, work.checksum, work.cells[0].config),
+    )
     cells = _take_up(work, study, made, again)
 
     def ended(folder: Path) -> Outcome | None:
-        """What was stopped early before stays so, but for what runs now where nothing is to be stopped."""
+        """What was stopped early before stays so, but for what runs now where nothing is to be
+        stopped.
+        """
         runs_now = any(job.folder == folder for job in cells.jobs)
         return outcome(folder, stopping=sweep.stopping is not None or not runs_now)
 
     elsewhere = set() if cells.ended else _run_drawn(work, cells, ScreenWatcher(made.screen, ended))
     status = report_unfinished(cells.cells, console, ended, elsewhere)
     if any(ended(folder) == "failed" for folder in cells.cells):
-        console.print(f"cells that failed are not drawn again; {work.program} rerun ... --failed tries them again")
+        console.print(
+            f"cells that failed are not drawn again; {work.program} rerun ... --failed tries them"
+            " again"
+        )
     if cells.interrupted:
         return Searched(INTERRUPTED, [], lambda count: [], made.find)
     report_search(study, cells, console)
     if sweep.stopping:
         report_stopping({folder: job.cell for folder, job in cells.cells.items()}, console)
     drawn_cells = [job.cell for job in cells.cells.values()]
-    return Searched(status, drawn_cells, lambda count: [made.cell(found.point) for found in study.best(count)], made.find)
+    return Searched(
+        status,
+        drawn_cells,
+        lambda count: [made.cell(found.point) for found in study.best(count)],
+        made.find,
+    )
 
 
 def _take_up(work: Workspace, study: StoredStudy, made: SearchCells, again: bool) -> CellSearch:
-    """The search from where its study is: what is known was told to it, and what was lost will be drawn again. Prints how far it is."""
+    """The search from where its study is: what is known was told to it, and what was lost will be
+    drawn again. Prints how far it is.
+    """
     sweep = work.sweep
     points = made.known_points()
     study.tell_known(points)
@@ -154,7 +192,10 @@ def _take_up(work: Workspace, study: StoredStudy, made: SearchCells, again: bool
     failed += f", {retry_failed(study, made.job)} failed and to be run again" if again else ""
     cells = CellSearch(study, made.job, sweep.seeds, work.cells[0].config.training.epochs)
     told = f", {len(points)} of {len(made.known)} runs known before" if made.known else ""
-    before = f"{cells.drawn} of {sweep.search.trials} cells drawn before, {halves} of them half-done{failed}{told}"
+    before = (
+        f"{cells.drawn} of {sweep.search.trials} cells drawn before, {halves} of them"
+        f" half-done{failed}{told}"
+    )
     work.console.print(f"search {sweep.name}: {before}, in {place_of(work.runs)}")
     return cells
 
@@ -166,25 +207,38 @@ def _run_drawn(work: Workspace, cells: CellSearch, watcher: ScreenWatcher) -> se
     curves = [read_curve(folder, stopping.metric) for folder in cells.cells] if stopping else []
     with watcher.screen:
         return run_drawn(
-            cells, work.cells[0].resources, work.shards, work.runs, told, work.address, stopping, [curve for curve in curves if curve]
+            cells,
+            work.cells[0].resources,
+            work.shards,
+            work.runs,
+            told,
+            work.address,
+            stopping,
+            [curve for curve in curves if curve],
         )
 
 
 def retry_failed(study: StoredStudy, make: Callable[[Point, int], Job]) -> int:
     """Forget that cells failed and have their points drawn again; how many."""
     jobs = [(make(trial.params, seed), trial.params) for trial, seed in study.seeded]
-    failed = {job.folder: point for job, point in jobs if outcome(job.folder, stopping=False) == "failed"}
+    failed = {
+        job.folder: point for job, point in jobs if outcome(job.folder, stopping=False) == "failed"
+    }
     for folder, point in failed.items():
         RunFolder(folder).forget(ERROR)
         study.draw_again(point)
     return len(failed)
 
 
-def known_point(sweep: Sweep, run: KnownRun, cell_of: Callable[[Point, int], Cell], checksum: str) -> Point | None:
+def known_point(
+    sweep: Sweep, run: KnownRun, cell_of: Callable[[Point, int], Cell], checksum: str
+) -> Point | None:
     """The point of the space whose cell a finished run is, or None."""
     point = point_of(sweep, nest(run.config))
     try:
-        if point is None or not run.folder.name.endswith(f"-{cell_of(point, run.config['training.seed']).config.identity(checksum)}"):
+        if point is None or not run.folder.name.endswith(
+            f"-{cell_of(point, run.config['training.seed']).config.identity(checksum)}"
+        ):
             return None
         return point
     except VididiError:
@@ -197,14 +251,23 @@ def report_search(study: Any, cells: Any, console: Console) -> None:
     counts = f"{len(cells.jobs)} of them run now; {cells.spent}{budget} epochs spent"
     console.print(f"search: {cells.drawn} of {search.trials} cells drawn, {counts}")
     if cells.exhausted:
-        console.print(f"search: {MOST_DRAWS} draws in a row gave no cell that had not been run, so it ended there")
+        console.print(
+            f"search: {MOST_DRAWS} draws in a row gave no cell that had not been run, so it ended"
+            " there"
+        )
     for reason, count in cells.refused.items():
-        console.print(f"{counted(count, 'point')} {'makes' if count == 1 else 'make'} no cell: {reason}")
+        console.print(
+            f"{counted(count, 'point')} {'makes' if count == 1 else 'make'} no cell: {reason}"
+        )
     metrics = list(search.metrics)
     found = study.front() if len(metrics) > 1 else study.best(5)
-    console.print("the points that none surpasses in all metrics:" if len(metrics) > 1 else "the best points:")
+    console.print(
+        "the points that none surpasses in all metrics:" if len(metrics) > 1 else "the best points:"
+    )
     for each in found:
-        measured = ", ".join(f"{metric} {value:.4g}" for metric, value in zip(metrics, each.means, strict=True))
+        measured = ", ".join(
+            f"{metric} {value:.4g}" for metric, value in zip(metrics, each.means, strict=True)
+        )
         seeds = f" ({len(each.values)} seeds)" if len(each.values) > 1 else ""
         words = ", ".join(f"{name} {written(value)}" for name, value in rounded(each.point).items())
         console.print(f"  {measured}{seeds}: {words}")

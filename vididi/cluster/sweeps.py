@@ -1,4 +1,6 @@
-"""The cells of a sweep and their evaluations: which are to run, what the screen says of them, what became of each."""
+"""The cells of a sweep and their evaluations: which are to run, what the screen says of them, what
+became of each.
+"""
 
 from __future__ import annotations
 
@@ -37,21 +39,42 @@ def run_cells(work: Workspace) -> int:
     ended = partial(outcome, stopping=sweep.stopping is not None)
     for cell in cells:
         folder = work.folder(cell)
-        mend_run(folder, cell.config, cell.describe(sweep.name), work.checksum, partial(_say_of, cell.title, screen))
+        mend_run(
+            folder,
+            cell.config,
+            cell.describe(sweep.name),
+            work.checksum,
+            partial(_say_of, cell.title, screen),
+        )
         if (became := ended(folder)) in DONE:
             done[folder] = cell
         else:
             jobs[folder] = Job(cell, folder, cell.describe(sweep.name))
-        screen.add(cell.title, str(became) if folder in done else "waiting", cell.config.training.epochs, finished(folder))
+        screen.add(
+            cell.title,
+            str(became) if folder in done else "waiting",
+            cell.config.training.epochs,
+            finished(folder),
+        )
     before = sum(finished(folder) is not None for folder in done)
     early = f", {len(done) - before} stopped early before" if len(done) > before else ""
     counts = f"{counted(len(cells), 'cell')}, {before} finished before{early}, {len(jobs)} to run"
     console.print(f"sweep {sweep.name}: {counts}, in {place_of(runs)}")
-    curves = [read_curve(folder, sweep.stopping.metric) for folder in done] if sweep.stopping else []
+    curves = (
+        [read_curve(folder, sweep.stopping.metric) for folder in done] if sweep.stopping else []
+    )
     elsewhere: set[Path] = set()
     if jobs:
         with screen:
-            elsewhere = run_jobs(list(jobs.values()), work.shards, runs, ScreenWatcher(screen, ended), work.address, sweep.stopping, curves)  # type: ignore[arg-type]
+            elsewhere = run_jobs(
+                list(jobs.values()),
+                work.shards,
+                runs,
+                ScreenWatcher(screen, ended),  # type: ignore[arg-type]
+                work.address,
+                sweep.stopping,
+                curves,
+            )
     if sweep.stopping:
         report_stopping({**done, **{folder: job.cell for folder, job in jobs.items()}}, console)
     return report_unfinished(jobs, console, ended, elsewhere)
@@ -62,7 +85,9 @@ def _say_of(title: str, screen: SweepScreen, line: str) -> None:
 
 
 def run_evaluations(work: Workspace, others: dict[str, ShardSet]) -> int:
-    """Make the sweep's evaluations of every finished cell that have not been made; ``others``: data sets by title of their entry."""
+    """Make the sweep's evaluations of every finished cell that have not been made; ``others``: data
+    sets by title of their entry.
+    """
     runs_of_cells = {folder: cell for cell in work.cells if finished(folder := work.folder(cell))}
     asked = [
         Evaluation(_for_evaluation(cell, entry), run, entry, others.get(entry.title))
@@ -85,12 +110,19 @@ def report_stopping(cells: dict[Path, Cell], console: Console) -> None:
         cell, metric = cells[folder], next(key for key in found if key.startswith("online/"))
         epochs = cell.config.training.epochs
         kept = " (best encoder kept)" if (folder / BEST).is_file() else ""
-        console.print(f"stopped early: {cell.title} at epoch {found['epoch']} of {epochs}, {metric} {found[metric]:.3f}{kept}")
-    # Workers of one cell train on until the word reaches them: what was trained counts, not where the rule decided.
+        console.print(
+            f"stopped early: {cell.title} at epoch {found['epoch']} of {epochs}, {metric}"
+            f" {found[metric]:.3f}{kept}"
+        )
+    # Workers of one cell train on until the word reaches them: what was trained counts, not where
+    # the rule decided.
     saved = sum(cells[folder].config.training.epochs - RunFolder(folder).epochs for folder in early)
     total = sum(cell.config.training.epochs for cell in cells.values())
     share, epochs_in_all = saved / max(total, 1), counted(total, "epoch")
-    console.print(f"early stopping: {len(early)} of {counted(len(cells), 'cell')}, {saved} of {epochs_in_all} saved ({share:.0%})")
+    console.print(
+        f"early stopping: {len(early)} of {counted(len(cells), 'cell')}, {saved} of {epochs_in_all}"
+        f" saved ({share:.0%})"
+    )
 
 
 def read_curve(folder: Path, metric: str) -> list[dict[str, Any]]:

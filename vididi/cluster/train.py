@@ -1,4 +1,6 @@
-"""One cell over several workers, by Ray Train's TorchTrainer. The loop inside is the one that runs alone."""
+"""One cell over several workers, by Ray Train's TorchTrainer. The loop inside is the one that runs
+alone.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,12 @@ def work(job: Mapping[str, Any], context: Context) -> None:
         return
     run, entry = folder.parents[1], EvaluationEntry.model_validate(job["evaluation"])
     pull(run)
-    evaluate_run(run, make_task(run, entry, shards, stream, context, context.report), entry.recipe, entry.untrained)
+    evaluate_run(
+        run,
+        make_task(run, entry, shards, stream, context, context.report),
+        entry.recipe,
+        entry.untrained,
+    )
 
 
 def _worker(job: Mapping[str, Any]) -> None:
@@ -72,7 +79,8 @@ def _train(job: Mapping[str, Any], context: TrainContext) -> None:
     except HeldError:
         context.report({"elsewhere": 1})
     except VididiError as error:
-        # All workers raise it alike and would again, so it must not count as a failure that is worth a restart.
+        # All workers raise it alike and would again, so it must not count as a failure that is
+        # worth a restart.
         if context.rank == 0:
             RunFolder(local_path(job["folder"])).save_error(f"{error}\n")
 
@@ -81,7 +89,8 @@ def train_distributed(job: Mapping[str, Any], resources: Resources, callbacks: l
     """Run one cell, or the evaluation of one, over ``resources.workers`` workers and wait for it.
 
     Args:
-        job: config, cell, evaluation, folder, shards as plain values with absolute paths; and held, where the data are held.
+        job: config, cell, evaluation, folder, shards as plain values with absolute paths; and held,
+            where the data are held.
 
     Raises:
         ray.train.TrainingFailedError: a worker raised, or died more often than allowed.
@@ -93,17 +102,23 @@ def train_distributed(job: Mapping[str, Any], resources: Resources, callbacks: l
         _worker,
         train_loop_config=dict(job),
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-        scaling_config=ScalingConfig(num_workers=resources.workers, use_gpu=gpu, resources_per_worker=worker_needs(resources)),
+        scaling_config=ScalingConfig(
+            num_workers=resources.workers, use_gpu=gpu, resources_per_worker=worker_needs(resources)
+        ),
         run_config=RunConfig(
             name=storage.name,
             storage_path=str(storage.parent),
-            # A worker or node that dies is replaced and the cell goes on from its checkpoint. Trying for ever to place a
-            # group that does not fit would look like a hang.
-            failure_config=FailureConfig(max_failures=resources.max_failures, controller_failure_limit=3),  # type: ignore[call-arg]
+            # A worker or node that dies is replaced and the cell goes on from its checkpoint.
+            # Trying for ever to place a group that does not fit would look like a hang.
+            failure_config=FailureConfig(
+                max_failures=resources.max_failures, controller_failure_limit=3
+            ),  # type: ignore[call-arg]
             callbacks=callbacks,
         ),
     )
     try:
         trainer.fit()
     finally:
-        shutil.rmtree(storage, ignore_errors=True)  # Train's own records; our checkpoint is in the run folder
+        shutil.rmtree(
+            storage, ignore_errors=True
+        )  # Train's own records; our checkpoint is in the run folder

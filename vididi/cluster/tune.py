@@ -1,7 +1,9 @@
-"""A sweep's cells over Ray Tune. What counts as the result are the run folders; Tune only decides what runs when.
+"""A sweep's cells over Ray Tune. What counts as the result are the run folders; Tune only decides
+what runs when.
 
-Cells of one worker run directly in a Tune trial process that is reused from cell to cell (0.6 s a cell, where a
-TorchTrainer costs 10); cells of more run under Ray Train. Both run vididi.experiment.run_cell.
+Cells of one worker run directly in a Tune trial process that is reused from cell to cell (0.6 s a
+cell, where a TorchTrainer costs 10); cells of more run under Ray Train. Both run
+vididi.experiment.run_cell.
 """
 
 from __future__ import annotations
@@ -19,11 +21,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Read when Ray is imported. Loggers: the run folders have our own. Usage reports: nothing leaves the cluster unasked.
+# Read when Ray is imported. Loggers: the run folders have our own. Usage reports: nothing leaves
+# the cluster unasked.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # 2 s by default, and a short cell waits for it
+os.environ.setdefault(
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5"
+)  # 2 s by default, and a short cell waits for it
 
 import ray
 import torch
@@ -49,7 +54,9 @@ from vididi.sweep import Resources
 from vididi.training.context import Metrics
 
 OBJECT_STORE_BYTES = 1 << 30  # of a Ray of our own: encoded frames in flight, no more
-DRIVER = {"node:__internal_head__": 0.001}  # Ray wants to be asked for something; the head, which every cluster has, has 1 of this
+DRIVER = {
+    "node:__internal_head__": 0.001
+}  # Ray wants to be asked for something; the head, which every cluster has, has 1 of this
 WARN_S = 30
 
 
@@ -77,15 +84,17 @@ def run_jobs(
     """Run every job to its end; what became of each is in its run folder.
 
     Args:
-        stopping: which cells end early, compared with each other and with ``curves``, of cells that ended before.
-        address: of a running cluster (``auto`` for the one this node belongs to); without it Ray starts on this machine
-            alone and is stopped at the end.
+        stopping: which cells end early, compared with each other and with ``curves``, of cells that
+            ended before.
+        address: of a running cluster (``auto`` for the one this node belongs to); without it Ray
+            starts on this machine alone and is stopped at the end.
 
     Returns:
         the folders that were left to another driver, which is at work there.
 
     Raises:
-        ResourceError: a cell needs more than there is, or no cell could start for ``resources.wait_s``.
+        ResourceError: a cell needs more than there is, or no cell could start for
+            ``resources.wait_s``.
     """
     elsewhere: set[Path] = set()
     groups = [list(group) for _, group in groupby(sorted(jobs, key=_group_key), key=_group_key)]
@@ -94,11 +103,21 @@ def run_jobs(
     with _ray(asked, address, shards.nbytes if holding else 0) as room:
         held = hold(shards) if holding else None
         for group, resources in zip(groups, asked, strict=True):
-            scheduler = _scheduler(stopping, group, resources, max(job.cell.config.training.epochs for job in group), curves)
+            scheduler = _scheduler(
+                stopping,
+                group,
+                resources,
+                max(job.cell.config.training.epochs for job in group),
+                curves,
+            )
             data = _Data(shards, held if resources.hold_data else None, runs)
             events = _Group(group, resources, room(resources), data, watcher, scheduler).run()
             elsewhere |= events.elsewhere
-            if any(_untouched(job, stopping is not None) for job in group if job.folder not in events.elsewhere | events.failed):
+            if any(
+                _untouched(job, stopping is not None)
+                for job in group
+                if job.folder not in events.elsewhere | events.failed
+            ):
                 break  # interrupted: Tune returns normally then, and the next group must not start
     for folder in elsewhere:
         pull(folder)  # it may have been finished by now
@@ -115,22 +134,41 @@ def run_drawn(
     stopping: Stopping | None = None,
     curves: Sequence[Curve] = (),
 ) -> set[Path]:
-    """Run the cells that a search asks for until it asks for no more. Arguments, value and errors are those of run_jobs."""
+    """Run the cells that a search asks for until it asks for no more. Arguments, value and errors
+    are those of run_jobs.
+    """
     with _ray([resources], address, shards.nbytes if resources.hold_data else 0) as room:
         held = hold(shards) if resources.hold_data else None
         search.stopping = _scheduler(stopping, search.jobs, resources, search.epochs, curves)
         search.room = room(resources)
-        group = _Group(search.jobs, resources, search.room, _Data(shards, held, runs), watcher, search.stopping, search)
+        group = _Group(
+            search.jobs,
+            resources,
+            search.room,
+            _Data(shards, held, runs),
+            watcher,
+            search.stopping,
+            search,
+        )
         return group.run().elsewhere
 
 
 def _scheduler(
-    stopping: Stopping | None, jobs: list[Job], resources: Resources, longest: int, curves: Sequence[Curve]
+    stopping: Stopping | None,
+    jobs: list[Job],
+    resources: Resources,
+    longest: int,
+    curves: Sequence[Curve],
 ) -> EarlyStopping | None:
     if stopping is None:
         return None
     kill = resources.workers == 1
-    scheduler = EarlyStopping(stopping, longest, lambda trial: jobs[trial.config["cell"]].cell.config.training.epochs, kill)
+    scheduler = EarlyStopping(
+        stopping,
+        longest,
+        lambda trial: jobs[trial.config["cell"]].cell.config.training.epochs,
+        kill,
+    )
     scheduler.learn(curves)
     return scheduler
 
@@ -145,7 +183,9 @@ def _group_key(job: Job) -> str:
 
 
 @contextmanager
-def _ray(asked: list[Resources], address: str | None, held_bytes: int) -> Iterator[Callable[[Resources], Room]]:
+def _ray(
+    asked: list[Resources], address: str | None, held_bytes: int
+) -> Iterator[Callable[[Resources], Room]]:
     """A connection to Ray, and the room there for cells of some resources."""
     if address:
         with connected(address):
@@ -198,10 +238,14 @@ class _Group:
             ResourceError: none could start for ``resources.wait_s``.
         """
         storage = self.data.runs / ".tune" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        events = _Events(self.jobs, self.watcher, self.resources, self.stopping, self.room, self.search)
+        events = _Events(
+            self.jobs, self.watcher, self.resources, self.stopping, self.room, self.search
+        )
         tuner = tune.Tuner(
             tune.with_resources(self._trainable(), _trial_resources(self.resources)),
-            param_space={} if self.search else {"cell": tune.grid_search(list(range(len(self.jobs))))},
+            param_space=(
+                {} if self.search else {"cell": tune.grid_search(list(range(len(self.jobs))))}
+            ),
             tune_config=self._tune_config(),
             run_config=self._run_config(storage, events),
         )
@@ -214,9 +258,14 @@ class _Group:
                 tuner.fit()
         finally:
             self.room.close()
-            shutil.rmtree(storage, ignore_errors=True)  # Tune's own records; a stopped sweep goes on from the run folders
+            shutil.rmtree(
+                storage, ignore_errors=True
+            )  # Tune's own records; a stopped sweep goes on from the run folders
         if events.gave_up:
-            raise ResourceError(f"no cell could start for {self.resources.wait_s:g} s (resources.wait_s); {events.why}")
+            raise ResourceError(
+                f"no cell could start for {self.resources.wait_s:g} s (resources.wait_s);"
+                f" {events.why}"
+            )
         return events
 
     @property
@@ -226,14 +275,19 @@ class _Group:
     def _trainable(self) -> Callable[[dict[str, Any]], None]:
         values = [job.values(self.data.shards, self.data.held) for job in self.jobs]
         data = {"shards": str(self.data.shards.root), "held": self.data.held}
-        return _single(values, data, self.resources) if self._alone else _distributed(values, data, self.resources)
+        return (
+            _single(values, data, self.resources)
+            if self._alone
+            else _distributed(values, data, self.resources)
+        )
 
     def _tune_config(self) -> tune.TuneConfig:
         return tune.TuneConfig(
             search_alg=self.search or Queue(self.room),
             num_samples=-1 if self.search else 1,  # a search says itself when it ends
             scheduler=self.stopping,
-            # Reused trial processes and TorchTrainer together hang for ever when a trial is stopped early.
+            # Reused trial processes and TorchTrainer together hang for ever when a trial is stopped
+            # early.
             reuse_actors=self._alone,
             trial_dirname_creator=lambda trial: f"cell-{trial.config['cell']}",
         )
@@ -250,19 +304,27 @@ class _Group:
 
 
 def _trial_resources(resources: Resources) -> tune.PlacementGroupFactory:
-    if resources.workers > 1:  # the workers are asked for all at once by Ray Train; the trial only drives them
+    if (
+        resources.workers > 1
+    ):  # the workers are asked for all at once by Ray Train; the trial only drives them
         return tune.PlacementGroupFactory([DRIVER])
     return tune.PlacementGroupFactory([worker_needs(resources)])
 
 
-def _asked(values: list[dict[str, Any]], data: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
-    """The values of a trial's job: one of those known from the start, or one that a search brings along."""
+def _asked(
+    values: list[dict[str, Any]], data: dict[str, Any], parameters: dict[str, Any]
+) -> dict[str, Any]:
+    """The values of a trial's job: one of those known from the start, or one that a search brings
+    along.
+    """
     if "job" not in parameters:
         return values[parameters["cell"]]
     return {**json.loads(parameters["job"]), **data}
 
 
-def _single(values: list[dict[str, Any]], data: dict[str, Any], resources: Resources) -> Callable[[dict[str, Any]], None]:
+def _single(
+    values: list[dict[str, Any]], data: dict[str, Any], resources: Resources
+) -> Callable[[dict[str, Any]], None]:
     def run(parameters: dict[str, Any]) -> None:
         job = _asked(values, data, parameters)
         context = TuneContext(gpu=resources.gpus_per_worker > 0)
@@ -271,18 +333,22 @@ def _single(values: list[dict[str, Any]], data: dict[str, Any], resources: Resou
         except HeldError:
             context.report({"elsewhere": 1})
         except Exception as error:
-            # What raises here would raise again: record it and end. Only the death of the process is tried again.
+            # What raises here would raise again: record it and end. Only the death of the process
+            # is tried again.
             RunFolder(local_path(job["folder"])).save_error(_reason(error))
 
     return run
 
 
-def _distributed(values: list[dict[str, Any]], data: dict[str, Any], resources: Resources) -> Callable[[dict[str, Any]], None]:
+def _distributed(
+    values: list[dict[str, Any]], data: dict[str, Any], resources: Resources
+) -> Callable[[dict[str, Any]], None]:
     def run(parameters: dict[str, Any]) -> None:
         from ray.tune.integration.ray_train import TuneReportCallback
 
         job = _asked(values, data, parameters)
-        # Ray Train gives up a group of workers that it could not place for a minute, three times; others may be at work there.
+        # Ray Train gives up a group of workers that it could not place for a minute, three times;
+        # others may be at work there.
         os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(resources.wait_s)
         try:
             train_distributed(job, resources, [TuneReportCallback()])
@@ -293,13 +359,18 @@ def _distributed(values: list[dict[str, Any]], data: dict[str, Any], resources: 
 
 
 def _reason(error: Exception) -> str:
-    return f"{error}\n" if isinstance(error, VididiError) else "".join(traceback.format_exception(error))
+    return (
+        f"{error}\n"
+        if isinstance(error, VididiError)
+        else "".join(traceback.format_exception(error))
+    )
 
 
 class _Events(TrialProgressCallback):
     """Passes Tune's events on, and notices when nothing can start.
 
-    Stands where Tune's own printer would be: that one prints a line for every trial that ends without a report, whatever ``verbose`` says.
+    Stands where Tune's own printer would be: that one prints a line for every trial that ends
+    without a report, whatever ``verbose`` says.
     """
 
     def __init__(
@@ -323,40 +394,65 @@ class _Events(TrialProgressCallback):
         self.stopper = _Stop(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its callbacks for a restore that we do not use (a stopped sweep is a new Tuner), and a screen
-        # cannot be pickled.
-        return {**self.__dict__, "watcher": None, "stopping": None, "jobs": [], "room": None, "search": None}
+        # Tune pickles its callbacks for a restore that we do not use (a stopped sweep is a new
+        # Tuner), and a screen cannot be pickled.
+        return {
+            **self.__dict__,
+            "watcher": None,
+            "stopping": None,
+            "jobs": [],
+            "room": None,
+            "search": None,
+        }
 
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
         self.watcher.started(self._job(trial))
 
     def _mark_stopped(self, trial: Trial) -> None:
         """Write where a cell was stopped early into its folder, if it was."""
         folder = RunFolder(self._job(trial).folder)
-        if self.stopping and trial.trial_id in self.stopping.stopped and outcome(folder.path) != "stopped":
+        if (
+            self.stopping
+            and trial.trial_id in self.stopping.stopped
+            and outcome(folder.path) != "stopped"
+        ):
             folder.save_stopped(self.stopping.stopped[trial.trial_id])
 
-    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any
+    ) -> None:
         self._mark_stopped(trial)
         if "elsewhere" in result:
             self.elsewhere.add(self._job(trial).folder)
         if "epoch" in result:
             self.watcher.reported(self._job(trial), result)
 
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
         self._mark_stopped(trial)
         self._tell_end(trial)
 
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
         folder = RunFolder(self._job(trial).folder)
         self.failed.add(folder.path)
-        text = Path(trial.error_file).read_text() if trial.error_file and Path(trial.error_file).is_file() else "its process died"
+        text = (
+            Path(trial.error_file).read_text()
+            if trial.error_file and Path(trial.error_file).is_file()
+            else "its process died"
+        )
         folder.save_error(text)
         self._tell_end(trial)
 
     def _tell_end(self, trial: Trial) -> None:
         job = self._job(trial)
-        with suppress(DataError):  # a store that is out of reach for a moment; all is pulled again at the end
+        with suppress(
+            DataError
+        ):  # a store that is out of reach for a moment; all is pulled again at the end
             pull(job.folder)
         if job.folder in self.elsewhere:
             self.watcher.elsewhere(job)
@@ -366,7 +462,10 @@ class _Events(TrialProgressCallback):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         waiting = self.search.left if self.search else len(self.jobs) - len(trials)
         statuses = [trial.status for trial in trials]
-        self.room.ask(waiting - max(0, self.room() - statuses.count(Trial.RUNNING) - statuses.count(Trial.PENDING)))
+        self.room.ask(
+            waiting
+            - max(0, self.room() - statuses.count(Trial.RUNNING) - statuses.count(Trial.PENDING))
+        )
         if Trial.RUNNING in statuses or (Trial.PENDING not in statuses and not waiting):
             self.idle_since = self.warned = None
             return
@@ -376,9 +475,13 @@ class _Events(TrialProgressCallback):
         self.gave_up = now - self.idle_since > self.wait_s
 
     def _warn(self, now: float) -> None:
-        """Say why nothing runs: at once if a cell needs more than there is, in half a minute if others are at work there."""
+        """Say why nothing runs: at once if a cell needs more than there is, in half a minute if
+        others are at work there.
+        """
         assert self.idle_since
-        if now - (self.warned or self.idle_since) > WARN_S or (self.warned is None and self.room.shortage):
+        if now - (self.warned or self.idle_since) > WARN_S or (
+            self.warned is None and self.room.shortage
+        ):
             self.warned = now
             self.watcher.waiting(now - self.idle_since, self.why)
 

@@ -1,1 +1,3 @@
-"""What the commands over a sweep do: ``vididi sweep``, ``status``, ``extend``, ``rerun`` and ``compare``, and run_sweep.py."""
+"""What the commands over a sweep do: ``vididi sweep``, ``status``, ``extend``, ``rerun`` and
+``compare``, and run_sweep.py.
+"""

@@ -15,16 +15,28 @@ from vididi.values import LARGEST, cut
 
 COMMANDS = {
     "run": "Run the cells of a sweep file that are not finished yet, and print its table.",
-    "status": "Say what became of each cell of a sweep so far. Runs nothing. Exit status 0 if all are finished.",
-    "extend": "Run the cells of a sweep with more seeds: the file's, and the numbers from 0 that it leaves out.",
-    "rerun": "Run the cells of a sweep that failed, and no others. A search tries them again and goes on.",
+    "status": (
+        "Say what became of each cell of a sweep so far. Runs nothing. Exit status 0 if all are"
+        " finished."
+    ),
+    "extend": (
+        "Run the cells of a sweep with more seeds: the file's, and the numbers from 0 that it"
+        " leaves out."
+    ),
+    "rerun": (
+        "Run the cells of a sweep that failed, and no others. A search tries them again and"
+        " goes on."
+    ),
 }
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Those of run_sweep.py, but for its ``compare``."""
     command = argv[0] if argv and argv[0] in COMMANDS else "run"
-    others = "Also: run_sweep.py status | extend | rerun SWEEP.yaml, run_sweep.py compare A B; each has --help."
+    others = (
+        "Also: run_sweep.py status | extend | rerun SWEEP.yaml, run_sweep.py compare A B; each has"
+        " --help."
+    )
     parser = Parser(
         prog="run_sweep.py" if command == "run" else f"run_sweep.py {command}",
         description=COMMANDS[command],
@@ -37,34 +49,78 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """Give a parser the arguments of one of the COMMANDS."""
     parser.set_defaults(command=command, seeds="", count=None)
-    parser.add_argument("spec", type=Path, metavar="SWEEP.yaml", help="a sweep file, or else the name of one that vididi ships")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a configuration value in every cell")
-    parser.add_argument("--only", action="append", default=[], metavar="ARM", help="only this arm; may be given again")
     parser.add_argument(
-        "--runs", default="runs", metavar="URI", help="where run folders go (default: runs): storage that all nodes share, or s3://..."
+        "spec",
+        type=Path,
+        metavar="SWEEP.yaml",
+        help="a sweep file, or else the name of one that vididi ships",
     )
-    parser.add_argument("--shards", metavar="URI", help="prepared data, a folder or s3://... (default: prepared once into the cache)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a configuration value in every cell",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="ARM",
+        help="only this arm; may be given again",
+    )
+    parser.add_argument(
+        "--runs",
+        default="runs",
+        metavar="URI",
+        help="where run folders go (default: runs): storage that all nodes share, or s3://...",
+    )
+    parser.add_argument(
+        "--shards",
+        metavar="URI",
+        help="prepared data, a folder or s3://... (default: prepared once into the cache)",
+    )
     if command == "extend":
-        parser.add_argument("--seeds", dest="count", type=int, required=True, metavar="N", help="how many there are to be in all")
+        parser.add_argument(
+            "--seeds",
+            dest="count",
+            type=int,
+            required=True,
+            metavar="N",
+            help="how many there are to be in all",
+        )
     else:
         parser.add_argument("--seeds", metavar="0,1,2", help="these seeds instead of the file's")
     if command == "rerun":
-        parser.add_argument("--failed", action="store_true", required=True, help="those that failed")
+        parser.add_argument(
+            "--failed", action="store_true", required=True, help="those that failed"
+        )
     if command != "status":
         _add_running(parser)
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the cells and stop")
-    parser.add_argument("--address", metavar="ADDRESS", help="of a running Ray cluster, or 'auto'; default: this machine alone")
-    parser.add_argument("--no-stopping", action="store_true", help="stop no cell early; those that were stopped go on")
+    parser.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="of a running Ray cluster, or 'auto'; default: this machine alone",
+    )
+    parser.add_argument(
+        "--no-stopping",
+        action="store_true",
+        help="stop no cell early; those that were stopped go on",
+    )
     parser.add_argument(
         "--audit-stopping",
         nargs="?",
         const="",
         choices=("", "asha", "median"),
         metavar="RULE",
-        help="train nothing: which of the finished cells the file's rule (or asha, or median) would have stopped, and at what cost",
+        help=(
+            "train nothing: which of the finished cells the file's rule (or asha, or median) would"
+            " have stopped, and at what cost"
+        ),
     )
 
 
@@ -85,8 +141,13 @@ def overrides(texts: list[str]) -> dict[str, Any]:
 def parse_seeds(text: str) -> list[int]:
     """``--seeds 0,1,2``; none of an empty text."""
     words = [word.strip() for word in text.split(",") if word.strip()]
-    if not all(re.fullmatch(r"-?(0|[1-9][0-9]{0,18})", word) and int(word) <= LARGEST for word in words):
-        raise ConfigError(f"--seeds {cut(text)}: must be whole numbers with commas between, as in --seeds 0,1,2, up to {LARGEST}")
+    if not all(
+        re.fullmatch(r"-?(0|[1-9][0-9]{0,18})", word) and int(word) <= LARGEST for word in words
+    ):
+        raise ConfigError(
+            f"--seeds {cut(text)}: must be whole numbers with commas between, as in --seeds 0,1,2,"
+            f" up to {LARGEST}"
+        )
     seeds = [int(word) for word in words]
     if any(seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
         raise ConfigError(f"--seeds {text}: seeds must be 0 or more, each given once")

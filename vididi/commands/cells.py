@@ -1,4 +1,6 @@
-"""Which cells a command is about: from a sweep file and the arguments to resolved cells, and what is printed of them."""
+"""Which cells a command is about: from a sweep file and the arguments to resolved cells, and what
+is printed of them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,17 @@ from vididi.commands.arguments import overrides, parse_seeds
 from vididi.commands.results import paper_table
 from vididi.commands.sweep_files import sweep_file
 from vididi.errors import ConfigError
-from vididi.sweep import MOST_CELLS, Cell, Sweep, distinct, examples, expand, load_sweep, size, without_effect
+from vididi.sweep import (
+    MOST_CELLS,
+    Cell,
+    Sweep,
+    distinct,
+    examples,
+    expand,
+    load_sweep,
+    size,
+    without_effect,
+)
 from vididi.values import shown
 from vididi.words import counted
 
@@ -27,11 +39,19 @@ def plan(arguments: argparse.Namespace, console: Console) -> tuple[Sweep, list[C
     if searching and (arguments.command == "extend" or arguments.only or arguments.seeds):
         raise ConfigError("extend, --only, --seeds: are for grids; a search draws its cells")
     seeds = parse_seeds(arguments.seeds) or extended(sweep, arguments.count)
-    cells, faults = examples(sweep, EXAMPLES, changes) if searching else (expand(sweep, changes, arguments.only, seeds), [])
+    cells, faults = (
+        examples(sweep, EXAMPLES, changes)
+        if searching
+        else (expand(sweep, changes, arguments.only, seeds), [])
+    )
     excluded = 0 if searching else size(sweep, arguments.only, seeds) - len(cells)
-    from vididi.components import resolve  # imports torch, so not before the file is known to be good
+    from vididi.components import (
+        resolve,
+    )  # imports torch, so not before the file is known to be good
 
-    cells, same = distinct([replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in cells])
+    cells, same = distinct(
+        [replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in cells]
+    )
     check_evaluations(sweep, cells)
     if arguments.command == "status":
         return sweep, cells
@@ -40,7 +60,10 @@ def plan(arguments: argparse.Namespace, console: Console) -> tuple[Sweep, list[C
     else:
         print_left_out(console, excluded, same)
         for asked in without_effect(sweep, changes):
-            console.print(f"exclude: {shown(asked)} leaves out no cell: none of the file's has these values, defaults aside")
+            console.print(
+                f"exclude: {shown(asked)} leaves out no cell: none of the file's has these values,"
+                " defaults aside"
+            )
     return sweep, cells
 
 
@@ -57,11 +80,15 @@ def _read(arguments: argparse.Namespace, console: Console) -> Sweep:
 
 
 def extended(sweep: Sweep, asked: int | None) -> list[int]:
-    """As many seeds as are asked for: the file's, and then those from 0 that it leaves out; none if nothing is asked for."""
+    """As many seeds as are asked for: the file's, and then those from 0 that it leaves out; none if
+    nothing is asked for.
+    """
     if asked is None:
         return []
     if asked < len(sweep.seeds):
-        raise ConfigError(f"--seeds {asked}: is not valid; the file has {len(sweep.seeds)} already, {sweep.seeds}")
+        raise ConfigError(
+            f"--seeds {asked}: is not valid; the file has {len(sweep.seeds)} already, {sweep.seeds}"
+        )
     if asked > MOST_CELLS:
         raise ConfigError(f"--seeds {asked}: is not valid; at most {MOST_CELLS}")
     more = (seed for seed in count() if seed not in sweep.seeds)
@@ -69,7 +96,9 @@ def extended(sweep: Sweep, asked: int | None) -> list[int]:
 
 
 def check_evaluations(sweep: Sweep, cells: list[Cell]) -> None:
-    """Refuse what an evaluation's settings ask for and cannot be made, before any cell is trained."""
+    """Refuse what an evaluation's settings ask for and cannot be made, before any cell is
+    trained.
+    """
     from vididi.components import resolve_component
     from vididi.protocols.task import check_settings
 
@@ -86,7 +115,9 @@ def check_evaluations(sweep: Sweep, cells: list[Cell]) -> None:
 def print_left_out(console: Console, excluded: int, same: list[str]) -> None:
     """How many cells the file excludes, and which points are the same cell as another."""
     if excluded:
-        console.print(f"exclude: {counted(excluded, 'cell')} {'is' if excluded == 1 else 'are'} left out")
+        console.print(
+            f"exclude: {counted(excluded, 'cell')} {'is' if excluded == 1 else 'are'} left out"
+        )
     for line in same[:SHOWN]:
         console.print(line)
     if len(same) > SHOWN:
@@ -96,20 +127,30 @@ def print_left_out(console: Console, excluded: int, same: list[str]) -> None:
 def print_search(console: Console, sweep: Sweep, example: Cell, faults: list[str]) -> None:
     """What a search may cost, and whether its space is sound."""
     search, epochs = sweep.search, example.config.training.epochs
-    most = search.trials * epochs if search.budget is None else min(search.trials * epochs, search.budget)
+    most = (
+        search.trials * epochs
+        if search.budget is None
+        else min(search.trials * epochs, search.budget)
+    )
     stopping = f"; early stopping: {sweep.stopping.summary}" if sweep.stopping else ""
     console.print(
-        f"search: {search.name} with seed {search.seed}, {counted(search.trials, 'point')} of up to "
-        f"{counted(epochs, 'epoch')}, {counted(most, 'epoch')} at most{stopping}"
+        f"search: {search.name} with seed {search.seed}, {counted(search.trials, 'point')} of up to"
+        f" {counted(epochs, 'epoch')}, {counted(most, 'epoch')} at most{stopping}"
     )
     if faults:
-        console.print(f"{len(faults)} of {EXAMPLES} points drawn as a test make no cell, such as {faults[0]}")
+        console.print(
+            f"{len(faults)} of {EXAMPLES} points drawn as a test make no cell, such as {faults[0]}"
+        )
 
 
 def print_cells(console: Console, cells: list[Cell], sweep: Sweep) -> None:
     """A line for each cell, and what is measured of them afterwards."""
     for cell in cells:
         console.print(cell.summary)
-    then = f"; then of each: {', '.join(entry.title for entry in sweep.evaluations)}" if sweep.evaluations else ""
+    then = (
+        f"; then of each: {', '.join(entry.title for entry in sweep.evaluations)}"
+        if sweep.evaluations
+        else ""
+    )
     drawn = " as examples" if sweep.searching else ""
     console.print(f"{counted(len(cells), 'cell')}{drawn}{then}")

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def run_at(address: str | None) -> Any:
-    """Where to decode, for ensure_prepared: a Ray cluster, or without an address this machine, which needs no Ray."""
+    """Where to decode, for ensure_prepared: a Ray cluster, or without an address this machine,
+    which needs no Ray.
+    """
     if address is None:
         return None
     from vididi.cluster.ray_prepare import over_cluster
@@ -27,21 +29,33 @@ def run_at(address: str | None) -> Any:
     return over_cluster(address)
 
 
-def prepare_data(arguments: argparse.Namespace, sweep: Sweep, cells: list[Cell], console: Console) -> tuple[ShardSet, dict[str, ShardSet]]:
-    """The cells' data, and others by the title of the evaluation that is made on them. A cell that the data will not do for is refused."""
+def prepare_data(
+    arguments: argparse.Namespace, sweep: Sweep, cells: list[Cell], console: Console
+) -> tuple[ShardSet, dict[str, ShardSet]]:
+    """The cells' data, and others by the title of the evaluation that is made on them. A cell that
+    the data will not do for is refused.
+    """
     from vididi.components import resolve_component
     from vididi.plans import make_plans
     from vididi.prepared import ensure_prepared
     from vididi.screen import PrepareBar
 
     bar = PrepareBar(console, "preparing videos")
-    shards = ensure_prepared(one_data_set(cells), given_shards(arguments), bar, run=run_at(arguments.address))
+    shards = ensure_prepared(
+        one_data_set(cells), given_shards(arguments), bar, run=run_at(arguments.address)
+    )
     console.print("\n".join([f"data: {shards.summary}, in {shards.root}", *shards.remarks]))
     for cell in cells:
         if short := len(make_plans(cell.config, shards).too_short):
-            console.print(f"{cell.title}: {short} training videos are too short, result.json will list them")
+            console.print(
+                f"{cell.title}: {short} training videos are too short, result.json will list them"
+            )
     others = {
-        entry.title: ensure_prepared(cells[0].config.model_copy(update={"data": resolve_component("data", entry.data)}), None, bar)
+        entry.title: ensure_prepared(
+            cells[0].config.model_copy(update={"data": resolve_component("data", entry.data)}),
+            None,
+            bar,
+        )
         for entry in sweep.evaluations
         if entry.data
     }
@@ -58,7 +72,9 @@ def one_data_set(cells: list[Cell]) -> Config:
     first = cells[0].config
     for cell in cells:
         if (cell.config.data, cell.config.prepare) != (first.data, first.prepare):
-            raise ConfigError(f"arm {cell.arm!r}: data and prepare must be the same in all cells of a sweep")
+            raise ConfigError(
+                f"arm {cell.arm!r}: data and prepare must be the same in all cells of a sweep"
+            )
     return first
 
 

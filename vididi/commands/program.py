@@ -31,17 +31,23 @@ def execute(arguments: argparse.Namespace, program: str, command_line: Sequence[
         program: as messages name it. command_line: what was typed, to be given again.
 
     Returns:
-        the exit status: 0 all cells finished (or were stopped early), 1 some failed or are unfinished, 2 the sweep cannot be run as
-        written, 130 it was interrupted.
+        the exit status: 0 all cells finished (or were stopped early), 1 some failed or are
+            unfinished, 2 the sweep cannot be run as written, 130 it was interrupted.
     """
     console = PlainConsole()
     try:
-        status = report_status(arguments, console) if arguments.command == "status" else run(arguments, console, program)
+        status = (
+            report_status(arguments, console)
+            if arguments.command == "status"
+            else run(arguments, console, program)
+        )
     except KeyboardInterrupt:
         status = INTERRUPTED
     except VididiError as error:
         PlainConsole(stderr=True).print(f"error: {error}")
         return 2
     if status == INTERRUPTED:
-        console.print(f"interrupted; nothing finished is lost. To go on:  {shlex.join(command_line)}")
+        console.print(
+            f"interrupted; nothing finished is lost. To go on:  {shlex.join(command_line)}"
+        )
     return status

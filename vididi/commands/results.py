@@ -1,4 +1,6 @@
-"""Where the commands of a sweep meet vididi/analysis/, which reads run folders: imported when it is asked for, as it takes a moment."""
+"""Where the commands of a sweep meet vididi/analysis/, which reads run folders: imported when it is
+asked for, as it takes a moment.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,15 @@ if TYPE_CHECKING:
     from vididi.analysis.reading import Run as Run
 
 
-PICTURES = ("bars", "classifier_curves", "curves", "intervals", "saliency", "training_length", "tsne")
+PICTURES = (
+    "bars",
+    "classifier_curves",
+    "curves",
+    "intervals",
+    "saliency",
+    "training_length",
+    "tsne",
+)
 
 
 def table(argv: Sequence[str]) -> int:
@@ -32,7 +42,9 @@ def plot(argv: Sequence[str]) -> int:
 
 
 def _program(name: str, prog: str, argv: Sequence[str]) -> int:
-    """Run a program of vididi/analysis, whose messages call it ``prog``: argparse takes that from the process's arguments."""
+    """Run a program of vididi/analysis, whose messages call it ``prog``: argparse takes that from
+    the process's arguments.
+    """
     before, sys.argv = sys.argv, [prog, *argv]
     try:
         return import_module(f"vididi.analysis.{name}").main(list(argv))
@@ -61,7 +73,11 @@ def write_table(paper: PaperTable | None, runs: Path) -> str:
     from vididi.analysis.reading import find_runs
     from vididi.analysis.tables import write_results, write_tables
 
-    return write_tables(paper, find_runs(runs), runs) if paper else write_results(find_runs(runs), runs)
+    return (
+        write_tables(paper, find_runs(runs), runs)
+        if paper
+        else write_results(find_runs(runs), runs)
+    )
 
 
 def finished_runs(folders: Iterable[Path]) -> list[Run]:
@@ -85,8 +101,12 @@ def best_arm(runs: Sequence[Run], metric: str, largest: bool) -> list[Run]:
     return best(runs, metric, largest)
 
 
-def difference(ours: Sequence[Run], theirs: Sequence[Run], metric: str, names: tuple[str, str], bound: float) -> list[str]:
-    """What is to be said of the difference between two arms, and of whether it is above ``bound``."""
+def difference(
+    ours: Sequence[Run], theirs: Sequence[Run], metric: str, names: tuple[str, str], bound: float
+) -> list[str]:
+    """What is to be said of the difference between two arms, and of whether it is above
+    ``bound``.
+    """
     from vididi.analysis.compare import compare as compared
 
     return compared(ours, theirs, metric, names).lines(bound)

@@ -1,4 +1,6 @@
-"""``sweep``, ``extend`` and ``rerun``: prepare the data, run the cells or the search, evaluate, and print the table."""
+"""``sweep``, ``extend`` and ``rerun``: prepare the data, run the cells or the search, evaluate, and
+print the table.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,16 @@ def run(arguments: argparse.Namespace, console: Console, program: str) -> int:
         return 0
     paper = paper_table(sweep.table)
     shards, others = prepare_data(arguments, sweep, cells, console)
-    work = Workspace(sweep, cells, shards, runs_of(arguments, sweep), console, arguments.address, overrides(arguments.set), program)
+    work = Workspace(
+        sweep,
+        cells,
+        shards,
+        runs_of(arguments, sweep),
+        console,
+        arguments.address,
+        overrides(arguments.set),
+        program,
+    )
     again = arguments.command == "rerun"
     if again and not sweep.searching:
         work = replace(work, cells=failed(work))
@@ -69,7 +80,9 @@ def run_search(work: Workspace, again: bool) -> tuple[int, list[Cell]]:
 
     search = work.sweep.search
     known = finished_under(*(existing(place, "search.warm_start") for place in search.warm_start))
-    fresh = search.confirm.seeds if search.confirm else []  # runs with these seeds must not have had a say in what was found
+    fresh = (
+        search.confirm.seeds if search.confirm else []
+    )  # runs with these seeds must not have had a say in what was found
     known = [run for run in known if run.seed not in fresh]
     baseline = grid_best(work) if search.confirm else []
     with only_search(work.runs):
@@ -85,7 +98,11 @@ def run_search(work: Workspace, again: bool) -> tuple[int, list[Cell]]:
 def failed(work: Workspace) -> list[Cell]:
     """Those of the cells that failed, and those with damaged files."""
     states = cell_states(work.cells, work.runs, work.checksum)
-    found = [cell for cell, state in zip(work.cells, states, strict=True) if state.name in ("failed", "damaged")]
+    found = [
+        cell
+        for cell, state in zip(work.cells, states, strict=True)
+        if state.name in ("failed", "damaged")
+    ]
     damaged = sum(state.name == "damaged" for state in states)
     more = f", {damaged} with damaged files" if damaged else ""
     work.console.print(f"{len(found) - damaged} of {counted(len(work.cells), 'cell')} failed{more}")
@@ -96,5 +113,9 @@ def audit(work: Workspace, rule: str) -> int:
     """Say what early stopping would have done to the finished cells; returns the exit status."""
     from vididi.cluster.audit import audit_stopping
 
-    finished = finished_under(work.runs) if work.sweep.searching else finished_runs(map(work.folder, work.cells))
+    finished = (
+        finished_under(work.runs)
+        if work.sweep.searching
+        else finished_runs(map(work.folder, work.cells))
+    )
     return audit_stopping(work, rule, finished)

@@ -24,15 +24,24 @@ def report_status(arguments: argparse.Namespace, console: Console) -> int:
     if sweep.searching:
         for path in copies(runs):
             console.print(f"left out: {path}: its name does not end in a cell's identity")
-    counts = {name: sum(state.name == name for state in states) for name in dict.fromkeys(state.name for state in states)}
+    counts = {
+        name: sum(state.name == name for state in states)
+        for name in dict.fromkeys(state.name for state in states)
+    }
     said = ", ".join(f"{number} {name}" for name, number in counts.items()) or "none has begun"
-    whole = f"{counted(len(states), 'cell')} so far" if sweep.searching else counted(len(cells), "cell")
+    whole = (
+        f"{counted(len(states), 'cell')} so far" if sweep.searching else counted(len(cells), "cell")
+    )
     console.print(f"sweep {sweep.name}: {whole}, {said}, in {place_of(runs)}")
     return 0 if counts and set(counts) <= {"finished", "stopped early"} else 1
 
 
-def states_of(arguments: argparse.Namespace, sweep: Sweep, cells: list[Cell], runs: Path) -> list[CellState]:
-    """What became of the sweep's cells; of a search, of those that have a folder. None where nothing has begun, which needs no data."""
+def states_of(
+    arguments: argparse.Namespace, sweep: Sweep, cells: list[Cell], runs: Path
+) -> list[CellState]:
+    """What became of the sweep's cells; of a search, of those that have a folder. None where
+    nothing has begun, which needs no data.
+    """
     if not runs.is_dir():
         return []
     if sweep.searching:

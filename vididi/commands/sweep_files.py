@@ -11,13 +11,20 @@ def sweep_file(given: Path, shipped: Path = SWEEPS) -> tuple[Path, str]:
     """The file that is meant, and a remark on which one it is where that could be mistaken.
 
     Args:
-        given: a path, or the name of a shipped file, such as ``ablation`` or ``paper/vididi_table_2.yaml``.
+        given: a path, or the name of a shipped file, such as ``ablation`` or
+            ``paper/vididi_table_2.yaml``.
     """
     ours = _shipped(given, shipped)
     if _is_there(given):
-        other = f"sweep file: {given}; {ours} has this name too" if ours and not given.samefile(ours) else ""
+        other = (
+            f"sweep file: {given}; {ours} has this name too"
+            if ours and not given.samefile(ours)
+            else ""
+        )
         return given, other
-    return (ours, f"sweep file: {ours}, as shipped; there is no {given} here") if ours else (given, "")
+    return (
+        (ours, f"sweep file: {ours}, as shipped; there is no {given} here") if ours else (given, "")
+    )
 
 
 def _shipped(given: Path, shipped: Path) -> Path | None:

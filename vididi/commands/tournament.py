@@ -1,4 +1,6 @@
-"""What a search found, held against a grid: its best compete over seeds, and the winner against the grid's best arm with fresh ones."""
+"""What a search found, held against a grid: its best compete over seeds, and the winner against the
+grid's best arm with fresh ones.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +37,15 @@ def grid_best(work: Workspace) -> list[Run]:
     assert search.confirm is not None
     metric, mode = next(iter(search.metrics.items()))
     place = existing(search.confirm.against, "search.confirm.against")
-    runs = [run for run in results.finished_under(place) if run.result["data_checksum"] == work.checksum]
+    runs = [
+        run for run in results.finished_under(place) if run.result["data_checksum"] == work.checksum
+    ]
     best = results.best_arm(runs, metric, mode == "max")
     if not best:
-        raise ConfigError(f"search.confirm.against: {place} has no finished run on these videos with {metric}; run that sweep first")
+        raise ConfigError(
+            f"search.confirm.against: {place} has no finished run on these videos with {metric};"
+            " run that sweep first"
+        )
     return best
 
 
@@ -64,7 +71,11 @@ class Entrants:
         from vididi.cluster.sweeps import run_cells
 
         folders = [self.found.find(cell) for cell in cells]
-        new = [cell for cell, folder in zip(cells, folders, strict=True) if folder.parent == self.work.runs]
+        new = [
+            cell
+            for cell, folder in zip(cells, folders, strict=True)
+            if folder.parent == self.work.runs
+        ]
         unstopped = self.work.sweep.model_copy(update={"stopping": None})
         if new and (status := run_cells(replace(self.work, sweep=unstopped, cells=new))):
             raise Unfinished(status)
@@ -92,16 +103,25 @@ def confirm(work: Workspace, found: Searched, baseline: list[Run]) -> None:
         work.console.print("confirm: the search has no finished cell")
         raise Unfinished(1)
     against = _as_cell(baseline[0], candidates[0])
-    chosen = choose(entrants, candidates, against, asked.choose_seeds) if asked.choose_seeds else candidates[0]
+    chosen = (
+        choose(entrants, candidates, against, asked.choose_seeds)
+        if asked.choose_seeds
+        else candidates[0]
+    )
     if same_but_seed(chosen, against):
         work.console.print(
             f"confirm: the search found nothing better than the grid's best arm, {against.label}:"
-            f" the difference is 0, above {results.scaled(metric, -asked.margin)}{results.unit(metric)}"
+            " the difference is 0, above"
+            f" {results.scaled(metric, -asked.margin)}{results.unit(metric)}"
         )
         return
-    both = entrants.finished([with_seed(cell, seed) for cell in (chosen, against) for seed in asked.seeds])
+    both = entrants.finished(
+        [with_seed(cell, seed) for cell in (chosen, against) for seed in asked.seeds]
+    )
     ours, theirs = both[: len(asked.seeds)], both[len(asked.seeds) :]
-    lines = results.difference(ours, theirs, metric, (f"{chosen.arm} ({chosen.label})", against.label), -asked.margin)
+    lines = results.difference(
+        ours, theirs, metric, (f"{chosen.arm} ({chosen.label})", against.label), -asked.margin
+    )
     work.console.print("\nthe search's best against the grid's best arm, with fresh seeds:")
     work.console.print("\n".join(lines))
 
@@ -115,20 +135,32 @@ def _as_cell(run: Run, like: Cell) -> Cell:
 def choose(entrants: Entrants, candidates: list[Cell], against: Cell, seeds: list[int]) -> Cell:
     """The best of the candidates and the grid's best over some seeds, which is printed."""
     if not any(same_but_seed(cell, against) for cell in candidates):
-        candidates = [*candidates, against]  # what single seeds make look better must be better than it in these too
+        candidates = [
+            *candidates,
+            against,
+        ]  # what single seeds make look better must be better than it in these too
     values = compete(candidates, seeds, entrants.measure, entrants.largest)
     chosen = candidates[best_of(values, entrants.largest)]
     print_choice(entrants, seeds, candidates, values, chosen)
     return chosen
 
 
-def compete(candidates: list[Cell], seeds: list[int], measure: Callable[[list[Cell]], list[float]], largest: bool) -> list[list[float]]:
-    """What each candidate reached with each seed that it took part in, the worse half of them going after each (see `halved`)."""
+def compete(
+    candidates: list[Cell],
+    seeds: list[int],
+    measure: Callable[[list[Cell]], list[float]],
+    largest: bool,
+) -> list[list[float]]:
+    """What each candidate reached with each seed that it took part in, the worse half of them going
+    after each (see `halved`).
+    """
     values: list[list[float]] = [[] for _ in candidates]
     left = list(range(len(candidates)))
     for seed, taking_part in zip(seeds, halved(len(candidates), len(seeds)), strict=True):
         left = left[:taking_part]
-        for i, value in zip(left, measure([with_seed(candidates[i], seed) for i in left]), strict=True):
+        for i, value in zip(
+            left, measure([with_seed(candidates[i], seed) for i in left]), strict=True
+        ):
             values[i].append(value)
         left.sort(key=lambda i: fmean(values[i]), reverse=largest)
     return values
@@ -140,7 +172,13 @@ def best_of(values: list[list[float]], largest: bool) -> int:
     return max(range(len(values)), key=lambda i: (len(values[i]), sign * fmean(values[i])))
 
 
-def print_choice(entrants: Entrants, seeds: Sequence[int], candidates: list[Cell], values: list[list[float]], chosen: Cell) -> None:
+def print_choice(
+    entrants: Entrants,
+    seeds: Sequence[int],
+    candidates: list[Cell],
+    values: list[list[float]],
+    chosen: Cell,
+) -> None:
     """What each candidate reached over its seeds, the chosen one marked."""
     console, metric = entrants.work.console, entrants.metric
     console.print(f"\nchosen by {metric} over seeds {', '.join(map(str, seeds))}:")

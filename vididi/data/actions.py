@@ -10,10 +10,12 @@ from vididi.files import check_regular
 
 
 def read_actions(path: Path) -> dict[int, str]:
-    """Names by id, of ``item { name: "stand" id: 12 }`` and of ``label { name: "stand" label_id: 12 label_type: ... }``.
+    """Names by id, of ``item { name: "stand" id: 12 }`` and of ``label { name: "stand" label_id: 12
+    label_type: ... }``.
 
     Raises:
-        DataError: the file cannot be read, holds anything else or nothing, or an id is 0 or there twice; names file and line.
+        DataError: the file cannot be read, holds anything else or nothing, or an id is 0 or there
+            twice; names file and line.
     """
     try:
         text = check_regular(path).read_text(encoding="utf-8-sig")
@@ -22,7 +24,10 @@ def read_actions(path: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     end = 0
     for block in re.finditer(r"\s*(?:item|label)\s*\{([^}\"]*\"[^\"]*\"[^}\"]*)\}", text):
-        name, number = re.search(r'\bname\s*:\s*"([^"]+)"', block[1]), re.search(r"\b(?:label_)?id\s*:\s*(\d+)", block[1])
+        name, number = (
+            re.search(r'\bname\s*:\s*"([^"]+)"', block[1]),
+            re.search(r"\b(?:label_)?id\s*:\s*(\d+)", block[1]),
+        )
         if block.start() != end or name is None or number is None:
             break
         action, line = int(number[1]), text.count("\n", 0, block.start(1)) + 1
@@ -33,7 +38,10 @@ def read_actions(path: Path) -> dict[int, str]:
         names[action], end = name[1], block.end()
     if rest := text[end:].lstrip():
         line = text.count("\n", 0, len(text) - len(rest)) + 1
-        raise DataError(f'{path}, line {line}: neither item {{ name: "..." id: 12 }} nor label {{ name: "..." label_id: 12 }}')
+        raise DataError(
+            f'{path}, line {line}: neither item {{ name: "..." id: 12 }} nor label {{ name: "..."'
+            " label_id: 12 }"
+        )
     if not names:
         raise DataError(f"{path}: holds no actions")
     return names

@@ -21,7 +21,8 @@ class KeyFrames:
     Args:
         actions: names by id of the actions that scores are of, ids rising.
         film: ``[V]`` names; second: ``[V]``. The two are a key frame's name in AVA's files.
-        key_frame: ``[V]``, its place among the row's frames. Where a row has no boxes this and second are -1.
+        key_frame: ``[V]``, its place among the row's frames. Where a row has no boxes this and
+            second are -1.
         first: ``[V + 1]``; the boxes of row r are ``first[r]`` to ``first[r + 1]``.
         corners: ``[N, 4]``, x1, y1, x2, y2 as shares of width and height.
         person: ``[N]``.
@@ -46,23 +47,48 @@ class KeyFrames:
         """
         table, videos = shards.boxes, shards.column("video_id")
         place = {video: row for row, video in enumerate(videos)}
-        row = np.array([place[video] for video in table.column("video_id").to_pylist()], dtype=np.int64)
+        row = np.array(
+            [place[video] for video in table.column("video_id").to_pylist()], dtype=np.int64
+        )
         order = np.argsort(row, kind="stable")
         table, row = table.take(order), row[order]
-        number = {name: table.column(name).to_numpy().astype(np.int64) for name in ("second", "key_frame", "person")}
+        number = {
+            name: table.column(name).to_numpy().astype(np.int64)
+            for name in ("second", "key_frame", "person")
+        }
         second, key_frame = np.full(len(videos), -1), np.full(len(videos), -1)
         second[row], key_frame[row] = number["second"], number["key_frame"]
-        film = np.array([video.removesuffix(f"/{at:04d}") for video, at in zip(videos, second, strict=True)], dtype=object)
-        corners = np.stack([table.column(name).to_numpy() for name in ("x1", "y1", "x2", "y2")], axis=1)
+        film = np.array(
+            [video.removesuffix(f"/{at:04d}") for video, at in zip(videos, second, strict=True)],
+            dtype=object,
+        )
+        corners = np.stack(
+            [table.column(name).to_numpy() for name in ("x1", "y1", "x2", "y2")], axis=1
+        )
         first = np.searchsorted(row, np.arange(len(videos) + 1))
         names = json.loads(table.schema.metadata[b"actions"])
-        actions = {action: names[str(action)] for action in sorted(json.loads(table.schema.metadata[b"evaluated"]))}
+        actions = {
+            action: names[str(action)]
+            for action in sorted(json.loads(table.schema.metadata[b"evaluated"]))
+        }
         targets = _targets(table.column("actions").to_pylist(), list(actions))
-        # The list's own decimals: 0.077 is 0.07699999958 as float32, and would be another box in a file of predictions.
-        return cls(actions, film, second, key_frame, first, corners.astype(str).astype(np.float64), number["person"], targets)
+        # The list's own decimals: 0.077 is 0.07699999958 as float32, and would be another box in a
+        # file of predictions.
+        return cls(
+            actions,
+            film,
+            second,
+            key_frame,
+            first,
+            corners.astype(str).astype(np.float64),
+            number["person"],
+            targets,
+        )
 
     def boxes_of(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The boxes of some rows, one row's after another's: numbers ``[M]``, and the place in ``rows`` of each, ``[M]``."""
+        """The boxes of some rows, one row's after another's: numbers ``[M]``, and the place in
+        ``rows`` of each, ``[M]``.
+        """
         count = self.first[rows + 1] - self.first[rows]
         owner = np.repeat(np.arange(len(rows)), count)
         within = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)

@@ -1,7 +1,9 @@
-"""Whether a video file is all there, by what its container says of itself: sizes, counts, checksums, continuity counters.
+"""Whether a video file is all there, by what its container says of itself: sizes, counts,
+checksums, continuity counters.
 
-FFmpeg reads on over most of what is wrong in a container. What is read here, from the file itself, tells a cut or damaged file from a sound
-one in which times alone would mislead: a last frame that is shown for long, a first one that comes late, frames that say "same again".
+FFmpeg reads on over most of what is wrong in a container. What is read here, from the file itself,
+tells a cut or damaged file from a sound one in which times alone would mislead: a last frame that
+is shown for long, a first one that comes late, frames that say "same again".
 """
 
 from __future__ import annotations
@@ -27,7 +29,11 @@ FLV_TAGS = (8, 9, 15, 18)  # sound, pictures, and two kinds of data
 PICTURES = (b"dc", b"db")  # kinds of chunks of AVI, after the number of their stream
 INDEX_ENTRY = np.dtype([("name", "S4"), ("flags", "<u4"), ("at", "<u4"), ("size", "<u4")])
 TS_BLOCK = 1 << 14  # packets that are in memory as a whole
-TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes, and where in a packet its sync byte is: plain, of Blu-rays, with a checksum
+TS_PACKETS = (
+    (188, 0),
+    (192, 4),
+    (204, 0),
+)  # bytes, and where in a packet its sync byte is: plain, of Blu-rays, with a checksum
 
 
 def open_bytes(path: Path) -> mmap.mmap:
@@ -37,7 +43,9 @@ def open_bytes(path: Path) -> mmap.mmap:
 
 
 def _forget(data: Bytes) -> None:
-    """Keep no page of a file in memory that was looked at, where the system can be told; else it finds out by itself."""
+    """Keep no page of a file in memory that was looked at, where the system can be told; else it
+    finds out by itself.
+    """
     if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         data.madvise(mmap.MADV_DONTNEED)
 
@@ -46,7 +54,8 @@ def check_size(path: Path, format_name: str, structure: bool = True) -> bool:
     """Whether the container says how large it is; then the file is that large.
 
     Args:
-        structure: also check that what it consists of follows one another, and Matroska's checksums, and AVI's index.
+        structure: also check that what it consists of follows one another, and Matroska's
+            checksums, and AVI's index.
 
     Raises:
         DataError: the file is cut, or its structure is damaged.
@@ -70,7 +79,9 @@ def _check_said(data: Bytes, size: int) -> bool:
 
 
 def _check_tags(data: Bytes) -> None:
-    """Each tag of an FLV file ends where the next one begins; FFmpeg goes on at the next one that it finds."""
+    """Each tag of an FLV file ends where the next one begins; FFmpeg goes on at the next one that
+    it finds.
+    """
     at = int.from_bytes(data[5:9], "big") + 4
     while at < (_flv_size(data) or len(data)):  # what comes after what the file says is none of it
         size = 11 + int.from_bytes(data[at + 1 : at + 4], "big")
@@ -87,14 +98,16 @@ def _flv_size(data: Bytes) -> int:
 
 
 def _asf_size(data: Bytes) -> int:
-    """By its file properties; 0 if there are none, or they were written before the size was known."""
+    """By its file properties; 0 if there are none, or they were written before the size was
+    known.
+    """
     place = data[: 1 << 16].find(ASF_FILE_PROPERTIES)
     head = data[place : place + 92] if place >= 0 else b""
     broadcast = len(head) == 92 and head[88] & 1
     return 0 if len(head) < 92 or broadcast else int.from_bytes(head[40:48], "little")
 
 
-# --- Matroska and WebM: https://www.rfc-editor.org/rfc/rfc8794 -----------------------------------------------------
+# --- Matroska and WebM: https://www.rfc-editor.org/rfc/rfc8794 ------------------------------------
 
 
 def _check_matroska(data: Bytes, structure: bool) -> bool:
@@ -112,71 +125,116 @@ def _check_matroska(data: Bytes, structure: bool) -> bool:
 
 
 def _check_elements(data: Bytes, start: int, end: int) -> bool:
-    """Of a segment: each ends where the next one begins, and what pictures are in has the checksum that it says, where it says one."""
+    """Of a segment: each ends where the next one begins, and what pictures are in has the checksum
+    that it says, where it says one.
+    """
     while start < end:
         name, inside, stop = _element(data, start, end)
         if stop is None:
             return False
         if stop > end:
-            raise DataError(f"corrupt: the element at byte {start} reaches beyond the one that holds it")
+            raise DataError(
+                f"corrupt: the element at byte {start} reaches beyond the one that holds it"
+            )
         if name in (TRACKS, CLUSTER) and data[inside : inside + 2] == CRC_32:
             says = int.from_bytes(data[inside + 2 : inside + 6], "little")
             with memoryview(data) as view, view[inside + 6 : stop] as content:
                 if crc32(content) != says:
-                    raise DataError(f"corrupt: bytes {inside} to {stop} have another checksum than the file says")
+                    raise DataError(
+                        f"corrupt: bytes {inside} to {stop} have another checksum than the file"
+                        " says"
+                    )
             _forget(data)
         start = stop
     return True
 
 
 def _element(data: Bytes, at: int, end: int) -> tuple[int, int, int | None]:
-    """Id of the EBML element at a byte, and where its content starts and stops; None if it does not say."""
+    """Id of the EBML element at a byte, and where its content starts and stops; None if it does not
+    say.
+    """
     name_length = 9 - data[at].bit_length()
     size_at = at + name_length
     if name_length > 4 or size_at >= end or not data[size_at]:
         raise DataError(f"corrupt: no element begins at byte {at}")
     size_length = 9 - data[size_at].bit_length()
-    size = int.from_bytes(data[size_at : size_at + size_length], "big") & ((1 << 7 * size_length) - 1)
+    size = int.from_bytes(data[size_at : size_at + size_length], "big") & (
+        (1 << 7 * size_length) - 1
+    )
     start = size_at + size_length
     known = size != (1 << 7 * size_length) - 1
     return int.from_bytes(data[at:size_at], "big"), start, start + size if known else None
 
 
-# --- AVI -----------------------------------------------------------------------------------------------------------
+# --- AVI ------------------------------------------------------------------------------------------
 
 
 def avi_chunks(path: Path, stream: int) -> int:
-    """How many chunks of a stream an AVI file holds: its frames, and the empty ones that say "the same again"."""
+    """How many chunks of a stream an AVI file holds: its frames, and the empty ones that say "the
+    same again".
+    """
     names = [b"%02d%s" % (stream, kind) for kind in PICTURES]
     with open_bytes(path) as data:
         return sum(name in names for name in _riff(data, 0, len(data)))
 
 
 def _check_index(data: Bytes) -> None:
-    """An AVI file is as large as it says, if it does, and every frame of its index is there; FFmpeg goes on at the next that it finds."""
+    """An AVI file is as large as it says, if it does, and every frame of its index is there; FFmpeg
+    goes on at the next that it finds.
+    """
     if len(data) + 1 < (says := int.from_bytes(data[4:8], "little") + 8) < 1 << 31:
         raise DataError(f"corrupt: the file says that it has {says} bytes, and has {len(data)}")
-    chunks = {name: (start, size) for name, start, size in _chunks(data, 12, len(data))}  # of the first part of a long file
+    chunks = {
+        name: (start, size) for name, start, size in _chunks(data, 12, len(data))
+    }  # of the first part of a long file
     start, size = chunks.get(b"idx1", (0, 0))
-    movi = next((start for name, start, _ in _chunks(data, 12, len(data)) if name == b"LIST" and data[start : start + 4] == b"movi"), 0)
+    movi = next(
+        (
+            start
+            for name, start, _ in _chunks(data, 12, len(data))
+            if name == b"LIST" and data[start : start + 4] == b"movi"
+        ),
+        0,
+    )
     entries = np.frombuffer(data[start : start + size // 16 * 16], INDEX_ENTRY)
-    frames = entries[np.isin(entries["name"], [b"%02d%s" % (stream, kind) for stream in range(100) for kind in PICTURES])]
+    frames = entries[
+        np.isin(
+            entries["name"],
+            [b"%02d%s" % (stream, kind) for stream in range(100) for kind in PICTURES],
+        )
+    ]
     listed = [(at, (name[:2], (length + 1) // 2)) for name, _, at, length in frames.tolist()]
-    # Places count from the file's start or from the list of chunks; an index that counts from elsewhere says nothing.
-    base = next((base for base in (0, movi) for at, head in listed[:1] if _frame_head(data, base + at) == head), None)
+    # Places count from the file's start or from the list of chunks; an index that counts from
+    # elsewhere says nothing.
+    base = next(
+        (
+            base
+            for base in (0, movi)
+            for at, head in listed[:1]
+            if _frame_head(data, base + at) == head
+        ),
+        None,
+    )
     for at, head in listed if base is not None else []:
         if _frame_head(data, base + at) != head:
-            raise DataError(f"corrupt: the file's index says that a frame lies at byte {base + at}, and none is there")
+            raise DataError(
+                f"corrupt: the file's index says that a frame lies at byte {base + at}, and none is"
+                " there"
+            )
 
 
 def _frame_head(data: Bytes, at: int) -> tuple[bytes, int] | None:
-    """The stream's number of a chunk of pictures, and its size in pairs of bytes: an index may round it, and tell whole pictures apart."""
+    """The stream's number of a chunk of pictures, and its size in pairs of bytes: an index may
+    round it, and tell whole pictures apart.
+    """
     size = int.from_bytes(data[at + 4 : at + 8], "little")
     return (data[at : at + 2], (size + 1) // 2) if data[at + 2 : at + 4] in PICTURES else None
 
 
 def _chunks(data: Bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Names, places and sizes of the chunks between two bytes, as far as they follow one another."""
+    """Names, places and sizes of the chunks between two bytes, as far as they follow one
+    another.
+    """
     while at + 8 <= end:
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         yield name, at + 8, size
@@ -194,27 +252,34 @@ def _riff(data: Bytes, at: int, end: int) -> Iterator[bytes]:
             yield name
 
 
-# --- MPEG transport streams: ISO/IEC 13818-1, 2.4.3 ------------------------------------------------------------------
+# --- MPEG transport streams: ISO/IEC 13818-1, 2.4.3 -----------------------------------------------
 
 
 def ts_joins(path: Path, pid: int) -> int:
-    """At how many places a transport stream, of which the packets ``pid`` are read, is one file's end and another's start.
+    """At how many places a transport stream, of which the packets ``pid`` are read, is one file's
+    end and another's start.
 
-    There the packets' counters break, as they do where packets are lost; but tables begin anew too, before anything else comes.
+    There the packets' counters break, as they do where packets are lost; but tables begin anew too,
+    before anything else comes.
 
     Raises:
         DataError: the file ends within a packet, or the counters of ``pid`` break anywhere else.
     """
     with path.open("rb") as file:
         start = file.read(2 * TS_PACKETS[-1][0])
-        size, sync = next(((size, sync) for size, sync in TS_PACKETS if _in_step(start, size, sync)), (0, 0))
+        size, sync = next(
+            ((size, sync) for size, sync in TS_PACKETS if _in_step(start, size, sync)), (0, 0)
+        )
         if not size:
             return 0  # it begins with something else; FFmpeg finds the packets
         if path.stat().st_size % size:
             raise DataError("corrupt: the file is cut within its last transport packet")
         file.seek(0)
         blocks = iter(partial(file.read, size * TS_BLOCK), b"")
-        headers = [np.frombuffer(block, np.uint8).reshape(-1, size)[:, sync : sync + 6].copy() for block in blocks]
+        headers = [
+            np.frombuffer(block, np.uint8).reshape(-1, size)[:, sync : sync + 6].copy()
+            for block in blocks
+        ]
     return _joins(np.concatenate(headers), pid)
 
 
@@ -224,15 +289,23 @@ def _in_step(data: Bytes, size: int, sync: int) -> bool:
 
 def _joins(packets: NDArray[np.uint8], pid: int) -> int:
     if (packets[:, 0] != 0x47).any():
-        raise DataError(f"corrupt: transport packet {int((packets[:, 0] != 0x47).argmax())} does not begin with its mark")
+        raise DataError(
+            f"corrupt: transport packet {int((packets[:, 0] != 0x47).argmax())} does not begin with"
+            " its mark"
+        )
     pids = (packets[:, 1] & 0x1F).astype(np.uint16) << 8 | packets[:, 2]
     places = np.flatnonzero(pids == pid)
     if (damaged := places[packets[places, 1] & 0x80 > 0]).size:
         raise DataError(f"corrupt: transport packet {int(damaged[0])} says that it is damaged")
-    # What the programs consist of: tables of kind 2 (byte 5), after a header without extras and a pointer to the next byte.
+    # What the programs consist of: tables of kind 2 (byte 5), after a header without extras and a
+    # pointer to the next byte.
     starts = (packets[:, 1] & 0x40 > 0) & (packets[:, 3] & 0x30 == 0x10) & (packets[:, 4] == 0)
     tables = np.unique(pids[starts & (packets[:, 5] == 2) & (pids > 0x1F)])
-    joins = [place for place in _begun_anew(packets, np.flatnonzero(pids == 0)) if np.isin(pids[place + 1 : place + 4], tables).any()]
+    joins = [
+        place
+        for place in _begun_anew(packets, np.flatnonzero(pids == 0))
+        if np.isin(pids[place + 1 : place + 4], tables).any()
+    ]
     used = set()
     for before, after in _breaks(packets, places):
         join = next((place for place in joins if before < place < after), None)
@@ -243,7 +316,9 @@ def _joins(packets: NDArray[np.uint8], pid: int) -> int:
 
 
 def _begun_anew(packets: NDArray[np.uint8], lists: NDArray[np.int64]) -> list[int]:
-    """Which of the lists of programs may be a file's first: its counter is 0, or not one more than that of the list before."""
+    """Which of the lists of programs may be a file's first: its counter is 0, or not one more than
+    that of the list before.
+    """
     broken = {after for _, after in _breaks(packets, lists)}
     return [int(place) for place in lists[1:] if place in broken or packets[place, 3] & 0xF == 0]
 
@@ -251,8 +326,12 @@ def _begun_anew(packets: NDArray[np.uint8], lists: NDArray[np.int64]) -> list[in
 def _breaks(packets: NDArray[np.uint8], places: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Between which packets of one stream its counter breaks."""
     flags = packets[places, 3]
-    announced = np.cumsum((flags & 0x20 > 0) & (packets[places, 4] > 0) & (packets[places, 5] & 0x80 > 0))
-    counted = flags & 0x10 > 0  # it holds something, so the counter is one more than before; FFmpeg takes in what is sent twice, too
+    announced = np.cumsum(
+        (flags & 0x20 > 0) & (packets[places, 4] > 0) & (packets[places, 5] & 0x80 > 0)
+    )
+    # it holds something, so the counter is one more than before; FFmpeg takes in what is sent
+    # twice, too
+    counted = flags & 0x10 > 0
     places, counters, announced = places[counted], flags[counted] & 0xF, announced[counted]
     steps = (counters[1:] - counters[:-1]) % 16
     wrong = np.flatnonzero((steps != 1) & (announced[1:] == announced[:-1]))

@@ -1,10 +1,13 @@
-"""Prepared data on disk: Parquet shards, an index, a reject list, and a manifest written last (docs/data.md).
+"""Prepared data on disk: Parquet shards, an index, a reject list, and a manifest written last
+(docs/data.md).
 
-    manifest.json       version, counts, classes, checksum, the settings that made it; its presence means "complete"
+    manifest.json       version, counts, classes, checksum, the settings that made it; its presence
+                        means "complete"
     index.parquet       one row per video, in plan order, without frames: where each video lies
     shard-00000.parquet the same rows with their frames: one JPEG per frame
     rejects.csv         videos that could not be prepared, and why
-    notes.csv           videos that were prepared and of which something is to be known, if there are any
+    notes.csv           videos that were prepared and of which something is to be known, if there
+                        are any
     boxes.parquet       one row per person box of a key frame, in data sets that have them
 
 Nothing here imports torch: the processes that read shards for a stream stay small.
@@ -46,7 +49,14 @@ VIDEO_FIELDS = [
     pa.field("frames_sha256", pa.string()),
 ]
 SHARD_SCHEMA = pa.schema([*VIDEO_FIELDS, pa.field("frames", pa.list_(pa.binary()))])
-INDEX_SCHEMA = pa.schema([*VIDEO_FIELDS, pa.field("shard", pa.int32()), pa.field("row_group", pa.int32()), pa.field("row", pa.int32())])
+INDEX_SCHEMA = pa.schema(
+    [
+        *VIDEO_FIELDS,
+        pa.field("shard", pa.int32()),
+        pa.field("row_group", pa.int32()),
+        pa.field("row", pa.int32()),
+    ]
+)
 
 BOX_SCHEMA = pa.schema(
     [
@@ -66,7 +76,9 @@ def shard_name(number: int) -> str:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What manifest.json says. ``checksum`` is over every video's id, label, split and frames, in index order, and the boxes."""
+    """What manifest.json says. ``checksum`` is over every video's id, label, split and frames, in
+    index order, and the boxes.
+    """
 
     version: int
     videos: dict[str, int]  # split -> count
@@ -78,8 +90,12 @@ class Manifest:
     source: dict[str, Any]
     prepare: dict[str, Any]
     command: str = ""  # that makes this set again
-    listing_notes: list[str] = field(default_factory=list)  # what the source saw and left out, a sentence each
-    reader: int = 1  # version of the rules by which files became frames (vididi/data/video.py); not part of the checksum
+    listing_notes: list[str] = field(
+        default_factory=list
+    )  # what the source saw and left out, a sentence each
+    # version of the rules by which files became frames (vididi/data/video.py); not part of the
+    # checksum
+    reader: int = 1
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
@@ -87,7 +103,9 @@ class Manifest:
 
 @dataclass(frozen=True)
 class PreparedTables:
-    """The manifest, index and boxes of the prepared set in ``root``, as they are: nobody has compared them (see ShardSet.open)."""
+    """The manifest, index and boxes of the prepared set in ``root``, as they are: nobody has
+    compared them (see ShardSet.open).
+    """
 
     root: Folder
     manifest: Manifest
@@ -99,14 +117,18 @@ class PreparedTables:
 
     @cached_property
     def boxes(self) -> pa.Table:
-        """BOX_SCHEMA, one row per person box, in index order; the schema's metadata holds ``actions`` and ``evaluated`` (docs/data.md).
+        """BOX_SCHEMA, one row per person box, in index order; the schema's metadata holds
+        ``actions`` and ``evaluated`` (docs/data.md).
 
         Raises:
             DataError: the data set has no boxes.
         """
         path = self.root / "boxes.parquet"
         if not path.is_file():
-            raise DataError(f"{self.root}: has no boxes.parquet; its source, {self.manifest.source.get('name')}, has no boxes of persons")
+            raise DataError(
+                f"{self.root}: has no boxes.parquet; its source,"
+                f" {self.manifest.source.get('name')}, has no boxes of persons"
+            )
         return read_parquet(path, BOX_SCHEMA)
 
     def column(self, name: str) -> NDArray:
@@ -124,13 +146,16 @@ class PreparedTables:
 
 @contextmanager
 def reading(path: Folder) -> Iterator[None]:
-    """Whatever says inside that a file is not what was written becomes a DamagedError; a place that is away, a DataError."""
+    """Whatever says inside that a file is not what was written becomes a DamagedError; a place that
+    is away, a DataError.
+    """
     try:
         yield
     except FileNotFoundError:
         raise is_missing(path) from None
     except OSError as error:
-        # pyarrow has no error of its own for bytes that it cannot understand; those of a system have a number.
+        # pyarrow has no error of its own for bytes that it cannot understand; those of a system
+        # have a number.
         kind = DamagedError if error.errno is None and isinstance(path, Path) else DataError
         raise kind(f"{path}: cannot be read: {error}") from None
     except (pa.ArrowException, ValueError, OverflowError, EOFError) as error:
@@ -138,7 +163,9 @@ def reading(path: Folder) -> Iterator[None]:
 
 
 def is_missing(path: Folder) -> DamagedError:
-    return DamagedError(f"{path}: is missing, though manifest.json says that the data set is complete")
+    return DamagedError(
+        f"{path}: is missing, though manifest.json says that the data set is complete"
+    )
 
 
 def read_parquet(path: Folder, schema: pa.Schema) -> pa.Table:
@@ -151,7 +178,10 @@ def read_parquet(path: Folder, schema: pa.Schema) -> pa.Table:
         table = pq.ParquetFile(parquet_source(path)).read()
     if not table.schema.equals(schema):
         names = ", ".join(f"{field.name} {field.type}" for field in table.schema)
-        raise DamagedError(f"{path}: has the columns {names}; it must have {', '.join(f'{field.name} {field.type}' for field in schema)}")
+        raise DamagedError(
+            f"{path}: has the columns {names}; it must have"
+            f" {', '.join(f'{field.name} {field.type}' for field in schema)}"
+        )
     return table
 
 
@@ -159,7 +189,8 @@ def read_parquet(path: Folder, schema: pa.Schema) -> pa.Table:
 class RowGroup:
     """The encoded frames of some videos, end to end.
 
-    ends: ``[F + 1]`` where each frame begins in ``data``, and the last one ends. first: ``[R + 1]`` number of each video's first frame.
+    ends: ``[F + 1]`` where each frame begins in ``data``, and the last one ends. first: ``[R + 1]``
+    number of each video's first frame.
     """
 
     data: NDArray[np.uint8]
@@ -171,17 +202,25 @@ class RowGroup:
 
 
 def take(data: NDArray[np.uint8], ends: NDArray, numbers: NDArray) -> list[memoryview]:
-    """Parts of ``data``: part n lies from ``ends[n]`` to ``ends[n + 1]``. An Arrow scalar for each part would cost more than copying it."""
+    """Parts of ``data``: part n lies from ``ends[n]`` to ``ends[n + 1]``. An Arrow scalar for each
+    part would cost more than copying it.
+    """
     view = data.data
-    return [view[start:end] for start, end in zip(ends[numbers].tolist(), ends[numbers + 1].tolist(), strict=True)]
+    return [
+        view[start:end]
+        for start, end in zip(ends[numbers].tolist(), ends[numbers + 1].tolist(), strict=True)
+    ]
 
 
 def read_row_group(root: Folder, shard: int, group: int) -> RowGroup:
-    # Opening a file again costs little once its footer is known; holding thousands of handles would not do.
+    # Opening a file again costs little once its footer is known; holding thousands of handles would
+    # not do.
     path = root / shard_name(shard)
     with (
         reading(path),
-        pq.ParquetFile(parquet_source(path), metadata=footer(path), pre_buffer=isinstance(root, RemotePath)) as file,
+        pq.ParquetFile(
+            parquet_source(path), metadata=footer(path), pre_buffer=isinstance(root, RemotePath)
+        ) as file,
     ):
         videos = file.read_row_group(group, columns=["frames"]).column("frames").combine_chunks()
         if isinstance(videos, pa.ChunkedArray):
@@ -198,7 +237,9 @@ def footer(path: Folder) -> pq.FileMetaData:
 
 
 def binary_parts(array: pa.BinaryArray | pa.LargeBinaryArray) -> tuple[NDArray[np.uint8], NDArray]:
-    """The bytes of all values of an Arrow array, and where each begins and the last one ends; nothing is copied."""
+    """The bytes of all values of an Arrow array, and where each begins and the last one ends;
+    nothing is copied.
+    """
     _, offsets, data = array.buffers()
     ends = np.frombuffer(offsets, np.int64 if pa.types.is_large_binary(array.type) else np.int32)
     return np.frombuffer(data, np.uint8), ends[array.offset : array.offset + len(array) + 1]
@@ -208,35 +249,62 @@ class Expected:
     """What the index says of the frames of each video.
 
     Args:
-        order: ``[V]`` index rows, by where they lie. groups: ``[V]`` the row group of each, as one number.
+        order: ``[V]`` index rows, by where they lie. groups: ``[V]`` the row group of each, as one
+            number.
     """
 
-    def __init__(self, checksum: str, videos: pa.ChunkedArray, count: NDArray, sha: NDArray, place: NDArray) -> None:
+    def __init__(
+        self, checksum: str, videos: pa.ChunkedArray, count: NDArray, sha: NDArray, place: NDArray
+    ) -> None:
         self.checksum, self.videos, self.count, self.sha = checksum, videos, count, sha
         self.order = np.lexsort(place.T[::-1])
         self.groups = place[self.order, 0].astype(np.int64) << 32 | place[self.order, 1]
 
     @classmethod
     def of(cls, shards: PreparedTables) -> Expected:
-        sha = np.frombuffer(bytes.fromhex("".join(shards.index.column("frames_sha256").to_pylist())), np.uint8).reshape(-1, 32)
+        sha = np.frombuffer(
+            bytes.fromhex("".join(shards.index.column("frames_sha256").to_pylist())), np.uint8
+        ).reshape(-1, 32)
         place = np.stack([shards.column(name) for name in ("shard", "row_group", "row")], axis=1)
-        return cls(shards.manifest.checksum, shards.index.column("video_id"), shards.column("frame_count"), sha, place)
+        return cls(
+            shards.manifest.checksum,
+            shards.index.column("video_id"),
+            shards.column("frame_count"),
+            sha,
+            place,
+        )
 
     def rows(self, shard: int, group: int) -> NDArray[np.int64]:
         """The index rows of a row group, in its order."""
         key = shard << 32 | group
-        return self.order[np.searchsorted(self.groups, key) : np.searchsorted(self.groups, key, "right")]
+        return self.order[
+            np.searchsorted(self.groups, key) : np.searchsorted(self.groups, key, "right")
+        ]
 
     def faults(self, rows: NDArray[np.int64], found: RowGroup) -> Iterator[tuple[str, str]]:
-        """The videos of a row group whose frames are not those of the index, and what is wrong with each."""
+        """The videos of a row group whose frames are not those of the index, and what is wrong with
+        each.
+        """
         if len(rows) != len(found.first) - 1:
-            reason = f"a row group has {len(found.first) - 1} videos, where index.parquet lists {len(rows)}"
+            reason = (
+                f"a row group has {len(found.first) - 1} videos, where index.parquet lists"
+                f" {len(rows)}"
+            )
             yield from ((self.videos[row].as_py(), reason) for row in rows.tolist())
             return
         for position, row in enumerate(rows.tolist()):
-            video, count = self.videos[row].as_py(), int(found.first[position + 1] - found.first[position])
+            video, count = (
+                self.videos[row].as_py(),
+                int(found.first[position + 1] - found.first[position]),
+            )
             if count != self.count[row]:
-                yield video, f"video {video!r} has {count} frames, where index.parquet says {self.count[row]}"
+                yield (
+                    video,
+                    (
+                        f"video {video!r} has {count} frames, where index.parquet says"
+                        f" {self.count[row]}"
+                    ),
+                )
             elif frames_sha256(found.frames(position, np.arange(count))) != self.sha[row].tobytes():
                 yield video, f"video {video!r} has other frames than those of its frames_sha256"
 

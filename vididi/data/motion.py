@@ -1,8 +1,10 @@
-"""The built-in motion set: the class of a video is its law of motion, and everything else is nuisance.
+"""The built-in motion set: the class of a video is its law of motion, and everything else is
+nuisance.
 
-A textured static background, the object's colour, shape, size, start and speed are drawn for each video. The background's
-family is the scene label: families are shared by both splits and independent of the motion, instances never are. An
-encoder that learned backgrounds retrieves by scene; one that learned motion retrieves by class.
+A textured static background, the object's colour, shape, size, start and speed are drawn for each
+video. The background's family is the scene label: families are shared by both splits and
+independent of the motion, instances never are. An encoder that learned backgrounds retrieves by
+scene; one that learned motion retrieves by class.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from vididi.draws import Use, key, uniform
 
 FORMAT = 2  # raise it when the same options would draw other videos
 FPS = 20
-# The same bytes for the same frames, on any machine: one thread, and none of the code that differs between processors. Without
-# the latter x264's rate control depends on where its buffers happen to lie in memory.
+# The same bytes for the same frames, on any machine: one thread, and none of the code that differs
+# between processors. Without the latter x264's rate control depends on where its buffers happen to
+# lie in memory.
 ENCODER = {"crf": "18", "preset": "veryfast", "threads": "1", "x264-params": "cpu-independent=1"}
 
 Array = NDArray[np.float64]
@@ -35,7 +38,9 @@ Array = NDArray[np.float64]
 
 @dataclass
 class Track:
-    """Where an object is: centre x, y in [0, 1] of the frame, its radius, and its angle, each per frame ``[T]``."""
+    """Where an object is: centre x, y in [0, 1] of the frame, its radius, and its angle, each per
+    frame ``[T]``.
+    """
 
     x: Array
     y: Array
@@ -48,8 +53,15 @@ Draw = Callable[[float, float], float]
 Law = Callable[[Array, float, Draw, float], Track]
 
 
-def _track(t: Array, x: Array | float, y: Array | float, radius: Array | float, angle: Array | float = 0.0) -> Track:
-    return Track(*(np.broadcast_to(np.asarray(value, dtype=np.float64), t.shape) for value in (x, y, radius, angle)))
+def _track(
+    t: Array, x: Array | float, y: Array | float, radius: Array | float, angle: Array | float = 0.0
+) -> Track:
+    return Track(
+        *(
+            np.broadcast_to(np.asarray(value, dtype=np.float64), t.shape)
+            for value in (x, y, radius, angle)
+        )
+    )
 
 
 def _sign(draw: Draw) -> float:
@@ -59,12 +71,16 @@ def _sign(draw: Draw) -> float:
 def _translation(t: Array, length: float, draw: Draw, r: float) -> Track:
     heading, distance = draw(0, 2 * np.pi), draw(0.35, 0.6)
     along = (t / length - 0.5) * distance
-    return _track(t, draw(0.4, 0.6) + along * np.cos(heading), draw(0.4, 0.6) + along * np.sin(heading), r)
+    return _track(
+        t, draw(0.4, 0.6) + along * np.cos(heading), draw(0.4, 0.6) + along * np.sin(heading), r
+    )
 
 
 def _free_fall(t: Array, length: float, draw: Draw, r: float) -> Track:
     start, drop, drift = draw(r, r + 0.1), draw(0.6, 0.75), draw(-0.15, 0.15)
-    return _track(t, draw(0.35, 0.65) + drift * (t / length - 0.5), start + drop * (t / length) ** 2, r)
+    return _track(
+        t, draw(0.35, 0.65) + drift * (t / length - 0.5), start + drop * (t / length) ** 2, r
+    )
 
 
 def _bounce(t: Array, length: float, draw: Draw, r: float) -> Track:
@@ -83,7 +99,9 @@ def _oscillation(t: Array, length: float, draw: Draw, r: float, vertical: bool) 
 def _orbit(t: Array, length: float, draw: Draw, r: float) -> Track:
     angle = _sign(draw) * 2 * np.pi * t / (draw(0.4, 0.8) * length) + draw(0, 2 * np.pi)
     radius = draw(0.15, 0.28)
-    return _track(t, draw(0.45, 0.55) + radius * np.cos(angle), draw(0.45, 0.55) + radius * np.sin(angle), r)
+    return _track(
+        t, draw(0.45, 0.55) + radius * np.cos(angle), draw(0.45, 0.55) + radius * np.sin(angle), r
+    )
 
 
 def _spin(t: Array, length: float, draw: Draw, r: float) -> Track:
@@ -129,7 +147,10 @@ def _stripes(x: Array, y: Array, rng: np.random.Generator) -> Array:
 
 def _checks(x: Array, y: Array, rng: np.random.Generator) -> Array:
     frequency = rng.uniform(2, 5)
-    return np.sign(np.sin(2 * np.pi * (frequency * x + rng.uniform())) * np.sin(2 * np.pi * (frequency * y + rng.uniform())))
+    return np.sign(
+        np.sin(2 * np.pi * (frequency * x + rng.uniform()))
+        * np.sin(2 * np.pi * (frequency * y + rng.uniform()))
+    )
 
 
 def _clouds(x: Array, y: Array, rng: np.random.Generator) -> Array:
@@ -152,12 +173,20 @@ def _tiles(x: Array, y: Array, rng: np.random.Generator) -> Array:
     return values[(y * cells).astype(int), (x * cells).astype(int)]
 
 
-SCENES: dict[str, Texture] = {"stripes": _stripes, "checks": _checks, "clouds": _clouds, "rings": _rings, "tiles": _tiles}
+SCENES: dict[str, Texture] = {
+    "stripes": _stripes,
+    "checks": _checks,
+    "clouds": _clouds,
+    "rings": _rings,
+    "tiles": _tiles,
+}
 SHAPES = ("disc", "square", "triangle", "cross")
 
 
 def render(law: str, scene: str, size: int, frames: int, seed: int) -> NDArray[np.uint8]:
-    """One video ``[frames, size, size, 3]`` of class ``law`` before a background of family ``scene``."""
+    """One video ``[frames, size, size, 3]`` of class ``law`` before a background of family
+    ``scene``.
+    """
     rng = np.random.default_rng(seed)
     y, x = (np.mgrid[:size, :size] + 0.5) / size
     dark, light = np.sort(rng.uniform(0.1, 0.9, (2, 3)), axis=0)
@@ -165,12 +194,26 @@ def render(law: str, scene: str, size: int, frames: int, seed: int) -> NDArray[n
     background = dark + (light - dark) * texture[..., None]
     colour = _distinct_colour(background.mean(axis=(0, 1)), rng)
     t = np.arange(frames, dtype=np.float64)
-    track = LAWS[law](t, float(frames), lambda low, high: float(rng.uniform(low, high)), float(rng.uniform(0.09, 0.14)))
-    shape = str(rng.choice(SHAPES[1:] if law == "spin" else SHAPES))  # a spinning disc would stand still
+    track = LAWS[law](
+        t,
+        float(frames),
+        lambda low, high: float(rng.uniform(low, high)),
+        float(rng.uniform(0.09, 0.14)),
+    )
+    shape = str(
+        rng.choice(SHAPES[1:] if law == "spin" else SHAPES)
+    )  # a spinning disc would stand still
     tilt = rng.uniform(0, 2 * np.pi)
     video = np.empty((frames, size, size, 3))
     for i in range(frames):
-        inside = _coverage(shape, x - track.x[i], y - track.y[i], track.radius[i], tilt + track.angle[i], 1.0 / size)
+        inside = _coverage(
+            shape,
+            x - track.x[i],
+            y - track.y[i],
+            track.radius[i],
+            tilt + track.angle[i],
+            1.0 / size,
+        )
         video[i] = background + inside[..., None] * (colour - background)
     return np.clip(np.rint(video * 255), 0, 255).astype(np.uint8)
 
@@ -192,7 +235,8 @@ def _coverage(shape: str, dx: Array, dy: Array, radius: float, angle: float, pix
         distance = np.maximum(v - 0.6 * radius, 0.866 * np.abs(u) - 0.5 * v - 0.6 * radius)
     else:
         distance = np.minimum(
-            np.maximum(np.abs(u) - radius, np.abs(v) - 0.35 * radius), np.maximum(np.abs(v) - radius, np.abs(u) - 0.35 * radius)
+            np.maximum(np.abs(u) - radius, np.abs(v) - 0.35 * radius),
+            np.maximum(np.abs(v) - radius, np.abs(u) - 0.35 * radius),
         )
     return np.clip(0.5 - distance / pixel, 0.0, 1.0)
 
@@ -220,27 +264,58 @@ def _write(job: _Job) -> None:
         container.mux(stream.encode())
 
 
-def motion(cache: Path, *, train: int = 600, test: int = 200, size: int = 64, frames: int = 40, seed: int = 0) -> list[Video]:
-    """Make the motion set as H.264 MP4 files under ``cache``, unless it is already there, and list it.
+def motion(
+    cache: Path,
+    *,
+    train: int = 600,
+    test: int = 200,
+    size: int = 64,
+    frames: int = 40,
+    seed: int = 0,
+) -> list[Video]:
+    """Make the motion set as H.264 MP4 files under ``cache``, unless it is already there, and list
+    it.
 
     Args:
         cache: folder that holds made sets, one sub-folder per combination of the options.
         train, test: number of videos; classes are balanced, scenes drawn independently.
         size: height and width in pixels, even; frames: frames per video; seed: of every draw.
     """
-    for name, value, least in (("train", train, 1), ("test", test, 0), ("size", size, 16), ("frames", frames, 8), ("seed", seed, 0)):
+    for name, value, least in (
+        ("train", train, 1),
+        ("test", test, 0),
+        ("size", size, 16),
+        ("frames", frames, 8),
+        ("seed", seed, 0),
+    ):
         if value < least:
             raise ValueError(f"{name}: {value} is not valid; it must be at least {least}")
     if size % 2:
         raise ValueError(f"size: {size} is not valid; H.264 with 4:2:0 colour needs an even size")
-    options = {"format": FORMAT, "train": train, "test": test, "size": size, "frames": frames, "seed": seed}
+    options = {
+        "format": FORMAT,
+        "train": train,
+        "test": test,
+        "size": size,
+        "frames": frames,
+        "seed": seed,
+    }
     name = "motion-" + sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:12]
     root = cache / name
-    jobs = {split: _jobs(root, split, count, size, frames, seed) for split, count in (("train", train), ("test", test))}
+    jobs = {
+        split: _jobs(root, split, count, size, frames, seed)
+        for split, count in (("train", train), ("test", test))
+    }
     if not root.is_dir():
         _make(root, [job for split in jobs.values() for job in split])
     return [
-        Video(path=job.path, video_id=f"{split}/{job.law}/{job.path.stem}", class_name=job.law, split=split, scene=job.scene)
+        Video(
+            path=job.path,
+            video_id=f"{split}/{job.law}/{job.path.stem}",
+            class_name=job.law,
+            split=split,
+            scene=job.scene,
+        )
         for split, split_jobs in jobs.items()
         for job in split_jobs
     ]
@@ -251,7 +326,14 @@ def _jobs(root: Path, split: str, count: int, size: int, frames: int, seed: int)
     keys = key(Use.MOTION, seed, ("train", "test").index(split), np.arange(count))
     scene = (uniform(keys, 1)[:, 0] * len(scenes)).astype(int)
     return [
-        _Job(root / split / laws[i % len(laws)] / f"{i:06d}.mp4", laws[i % len(laws)], scenes[scene[i]], size, frames, int(keys[i]))
+        _Job(
+            root / split / laws[i % len(laws)] / f"{i:06d}.mp4",
+            laws[i % len(laws)],
+            scenes[scene[i]],
+            size,
+            frames,
+            int(keys[i]),
+        )
         for i in range(count)
     ]
 
@@ -260,7 +342,10 @@ def _make(root: Path, jobs: list[_Job]) -> None:
     """Write aside, then rename: a half-made set is never taken for a whole one."""
     aside = root.with_name(f"{root.name}.{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
-    moved = [_Job(aside / job.path.relative_to(root), job.law, job.scene, job.size, job.frames, job.seed) for job in jobs]
+    moved = [
+        _Job(aside / job.path.relative_to(root), job.law, job.scene, job.size, job.frames, job.seed)
+        for job in jobs
+    ]
     for parent in {job.path.parent for job in moved}:
         parent.mkdir(parents=True)
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:

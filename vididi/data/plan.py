@@ -1,7 +1,8 @@
 """Plans: which frames of which videos make which batch, as a pure function of a batch's number.
 
-A plan is the input of a stream. Because any batch can be asked for by number, a run that goes on in the middle is a plan
-that begins later, there is no pause between epochs, and how many workers read a batch does not change what is in it.
+A plan is the input of a stream. Because any batch can be asked for by number, a run that goes on in
+the middle is a plan that begins later, there is no pause between epochs, and how many workers read
+a batch does not change what is in it.
 
 Shapes: B videos, K clips per video, N source frames per clip.
 """
@@ -36,17 +37,23 @@ class Plan(Protocol):
     def __getitem__(self, number: int) -> Request: ...
 
 
-def clip_frames(starts: NDArray, length: int, stride: int, frame_count: NDArray) -> NDArray[np.int64]:
-    """Frame numbers ``[..., length]`` of clips that begin at ``starts``; a video that is too short starts over."""
+def clip_frames(
+    starts: NDArray, length: int, stride: int, frame_count: NDArray
+) -> NDArray[np.int64]:
+    """Frame numbers ``[..., length]`` of clips that begin at ``starts``; a video that is too short
+    starts over.
+    """
     return (starts[..., None] + stride * np.arange(length)) % frame_count[..., None]
 
 
 @dataclass(frozen=True)
 class PretrainPlan:
-    """``clips`` clips of each training video per epoch, placed by ``sampling``, videos shuffled anew each epoch.
+    """``clips`` clips of each training video per epoch, placed by ``sampling``, videos shuffled
+    anew each epoch.
 
-    ``batch_size`` is the global batch, of which worker ``rank`` of ``world_size`` gets its own equal part. A partial
-    last batch of an epoch is dropped (``dropped`` videos), so that every worker takes the same number of steps.
+    ``batch_size`` is the global batch, of which worker ``rank`` of ``world_size`` gets its own
+    equal part. A partial last batch of an epoch is dropped (``dropped`` videos), so that every
+    worker takes the same number of steps.
     """
 
     rows: NDArray[np.int64]
@@ -63,9 +70,15 @@ class PretrainPlan:
 
     def __post_init__(self) -> None:
         if len(self.rows) < self.batch_size:
-            raise DataError(f"training.batch_size: {self.batch_size} is larger than the training split, which has {len(self.rows)} videos")
+            raise DataError(
+                f"training.batch_size: {self.batch_size} is larger than the training split, which"
+                f" has {len(self.rows)} videos"
+            )
         if self.batch_size % self.world_size:
-            raise ConfigError(f"training.batch_size: {self.batch_size} does not divide over {self.world_size} workers")
+            raise ConfigError(
+                f"training.batch_size: {self.batch_size} does not divide over {self.world_size}"
+                " workers"
+            )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -88,16 +101,25 @@ class PretrainPlan:
         epoch, place = divmod(number, self.steps_per_epoch)
         share = self.batch_size // self.world_size
         first = place * self.batch_size + self.rank * share
-        rows = self.rows[permutation(len(self.rows), Use.SHUFFLE, self.seed, epoch)[first : first + share]]
+        rows = self.rows[
+            permutation(len(self.rows), Use.SHUFFLE, self.seed, epoch)[first : first + share]
+        ]
         count = self.frame_count[rows]
         keys = key(Use.CLIP, self.seed, epoch, rows[:, None], np.arange(self.clips))
         starts = self.sampling(keys, count, self.length, self.stride)
-        return Request(rows, clip_frames(starts, self.length, self.stride, np.broadcast_to(count[:, None], starts.shape)))
+        return Request(
+            rows,
+            clip_frames(
+                starts, self.length, self.stride, np.broadcast_to(count[:, None], starts.shape)
+            ),
+        )
 
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """``clips`` clips of every video in ``rows``, uniformly spaced from the first to the last possible start (ViDiDi E.4)."""
+    """``clips`` clips of every video in ``rows``, uniformly spaced from the first to the last
+    possible start (ViDiDi E.4).
+    """
 
     rows: NDArray[np.int64]
     frame_count: NDArray[np.int64]
@@ -118,16 +140,22 @@ class EvaluationPlan:
         rows = self.rows[number * self.batch_size : (number + 1) * self.batch_size]
         count = self.frame_count[rows][:, None]
         last = np.maximum(0, count - span(self.length, self.stride))
-        starts = np.rint(last * np.linspace(0, 1, self.clips) if self.clips > 1 else last / 2).astype(np.int64)
-        return Request(rows, clip_frames(starts, self.length, self.stride, np.broadcast_to(count, starts.shape)))
+        starts = np.rint(
+            last * np.linspace(0, 1, self.clips) if self.clips > 1 else last / 2
+        ).astype(np.int64)
+        return Request(
+            rows,
+            clip_frames(starts, self.length, self.stride, np.broadcast_to(count, starts.shape)),
+        )
 
 
 @dataclass(frozen=True)
 class KeyFramePlan:
-    """A clip round the key frame of every row in ``rows``; in an order of its own, and without a partial last batch, to train on.
+    """A clip round the key frame of every row in ``rows``; in an order of its own, and without a
+    partial last batch, to train on.
 
-    As SlowFast's: the first frame lies ``length * stride // 2`` before the key frame, and where the clip reaches beyond the first or
-    the last frame that there is, that one is repeated.
+    As SlowFast's: the first frame lies ``length * stride // 2`` before the key frame, and where the
+    clip reaches beyond the first or the last frame that there is, that one is repeated.
     """
 
     rows: NDArray[np.int64]
@@ -136,7 +164,9 @@ class KeyFramePlan:
     length: int
     stride: int
     batch_size: int
-    shuffle: tuple[int, int] | None = None  # seed and epoch; None: in the order of ``rows``, all of them
+    shuffle: tuple[int, int] | None = (
+        None  # seed and epoch; None: in the order of ``rows``, all of them
+    )
 
     @property
     def cut(self) -> int:
@@ -146,11 +176,21 @@ class KeyFramePlan:
         return int(((first < 0) | (last >= self.frame_count[self.rows])).sum())
 
     def __len__(self) -> int:
-        return len(self.rows) // self.batch_size if self.shuffle else -(-len(self.rows) // self.batch_size)
+        return (
+            len(self.rows) // self.batch_size
+            if self.shuffle
+            else -(-len(self.rows) // self.batch_size)
+        )
 
     def __getitem__(self, number: int) -> Request:
         places = slice(number * self.batch_size, (number + 1) * self.batch_size)
-        rows = self.rows[permutation(len(self.rows), Use.SHUFFLE, *self.shuffle)[places] if self.shuffle else places]
+        rows = self.rows[
+            (
+                permutation(len(self.rows), Use.SHUFFLE, *self.shuffle)[places]
+                if self.shuffle
+                else places
+            )
+        ]
         first = self.key_frame[rows] - self.length * self.stride // 2
         frames = first[:, None] + self.stride * np.arange(self.length)
         return Request(rows, np.clip(frames, 0, self.frame_count[rows, None] - 1)[:, None])
@@ -201,7 +241,9 @@ class Interrupted:
         return self.every * self.training.steps_per_epoch
 
     def place(self, step: int) -> int:
-        """The number of the batch of training step ``step``, from 0; what comes between it and the step before is over."""
+        """The number of the batch of training step ``step``, from 0; what comes between it and the
+        step before is over.
+        """
         return step + step // self._stretch * len(self.other)
 
     def __len__(self) -> int:
@@ -209,7 +251,11 @@ class Interrupted:
 
     def __getitem__(self, number: int) -> Request:
         stretch, place = divmod(number, self._stretch + len(self.other))
-        return self.training[stretch * self._stretch + place] if place < self._stretch else self.other[place - self._stretch]
+        return (
+            self.training[stretch * self._stretch + place]
+            if place < self._stretch
+            else self.other[place - self._stretch]
+        )
 
 
 def frame_counts(shards: ShardSet) -> NDArray[np.int64]:

@@ -1,17 +1,23 @@
-"""Prepare a source once: decode, resize the short side, encode each frame as JPEG, write Parquet shards.
+"""Prepare a source once: decode, resize the short side, encode each frame as JPEG, write Parquet
+shards.
 
-The work is done in a folder ``OUT.partial`` beside the result, which is renamed when it is complete:
+The work is done in a folder ``OUT.partial`` beside the result, which is renamed when it is
+complete:
 
     lock             held by the process that prepares; another one waits for it
-    plan.json        what is prepared (videos, settings, versions): a run with another plan starts anew
-    done-00000.json  written after shard 0 was: its index rows, the rejects and notes up to its end, and how many videos that were
+    plan.json        what is prepared (videos, settings, versions): a run with another plan starts
+                     anew
+    done-00000.json  written after shard 0 was: its index rows, the rejects and notes up to its end,
+                     and how many videos that were
     set/             the shards, and at the end the other files of the result
 
-Where the result goes to an object store, each file of it is moved there as soon as it is finished. The journal (``plan.json`` and
-``done-*``) is kept there too, in ``OUT/partial``, so that another machine can go on; the folder with the lock is a local one.
+Where the result goes to an object store, each file of it is moved there as soon as it is finished.
+The journal (``plan.json`` and ``done-*``) is kept there too, in ``OUT/partial``, so that another
+machine can go on; the folder with the lock is a local one.
 
-A run that is killed loses the shard it was writing. Where a shard ends follows from the videos alone, so the next run goes on
-after the last ``done`` file and ends with the bytes of an uninterrupted one.
+A run that is killed loses the shard it was writing. Where a shard ends follows from the videos
+alone, so the next run goes on after the last ``done`` file and ends with the bytes of an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -40,22 +46,43 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vididi.checks import check_positive
-from vididi.data.layout import BOX_SCHEMA, INDEX_SCHEMA, SHARD_SCHEMA, SPLITS, VERSION, Manifest, frames_sha256, shard_name
+from vididi.data.layout import (
+    BOX_SCHEMA,
+    INDEX_SCHEMA,
+    SHARD_SCHEMA,
+    SPLITS,
+    VERSION,
+    Manifest,
+    frames_sha256,
+    shard_name,
+)
 from vididi.data.shards import ShardSet, overlap
 from vididi.data.storage import Folder, RemotePath, keep, remove, sizes, write_durably
 from vididi.data.verify import index_checksum
-from vididi.data.video import READER, Boxes, Video, check_file, open_moment, open_video, open_with_decord, printable, short_side_size
+from vididi.data.video import (
+    READER,
+    Boxes,
+    Video,
+    check_file,
+    open_moment,
+    open_video,
+    open_with_decord,
+    printable,
+    short_side_size,
+)
 from vididi.data.workers import Failed, run_apart
 from vididi.errors import DataError
 from vididi.names import check_name
 
 PrepareProgress = Callable[[int, int, int], None]  # videos done, videos in all, rejects
-# run_apart somewhere else than here: (function, items, timeout, versions that the libraries must have there) -> results in order.
+# run_apart somewhere else than here: (function, items, timeout, versions that the libraries must
+# have there) -> results in order.
 Runner = Callable[[Callable[[Any], Any], Sequence[Any], float, dict[str, str]], Generator[Any]]
 
 ROW_GROUP_BYTES = 1 << 20  # what reading one video at random costs at most, beyond the video itself
 SHARD_BYTES = 128 << 20
-MOST_BYTES = (2 << 30) - (2 << 20)  # of a video's frames: with the rest of its row group they must stay below Arrow's 2 GiB of a column
+# of a video's frames: with the rest of its row group they must stay below Arrow's 2 GiB of a column
+MOST_BYTES = (2 << 30) - (2 << 20)
 TIMEOUT_S = 600.0
 WRITERS = ("av", "pillow", "simplejpeg", "pyarrow")  # whose versions may change the bytes
 
@@ -64,7 +91,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settings:
-    """short_side: pixels (ViDiDi E.1: 150). quality: JPEG quality, 1 to 100. decoder: ``pyav``; or ``decord``, and PyAV where it fails."""
+    """short_side: pixels (ViDiDi E.1: 150). quality: JPEG quality, 1 to 100. decoder: ``pyav``; or
+    ``decord``, and PyAV where it fails.
+    """
 
     short_side: int = 150
     quality: int = 95
@@ -74,9 +103,14 @@ class Settings:
         if self.decoder not in ("pyav", "decord"):
             raise ValueError(f"decoder: {self.decoder!r} is not valid; it is 'pyav' or 'decord'")
         if self.decoder == "decord" and find_spec("decord") is None:
-            raise ValueError("decoder: 'decord' is not installed (its wheels are for Linux on x86-64 only); it must be 'pyav' here")
+            raise ValueError(
+                "decoder: 'decord' is not installed (its wheels are for Linux on x86-64 only); it"
+                " must be 'pyav' here"
+            )
         if self.short_side < 8:
-            raise ValueError(f"short_side: {self.short_side} is not valid; it must be at least 8 pixels")
+            raise ValueError(
+                f"short_side: {self.short_side} is not valid; it must be at least 8 pixels"
+            )
         if not 1 <= self.quality <= 100:
             raise ValueError(f"quality: {self.quality} is not valid; it must lie in 1 to 100")
 
@@ -85,7 +119,8 @@ class Settings:
 class Encoded:
     """A video ready for a shard.
 
-    key_frame: its place among the frames, where the video is a moment. note: what was chosen of the file, where there was a choice.
+    key_frame: its place among the frames, where the video is a moment. note: what was chosen of the
+    file, where there was a choice.
     """
 
     frames: list[bytes]
@@ -116,9 +151,15 @@ class Note:
 
 
 def encode_video(video: Video, settings: Settings) -> Encoded | Reject:
-    """Decode, resize and encode one video, a frame at a time: a long video is never held in memory as pictures."""
+    """Decode, resize and encode one video, a frame at a time: a long video is never held in memory
+    as pictures.
+    """
     if printable(video.path) != str(video.path):
-        return Reject(video.video_id, printable(video.path), "its name, or that of a folder that it is in, is not UTF-8; rename it")
+        return Reject(
+            video.video_id,
+            printable(video.path),
+            "its name, or that of a folder that it is in, is not UTF-8; rename it",
+        )
     notes: list[str] = []
     try:
         check_file(video.path)
@@ -163,7 +204,10 @@ def _encode_frames(
         jpegs.append(_encode_frame(frame, height, width, settings.quality))
         size += len(jpegs[-1])
         if size > MOST_BYTES:
-            raise DataError(f"too long: the first {len(jpegs)} frames are more than {MOST_BYTES / 2**30:.3g} GiB; cut it into parts")
+            raise DataError(
+                f"too long: the first {len(jpegs)} frames are more than {MOST_BYTES / 2**30:.3g}"
+                " GiB; cut it into parts"
+            )
     return Encoded(jpegs, fps, height, width, checksum, key_frame, "; ".join(notes))
 
 
@@ -172,8 +216,12 @@ def _encode_frame(frame: NDArray[np.uint8], height: int, width: int, quality: in
     from PIL import Image
 
     if frame.shape[:2] != (height, width):
-        frame = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(frame), quality=quality, colorsubsampling="420")
+        frame = np.asarray(
+            Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)
+        )
+    return simplejpeg.encode_jpeg(
+        np.ascontiguousarray(frame), quality=quality, colorsubsampling="420"
+    )
 
 
 def prepare(
@@ -190,37 +238,56 @@ def prepare(
 ) -> ShardSet:
     """Write ``videos`` as shards under ``out``.
 
-    The result depends on the videos and the settings alone, not on ``workers``, nor on how often the preparation was killed and
-    started again. ``out`` either holds a complete set or nothing (in an object store, a complete set or no manifest); a complete set
-    that is there already is returned as it is.
+    The result depends on the videos and the settings alone, not on ``workers``, nor on how often
+    the preparation was killed and started again. ``out`` either holds a complete set or nothing (in
+    an object store, a complete set or no manifest); a complete set that is there already is
+    returned as it is.
 
     Args:
-        progress: called with (videos done, videos in all, rejects) after each video, and before the first where an earlier run's
-            work goes on.
+        progress: called with (videos done, videos in all, rejects) after each video, and before the
+            first where an earlier run's work goes on.
         workers: processes that decode; by default one per core.
         timeout: seconds that one video may take before it is rejected.
         run: decodes elsewhere, instead of ``workers`` processes here (vididi.cluster.ray_prepare).
-        aside: the local folder to work in, by default ``OUT.partial``; an ``out`` in an object store needs one.
+        aside: the local folder to work in, by default ``OUT.partial``; an ``out`` in an object
+            store needs one.
         notes: what the source said of its list; the manifest keeps it.
 
     Raises:
-        DataError: no video could be prepared, some have a class and others none, a file is in both splits, or ``out`` exists and is
-            not a prepared set.
+        DataError: no video could be prepared, some have a class and others none, a file is in both
+            splits, or ``out`` exists and is not a prepared set.
         ResourceError: processes cannot start, or ``run`` cannot do its work.
     """
     if not videos:
         raise DataError("data: the source lists no videos")
     check_positive(timeout=timeout)
-    run = run or (lambda function, items, timeout, _: run_apart(function, items, workers or os.cpu_count() or 1, timeout))
+    run = run or (
+        lambda function, items, timeout, _: run_apart(
+            function, items, workers or os.cpu_count() or 1, timeout
+        )
+    )
     if _is_free(out):
         check_apart(videos)
         _check_classes(videos)
-        check_name(source.get("name", "data"), "data.name", DataError)  # of folders that evaluations make
+        check_name(
+            source.get("name", "data"), "data.name", DataError
+        )  # of folders that evaluations make
         aside = aside or _beside(out)
         with _locked(aside):
-            if _is_free(out):  # it need not be: this process may have waited for another that prepared it
+            if _is_free(
+                out
+            ):  # it need not be: this process may have waited for another that prepared it
                 apart = partial(run, partial(encode_video, settings=settings))
-                _prepare_aside(videos, out, aside, settings, source, notes, progress, lambda left, made: apart(left, timeout, made))
+                _prepare_aside(
+                    videos,
+                    out,
+                    aside,
+                    settings,
+                    source,
+                    notes,
+                    progress,
+                    lambda left, made: apart(left, timeout, made),
+                )
             remove(aside)
     return ShardSet.open(out)
 
@@ -235,7 +302,9 @@ def _prepare_aside(
     progress: PrepareProgress | None,
     encode: Callable[[list[Video], dict[str, str]], Generator[Any]],
 ) -> None:
-    """Make the set in a folder beside ``out``, from wherever an earlier attempt got to, and move it there; ``encode``: of what is left."""
+    """Make the set in a folder beside ``out``, from wherever an earlier attempt got to, and move it
+    there; ``encode``: of what is left.
+    """
     plan = _plan(videos, settings, out)
     journal = _Journal.open(out, aside, plan)
     results = encode(videos[journal.videos :], plan["made_with"])
@@ -252,34 +321,59 @@ def _check_classes(videos: list[Video]) -> None:
     """All videos have a class or none has: those without one would count as one class more."""
     without = [video for video in videos if not video.class_name]
     if without and len(without) < len(videos):
-        some = f"{len(without)} of {len(videos)} videos have no class, the first is {without[0].video_id}"
+        some = (
+            f"{len(without)} of {len(videos)} videos have no class, the first is"
+            f" {without[0].video_id}"
+        )
         raise DataError(f"data: {some}; all have one or none")
 
 
 def check_apart(videos: list[Video]) -> None:
-    """Raise DataError if a file is listed in both splits, by two names or through links. Missing and empty ones will be rejects."""
+    """Raise DataError if a file is listed in both splits, by two names or through links. Missing
+    and empty ones will be rejects.
+    """
     by_path: dict[Path, tuple[int, ...] | None] = {}  # many moments are of one film
     for video in videos:
         if video.path not in by_path:
             by_path[video.path] = _identity(video.path)
-    train = {identity: video for video in reversed(videos) if video.split == "train" and (identity := by_path[video.path])}
-    test = [(video, train[identity]) for video in videos if video.split == "test" and (identity := by_path[video.path]) in train]
+    train = {
+        identity: video
+        for video in reversed(videos)
+        if video.split == "train" and (identity := by_path[video.path])
+    }
+    test = [
+        (video, train[identity])
+        for video in videos
+        if video.split == "test" and (identity := by_path[video.path]) in train
+    ]
     if test:
-        raise overlap(f"data: {printable(test[0][0].path)}", [(one.video_id, other.video_id) for one, other in test])
+        raise overlap(
+            f"data: {printable(test[0][0].path)}",
+            [(one.video_id, other.video_id) for one, other in test],
+        )
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
-    """What only one file has; its size and time too, as not all filesystems number their files well."""
+    """What only one file has; its size and time too, as not all filesystems number their files
+    well.
+    """
     try:
         status = path.stat()
     except (OSError, ValueError):
         return None
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) if status.st_size and S_ISREG(status.st_mode) else None
+    return (
+        (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if status.st_size and S_ISREG(status.st_mode)
+        else None
+    )
 
 
 def _beside(out: Folder) -> Path:
     if isinstance(out, RemotePath):
-        raise ValueError("aside: None is not valid; preparing into an object store needs a local folder to work in")
+        raise ValueError(
+            "aside: None is not valid; preparing into an object store needs a local folder to"
+            " work in"
+        )
     return out.with_name(f"{out.name}.partial")
 
 
@@ -296,19 +390,25 @@ def _is_free(out: Folder) -> bool:
     else:
         occupied = out.exists() and not (out.is_dir() and not any(out.iterdir()))
     if occupied:
-        raise DataError(f"{out}: exists and is not a prepared data set; give an empty or a new folder")
+        raise DataError(
+            f"{out}: exists and is not a prepared data set; give an empty or a new folder"
+        )
     return True
 
 
 def _publish(complete: Path, out: Path) -> None:
-    """Rename; what somebody else may have put there meanwhile stays, and the complete set beside it."""
+    """Rename; what somebody else may have put there meanwhile stays, and the complete set beside
+    it.
+    """
     _is_free(out)
     complete.rename(out)  # replaces an empty folder
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Make ``folder`` and hold it, after any other process that does; the system releases it however this process ends."""
+    """Make ``folder`` and hold it, after any other process that does; the system releases it
+    however this process ends.
+    """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -331,7 +431,9 @@ def _wait_for(file: IO[str], folder: Path) -> None:
 
 
 def _is_at(file: IO[str], path: Path) -> bool:
-    """Whether ``path`` is still this open file, not removed or made anew by the process that held it before."""
+    """Whether ``path`` is still this open file, not removed or made anew by the process that held
+    it before.
+    """
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -341,7 +443,8 @@ def _is_at(file: IO[str], path: Path) -> bool:
 def _plan(videos: list[Video], settings: Settings, out: Folder) -> dict[str, Any]:
     """All that decides the bytes of the result.
 
-    In a store, where another machine may go on, paths and times of files do not count: they are of one machine.
+    In a store, where another machine may go on, paths and times of files do not count: they are of
+    one machine.
     """
     anywhere = isinstance(out, RemotePath)
     digest = sha256()
@@ -352,7 +455,15 @@ def _plan(videos: list[Video], settings: Settings, out: Folder) -> dict[str, Any
         except OSError:
             state = []
         path = None if anywhere else str(video.path)
-        listed = [video.video_id, path, video.class_name, video.split, video.scene, *state, *video.details]
+        listed = [
+            video.video_id,
+            path,
+            video.class_name,
+            video.split,
+            video.scene,
+            *state,
+            *video.details,
+        ]
         digest.update(json.dumps(listed).encode() + b"\n")
     return {
         "version": VERSION,
@@ -376,13 +487,19 @@ def versions(libraries: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _write_set(journal: _Journal, videos: list[Video], progress: PrepareProgress | None, results: Iterator[Any]) -> None:
-    """Write the shards of all videos that the journal does not have yet; ``results`` is what became of these."""
+def _write_set(
+    journal: _Journal, videos: list[Video], progress: PrepareProgress | None, results: Iterator[Any]
+) -> None:
+    """Write the shards of all videos that the journal does not have yet; ``results`` is what became
+    of these.
+    """
     labels = {name: label for label, name in enumerate(journal.name_classes(videos))}
     writer = _ShardWriter(journal, labels)
     journal.boxes = {video.video_id: video.boxes for video in videos if video.boxes is not None}
     moments = {video.video_id: video.moment for video in videos}
-    first = {(row["split"], row["source_sha256"], moments[row["video_id"]]): row for row in journal.index}
+    first = {
+        (row["split"], row["source_sha256"], moments[row["video_id"]]): row for row in journal.index
+    }
     split_of = {row["source_sha256"]: row for row in journal.index}
     left = videos[journal.videos :]
     if progress is not None and journal.videos:
@@ -391,7 +508,9 @@ def _write_set(journal: _Journal, videos: list[Video], progress: PrepareProgress
         journal.videos += 1
         if isinstance(result, Failed):
             result = Reject(video.video_id, str(video.path), result.reason)
-        elif isinstance(result, Encoded) and (same := first.get((video.split, result.source_sha256, video.moment))):
+        elif isinstance(result, Encoded) and (
+            same := first.get((video.split, result.source_sha256, video.moment))
+        ):
             result = Reject(video.video_id, str(video.path), _duplicate_of(same, video))
         if isinstance(result, Reject):
             journal.rejects.append(result)
@@ -407,12 +526,17 @@ def _write_set(journal: _Journal, videos: list[Video], progress: PrepareProgress
     if not journal.index:
         reject = journal.rejects[0]
         journal.discard()
-        raise DataError(f"none of {len(videos)} videos could be prepared; the first: {reject.path}: {reject.reason}")
+        raise DataError(
+            f"none of {len(videos)} videos could be prepared; the first: {reject.path}:"
+            f" {reject.reason}"
+        )
     writer.close()
 
 
 def _check_split(journal: _Journal, same: dict[str, Any] | None, video: Video) -> None:
-    """Refuse a set that would have the same bytes in both splits, as soon as they come. same: the row that has the video's bytes."""
+    """Refuse a set that would have the same bytes in both splits, as soon as they come. same: the
+    row that has the video's bytes.
+    """
     if same and same["split"] != video.split:
         journal.discard()  # of a set that cannot be
         names = video.video_id, same["video_id"]
@@ -420,7 +544,9 @@ def _check_split(journal: _Journal, same: dict[str, Any] | None, video: Video) -
 
 
 def _duplicate_of(row: dict[str, Any], video: Video) -> str:
-    other = f", which is of class {row['class_name']}" if row["class_name"] != video.class_name else ""
+    other = (
+        f", which is of class {row['class_name']}" if row["class_name"] != video.class_name else ""
+    )
     return f"duplicate: the same bytes as {row['video_id']}{other}"
 
 
@@ -438,13 +564,21 @@ class _Journal:
     shards: int = 0
     classes: list[str] = field(default_factory=list)
     boxes: dict[str, Boxes] = field(default_factory=dict)  # of the plan's videos, by id
-    recorded: tuple[int, int, int] = (0, 0, 0)  # lengths of index, rejects and notes up to the last finished shard
+    recorded: tuple[int, int, int] = (
+        0,
+        0,
+        0,
+    )  # lengths of index, rejects and notes up to the last finished shard
 
     @classmethod
     def open(cls, out: Folder, aside: Path, plan: dict[str, Any]) -> _Journal:
         """The journal of an earlier run of the same plan, or a new one."""
         work = aside / "set"
-        journal = cls(out / "partial", out, work) if isinstance(out, RemotePath) else cls(aside, work, work)
+        journal = (
+            cls(out / "partial", out, work)
+            if isinstance(out, RemotePath)
+            else cls(aside, work, work)
+        )
         path = journal.root / "plan.json"
         if not path.is_file() or json.loads(path.read_text()) != plan:
             journal._start(path, plan)
@@ -456,7 +590,9 @@ class _Journal:
         if path.is_file():
             log.warning("%s: was of other videos, settings or versions; starting anew", self.root)
         for name in [name for name in sizes(self.root) if name.startswith("done-")]:
-            remove(self.root / name)  # before the plan, so that what is half removed is still known to be a preparation's
+            remove(
+                self.root / name
+            )  # before the plan, so that what is half removed is still known to be a preparation's
         for name in sizes(self.set):
             remove(self.set / name)
         write_durably(path, json.dumps(plan))
@@ -479,7 +615,8 @@ class _Journal:
     def discard(self) -> None:
         """Remove all that was done."""
         for name in [name for name in sizes(self.set) if name.startswith("shard-")]:
-            remove(self.set / name)  # before the journal, so that what is half removed is still known to be a preparation's
+            # before the journal, so that what is half removed is still known to be a preparation's
+            remove(self.set / name)
         for folder in (self.root, self.work.parent):
             remove(folder)
 
@@ -507,7 +644,9 @@ class _Journal:
         self.recorded = len(self.index), len(self.rejects), len(self.notes)
         self.shards += 1
 
-    def finish(self, source: dict[str, Any], settings: dict[str, Any], notes: Sequence[str]) -> None:
+    def finish(
+        self, source: dict[str, Any], settings: dict[str, Any], notes: Sequence[str]
+    ) -> None:
         """Write the files beside the shards, the manifest last."""
         pq.write_table(pa.Table.from_pylist(self.index, INDEX_SCHEMA), self.work / "index.parquet")
         names = ["index.parquet", "rejects.csv"]
@@ -525,16 +664,26 @@ class _Journal:
     def _boxes_table(self) -> pa.Table:
         """The boxes of the videos that were not rejected."""
         rows = [
-            {"video_id": row["video_id"], "key_frame": row["key_frame"], "second": boxes.second, **person._asdict()}
+            {
+                "video_id": row["video_id"],
+                "key_frame": row["key_frame"],
+                "second": boxes.second,
+                **person._asdict(),
+            }
             for row in self.index
             if (boxes := self.boxes.get(row["video_id"]))
             for person in boxes.people
         ]
         actions = next(iter(self.boxes.values())).actions
-        metadata = {"actions": json.dumps(dict(actions.names)), "evaluated": json.dumps(actions.evaluated)}
+        metadata = {
+            "actions": json.dumps(dict(actions.names)),
+            "evaluated": json.dumps(actions.evaluated),
+        }
         return pa.Table.from_pylist(rows, BOX_SCHEMA.with_metadata(metadata))
 
-    def _manifest(self, source: dict[str, Any], settings: dict[str, Any], notes: Sequence[str]) -> Manifest:
+    def _manifest(
+        self, source: dict[str, Any], settings: dict[str, Any], notes: Sequence[str]
+    ) -> Manifest:
         index = pa.Table.from_pylist(self.index, INDEX_SCHEMA)
         return Manifest(
             version=VERSION,
@@ -553,7 +702,9 @@ class _Journal:
 
 
 def _command(source: dict[str, Any], settings: dict[str, Any]) -> str:
-    """The command line that prepares the same data set again; it follows from what was prepared, not from how that was begun."""
+    """The command line that prepares the same data set again; it follows from what was prepared,
+    not from how that was begun.
+    """
     parts = ["vididi", "prepare", source.get("name", "")]
     for name, value in source.items():
         if name in ("videos", "splits", "list"):
@@ -596,8 +747,18 @@ class _ShardWriter:
             "source_sha256": encoded.source_sha256,
             "frames_sha256": frames_sha256(encoded.frames).hex(),
         }
-        place = {"shard": self.journal.shards, "row_group": self.row_group, "row": len(self.pending)}
-        self.journal.index.append({**row, **place, **({} if encoded.key_frame is None else {"key_frame": encoded.key_frame})})
+        place = {
+            "shard": self.journal.shards,
+            "row_group": self.row_group,
+            "row": len(self.pending),
+        }
+        self.journal.index.append(
+            {
+                **row,
+                **place,
+                **({} if encoded.key_frame is None else {"key_frame": encoded.key_frame}),
+            }
+        )
         self.pending.append({**row, "frames": encoded.frames})
         self.pending_bytes += sum(map(len, encoded.frames))
         if self.pending_bytes >= ROW_GROUP_BYTES:
@@ -611,7 +772,9 @@ class _ShardWriter:
             if self.file is None:
                 path = self.journal.work / shard_name(self.journal.shards)
                 # JPEG does not compress further, so neither codec nor dictionary for the frames.
-                self.file = pq.ParquetWriter(path, SHARD_SCHEMA, compression="none", use_dictionary=False)
+                self.file = pq.ParquetWriter(
+                    path, SHARD_SCHEMA, compression="none", use_dictionary=False
+                )
             self.file.write_table(pa.Table.from_pylist(self.pending, SHARD_SCHEMA))
             self.row_group += 1
         self.shard_bytes += self.pending_bytes

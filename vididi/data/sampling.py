@@ -1,8 +1,9 @@
-"""Where the clips of a video begin, in pretraining. Each entry of SAMPLINGS makes a Sampling from keyword options.
+"""Where the clips of a video begin, in pretraining. Each entry of SAMPLINGS makes a Sampling from
+keyword options.
 
-Shapes: B videos, K clips per video. L frames of a video; a clip has n frames, one of every ``stride``, and so covers
-(n - 1) stride + 1; S = L - (n - 1) stride starts are possible. In a video that is too short S counts as 1, and the clip
-starts over at the first frame.
+Shapes: B videos, K clips per video. L frames of a video; a clip has n frames, one of every
+``stride``, and so covers (n - 1) stride + 1; S = L - (n - 1) stride starts are possible. In a video
+that is too short S counts as 1, and the clip starts over at the first frame.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ from vididi.draws import uniform
 class Sampling(Protocol):
     """A way to draw starts."""
 
-    def __call__(self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int) -> NDArray[np.int64]:
+    def __call__(
+        self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int
+    ) -> NDArray[np.int64]:
         """Starts ``[B, K]`` from one key per clip ``[B, K]`` and the videos' L ``[B]``."""
 
-    def possible(self, frame_count: NDArray, clips: int, length: int, stride: int) -> NDArray[np.bool_]:
+    def possible(
+        self, frame_count: NDArray, clips: int, length: int, stride: int
+    ) -> NDArray[np.bool_]:
         """Whether each video ``[B]`` is long enough."""
 
 
@@ -39,7 +44,9 @@ def start_count(frame_count: NDArray, length: int, stride: int) -> NDArray[np.in
 
 
 class _AnyLength:
-    def possible(self, frame_count: NDArray, clips: int, length: int, stride: int) -> NDArray[np.bool_]:
+    def possible(
+        self, frame_count: NDArray, clips: int, length: int, stride: int
+    ) -> NDArray[np.bool_]:
         return np.ones(len(frame_count), dtype=bool)
 
 
@@ -47,35 +54,50 @@ class _AnyLength:
 class UniformSampling(_AnyLength):
     """Independent starts, each uniform over the video (ViDiDi: "randomly cropping two clips")."""
 
-    def __call__(self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int) -> NDArray[np.int64]:
-        return (uniform(keys, 1)[..., 0] * start_count(frame_count, length, stride)[:, None]).astype(np.int64)
+    def __call__(
+        self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int
+    ) -> NDArray[np.int64]:
+        return (
+            uniform(keys, 1)[..., 0] * start_count(frame_count, length, stride)[:, None]
+        ).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class SameSampling(_AnyLength):
     """One uniform start for all clips of a video: spatial augmentation only (CVRL Table 9)."""
 
-    def __call__(self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int) -> NDArray[np.int64]:
-        start = (uniform(keys[:, :1], 1)[..., 0] * start_count(frame_count, length, stride)[:, None]).astype(np.int64)
+    def __call__(
+        self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int
+    ) -> NDArray[np.int64]:
+        start = (
+            uniform(keys[:, :1], 1)[..., 0] * start_count(frame_count, length, stride)[:, None]
+        ).astype(np.int64)
         return np.repeat(start, keys.shape[1], axis=1)
 
 
 @dataclass(frozen=True)
 class IntervalSampling(_AnyLength):
-    """CVRL's temporal augmentation (section 3.3, appendix A): first how far apart two clips are, then where they lie.
+    """CVRL's temporal augmentation (section 3.3, appendix A): first how far apart two clips are,
+    then where they lie.
 
-    The interval k, on 0..S - 1, has a density that falls from 1 at 0 to ``floor`` at S (``decreasing``: 1 - (1 - floor) (k/S)^power)
-    or rises from ``floor`` to 1 (``increasing``), or is ``uniform``: up to scale every a t^b + c of appendix A. The first
-    start is uniform on what is left, the second k later; which of them is clip 0 is a coin flip.
+    The interval k, on 0..S - 1, has a density that falls from 1 at 0 to ``floor`` at S
+    (``decreasing``: 1 - (1 - floor) (k/S)^power) or rises from ``floor`` to 1 (``increasing``), or
+    is ``uniform``: up to scale every a t^b + c of appendix A. The first start is uniform on what is
+    left, the second k later; which of them is clip 0 is a coin flip.
     """
 
     shape: Literal["decreasing", "uniform", "increasing"]
     power: float
     floor: float
 
-    def __call__(self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int) -> NDArray[np.int64]:
+    def __call__(
+        self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int
+    ) -> NDArray[np.int64]:
         if keys.shape[1] != 2:
-            raise ValueError(f"clip.per_video: {keys.shape[1]} is not valid with sampling 'interval', which places two clips")
+            raise ValueError(
+                f"clip.per_video: {keys.shape[1]} is not valid with sampling 'interval', which"
+                " places two clips"
+            )
         starts = start_count(frame_count, length, stride)
         draws = uniform(keys[:, 0], 3)
         interval = np.minimum((starts * self.quantile(draws[:, 0])).astype(np.int64), starts - 1)
@@ -108,14 +130,18 @@ class IntervalSampling(_AnyLength):
 
 @dataclass(frozen=True)
 class MinOffsetSampling:
-    """CORP's rule (section 3.2, eq. 3): independent uniform starts, any two of which differ by more than Delta.
+    """CORP's rule (section 3.2, eq. 3): independent uniform starts, any two of which differ by more
+    than Delta.
 
-    Delta = min(max((L - D T) / K, 1), D T), with T frames a clip and D the stride. The paper draws again until it holds (with
-    K = 4, about 250 times); here the same distribution is drawn at once: K starts g or more apart are, less i (g - 1) for the
-    i-th in time, any K different numbers below S - (K - 1)(g - 1).
+    Delta = min(max((L - D T) / K, 1), D T), with T frames a clip and D the stride. The paper draws
+    again until it holds (with K = 4, about 250 times); here the same distribution is drawn at once:
+    K starts g or more apart are, less i (g - 1) for the i-th in time, any K different numbers below
+    S - (K - 1)(g - 1).
     """
 
-    def __call__(self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int) -> NDArray[np.int64]:
+    def __call__(
+        self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int
+    ) -> NDArray[np.int64]:
         clips = keys.shape[1]
         gap, room = self._gap_and_room(frame_count, clips, length, stride)
         draws = uniform(keys[:, 0], 2 * clips)
@@ -126,15 +152,20 @@ class MinOffsetSampling:
             taken = (chosen[:, :i] == pick[:, None]).any(axis=1)
             chosen[:, i] = np.where(taken, top, pick)
         in_time = np.sort(chosen, axis=1) + np.arange(clips) * (gap - 1)[:, None]
-        # Which clip comes first is a draw of its own: clip k gets the k-th view's order of derivative.
+        # Which clip comes first is a draw of its own: clip k gets the k-th view's order of
+        # derivative.
         return np.take_along_axis(in_time, np.argsort(draws[:, clips:], axis=1), axis=1)
 
-    def possible(self, frame_count: NDArray, clips: int, length: int, stride: int) -> NDArray[np.bool_]:
+    def possible(
+        self, frame_count: NDArray, clips: int, length: int, stride: int
+    ) -> NDArray[np.bool_]:
         """False where no starts hold the rule."""
         return self._gap_and_room(frame_count, clips, length, stride)[1] >= clips
 
     @staticmethod
-    def _gap_and_room(frame_count: NDArray, clips: int, length: int, stride: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _gap_and_room(
+        frame_count: NDArray, clips: int, length: int, stride: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         frames = np.asarray(frame_count, dtype=np.int64)
         covered = length * stride
         delta = np.minimum(np.maximum((frames - covered) / clips, 1), covered)
@@ -143,7 +174,10 @@ class MinOffsetSampling:
 
 
 def _interval(
-    *, shape: Literal["decreasing", "uniform", "increasing"] = "decreasing", power: float = 1.0, floor: float = 0.0
+    *,
+    shape: Literal["decreasing", "uniform", "increasing"] = "decreasing",
+    power: float = 1.0,
+    floor: float = 0.0,
 ) -> IntervalSampling:
     """CVRL's default is a density that falls linearly to 0 (its Figure 3)."""
     check_positive(power=power)

@@ -1,4 +1,5 @@
-"""A prepared data set to read from: opened, which makes sure that its files agree with each other, and its frames by video.
+"""A prepared data set to read from: opened, which makes sure that its files agree with each other,
+and its frames by video.
 
 Nothing here imports torch: the processes that read shards for a stream stay small.
 """
@@ -14,7 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vididi.data.layout import Expected, PreparedTables, RowGroup, footer, read_row_group, reading, shard_name
+from vididi.data.layout import (
+    Expected,
+    PreparedTables,
+    RowGroup,
+    footer,
+    read_row_group,
+    reading,
+    shard_name,
+)
 from vididi.data.storage import Folder, sizes, stamps
 from vididi.data.video import CHANGES, READER
 from vididi.errors import DamagedError, DataError
@@ -24,8 +33,18 @@ log = logging.getLogger(__name__)
 
 @lru_cache  # once for each set, however often it is opened
 def _warn_of_reader(root: str, reader: int) -> None:
-    changed = "; ".join(f"since version {version} {what}" for version, what in CHANGES.items() if version > reader) or "which is newer"
-    message = "%s: made by version %d of the video reader, this is %d: %s; `vididi prepare` into another folder makes it anew"
+    changed = (
+        "; ".join(
+            f"since version {version} {what}"
+            for version, what in CHANGES.items()
+            if version > reader
+        )
+        or "which is newer"
+    )
+    message = (
+        "%s: made by version %d of the video reader, this is %d: %s; `vididi prepare` into another"
+        " folder makes it anew"
+    )
     log.warning(message, root, reader, READER, changed)
 
 
@@ -35,15 +54,20 @@ class ShardSet(PreparedTables):
 
     @classmethod
     def open(cls, root: Folder) -> ShardSet:
-        """Open a prepared folder, and make sure that its files agree with each other (vididi.data.verify); once in a process.
+        """Open a prepared folder, and make sure that its files agree with each other
+        (vididi.data.verify); once in a process.
 
         Raises:
             DataError: there is no manifest, or it is of another version.
-            DamagedError: a file is missing, cannot be read or does not agree with the others; it names file, field and value.
+            DamagedError: a file is missing, cannot be read or does not agree with the others; it
+                names file, field and value.
         """
         path = root / "manifest.json"
         if not path.is_file():
-            raise DataError(f"{root}: no manifest.json, so this is not a (completely) prepared data set; run `vididi prepare`")
+            raise DataError(
+                f"{root}: no manifest.json, so this is not a (completely) prepared data set; run"
+                " `vididi prepare`"
+            )
         with reading(path):
             text = path.read_text()
         shards = _opened(root, text, frozenset(stamps(root).items()))
@@ -53,18 +77,28 @@ class ShardSet(PreparedTables):
 
     @cached_property
     def classes(self) -> dict[int, str]:
-        """The names of the classes that have videos, by label. Labels number all of the source's classes, so there may be gaps."""
-        return {label: self.manifest.classes[label] for label in np.unique(self.column("label")).tolist() if label >= 0}
+        """The names of the classes that have videos, by label. Labels number all of the source's
+        classes, so there may be gaps.
+        """
+        return {
+            label: self.manifest.classes[label]
+            for label in np.unique(self.column("label")).tolist()
+            if label >= 0
+        }
 
     @property
     def empty_classes(self) -> list[str]:
         """Those whose every video was rejected."""
-        return [name for label, name in enumerate(self.manifest.classes) if label not in self.classes]
+        return [
+            name for label, name in enumerate(self.manifest.classes) if label not in self.classes
+        ]
 
     @property
     def summary(self) -> str:
         m = self.manifest
-        counts = " and ".join(f"{m.videos[split]} {name}" for split, name in (("train", "training"), ("test", "test")))
+        counts = " and ".join(
+            f"{m.videos[split]} {name}" for split, name in (("train", "training"), ("test", "test"))
+        )
         return f"{counts} videos, {len(self.classes)} classes, {m.rejects} rejected"
 
     @property
@@ -75,7 +109,14 @@ class ShardSet(PreparedTables):
     @property
     def _empty(self) -> list[str]:
         empty = self.empty_classes
-        return [f"{len(empty)} of {len(self.manifest.classes)} classes have no videos: {_first(empty)}"] if empty else []
+        return (
+            [
+                f"{len(empty)} of {len(self.manifest.classes)} classes have no videos:"
+                f" {_first(empty)}"
+            ]
+            if empty
+            else []
+        )
 
     @property
     def _equal(self) -> list[str]:
@@ -83,16 +124,27 @@ class ShardSet(PreparedTables):
         names, splits = self.column("video_id"), self.column("split")
         pairs = sorted(self.equal_frames, key=lambda pair: splits[pair[0]] == splits[pair[1]])
         across = sum(splits[one] != splits[other] for one, other in pairs)
-        shown = [f"{names[other]} ({splits[other]}) and {names[one]} ({splits[one]})" for one, other in pairs]
-        what = f"warning: {len(pairs)} videos have the frames of another file, {across} of them of one in the other split"
+        shown = [
+            f"{names[other]} ({splits[other]}) and {names[one]} ({splits[one]})"
+            for one, other in pairs
+        ]
+        what = (
+            f"warning: {len(pairs)} videos have the frames of another file, {across} of them of one"
+            " in the other split"
+        )
         return [f"{what}: {_first(shown, '; ')}"] if pairs else []
 
     @cached_property
     def equal_frames(self) -> list[tuple[int, int]]:
-        """Index rows of videos from different files that have the same frames: the first with these frames, and a later one."""
+        """Index rows of videos from different files that have the same frames: the first with these
+        frames, and a later one.
+        """
         first: dict[str, int] = {}
         sources = self.column("source_sha256")
-        found = [(first.setdefault(frames, row), row) for row, frames in enumerate(self.column("frames_sha256"))]
+        found = [
+            (first.setdefault(frames, row), row)
+            for row, frames in enumerate(self.column("frames_sha256"))
+        ]
         return [(one, other) for one, other in found if sources[one] != sources[other]]
 
     @cached_property
@@ -105,7 +157,10 @@ class ShardSet(PreparedTables):
 @lru_cache(maxsize=4)
 def _opened(root: Folder, manifest: str, files: frozenset[tuple[str, tuple[int, int]]]) -> ShardSet:
     """The set with this manifest and these files; a file that changes makes it another one."""
-    from vididi.data.verify import read_manifest, verify_set  # whoever only reads frames has no use for it
+    from vididi.data.verify import (
+        read_manifest,
+        verify_set,
+    )  # whoever only reads frames has no use for it
 
     forget(root)
     shards = ShardSet(root, read_manifest(root / "manifest.json", manifest))
@@ -116,13 +171,15 @@ def _opened(root: Folder, manifest: str, files: frozenset[tuple[str, tuple[int, 
 class FrameReader:
     """Reads the encoded frames of videos by index row, keeping recently read row groups in memory.
 
-    A row group is compared with the index the first time that a process reads it: how many frames each video has, and their
-    ``frames_sha256``. Picklable; the cache is made anew in each process.
+    A row group is compared with the index the first time that a process reads it: how many frames
+    each video has, and their ``frames_sha256``. Picklable; the cache is made anew in each process.
     """
 
     def __init__(self, shards: ShardSet, cache_bytes: int = 256 << 20) -> None:
         self.root = shards.root
-        self.place = np.stack([shards.column(name) for name in ("shard", "row_group", "row")], axis=1)
+        self.place = np.stack(
+            [shards.column(name) for name in ("shard", "row_group", "row")], axis=1
+        )
         self.expected = Expected.of(shards)
         self.cache_bytes = cache_bytes
         self._cache: OrderedDict[tuple[int, int], RowGroup] = OrderedDict()
@@ -155,15 +212,22 @@ class FrameReader:
         """
         found = read_row_group(self.root, shard, group)
         rows = self.expected.rows(shard, group)
-        seen = _SEEN.setdefault((str(self.root), self.expected.checksum), np.zeros(len(self.place), np.bool_))
+        seen = _SEEN.setdefault(
+            (str(self.root), self.expected.checksum), np.zeros(len(self.place), np.bool_)
+        )
         if not seen[rows].all():
             for _, reason in self.expected.faults(rows, found):
-                raise DamagedError(f"{self.root / shard_name(shard)}: {reason}; `vididi check` names all videos that differ")
+                raise DamagedError(
+                    f"{self.root / shard_name(shard)}: {reason}; `vididi check` names all videos"
+                    " that differ"
+                )
             seen[rows] = True
         return found
 
 
-_SEEN: dict[tuple[str, str], NDArray[np.bool_]] = {}  # by place and checksum of a set: the index rows that this process has compared
+_SEEN: dict[
+    tuple[str, str], NDArray[np.bool_]
+] = {}  # by place and checksum of a set: the index rows that this process has compared
 
 
 def forget(root: Folder) -> None:
@@ -175,7 +239,9 @@ def forget(root: Folder) -> None:
 
 def check_no_overlap(shards: ShardSet) -> None:
     """Raise DataError if a file of the test split is, byte for byte, also in the training split."""
-    checksums, splits, names = (shards.column(name) for name in ("source_sha256", "split", "video_id"))
+    checksums, splits, names = (
+        shards.column(name) for name in ("source_sha256", "split", "video_id")
+    )
     train: dict[str, str] = {}
     for name, checksum in zip(names[splits == "train"], checksums[splits == "train"], strict=True):
         train.setdefault(checksum, name)
@@ -185,10 +251,18 @@ def check_no_overlap(shards: ShardSet) -> None:
 
 
 def overlap(where: str, both: list[tuple[str, str]]) -> DataError:
-    """The error of test videos that are training videos too. both: the name in the test split, and that in the training split."""
+    """The error of test videos that are training videos too. both: the name in the test split, and
+    that in the training split.
+    """
     shown = _first([f"{test} (test) is {train} (train)" for test, train in both], "; ")
-    many = "1 test video is also a training video" if len(both) == 1 else f"{len(both)} test videos are also training videos"
-    return DataError(f"{where}: {many}, so retrieval would find {'it' if len(both) == 1 else 'them'}: {shown}")
+    many = (
+        "1 test video is also a training video"
+        if len(both) == 1
+        else f"{len(both)} test videos are also training videos"
+    )
+    return DataError(
+        f"{where}: {many}, so retrieval would find {'it' if len(both) == 1 else 'them'}: {shown}"
+    )
 
 
 def _first(names: list[str], mark: str = ", ", most: int = 5) -> str:

@@ -1,9 +1,10 @@
 """Folders of prepared data on a disk or in an object store, by pyarrow's filesystems.
 
-A folder on a disk is a pathlib.Path; one in a store is a RemotePath, which has the few methods of Path that readers need; what
-writers need are functions below that take either.
-Credentials, region and endpoint come from the environment (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``, ...) or stand in the URI
-(``s3://bucket/folder?endpoint_override=localhost:9000&scheme=http``), as pyarrow.fs reads them.
+A folder on a disk is a pathlib.Path; one in a store is a RemotePath, which has the few methods of
+Path that readers need; what writers need are functions below that take either.
+Credentials, region and endpoint come from the environment (``AWS_ENDPOINT_URL``, ``AWS_PROFILE``,
+...) or stand in the URI (``s3://bucket/folder?endpoint_override=localhost:9000&scheme=http``), as
+pyarrow.fs reads them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ SCHEMES = ("s3", "gs")  # gs goes the same way as s3 and is untested
 
 @dataclass(frozen=True)
 class RemotePath:
-    """A file or folder in an object store. Picklable; the connection is made anew in each process."""
+    """A file or folder in an object store. Picklable; the connection is made anew in each
+    process.
+    """
 
     uri: str
 
@@ -85,7 +88,9 @@ Folder = Path | RemotePath
 
 
 def cache_folder() -> Path:
-    """Where built-in data, prepared shards and mirrors go unless told otherwise: $VIDIDI_CACHE, else ~/.cache/vididi."""
+    """Where built-in data, prepared shards and mirrors go unless told otherwise: $VIDIDI_CACHE,
+    else ~/.cache/vididi.
+    """
     return Path(os.environ.get("VIDIDI_CACHE", "~/.cache/vididi")).expanduser().resolve()
 
 
@@ -105,7 +110,10 @@ def as_folder(text: str) -> Folder:
             raise DataError(f"{cut(text)}: it is {kind_of(path.stat().st_mode)}, not a folder")
         return path
     if scheme not in SCHEMES:
-        raise DataError(f"{text}: {scheme!r} is not a known scheme; it is a path, or one of {', '.join(f'{s}://' for s in SCHEMES)}")
+        raise DataError(
+            f"{text}: {scheme!r} is not a known scheme; it is a path, or one of"
+            f" {', '.join(f'{s}://' for s in SCHEMES)}"
+        )
     return RemotePath(text)
 
 
@@ -131,16 +139,26 @@ def sizes(folder: Folder) -> dict[str, int]:
 
 
 def stamps(folder: Folder) -> dict[str, tuple[int, int]]:
-    """Bytes and time of writing (ns) of each file right inside ``folder``; none where there is no such folder."""
+    """Bytes and time of writing (ns) of each file right inside ``folder``; none where there is no
+    such folder.
+    """
     if isinstance(folder, Path):
-        found = {path.name: path.stat() for path in folder.iterdir() if path.is_file()} if folder.is_dir() else {}
+        found = (
+            {path.name: path.stat() for path in folder.iterdir() if path.is_file()}
+            if folder.is_dir()
+            else {}
+        )
         return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
     filesystem, root = folder.place
     try:
         files = filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
     except OSError as error:
         raise DataError(f"{folder}: cannot be reached: {error}") from None
-    return {file.base_name: (file.size, file.mtime_ns or 0) for file in files if file.type == pafs.FileType.File}
+    return {
+        file.base_name: (file.size, file.mtime_ns or 0)
+        for file in files
+        if file.type == pafs.FileType.File
+    }
 
 
 def write_durably(path: Folder, text: str) -> None:
@@ -158,7 +176,9 @@ def write_durably(path: Folder, text: str) -> None:
 
 
 def keep(file: Path, folder: Folder) -> None:
-    """Make sure that a written file survives: on the disk, where it lies in ``folder`` already, or moved to the store."""
+    """Make sure that a written file survives: on the disk, where it lies in ``folder`` already, or
+    moved to the store.
+    """
     if isinstance(folder, RemotePath):
         filesystem, root = folder.place
         pafs.copy_files(str(file), f"{root}/{file.name}", pafs.LocalFileSystem(), filesystem)

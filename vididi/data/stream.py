@@ -1,7 +1,8 @@
-"""From a plan to batches: fetch encoded frames, decode them, prefetch. ``local_stream`` does it with threads, without Ray.
+"""From a plan to batches: fetch encoded frames, decode them, prefetch. ``local_stream`` does it
+with threads, without Ray.
 
-The two halves are separate on purpose: moving encoded frames between processes costs a tenth of moving pixels, so a
-distributed stream fetches anywhere and decodes in the training process.
+The two halves are separate on purpose: moving encoded frames between processes costs a tenth of
+moving pixels, so a distributed stream fetches anywhere and decodes in the training process.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from vididi.errors import DamagedError
 class Batch:
     """Decoded clips.
 
-    rows: ``[B]`` index rows of the videos. sizes: ``[B, 2]`` true height and width. starts: ``[B, K]`` first source frames.
-    clips: uint8 ``[B, K, N, H, W, 3]``, padded with zeros at the right and the bottom where videos differ in size.
+    rows: ``[B]`` index rows of the videos. sizes: ``[B, 2]`` true height and width. starts: ``[B,
+    K]`` first source frames.
+    clips: uint8 ``[B, K, N, H, W, 3]``, padded with zeros at the right and the bottom where videos
+    differ in size.
     """
 
     rows: NDArray[np.int64]
@@ -40,17 +43,24 @@ class Batch:
 
 def fetch(reader: FrameReader, request: Request) -> list[memoryview]:
     """The encoded frames of a request, clip by clip."""
-    return [jpeg for row, picks in zip(request.rows, request.frames, strict=True) for jpeg in reader.frames(int(row), picks.reshape(-1))]
+    return [
+        jpeg
+        for row, picks in zip(request.rows, request.frames, strict=True)
+        for jpeg in reader.frames(int(row), picks.reshape(-1))
+    ]
 
 
 class Buffers:
     """Memory for batches, which goes to a later batch once nobody holds the earlier one.
 
-    Fresh memory of 58 MB, a batch of the default size, costs 12 ms of page faults, a fifth of what decoding into it does.
+    Fresh memory of 58 MB, a batch of the default size, costs 12 ms of page faults, a fifth of what
+    decoding into it does.
     """
 
     def __init__(self) -> None:
-        self._free: deque[NDArray[np.uint8]] = deque()  # its operations are atomic, so threads may share it
+        self._free: deque[NDArray[np.uint8]] = (
+            deque()
+        )  # its operations are atomic, so threads may share it
 
     def empty(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         size = math.prod(shape)
@@ -60,7 +70,9 @@ class Buffers:
         with suppress(IndexError):
             block = self._free.popleft()
             if size <= block.size <= 4 * size:
-                return block  # one that does not fit is dropped, so what stays is what is needed now
+                return (
+                    block  # one that does not fit is dropped, so what stays is what is needed now
+                )
         return np.empty(size, np.uint8)
 
 
@@ -75,20 +87,27 @@ class _Lease:
         self._free.append(self._block)
 
 
-def decode(jpegs: Sequence[memoryview], request: Request, shards: ShardSet, buffers: Buffers) -> Batch:
+def decode(
+    jpegs: Sequence[memoryview], request: Request, shards: ShardSet, buffers: Buffers
+) -> Batch:
     """Decode a fetched request.
 
     Raises:
-        DamagedError: a frame cannot be decoded, or has another size than the index says; it names set, video and frame.
+        DamagedError: a frame cannot be decoded, or has another size than the index says; it names
+            set, video and frame.
     """
     import simplejpeg
 
     batch, clips, length = request.frames.shape
     if len(jpegs) != request.frames.size:
-        raise DamagedError(f"{shards.root}: {len(jpegs)} frames came where {request.frames.size} were asked for")
+        raise DamagedError(
+            f"{shards.root}: {len(jpegs)} frames came where {request.frames.size} were asked for"
+        )
     own = shards.sizes[request.rows]
     height, width = own.max(axis=0)
-    out = buffers.empty((batch, clips * length, height, width, 3))  # holds an earlier batch still, so every pixel must be written
+    out = buffers.empty(
+        (batch, clips * length, height, width, 3)
+    )  # holds an earlier batch still, so every pixel must be written
     for i, jpeg in enumerate(jpegs):
         video, frame = divmod(i, clips * length)
         h, w = own[video]
@@ -96,29 +115,47 @@ def decode(jpegs: Sequence[memoryview], request: Request, shards: ShardSet, buff
         try:
             pixels = simplejpeg.decode_jpeg(jpeg, buffer=out[video, frame] if whole else None)
         except ValueError as error:
-            raise _damaged(shards, request, i, f"cannot be decoded to {h} x {w} pixels: {error}") from None
+            raise _damaged(
+                shards, request, i, f"cannot be decoded to {h} x {w} pixels: {error}"
+            ) from None
         if pixels.shape != (h, w, 3):
-            found = f"is {pixels.shape[0]} x {pixels.shape[1]} pixels (height x width), where index.parquet says {h} x {w}"
+            found = (
+                f"is {pixels.shape[0]} x {pixels.shape[1]} pixels (height x width), where"
+                f" index.parquet says {h} x {w}"
+            )
             raise _damaged(shards, request, i, found)
         if not whole:
             out[video, frame, :h, :w] = pixels
             out[video, frame, h:] = 0
             out[video, frame, :h, w:] = 0
-    return Batch(request.rows, own, request.frames[:, :, 0], out.reshape(batch, clips, length, height, width, 3))
+    return Batch(
+        request.rows,
+        own,
+        request.frames[:, :, 0],
+        out.reshape(batch, clips, length, height, width, 3),
+    )
 
 
 def _damaged(shards: ShardSet, request: Request, number: int, what: str) -> DamagedError:
     """The error of a request's frame, by its number among all of them."""
     video, frame = divmod(number, request.frames[0].size)
     name = shards.index.column("video_id")[int(request.rows[video])].as_py()
-    return DamagedError(f"{shards.root}: video {name!r}, frame {request.frames[video].reshape(-1)[frame]}: {what}")
+    return DamagedError(
+        f"{shards.root}: video {name!r}, frame {request.frames[video].reshape(-1)[frame]}: {what}"
+    )
 
 
-Stream = Callable[[Plan, int], Iterator[Batch]]  # (plan, first batch) -> batches in the plan's order
+Stream = Callable[
+    [Plan, int], Iterator[Batch]
+]  # (plan, first batch) -> batches in the plan's order
 
 
-def local_stream(shards: ShardSet, threads: int = 1, depth: int = 4, reader: FrameReader | None = None) -> Stream:
-    """A stream that reads and decodes in ``threads`` threads of this process, up to ``depth`` batches ahead."""
+def local_stream(
+    shards: ShardSet, threads: int = 1, depth: int = 4, reader: FrameReader | None = None
+) -> Stream:
+    """A stream that reads and decodes in ``threads`` threads of this process, up to ``depth``
+    batches ahead.
+    """
     reader, buffers = reader or FrameReader(shards), Buffers()
 
     def stream(plan: Plan, start: int) -> Iterator[Batch]:
@@ -135,7 +172,9 @@ def local_stream(shards: ShardSet, threads: int = 1, depth: int = 4, reader: Fra
     return stream
 
 
-def _ahead(load: Callable[[int], Batch], numbers: Iterable[int], threads: int, depth: int) -> Iterator[Batch]:
+def _ahead(
+    load: Callable[[int], Batch], numbers: Iterable[int], threads: int, depth: int
+) -> Iterator[Batch]:
     with ThreadPoolExecutor(threads) as pool:
         waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:

@@ -1,7 +1,9 @@
-"""Whether the files of a prepared set agree with each other: what opening one makes sure of, and ``vididi check``.
+"""Whether the files of a prepared set agree with each other: what opening one makes sure of, and
+``vididi check``.
 
-Opening reads manifest, index, boxes and the footers of all shards, a few seconds for 240,000 videos. It does not read frames: a stream
-compares those with their ``frames_sha256`` as it reads them, and ``check_frames`` all of them at once.
+Opening reads manifest, index, boxes and the footers of all shards, a few seconds for 240,000
+videos. It does not read frames: a stream compares those with their ``frames_sha256`` as it reads
+them, and ``check_frames`` all of them at once.
 """
 
 from __future__ import annotations
@@ -45,9 +47,13 @@ SHA256 = "^[0-9a-f]{64}$"
 
 
 def index_checksum(index: pa.Table, boxes: pa.Table | None) -> str:
-    """What a manifest has as ``checksum``: over every video's id, label, split and frames, in order, and the boxes with their metadata."""
+    """What a manifest has as ``checksum``: over every video's id, label, split and frames, in
+    order, and the boxes with their metadata.
+    """
     digest = sha256()
-    columns = [index.column(name).to_pylist() for name in ("video_id", "label", "split", "frames_sha256")]
+    columns = [
+        index.column(name).to_pylist() for name in ("video_id", "label", "split", "frames_sha256")
+    ]
     for video, label, split, frames in zip(*columns, strict=True):
         digest.update(f"{video}\0{label}\0{split}\0{frames}\n".encode())
     if boxes is not None:
@@ -58,7 +64,7 @@ def index_checksum(index: pa.Table, boxes: pa.Table | None) -> str:
     return digest.hexdigest()
 
 
-# --- Manifest ------------------------------------------------------------------------------------------------------
+# --- Manifest -------------------------------------------------------------------------------------
 
 
 def read_manifest(path: Folder, text: str) -> Manifest:
@@ -77,15 +83,22 @@ def read_manifest(path: Folder, text: str) -> Manifest:
     if not isinstance(content, dict) or "version" not in content:
         raise DamagedError(f"{path}: is not the manifest of a prepared data set: it has no version")
     if content["version"] != VERSION:
-        raise DataError(f"{path}: version {content['version']!r}, but this program reads version {VERSION}; prepare the data again")
+        raise DataError(
+            f"{path}: version {content['version']!r}, but this program reads version {VERSION};"
+            " prepare the data again"
+        )
     try:
         manifest = _manifest_type().validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        raise DamagedError(f"{path}: {'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}") from None
+        raise DamagedError(
+            f"{path}: {'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}"
+        ) from None
     for field, good, allowed in _manifest_rules(manifest):
         if not good:
-            raise DamagedError(f"{path}: {field}: {_at(manifest, field)!r} is not valid; it must be {allowed}")
+            raise DamagedError(
+                f"{path}: {field}: {_at(manifest, field)!r} is not valid; it must be {allowed}"
+            )
     if "name" in manifest.source:
         check_name(manifest.source["name"], f"{path}: source.name", DamagedError)
     return manifest
@@ -101,7 +114,11 @@ def _manifest_type() -> Any:
 
 def _manifest_rules(m: Manifest) -> Iterator[tuple[str, bool, str]]:
     """Field, whether it is sound, and what is allowed."""
-    yield "videos", set(m.videos) == set(SPLITS) and min(m.videos.values()) >= 0, f"counts of {' and '.join(SPLITS)}"
+    yield (
+        "videos",
+        set(m.videos) == set(SPLITS) and min(m.videos.values()) >= 0,
+        f"counts of {' and '.join(SPLITS)}",
+    )
     yield "frames", m.frames >= 1, "at least 1"
     yield "rejects", m.rejects >= 0, "at least 0"
     yield "shards", m.shards >= 1, "at least 1"
@@ -118,7 +135,7 @@ def _at(manifest: Manifest, field: str) -> Any:
     return value[key] if key else value
 
 
-# --- Index, boxes and footers --------------------------------------------------------------------------------------
+# --- Index, boxes and footers ---------------------------------------------------------------------
 
 
 def verify_set(shards: PreparedTables, files: Collection[str]) -> None:
@@ -132,15 +149,23 @@ def verify_set(shards: PreparedTables, files: Collection[str]) -> None:
     if missing := next((name for name in names if name not in files), None):
         raise is_missing(shards.root / missing)
     index = shards.index
-    # Not shards.boxes: the table is large, only detection needs it, and a set that goes to another process goes without.
-    boxes = read_parquet(shards.root / "boxes.parquet", BOX_SCHEMA) if "boxes.parquet" in files else None
+    # Not shards.boxes: the table is large, only detection needs it, and a set that goes to another
+    # process goes without.
+    boxes = (
+        read_parquet(shards.root / "boxes.parquet", BOX_SCHEMA)
+        if "boxes.parquet" in files
+        else None
+    )
     _verify_index(shards)
     if boxes is not None:
         _verify_boxes(shards, boxes)
     found = index_checksum(index, boxes)
     if found != shards.manifest.checksum:
         what = "index.parquet" if boxes is None else "index.parquet and boxes.parquet"
-        raise DamagedError(f"{shards.root / 'manifest.json'}: checksum: {shards.manifest.checksum} is not that of {what}, {found}")
+        raise DamagedError(
+            f"{shards.root / 'manifest.json'}: checksum: {shards.manifest.checksum} is not that of"
+            f" {what}, {found}"
+        )
     _verify_places(shards)
 
 
@@ -162,8 +187,15 @@ class _Rules:
             return
         row = int(np.argmin(good))
         value, video = (self.table.column(column)[row].as_py() for column in (name, "video_id"))
-        more = f"; so are {np.count_nonzero(~good) - 1} more rows" if np.count_nonzero(~good) > 1 else ""
-        raise DamagedError(f"{self.path}: row {row}, video {video!r}: {name}: {value!r} is not valid; it must be {allowed}{more}")
+        more = (
+            f"; so are {np.count_nonzero(~good) - 1} more rows"
+            if np.count_nonzero(~good) > 1
+            else ""
+        )
+        raise DamagedError(
+            f"{self.path}: row {row}, video {video!r}: {name}: {value!r} is not valid; it must be"
+            f" {allowed}{more}"
+        )
 
 
 def _verify_index(shards: PreparedTables) -> None:
@@ -172,22 +204,50 @@ def _verify_index(shards: PreparedTables) -> None:
         raise DamagedError(f"{path}: has no rows")
     rules = _Rules(path, shards.index)
     videos = rules.table.column("video_id")
-    rules.hold("video_id", pc.and_(pc.not_equal(videos, ""), pc.invert(pc.match_substring(videos, "\0"))), "a name")
+    rules.hold(
+        "video_id",
+        pc.and_(pc.not_equal(videos, ""), pc.invert(pc.match_substring(videos, "\0"))),
+        "a name",
+    )
     rules.hold("video_id", _new(videos), "unlike that of any row before")
     _verify_labels(rules, m)
-    rules.hold("split", pc.is_in(rules.table.column("split"), pa.array(SPLITS)), " or ".join(SPLITS))
+    rules.hold(
+        "split", pc.is_in(rules.table.column("split"), pa.array(SPLITS)), " or ".join(SPLITS)
+    )
     rules.hold("frame_count", rules.column("frame_count") >= 1, "at least 1")
     for name in ("height", "width"):
-        rules.hold(name, (rules.column(name) >= 1) & (rules.column(name) <= LONGEST), f"1 to {LONGEST}")
-    rules.hold("fps", np.isfinite(rules.column("fps")) & (rules.column("fps") >= 0), "finite and at least 0")
+        rules.hold(
+            name, (rules.column(name) >= 1) & (rules.column(name) <= LONGEST), f"1 to {LONGEST}"
+        )
+    rules.hold(
+        "fps",
+        np.isfinite(rules.column("fps")) & (rules.column("fps") >= 0),
+        "finite and at least 0",
+    )
     if "short_side" in m.prepare:
         side = m.prepare["short_side"]
-        shorter = np.where(rules.column("height") <= rules.column("width"), rules.column("height"), rules.column("width"))
-        rules.hold("height", (shorter == side) | (rules.column("height") > rules.column("width")), f"{side}, the short side")
+        shorter = np.where(
+            rules.column("height") <= rules.column("width"),
+            rules.column("height"),
+            rules.column("width"),
+        )
+        rules.hold(
+            "height",
+            (shorter == side) | (rules.column("height") > rules.column("width")),
+            f"{side}, the short side",
+        )
         rules.hold("width", shorter == side, f"{side}, the short side")
     for name in ("source_sha256", "frames_sha256"):
-        rules.hold(name, pc.match_substring_regex(rules.table.column(name), SHA256), "64 hexadecimal digits")
-    rules.hold("shard", (rules.column("shard") >= 0) & (rules.column("shard") < m.shards), f"0 to {m.shards - 1}")
+        rules.hold(
+            name,
+            pc.match_substring_regex(rules.table.column(name), SHA256),
+            "64 hexadecimal digits",
+        )
+    rules.hold(
+        "shard",
+        (rules.column("shard") >= 0) & (rules.column("shard") < m.shards),
+        f"0 to {m.shards - 1}",
+    )
     for name in ("row_group", "row"):
         rules.hold(name, rules.column(name) >= 0, "at least 0")
     _verify_counts(shards, path)
@@ -199,14 +259,26 @@ def _verify_labels(rules: _Rules, m: Manifest) -> None:
         rules.hold("label", labels == -1, "-1, because manifest.json names no classes")
         rules.hold("class_name", names == "", "empty, because manifest.json names no classes")
         return
-    rules.hold("label", (labels >= 0) & (labels < len(m.classes)), f"0 to {len(m.classes) - 1}, the place in manifest.json's classes")
-    rules.hold("class_name", np.array(m.classes, dtype=object)[labels] == names, "the class in manifest.json that label is the place of")
+    rules.hold(
+        "label",
+        (labels >= 0) & (labels < len(m.classes)),
+        f"0 to {len(m.classes) - 1}, the place in manifest.json's classes",
+    )
+    rules.hold(
+        "class_name",
+        np.array(m.classes, dtype=object)[labels] == names,
+        "the class in manifest.json that label is the place of",
+    )
 
 
 def _new(values: pa.ChunkedArray) -> NDArray[np.bool_]:
     """Which values no row before has."""
     new = np.zeros(len(values), np.bool_)
-    new[np.unique(values.combine_chunks().dictionary_encode().indices.to_numpy(), return_index=True)[1]] = True
+    new[
+        np.unique(
+            values.combine_chunks().dictionary_encode().indices.to_numpy(), return_index=True
+        )[1]
+    ] = True
     return new
 
 
@@ -219,7 +291,10 @@ def _verify_counts(shards: PreparedTables, path: Folder) -> None:
     ]
     for name, said, found in counted:
         if said != found:
-            raise DamagedError(f"{shards.root / 'manifest.json'}: {name}: {said} is not what {path.name} has, {found}")
+            raise DamagedError(
+                f"{shards.root / 'manifest.json'}: {name}: {said} is not what {path.name} has,"
+                f" {found}"
+            )
 
 
 def _verify_boxes(shards: PreparedTables, boxes: pa.Table) -> None:
@@ -229,13 +304,25 @@ def _verify_boxes(shards: PreparedTables, boxes: pa.Table) -> None:
     row = pc.index_in(boxes.column("video_id"), shards.index.column("video_id").combine_chunks())
     rules.hold("video_id", row.is_valid(), "that of a video in index.parquet")
     row, key_frame = row.to_numpy(), rules.column("key_frame")
-    rules.hold("key_frame", (key_frame >= 0) & (key_frame < shards.column("frame_count")[row]), "one of the video's frames")
+    rules.hold(
+        "key_frame",
+        (key_frame >= 0) & (key_frame < shards.column("frame_count")[row]),
+        "one of the video's frames",
+    )
     first = np.full(len(shards.index), -1)
     first[row[::-1]] = np.arange(len(row))[::-1]  # the first box of each video
     for name in ("key_frame", "second"):
-        rules.hold(name, rules.column(name) == rules.column(name)[first[row]], "the same in all boxes of a video")
+        rules.hold(
+            name,
+            rules.column(name) == rules.column(name)[first[row]],
+            "the same in all boxes of a video",
+        )
     for low, high in (("x1", "x2"), ("y1", "y2")):
-        rules.hold(low, (rules.column(low) >= 0) & (rules.column(low) <= rules.column(high)), f"0 to {high}")
+        rules.hold(
+            low,
+            (rules.column(low) >= 0) & (rules.column(low) <= rules.column(high)),
+            f"0 to {high}",
+        )
         rules.hold(high, rules.column(high) <= 1, "at most 1")
     known = pc.is_in(pc.list_flatten(boxes.column("actions")), pa.array(actions, pa.int32()))
     good = np.ones(len(boxes), np.bool_)
@@ -249,7 +336,9 @@ def _actions(path: Folder, boxes: pa.Table) -> list[int]:
         metadata = boxes.schema.metadata or {}
         names, evaluated = json.loads(metadata[b"actions"]), json.loads(metadata[b"evaluated"])
         actions = [int(action) for action in names]
-        sound = all(isinstance(name, str) for name in names.values()) and set(map(str, evaluated)) <= set(names)
+        sound = all(isinstance(name, str) for name in names.values()) and set(
+            map(str, evaluated)
+        ) <= set(names)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DamagedError(f"{path}: its metadata name no actions: {error!r}") from None
     if not sound:
@@ -260,17 +349,30 @@ def _actions(path: Folder, boxes: pa.Table) -> list[int]:
 def _verify_places(shards: PreparedTables) -> None:
     """Each row of each row group is that of one video of the index, and none is another's."""
     path, videos = shards.root / "index.parquet", shards.index.column("video_id")
-    place = np.stack([shards.column(name) for name in ("shard", "row_group", "row")], axis=1).astype(np.int64)
+    place = np.stack(
+        [shards.column(name) for name in ("shard", "row_group", "row")], axis=1
+    ).astype(np.int64)
     order = np.lexsort(place.T[::-1])
     same = (np.diff(place[order], axis=0) == 0).all(axis=1)
     if same.any():
         pair = order[int(np.argmax(same)) :][:2]
         one, other = (videos[row].as_py() for row in pair.tolist())
         shard, group, row = place[pair[0]].tolist()
-        raise DamagedError(f"{path}: videos {one!r} and {other!r} are both in row {row} of row group {group} of {shard_name(shard)}")
+        raise DamagedError(
+            f"{path}: videos {one!r} and {other!r} are both in row {row} of row group {group} of"
+            f" {shard_name(shard)}"
+        )
     with ThreadPoolExecutor(FOOTERS) as pool:
-        there = list(pool.map(lambda shard: _group_sizes(shards.root / shard_name(shard)), range(shards.manifest.shards)))
-    first, sizes = np.cumsum([0, *map(len, there)]), np.concatenate(there)  # all row groups, shard after shard
+        there = list(
+            pool.map(
+                lambda shard: _group_sizes(shards.root / shard_name(shard)),
+                range(shards.manifest.shards),
+            )
+        )
+    first, sizes = (
+        np.cumsum([0, *map(len, there)]),
+        np.concatenate(there),
+    )  # all row groups, shard after shard
     inside = place[:, 1] < np.diff(first)[place[:, 0]]
     number = first[place[:, 0]] + np.where(inside, place[:, 1], 0)
     inside &= place[:, 2] < np.append(sizes, 0)[number]
@@ -278,31 +380,42 @@ def _verify_places(shards: PreparedTables) -> None:
         row = int(np.argmin(inside))
         shard, group, position = place[row].tolist()
         raise DamagedError(
-            f"{path}: row {row}, video {videos[row].as_py()!r}: {shard_name(shard)} has no row {position} in a row group {group}"
+            f"{path}: row {row}, video {videos[row].as_py()!r}: {shard_name(shard)} has no row"
+            f" {position} in a row group {group}"
         )
     listed = np.bincount(number, minlength=len(sizes))
     for group in np.flatnonzero(listed != sizes):
         shard = int(np.searchsorted(first, group, "right")) - 1
         where = f"{shards.root / shard_name(shard)}: row group {group - first[shard]}"
-        raise DamagedError(f"{where} has {sizes[group]} videos, of which {path.name} lists {listed[group]}")
+        raise DamagedError(
+            f"{where} has {sizes[group]} videos, of which {path.name} lists {listed[group]}"
+        )
 
 
 def _group_sizes(path: Folder) -> NDArray[np.int64]:
     metadata = footer(path)
-    return np.array([metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)], dtype=np.int64)
+    return np.array(
+        [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)],
+        dtype=np.int64,
+    )
 
 
-# --- Frames --------------------------------------------------------------------------------------------------------
+# --- Frames ---------------------------------------------------------------------------------------
 
 
-def check_frames(shards: PreparedTables, workers: int | None = None) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+def check_frames(
+    shards: PreparedTables, workers: int | None = None
+) -> Iterator[tuple[int, list[tuple[str, str]]]]:
     """Compare all frames of a set with the index: their digests, and the size of each JPEG.
 
     Yields:
-        for each shard, in order: how many videos were checked, and of each bad one its id and what is wrong.
+        for each shard, in order: how many videos were checked, and of each bad one its id and what
+            is wrong.
     """
     expected, sizes = Expected.of(shards), shards.sizes
-    place = np.unique(np.stack([shards.column("shard"), shards.column("row_group")], axis=1), axis=0)
+    place = np.unique(
+        np.stack([shards.column("shard"), shards.column("row_group")], axis=1), axis=0
+    )
 
     def check(shard: int) -> tuple[int, list[tuple[str, str]]]:
         count, bad = 0, []
@@ -317,7 +430,12 @@ def check_frames(shards: PreparedTables, workers: int | None = None) -> Iterator
 
 
 def _faults(
-    shards: PreparedTables, expected: Expected, rows: NDArray[np.int64], sizes: NDArray[np.int64], shard: int, group: int
+    shards: PreparedTables,
+    expected: Expected,
+    rows: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    shard: int,
+    group: int,
 ) -> list[tuple[str, str]]:
     try:
         found = read_row_group(shards.root, shard, group)
@@ -332,17 +450,22 @@ def _faults(
 
 
 def _wrong_size(found: RowGroup, position: int, size: NDArray[np.int64]) -> str | None:
-    """What is wrong with the first frame of a video that has another size than the index says; None if all have it."""
+    """What is wrong with the first frame of a video that has another size than the index says; None
+    if all have it.
+    """
     import simplejpeg
 
     expected = (int(size[0]), int(size[1]))
-    for number, jpeg in enumerate(found.frames(position, np.arange(found.first[position + 1] - found.first[position]))):
+    for number, jpeg in enumerate(
+        found.frames(position, np.arange(found.first[position + 1] - found.first[position]))
+    ):
         try:
             have = simplejpeg.decode_jpeg_header(jpeg)[:2]
         except ValueError as error:
             return f"frame {number}: is no JPEG: {error}"
         if have != expected:
             return (
-                f"frame {number}: is {have[0]} x {have[1]} pixels (height x width), where index.parquet says {expected[0]} x {expected[1]}"
+                f"frame {number}: is {have[0]} x {have[1]} pixels (height x width), where"
+                f" index.parquet says {expected[0]} x {expected[1]}"
             )
     return None

@@ -1,7 +1,8 @@
-"""Run a function over items in processes of their own: an item that crashes or hangs its process costs that item, not the run.
+"""Run a function over items in processes of their own: an item that crashes or hangs its process
+costs that item, not the run.
 
-concurrent.futures' pool breaks as a whole when one of its processes dies, and waits for ever for one that hangs. Here each process
-has a pipe of its own, so that what was lost with it is known.
+concurrent.futures' pool breaks as a whole when one of its processes dies, and waits for ever for
+one that hangs. Here each process has a pipe of its own, so that what was lost with it is known.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any
 
 from vididi.errors import ResourceError
 
-AHEAD = 2  # items per process that may be under way or finished before the caller took the one they wait for
+# items per process that may be under way or finished before the caller took the one they wait for
+AHEAD = 2
 STARTS = 3  # processes in a row that may die before they are ready
 
 
@@ -29,15 +31,20 @@ class Failed:
     """An item without a result, and why."""
 
     reason: str
-    crashed: bool = field(default=False, compare=False)  # its process died each time that it was run
+    crashed: bool = field(
+        default=False, compare=False
+    )  # its process died each time that it was run
 
 
-def run_apart(function: Callable[[Any], Any], items: Sequence[Any], workers: int, timeout: float) -> Generator[Any]:
+def run_apart(
+    function: Callable[[Any], Any], items: Sequence[Any], workers: int, timeout: float
+) -> Generator[Any]:
     """``function(item)`` of each item, in the order of the items, or ``Failed``.
 
-    An item whose process died is run once more, in a fresh process while no other item runs: memory that ran out may have been its
-    neighbours' doing. Only if that fails too has the item failed, so the results do not depend on how many workers there are. An
-    item without a result after ``timeout`` seconds has failed; it is not run again.
+    An item whose process died is run once more, in a fresh process while no other item runs: memory
+    that ran out may have been its neighbours' doing. Only if that fails too has the item failed, so
+    the results do not depend on how many workers there are. An item without a result after
+    ``timeout`` seconds has failed; it is not run again.
 
     Args:
         function: what can be pickled by name; an exception it raises is a ``Failed`` too.
@@ -68,7 +75,9 @@ class _Worker:
 
     def give(self, number: int, item: Any, timeout: float) -> None:
         self.item, self.deadline = number, time.monotonic() + timeout
-        with suppress(OSError):  # it died while it had nothing to do: reading from the pipe will find that out
+        with suppress(
+            OSError
+        ):  # it died while it had nothing to do: reading from the pipe will find that out
             self.pipe.send(item)
 
     def end(self) -> int | None:
@@ -80,9 +89,13 @@ class _Worker:
 
 
 class _Pool:
-    def __init__(self, function: Callable[[Any], Any], items: Sequence[Any], workers: int, timeout: float) -> None:
+    def __init__(
+        self, function: Callable[[Any], Any], items: Sequence[Any], workers: int, timeout: float
+    ) -> None:
         self.function, self.items, self.timeout = function, items, timeout
-        self.given = self.taken = 0  # items given out for the first time; results handed to the caller
+        self.given = self.taken = (
+            0  # items given out for the first time; results handed to the caller
+        )
         self.done: dict[int, Any] = {}
         self.again: deque[int] = deque()  # items whose process died
         self.alone: int | None = None  # the item that is run for the second time
@@ -108,7 +121,9 @@ class _Pool:
                 worker.give(number, self.items[number], self.timeout)
 
     def _next(self) -> int | None:
-        """The item to run next; None while one is run alone or waits to be, and where enough are ahead of the caller."""
+        """The item to run next; None while one is run alone or waits to be, and where enough are
+        ahead of the caller.
+        """
         if self.alone is not None:
             return None
         if self.again:
@@ -124,7 +139,10 @@ class _Pool:
     def _collect(self) -> None:
         """Wait for the first news of any worker, or the first deadline."""
         left = min(worker.deadline for worker in self.workers) - time.monotonic()
-        news = wait([worker.pipe for worker in self.workers], None if left == float("inf") else max(0.0, left))
+        news = wait(
+            [worker.pipe for worker in self.workers],
+            None if left == float("inf") else max(0.0, left),
+        )
         for place, worker in enumerate(self.workers):
             if worker.pipe in news:
                 self._read(place, worker)
@@ -152,12 +170,17 @@ class _Pool:
         worker.item, worker.deadline = None, float("inf")
 
     def _bury(self, worker: _Worker) -> None:
-        worker.process.join(1.0)  # the pipe ends a moment before the process does, and killing it would hide why it died
+        worker.process.join(
+            1.0
+        )  # the pipe ends a moment before the process does, and killing it would hide why it died
         code = worker.end()
         if not worker.ready:
             self.failed_starts += 1
             if self.failed_starts >= STARTS:
-                raise ResourceError(f"workers: {STARTS} processes in a row died while they started, the last one with {_cause(code)}")
+                raise ResourceError(
+                    f"workers: {STARTS} processes in a row died while they started, the last one"
+                    f" with {_cause(code)}"
+                )
         elif worker.item is not None and worker.item != self.alone:
             self.again.append(worker.item)
         elif worker.item is not None:

@@ -1,8 +1,11 @@
-"""Reading files in AVA's layout for ``ava_map``: predictions, ground truth and lists of excluded key frames.
+"""Reading files in AVA's layout for ``ava_map``: predictions, ground truth and lists of excluded
+key frames.
 
--5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1       ground truth: film, second, x1, y1, x2, y2, action, person
+-5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1       ground truth: film, second, x1, y1, x2, y2,
+                                                    action, person
 -5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,0.85    prediction: the same with a score
--5KQ66BBWC4,0903                                    excluded key frame; among the others, a key frame without a box
+-5KQ66BBWC4,0903                                    excluded key frame; among the others, a key
+                                                    frame without a box
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ Row = tuple[str, float, float, float, float, float, int, float]
 
 
 def read_ground_truth(path: Path) -> AvaRows:
-    """Rows of 8 columns, or of 7, whose person is then 1 as in AVA's script; those of 2 are key frames without a box.
+    """Rows of 8 columns, or of 7, whose person is then 1 as in AVA's script; those of 2 are key
+    frames without a box.
 
     Raises:
         DataError: the file cannot be read, or a line is malformed; names file and line.
@@ -57,11 +61,13 @@ def read_excluded(path: Path) -> set[tuple[str, float]]:
     return frames
 
 
-# --- Boxes ---------------------------------------------------------------------------------------------------------
+# --- Boxes ----------------------------------------------------------------------------------------
 
 
 def _read(path: Path, columns: str, lengths: tuple[int, ...]) -> AvaRows:
-    """All rows. Arrow reads millions in a second but does not say where a fault is; what it does not like is read again line by line."""
+    """All rows. Arrow reads millions in a second but does not say where a fault is; what it does
+    not like is read again line by line.
+    """
     rows = _read_by_arrow(path, lengths)
     return _read_by_line(path, columns, lengths) if rows is None else rows
 
@@ -70,7 +76,13 @@ def _read_by_arrow(path: Path, lengths: tuple[int, ...]) -> AvaRows | None:
     import pyarrow as pa
     from pyarrow import csv as arrow
 
-    kinds = [pa.dictionary(pa.int32(), pa.string()), pa.float64(), *[pa.float64()] * 4, pa.int64(), pa.float64()]
+    kinds = [
+        pa.dictionary(pa.int32(), pa.string()),
+        pa.float64(),
+        *[pa.float64()] * 4,
+        pa.int64(),
+        pa.float64(),
+    ]
     for length in (length for length in lengths if length > 2):
         names = [*BOX.split(","), "value"][:length]
         types = dict(zip(names, kinds, strict=False))
@@ -78,7 +90,9 @@ def _read_by_arrow(path: Path, lengths: tuple[int, ...]) -> AvaRows | None:
             table = arrow.read_csv(
                 check_regular(path),
                 read_options=arrow.ReadOptions(column_names=names),
-                convert_options=arrow.ConvertOptions(column_types=types, null_values=[], strings_can_be_null=False),
+                convert_options=arrow.ConvertOptions(
+                    column_types=types, null_values=[], strings_can_be_null=False
+                ),
             )
         except (pa.ArrowInvalid, OSError):
             continue
@@ -86,11 +100,20 @@ def _read_by_arrow(path: Path, lengths: tuple[int, ...]) -> AvaRows | None:
         films = tuple(film.dictionary.to_pylist()) if len(table) else ()
         if any(name != name.strip() or not name for name in films):
             return None
-        film_places = film.indices.to_numpy().astype(np.int64) if len(table) else np.zeros(0, dtype=np.int64)
+        film_places = (
+            film.indices.to_numpy().astype(np.int64) if len(table) else np.zeros(0, dtype=np.int64)
+        )
         corners = np.stack([table.column(place).to_numpy() for place in range(2, 6)], axis=1)
         value = table.column(7).to_numpy() if length == 8 else np.ones(len(table))
         try:
-            return AvaRows(films, film_places, table.column(1).to_numpy(), corners, table.column(6).to_numpy(), value)
+            return AvaRows(
+                films,
+                film_places,
+                table.column(1).to_numpy(),
+                corners,
+                table.column(6).to_numpy(),
+                value,
+            )
         except BadRow:
             return None
     return None
@@ -127,9 +150,13 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _row(cells: list[str], columns: str, lengths: tuple[int, ...]) -> Row:
     if len(cells) not in lengths:
-        raise ValueError(f"{len(cells)} columns, not the 8 of {columns}, nor the 2 of a key frame without a box")
+        raise ValueError(
+            f"{len(cells)} columns, not the 8 of {columns}, nor the 2 of a key frame without a box"
+        )
     names = columns.split(",")
-    x1, y1, x2, y2 = (_number(name, cell) for name, cell in zip(names[2:6], cells[2:6], strict=True))
+    x1, y1, x2, y2 = (
+        _number(name, cell) for name, cell in zip(names[2:6], cells[2:6], strict=True)
+    )
     value = _number(names[7], cells[7]) if len(cells) == 8 else 1.0
     return *_key_frame(cells), x1, y1, x2, y2, _whole("action_id", cells[6]), value
 

@@ -1,7 +1,9 @@
-"""Mean average precision of action detection on AVA, by the rules of AVA's own script (docs/evaluation.md). numpy only.
+"""Mean average precision of action detection on AVA, by the rules of AVA's own script
+(docs/evaluation.md). numpy only.
 
-The rules are those of ``Evaluation/get_ava_performance.py`` in github.com/activitynet/ActivityNet (commit 1212804, which takes a list of
-excluded key frames) and of the PascalDetectionEvaluator from TensorFlow's object detection API that it uses.
+The rules are those of ``Evaluation/get_ava_performance.py`` in github.com/activitynet/ActivityNet
+(commit 1212804, which takes a list of excluded key frames) and of the PascalDetectionEvaluator from
+TensorFlow's object detection API that it uses.
 """
 
 from __future__ import annotations
@@ -18,12 +20,17 @@ from vididi.errors import DataError
 VERSION = 1  # of AvaMap.to_dict
 IOU = 0.5  # overlap from which a prediction finds a box
 LIMIT = 50  # predictions of a key frame that AVA's script looks at
-MOST_SECONDS, MOST_FILMS = 2**23, 2**20  # so that a film and a second, to its millionth, are one number of 63 bits
+MOST_SECONDS, MOST_FILMS = (
+    2**23,
+    2**20,
+)  # so that a film and a second, to its millionth, are one number of 63 bits
 _MILLIONTHS = 43  # bits
 
 
 class BadRow(ValueError):
-    """A row that does not hold what it must; ``row`` counts from 0, and ``what`` says what is wrong."""
+    """A row that does not hold what it must; ``row`` counts from 0, and ``what`` says what is
+    wrong.
+    """
 
     def __init__(self, row: int, what: str) -> None:
         super().__init__(f"row {row}: {what}")
@@ -36,15 +43,17 @@ class AvaRows:
 
     Args:
         films: the distinct names of films.
-        film: ``[N]``, places in ``films``; second: ``[N]``. The two make the key frame; seconds are the same where their millionths are.
+        film: ``[N]``, places in ``films``; second: ``[N]``. The two make the key frame; seconds are
+            the same where their millionths are.
         corners: ``[N, 4]``, x1, y1, x2, y2 as fractions of width and height.
         action: ``[N]``, ids as in the list of actions.
-        value: ``[N]``, the score of a prediction, or the number of the person in a ground-truth box.
+        value: ``[N]``, the score of a prediction, or the number of the person in a ground-truth
+            box.
         empty: key frames, film and second, that are listed without a box.
 
     Raises:
-        BadRow: a second below 0 or from 8388608 on, a box that is not 0 <= x1 <= x2 <= 1 and 0 <= y1 <= y2 <= 1, or a value that is not
-            finite.
+        BadRow: a second below 0 or from 8388608 on, a box that is not 0 <= x1 <= x2 <= 1 and 0 <=
+            y1 <= y2 <= 1, or a value that is not finite.
         ValueError: more than 1048576 films.
     """
 
@@ -61,21 +70,33 @@ class AvaRows:
             raise ValueError(f"films: {len(self.films)} are too many; at most {MOST_FILMS}")
         x1, y1, x2, y2 = self.corners.T
         for good, what in (
-            ((self.second >= 0) & (self.second < MOST_SECONDS), f"second {{second:.15g}} is not from 0 to {MOST_SECONDS - 1}"),
+            (
+                (self.second >= 0) & (self.second < MOST_SECONDS),
+                f"second {{second:.15g}} is not from 0 to {MOST_SECONDS - 1}",
+            ),
             ((x1 >= 0) & (x1 <= x2) & (x2 <= 1), "x1 {x1} and x2 {x2} are not 0 <= x1 <= x2 <= 1"),
             ((y1 >= 0) & (y1 <= y2) & (y2 <= 1), "y1 {y1} and y2 {y2} are not 0 <= y1 <= y2 <= 1"),
             (np.isfinite(self.value), "{value} in the last column is not a finite number"),
         ):
             if not good.all():
                 row = int(np.argmin(good))
-                corners = dict(zip(("x1", "y1", "x2", "y2"), map(float, self.corners[row]), strict=True))
-                raise BadRow(row, what.format(second=self.second[row], value=float(self.value[row]), **corners))
+                corners = dict(
+                    zip(("x1", "y1", "x2", "y2"), map(float, self.corners[row]), strict=True)
+                )
+                raise BadRow(
+                    row,
+                    what.format(second=self.second[row], value=float(self.value[row]), **corners),
+                )
 
     @classmethod
     def of(
-        cls, rows: Sequence[tuple[str, float, float, float, float, float, int, float]], empty: Iterable[tuple[str, float]] = ()
+        cls,
+        rows: Sequence[tuple[str, float, float, float, float, float, int, float]],
+        empty: Iterable[tuple[str, float]] = (),
     ) -> AvaRows:
-        """From rows of film, second, x1, y1, x2, y2, action, and score or person; and key frames without a box."""
+        """From rows of film, second, x1, y1, x2, y2, action, and score or person; and key frames
+        without a box.
+        """
         names: dict[str, int] = {}
         film = np.array([names.setdefault(row[0], len(names)) for row in rows], dtype=np.int64)
         second = np.array([row[1] for row in rows], dtype=np.float64)
@@ -88,12 +109,21 @@ class AvaRows:
         return len(self.second)
 
     def take(self, rows: NDArray) -> AvaRows:
-        return AvaRows(self.films, self.film[rows], self.second[rows], self.corners[rows], self.action[rows], self.value[rows])
+        return AvaRows(
+            self.films,
+            self.film[rows],
+            self.second[rows],
+            self.corners[rows],
+            self.action[rows],
+            self.value[rows],
+        )
 
 
 @dataclass(frozen=True)
 class ActionScore:
-    """One line of the result: the ground-truth boxes and the predictions that count, and the average precision, NaN without a box."""
+    """One line of the result: the ground-truth boxes and the predictions that count, and the
+    average precision, NaN without a box.
+    """
 
     action: int
     name: str
@@ -137,7 +167,13 @@ class AvaMap:
             for score in self.actions
         ]
         how = {"iou": IOU, "limit": self.limit, "ignore_unannotated": self.ignore_unannotated}
-        return {"version": VERSION, "mAP": self.mean, **how, "classes": classes, "counts": self.counts}
+        return {
+            "version": VERSION,
+            "mAP": self.mean,
+            **how,
+            "classes": classes,
+            "counts": self.counts,
+        }
 
     @property
     def notes(self) -> list[str]:
@@ -145,19 +181,35 @@ class AvaMap:
         missing = ", ".join(f"{score.action} {score.name}" for score in self.without_ground_truth)
         unannotated = "left out" if self.ignore_unannotated else "false positives"
         said = {
-            "predictions_over_limit": f"predictions left out: beyond the {self.limit} best-scored ones of their key frame",
-            "predictions_unannotated": f"predictions in key frames without ground truth: {unannotated}",
+            "predictions_over_limit": (
+                f"predictions left out: beyond the {self.limit} best-scored ones of their key frame"
+            ),
+            "predictions_unannotated": (
+                f"predictions in key frames without ground truth: {unannotated}"
+            ),
             "predictions_without_area": "predictions left out: their boxes have no area",
             "predictions_excluded": "predictions left out: in excluded key frames",
             "predictions_other_actions": "predictions left out: their actions are not in the list",
             "ground_truth_excluded": "ground-truth rows left out: in excluded key frames",
-            "ground_truth_other_actions": "ground-truth rows left out: their actions are not in the list",
-            "ground_truth_repeated": "ground-truth rows repeat an earlier one: they count, and cannot be found",
-            "ground_truth_without_area": "ground-truth boxes have no area: they count, and cannot be found",
+            "ground_truth_other_actions": (
+                "ground-truth rows left out: their actions are not in the list"
+            ),
+            "ground_truth_repeated": (
+                "ground-truth rows repeat an earlier one: they count, and cannot be found"
+            ),
+            "ground_truth_without_area": (
+                "ground-truth boxes have no area: they count, and cannot be found"
+            ),
         }
         lines = [f"{count:,} {text}" for name, text in said.items() if (count := self.counts[name])]
-        lines = [f"not in the mean, having no ground truth: {missing}", *lines] if missing else lines
-        return lines if self.counts["predictions"] else ["no predictions to score: every average precision is 0", *lines]
+        lines = (
+            [f"not in the mean, having no ground truth: {missing}", *lines] if missing else lines
+        )
+        return (
+            lines
+            if self.counts["predictions"]
+            else ["no predictions to score: every average precision is 0", *lines]
+        )
 
 
 def ava_map(
@@ -169,18 +221,22 @@ def ava_map(
     limit: int | None = LIMIT,
     ignore_unannotated: bool = False,
 ) -> AvaMap:
-    """Average precision of each action at an overlap (intersection over union) of 0.5, and their mean.
+    """Average precision of each action at an overlap (intersection over union) of 0.5, and their
+    mean.
 
-    In a key frame, a prediction belongs to the ground-truth box of its action that it overlaps most, and finds it if the overlap is at
-    least 0.5 and no better-scored prediction found it already. Anything else is a false positive. docs/evaluation.md has all rules.
+    In a key frame, a prediction belongs to the ground-truth box of its action that it overlaps
+    most, and finds it if the overlap is at least 0.5 and no better-scored prediction found it
+    already. Anything else is a false positive. docs/evaluation.md has all rules.
 
     Args:
-        ground_truth: ``value`` is the person's number; predictions: ``value`` is the score, of any scale.
+        ground_truth: ``value`` is the person's number; predictions: ``value`` is the score, of any
+            scale.
         labels: names by id of the actions that are scored; rows of others are left out and counted.
         excluded: key frames, film and second, that are left out and counted.
-        limit: look at this many predictions of a key frame over all actions, the best-scored ones; None: at all.
-        ignore_unannotated: leave out predictions in key frames that ``ground_truth`` does not list, neither with a row of any action nor
-            as empty. Otherwise they are false positives.
+        limit: look at this many predictions of a key frame over all actions, the best-scored ones;
+            None: at all.
+        ignore_unannotated: leave out predictions in key frames that ``ground_truth`` does not list,
+            neither with a row of any action nor as empty. Otherwise they are false positives.
 
     Raises:
         ValueError: there are no labels, or ``limit`` is below 1.
@@ -189,12 +245,16 @@ def ava_map(
     if not labels:
         raise ValueError("labels: there are none")
     if limit is not None and limit < 1:
-        raise ValueError(f"limit: {limit} is not valid; it must be at least 1, or None for no limit")
+        raise ValueError(
+            f"limit: {limit} is not valid; it must be at least 1, or None for no limit"
+        )
     ids = np.array(sorted(labels), dtype=np.int64)
     films: dict[str, int] = {}
     truth_key, key = _key_frames(ground_truth, films), _key_frames(predictions, films)
     left_out = _numbers_of(excluded, films)
-    frames = np.union1d(truth_key, _numbers_of(ground_truth.empty, films))  # with any action or none, as AVA's later script counts them
+    frames = np.union1d(
+        truth_key, _numbers_of(ground_truth.empty, films)
+    )  # with any action or none, as AVA's later script counts them
 
     truth_rows, counts = _true(ground_truth, truth_key, ids, left_out)
     truth, truth_key = ground_truth.take(truth_rows), truth_key[truth_rows]
@@ -204,13 +264,17 @@ def ava_map(
     found, key = predictions.take(rows), key[rows]
 
     hits = _hits(truth, truth_key, found, key, ids)
-    counts |= {"key_frames": len(np.unique(truth_key)), "ground_truth": len(truth), "predictions": len(found)}
+    counts |= {
+        "key_frames": len(np.unique(truth_key)),
+        "ground_truth": len(truth),
+        "predictions": len(found),
+    }
     actions = tuple(_score(int(action), labels, truth, found, hits) for action in ids)
     mean = float(np.nanmean([score.average_precision for score in actions]))
     return AvaMap(mean, actions, limit, ignore_unannotated, counts)
 
 
-# --- Which rows count ----------------------------------------------------------------------------------------------
+# --- Which rows count -----------------------------------------------------------------------------
 
 
 def _key_frames(rows: AvaRows, films: dict[str, int]) -> NDArray[np.int64]:
@@ -219,31 +283,57 @@ def _key_frames(rows: AvaRows, films: dict[str, int]) -> NDArray[np.int64]:
     return places[rows.film] << _MILLIONTHS | np.rint(rows.second * 1e6).astype(np.int64)
 
 
-def _numbers_of(key_frames: Iterable[tuple[str, float]], films: Mapping[str, int]) -> NDArray[np.int64]:
+def _numbers_of(
+    key_frames: Iterable[tuple[str, float]], films: Mapping[str, int]
+) -> NDArray[np.int64]:
     """The same for key frames that are named, of films that are there."""
-    return np.array([films[film] << _MILLIONTHS | round(second * 1e6) for film, second in key_frames if film in films], dtype=np.int64)
+    return np.array(
+        [
+            films[film] << _MILLIONTHS | round(second * 1e6)
+            for film, second in key_frames
+            if film in films
+        ],
+        dtype=np.int64,
+    )
 
 
 def _kept(
-    rows: AvaRows, key: NDArray[np.int64], ids: NDArray[np.int64], left_out: NDArray[np.int64], what: str
+    rows: AvaRows,
+    key: NDArray[np.int64],
+    ids: NDArray[np.int64],
+    left_out: NDArray[np.int64],
+    what: str,
 ) -> tuple[NDArray[np.int64], dict[str, int]]:
-    """The rows with an action of the list in a key frame that is not excluded, and how many are left out for either reason."""
+    """The rows with an action of the list in a key frame that is not excluded, and how many are
+    left out for either reason.
+    """
     listed = np.flatnonzero(np.isin(rows.action, ids))
     kept = listed[~np.isin(key[listed], left_out)]
-    return kept, {f"{what}_other_actions": len(rows) - len(listed), f"{what}_excluded": len(listed) - len(kept)}
+    return kept, {
+        f"{what}_other_actions": len(rows) - len(listed),
+        f"{what}_excluded": len(listed) - len(kept),
+    }
 
 
 def _true(
-    ground_truth: AvaRows, key: NDArray[np.int64], ids: NDArray[np.int64], left_out: NDArray[np.int64]
+    ground_truth: AvaRows,
+    key: NDArray[np.int64],
+    ids: NDArray[np.int64],
+    left_out: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], dict[str, int]]:
-    """The rows of the ground truth that count, and how many do not, repeat another or are no area. Raises DataError where none is left."""
+    """The rows of the ground truth that count, and how many do not, repeat another or are no area.
+    Raises DataError where none is left.
+    """
     rows, counts = _kept(ground_truth, key, ids, left_out, "ground_truth")
     if not len(rows):
         raise DataError(
-            f"ground truth: no boxes to find: of {len(ground_truth)} rows none has an action of the list and a key frame that counts"
+            f"ground truth: no boxes to find: of {len(ground_truth)} rows none has an action of the"
+            " list and a key frame that counts"
         )
     truth = ground_truth.take(rows)
-    distinct = np.unique(np.column_stack([key[rows], truth.action, truth.corners, truth.value]), axis=0)
+    distinct = np.unique(
+        np.column_stack([key[rows], truth.action, truth.corners, truth.value]), axis=0
+    )
     counts["ground_truth_repeated"] = len(truth) - len(distinct)
     counts["ground_truth_without_area"] = int((~_with_area(truth.corners)).sum())
     return rows, counts
@@ -261,7 +351,8 @@ def _counting(
     """The rows of the predictions that count, and how many of them do not, by reason.
 
     Args:
-        known: key frames with ground truth; predictions in others count too, as false ones, unless ``only_known``.
+        known: key frames with ground truth; predictions in others count too, as false ones, unless
+            ``only_known``.
     """
     rows, counts = _kept(predictions, key, ids, left_out, "predictions")
     # In AVA's order: by key frame, in the order in which these first appear, then by row.
@@ -283,24 +374,32 @@ def _with_area(corners: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _numbered(key: NDArray[np.int64]) -> NDArray[np.int64]:
     """Numbers for keys ``[N]``, from 0 in the order in which these first appear."""
     change = np.flatnonzero(key[1:] != key[:-1]) + 1
-    begins = np.concatenate([np.zeros(min(len(key), 1), dtype=np.int64), change])  # of runs of one key: sorting these is quicker
+    begins = np.concatenate(
+        [np.zeros(min(len(key), 1), dtype=np.int64), change]
+    )  # of runs of one key: sorting these is quicker
     _, first, place = np.unique(key[begins], return_index=True, return_inverse=True)
     return np.repeat(np.argsort(np.argsort(first))[place], np.diff(np.append(begins, len(key))))
 
 
 def _within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many earlier members of its group each has, ``[N]``; the members of a group follow one another."""
+    """How many earlier members of its group each has, ``[N]``; the members of a group follow one
+    another.
+    """
     change = np.flatnonzero(groups[1:] != groups[:-1]) + 1
     begins = np.concatenate([np.zeros(min(len(groups), 1), dtype=np.int64), change])
     return np.arange(len(groups)) - np.repeat(begins, np.diff(np.append(begins, len(groups))))
 
 
-def _best(predictions: AvaRows, rows: NDArray[np.int64], key: NDArray[np.int64], limit: int | None) -> NDArray[np.int64]:
-    """Those of ``rows``, in their order, that are among the best-scored ``limit`` of their key frame; ``rows`` has key frames together.
+def _best(
+    predictions: AvaRows, rows: NDArray[np.int64], key: NDArray[np.int64], limit: int | None
+) -> NDArray[np.int64]:
+    """Those of ``rows``, in their order, that are among the best-scored ``limit`` of their key
+    frame; ``rows`` has key frames together.
 
-    AVA's script keeps them in a heap, and lets a row in only if it is better than the worst in it, which then goes. So of equal scores
-    at the limit the candidates are the rows among the first ``limit`` that reach this score, and those of them stay whose
-    (action, y1, x1, y2, x2) is greatest.
+    AVA's script keeps them in a heap, and lets a row in only if it is better than the worst in it,
+    which then goes. So of equal scores at the limit the candidates are the rows among the first
+    ``limit`` that reach this score, and those of them stay whose (action, y1, x1, y2, x2) is
+    greatest.
     """
     if limit is None:
         return rows
@@ -322,23 +421,30 @@ def _best(predictions: AvaRows, rows: NDArray[np.int64], key: NDArray[np.int64],
     return rows[keep]
 
 
-# --- Matching ------------------------------------------------------------------------------------------------------
+# --- Matching -------------------------------------------------------------------------------------
 
 
 def _hits(
-    truth: AvaRows, truth_key: NDArray[np.int64], found: AvaRows, key: NDArray[np.int64], ids: NDArray[np.int64]
+    truth: AvaRows,
+    truth_key: NDArray[np.int64],
+    found: AvaRows,
+    key: NDArray[np.int64],
+    ids: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
     """Which predictions ``[N]`` find a ground-truth box."""
     frames = np.unique(truth_key)
     group = np.searchsorted(frames, truth_key) * len(ids) + np.searchsorted(ids, truth.action)
-    # Boxes that overlap a prediction equally: the person with the highest number comes first, because AVA's script sorts by that column.
+    # Boxes that overlap a prediction equally: the person with the highest number comes first,
+    # because AVA's script sorts by that column.
     order = np.lexsort((-truth.value, group))
     boxes = truth.corners[order]
     counts = np.bincount(group, minlength=len(frames) * len(ids))
     begins = np.cumsum(counts) - counts
 
     candidates = np.flatnonzero(np.isin(key, frames))
-    group = np.searchsorted(frames, key[candidates]) * len(ids) + np.searchsorted(ids, found.action[candidates])
+    group = np.searchsorted(frames, key[candidates]) * len(ids) + np.searchsorted(
+        ids, found.action[candidates]
+    )
     overlap, box = np.zeros(len(candidates)), np.zeros(len(candidates), dtype=np.int64)
     left, turn = np.flatnonzero(counts[group]), 0
     while len(left):  # one turn for the n-th box of every key frame and action
@@ -357,7 +463,9 @@ def _hits(
 
 
 def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union of boxes ``[N, 4]``, pair by pair: ``[N]``. In AVA's order of operations, so 0.5 is 0.5 here and there."""
+    """Intersection over union of boxes ``[N, 4]``, pair by pair: ``[N]``. In AVA's order of
+    operations, so 0.5 is 0.5 here and there.
+    """
     width = np.maximum(0.0, np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0]))
     height = np.maximum(0.0, np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1]))
     intersection = height * width
@@ -369,19 +477,25 @@ def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return (boxes[:, 3] - boxes[:, 1]) * (boxes[:, 2] - boxes[:, 0])
 
 
-# --- Average precision ---------------------------------------------------------------------------------------------
+# --- Average precision ----------------------------------------------------------------------------
 
 
-def _score(action: int, labels: Mapping[int, str], truth: AvaRows, found: AvaRows, hits: NDArray[np.bool_]) -> ActionScore:
+def _score(
+    action: int, labels: Mapping[int, str], truth: AvaRows, found: AvaRows, hits: NDArray[np.bool_]
+) -> ActionScore:
     rows = np.flatnonzero(found.action == action)
-    # Of equal scores the later one comes first: AVA's script sorts upwards and reverses. Its sort is not stable, ours is.
+    # Of equal scores the later one comes first: AVA's script sorts upwards and reverses. Its sort
+    # is not stable, ours is.
     ranked = rows[np.argsort(found.value[rows], kind="stable")[::-1]]
     boxes = int((truth.action == action).sum())
-    return ActionScore(action, labels[action], boxes, len(rows), average_precision(hits[ranked], boxes))
+    return ActionScore(
+        action, labels[action], boxes, len(rows), average_precision(hits[ranked], boxes)
+    )
 
 
 def average_precision(hits: NDArray[np.bool_], boxes: int) -> float:
-    """The area under the curve of precision over recall, precision made non-increasing from the end.
+    """The area under the curve of precision over recall, precision made non-increasing from the
+    end.
 
     Args:
         hits: ``[N]``, whether each prediction finds a box, best-scored first.

@@ -1,4 +1,5 @@
-"""A linear classifier on an encoder: linear evaluation, semi-supervised learning and fine-tuning are one loop with other settings.
+"""A linear classifier on an encoder: linear evaluation, semi-supervised learning and fine-tuning
+are one loop with other settings.
 
 Shapes: B videos, T frames, S pixels, D features, K classes, V videos in all.
 """
@@ -42,12 +43,19 @@ class Classifier(nn.Module):
 
     Args:
         frozen: the encoder is not trained, and its batch normalisation keeps its statistics.
-        features: ``l2`` gives each feature unit length (CVRL 4.1); ``zscore`` each of the D numbers mean 0 and deviation 1 over the batch
-            while training, and by the running averages afterwards (CORP 4.1).
+        features: ``l2`` gives each feature unit length (CVRL 4.1); ``zscore`` each of the D numbers
+            mean 0 and deviation 1 over the batch while training, and by the running averages
+            afterwards (CORP 4.1).
     """
 
     def __init__(
-        self, encoder: nn.Module, width: int, classes: int, frozen: bool, features: Literal["as_is", "l2", "zscore"], dropout: float
+        self,
+        encoder: nn.Module,
+        width: int,
+        classes: int,
+        frozen: bool,
+        features: Literal["as_is", "l2", "zscore"],
+        dropout: float,
     ) -> None:
         super().__init__()
         self.encoder, self.frozen = encoder.requires_grad_(not frozen), frozen
@@ -78,18 +86,23 @@ class Classifier(nn.Module):
         return self.head(features.float())
 
 
-# --- Which videos have labels --------------------------------------------------------------------------------------
+# --- Which videos have labels ---------------------------------------------------------------------
 
 
 def labelled_rows(
-    rows: NDArray[np.int64], labels: NDArray, share: float, balance: Literal["classes", "proportions"], seed: int
+    rows: NDArray[np.int64],
+    labels: NDArray,
+    share: float,
+    balance: Literal["classes", "proportions"],
+    seed: int,
 ) -> NDArray[np.int64]:
-    """A share of ``rows``, drawn from the seed, at least one of each class; a larger share of the same seed contains a smaller one.
+    """A share of ``rows``, drawn from the seed, at least one of each class; a larger share of the
+    same seed contains a smaller one.
 
     Args:
         rows: ``[V]`` index rows; labels: ``[V]``.
-        balance: ``classes`` takes equally many of each class, or all where a class has fewer (CVRL 4.1); ``proportions`` takes the share
-            of each class (CORP 4.1).
+        balance: ``classes`` takes equally many of each class, or all where a class has fewer (CVRL
+            4.1); ``proportions`` takes the share of each class (CORP 4.1).
 
     Returns:
         the chosen index rows in rising order.
@@ -105,7 +118,7 @@ def labelled_rows(
     return np.sort(np.concatenate(chosen))
 
 
-# --- Training ------------------------------------------------------------------------------------------------------
+# --- Training -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,9 @@ class ClassifierFit:
     epochs: int
     steps_per_epoch: int
     warmup_epochs: int
-    rate_steps: tuple[int, ...] | None  # epochs after which the rate falls to a tenth; None: half a cosine
+    rate_steps: (
+        tuple[int, ...] | None
+    )  # epochs after which the rate falls to a tenth; None: half a cosine
     frames: int
     augment: Augment
     seed: int
@@ -130,7 +145,9 @@ class ClassifierFit:
         warmup = self.warmup_epochs * self.steps_per_epoch
         if self.rate_steps is None:
             return cosine_with_warmup(step, self.steps, warmup)
-        return steps_with_warmup(step, [epoch * self.steps_per_epoch for epoch in self.rate_steps], warmup=warmup)
+        return steps_with_warmup(
+            step, [epoch * self.steps_per_epoch for epoch in self.rate_steps], warmup=warmup
+        )
 
 
 def train_classifier(
@@ -143,14 +160,17 @@ def train_classifier(
     context: Context,
     on_epoch: Callable[[dict[str, float | int]], None],
 ) -> None:
-    """Train from step ``start`` to the last one, on ``batches`` that begin at that step: this worker's equal part of each.
+    """Train from step ``start`` to the last one, on ``batches`` that begin at that step: this
+    worker's equal part of each.
 
     Args:
         labels: of every index row.
-        on_epoch: called on every worker after each epoch with its metrics; ``train_top1`` is of the augmented clips, as they came.
+        on_epoch: called on every worker after each epoch with its metrics; ``train_top1`` is of the
+            augmented clips, as they came.
 
     Raises:
-        TrainingError: the loss is not finite, or after the last step a weight or a statistic of the whole model.
+        TrainingError: the loss is not finite, or after the last step a weight or a statistic of the
+            whole model.
     """
     called = model if context.world_size == 1 else data_parallel(model)
     model.train()
@@ -162,13 +182,17 @@ def train_classifier(
         view = _view(batch, epoch, fit, device)
         seed = int(key(Use.CLASSIFIER, fit.seed, step, context.rank)) >> 1
         loss = partial(F.cross_entropy, target=target)
-        rate, logits, value = training_step(called, optimiser, (view,), loss, fit.rate(step), seed, fit.precision)
+        rate, logits, value = training_step(
+            called, optimiser, (view,), loss, fit.rate(step), seed, fit.precision
+        )
         told.append(torch.stack([value, (logits.argmax(dim=1) == target).float().mean()]))
         if (step + 1) % fit.steps_per_epoch == 0:
             mean, top1 = _over_workers(torch.stack(told).mean(dim=0), context).tolist()
             check_loss(mean, epoch + 1)
             told = []
-            on_epoch({"epoch": epoch + 1, "step": step + 1, "loss": mean, "train_top1": top1, "lr": rate})
+            on_epoch(
+                {"epoch": epoch + 1, "step": step + 1, "loss": mean, "train_top1": top1, "lr": rate}
+            )
             model.train()  # what is called may have tested it
     check_weights("the classifier after its last step", model)
 
@@ -179,25 +203,36 @@ def _over_workers(x: Tensor, context: Context) -> Tensor:
 
 def _view(batch: Batch, epoch: int, fit: ClassifierFit, device: torch.device) -> Tensor:
     """One augmented clip of frames of each video."""
-    pixels = torch.from_numpy(batch.clips[:, 0]).to(device, non_blocking=True).permute(0, 4, 1, 2, 3)
+    pixels = (
+        torch.from_numpy(batch.clips[:, 0]).to(device, non_blocking=True).permute(0, 4, 1, 2, 3)
+    )
     keys = key(Use.AUGMENT, fit.seed, epoch, batch.rows)
     return make_view(pixels, batch.sizes, keys, 0, fit.frames, fit.augment, 0)
 
 
-# --- Testing -------------------------------------------------------------------------------------------------------
+# --- Testing --------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, batches: Iterator[Batch], count: int, size: int, crops: Crops, crop: float, seed: int, device: torch.device
+    model: nn.Module,
+    batches: Iterator[Batch],
+    count: int,
+    size: int,
+    crops: Crops,
+    crop: float,
+    seed: int,
+    device: torch.device,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Class probabilities of the videos in the next ``count`` batches, averaged over their clips and crops.
+    """Class probabilities of the videos in the next ``count`` batches, averaged over their clips
+    and crops.
 
     Args:
         crop, seed: of random crops, see evaluation_view.
 
     Returns:
-        index rows ``[V]`` and probabilities ``[V, K]``, in the batches' order; NaN where a logit was not finite.
+        index rows ``[V]`` and probabilities ``[V, K]``, in the batches' order; NaN where a logit
+        was not finite.
     """
     model.eval()
     rows, scores = [], []
@@ -209,19 +244,24 @@ def predict(
             if crops == "random"
             else (square_view(pixels, sizes, size, place) for place in PLACES[crops])
         )
-        probabilities = torch.stack([_probabilities(model(view).float()) for view in views]).mean(dim=0)
+        probabilities = torch.stack([_probabilities(model(view).float()) for view in views]).mean(
+            dim=0
+        )
         scores.append(probabilities.view(*batch.clips.shape[:2], -1).mean(dim=1).cpu().numpy())
         rows.append(batch.rows)
     return np.concatenate(rows), np.concatenate(scores)
 
 
 def _probabilities(logits: Tensor) -> Tensor:
-    """Softmax ``[B, K]``; NaN for all classes where a logit is not finite, of which softmax makes 0 or 1 where it can."""
+    """Softmax ``[B, K]``; NaN for all classes where a logit is not finite, of which softmax makes 0
+    or 1 where it can.
+    """
     return logits.softmax(dim=1).where(logits.isfinite().all(dim=1, keepdim=True), torch.nan)
 
 
 def true_class_ranks(scores: NDArray, labels: NDArray) -> NDArray[np.int64]:
-    """How many classes score higher than the true one, ``[V]``; of equal scores the lower class number counts as higher.
+    """How many classes score higher than the true one, ``[V]``; of equal scores the lower class
+    number counts as higher.
 
     Args:
         scores: ``[V, K]``; labels: ``[V]`` class numbers.
@@ -232,18 +272,28 @@ def true_class_ranks(scores: NDArray, labels: NDArray) -> NDArray[np.int64]:
     """
     check_finite("accuracy", scores=scores)
     if (wrong := labels[(labels < 0) | (labels >= scores.shape[1])]).size:
-        raise ValueError(f"labels: {wrong[0]} is not one of the {scores.shape[1]} classes, which are numbered from 0")
+        raise ValueError(
+            f"labels: {wrong[0]} is not one of the {scores.shape[1]} classes, which are numbered"
+            " from 0"
+        )
     own = scores[np.arange(len(labels)), labels][:, None]
     before = (scores == own) & (np.arange(scores.shape[1]) < labels[:, None])
     return ((scores > own) | before).sum(axis=1)
 
 
-def accuracy(ranks: NDArray[np.int64], labels: NDArray, classes: dict[int, str]) -> tuple[dict[str, float], dict[str, float]]:
-    """``top1`` and, where there are more than 5 classes, ``top5``; and top-1 accuracy of each class that was tested.
+def accuracy(
+    ranks: NDArray[np.int64], labels: NDArray, classes: dict[int, str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """``top1`` and, where there are more than 5 classes, ``top5``; and top-1 accuracy of each class
+    that was tested.
 
     Args:
         classes: names by label of the classes that have videos.
     """
     tops = {f"top{k}": float((ranks < k).mean()) for k in (1, 5) if k == 1 or len(classes) > 5}
-    each = {name: float((ranks[labels == label] < 1).mean()) for label, name in classes.items() if (labels == label).any()}
+    each = {
+        name: float((ranks[labels == label] < 1).mean())
+        for label, name in classes.items()
+        if (labels == label).any()
+    }
     return tops, each

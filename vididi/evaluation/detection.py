@@ -1,6 +1,7 @@
 """Action detection in given boxes: what each person in a key frame does (ViDiDi E.6, CVRL 4.1).
 
-The boxes are those of the annotation, in training and in testing. Shapes: B clips, T frames, D features, N boxes, A actions.
+The boxes are those of the annotation, in training and in testing. Shapes: B clips, T frames, D
+features, N boxes, A actions.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ CELLS = 7  # a box is pooled to this many cells along either side, as SlowFast h
 
 
 def pool_boxes(features: Tensor, boxes: Tensor, owner: Tensor) -> Tensor:
-    """One feature of each box: 3D RoIAlign, the mean over time, the maximum over space (ViDiDi E.6).
+    """One feature of each box: 3D RoIAlign, the mean over time, the maximum over space (ViDiDi
+    E.6).
 
-    The 3D RoIAlign cuts the same box out of every time's features. It is linear in them, so the mean over time comes first, which
-    gives the same for less.
+    The 3D RoIAlign cuts the same box out of every time's features. It is linear in them, so the
+    mean over time comes first, which gives the same for less.
 
     Args:
         features: ``[B, D, T, h, w]``.
@@ -51,7 +53,9 @@ def pool_boxes(features: Tensor, boxes: Tensor, owner: Tensor) -> Tensor:
     means = features.mean(dim=2)
     height, width = means.shape[-2:]
     corners = boxes * boxes.new_tensor([width, height, width, height])
-    cells = roi_align(means, torch.cat([owner[:, None].to(boxes), corners], dim=1), CELLS, aligned=True)
+    cells = roi_align(
+        means, torch.cat([owner[:, None].to(boxes), corners], dim=1), CELLS, aligned=True
+    )
     return cells.amax(dim=(2, 3))
 
 
@@ -78,7 +82,9 @@ class Detector(nn.Module):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a detector sees of a batch; ``numbers`` ``[N]`` say which boxes of the data set these are."""
+    """What a detector sees of a batch; ``numbers`` ``[N]`` say which boxes of the data set these
+    are.
+    """
 
     clips: Tensor
     boxes: Tensor
@@ -86,21 +92,34 @@ class Inputs:
     numbers: NDArray[np.int64]
 
 
-def make_inputs(batch: Batch, key_frames: KeyFrames, size: int, device: torch.device, flip: NDArray[np.bool_] | None = None) -> Inputs:
+def make_inputs(
+    batch: Batch,
+    key_frames: KeyFrames,
+    size: int,
+    device: torch.device,
+    flip: NDArray[np.bool_] | None = None,
+) -> Inputs:
     """Whole frames of the batch's clips, and the boxes of their key frames.
 
     Args:
         size: short side in pixels.
         flip: ``[B]``, mirror a clip and its boxes.
     """
-    pixels = torch.from_numpy(batch.clips[:, 0]).to(device, non_blocking=True).permute(0, 4, 1, 2, 3)
+    pixels = (
+        torch.from_numpy(batch.clips[:, 0]).to(device, non_blocking=True).permute(0, 4, 1, 2, 3)
+    )
     clips, shares = whole_view(pixels, batch.sizes, size, flip)
     numbers, owner = key_frames.boxes_of(batch.rows)
     corners = key_frames.corners[numbers]
     if flip is not None:
         corners = np.where(flip[owner, None], mirrored(corners), corners)
     boxes = corners * shares[owner][:, [1, 0, 1, 0]]
-    return Inputs(clips, torch.from_numpy(boxes).float().to(device), torch.from_numpy(owner).to(device), numbers)
+    return Inputs(
+        clips,
+        torch.from_numpy(boxes).float().to(device),
+        torch.from_numpy(owner).to(device),
+        numbers,
+    )
 
 
 def mirrored(corners: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -109,7 +128,7 @@ def mirrored(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([1 - x2, y1, 1 - x1, y2], axis=1)
 
 
-# --- Training ------------------------------------------------------------------------------------------------------
+# --- Training -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -128,7 +147,12 @@ class DetectorFit:
     def rate(self, step: int) -> float:
         """The factor on the base learning rate at ``step``, from 0."""
         each = self.steps_per_epoch
-        return steps_with_warmup(step, [epoch * each for epoch in self.rate_steps], self.rate_factor, self.warmup_epochs * each)
+        return steps_with_warmup(
+            step,
+            [epoch * each for epoch in self.rate_steps],
+            self.rate_factor,
+            self.warmup_epochs * each,
+        )
 
     def flipped(self, epoch: int, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which clips of an epoch are mirrored, ``[B]``."""
@@ -136,9 +160,15 @@ class DetectorFit:
 
 
 def train_epoch(
-    model: Detector, optimiser: Optimizer, batches: Iterator[Batch], key_frames: KeyFrames, fit: DetectorFit, epoch: int
+    model: Detector,
+    optimiser: Optimizer,
+    batches: Iterator[Batch],
+    key_frames: KeyFrames,
+    fit: DetectorFit,
+    epoch: int,
 ) -> dict[str, float | int]:
-    """Train for one epoch, counted from 0, on the next batches. The loss is the mean over boxes and actions.
+    """Train for one epoch, counted from 0, on the next batches. The loss is the mean over boxes and
+    actions.
 
     Returns:
         the epoch's metrics: epoch and step (from 1), loss, lr.
@@ -156,21 +186,29 @@ def train_epoch(
         seed = int(key(Use.CLASSIFIER, fit.seed, step)) >> 1
         loss = partial(F.binary_cross_entropy_with_logits, target=targets)
         seen = (inputs.clips, inputs.boxes, inputs.owner)
-        rate, _, value = training_step(model, optimiser, seen, loss, fit.rate(step), seed, fit.precision)
+        rate, _, value = training_step(
+            model, optimiser, seen, loss, fit.rate(step), seed, fit.precision
+        )
         losses.append(value)
     mean = float(torch.stack(losses).mean())
     check_loss(mean, epoch + 1)
     return {"epoch": epoch + 1, "step": (epoch + 1) * fit.steps_per_epoch, "loss": mean, "lr": rate}
 
 
-# --- Testing -------------------------------------------------------------------------------------------------------
+# --- Testing --------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
 def predict_boxes(
-    model: Detector, batches: Iterator[Batch], count: int, key_frames: KeyFrames, size: int, device: torch.device
+    model: Detector,
+    batches: Iterator[Batch],
+    count: int,
+    key_frames: KeyFrames,
+    size: int,
+    device: torch.device,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The probability of each action in each box of the next ``count`` batches: index rows of the boxes ``[N]``, scores ``[N, A]``.
+    """The probability of each action in each box of the next ``count`` batches: index rows of the
+    boxes ``[N]``, scores ``[N, A]``.
 
     A row's boxes follow one another in the order of ``key_frames``.
 
@@ -191,18 +229,24 @@ def predict_boxes(
 
 
 def true_rows(key_frames: KeyFrames, boxes: NDArray[np.int64]) -> AvaRows:
-    """What is annotated for ``boxes`` ``[N]`` with the evaluated actions, as ``ava_map`` takes it."""
+    """What is annotated for ``boxes`` ``[N]`` with the evaluated actions, as ``ava_map`` takes
+    it.
+    """
     place, column = np.nonzero(key_frames.targets[boxes])
     return _ava_rows(key_frames, boxes[place], column, key_frames.person[boxes[place]])
 
 
-def predicted_rows(key_frames: KeyFrames, boxes: NDArray[np.int64], scores: NDArray[np.float32]) -> AvaRows:
+def predicted_rows(
+    key_frames: KeyFrames, boxes: NDArray[np.int64], scores: NDArray[np.float32]
+) -> AvaRows:
     """Scores ``[N, A]`` of ``boxes`` ``[N]``, as ``ava_map`` takes them."""
     place, column = (index.ravel() for index in np.indices(scores.shape))
     return _ava_rows(key_frames, boxes[place], column, scores.ravel())
 
 
-def _ava_rows(key_frames: KeyFrames, boxes: NDArray[np.int64], column: NDArray[np.int64], value: NDArray) -> AvaRows:
+def _ava_rows(
+    key_frames: KeyFrames, boxes: NDArray[np.int64], column: NDArray[np.int64], value: NDArray
+) -> AvaRows:
     row = np.searchsorted(key_frames.first, boxes, side="right") - 1
     films, film = np.unique(key_frames.film.astype(str), return_inverse=True)
     ids = np.array(list(key_frames.actions), dtype=np.int64)
@@ -217,16 +261,30 @@ def _ava_rows(key_frames: KeyFrames, boxes: NDArray[np.int64], column: NDArray[n
 
 
 def write_predictions(path: Path, rows: AvaRows) -> None:
-    """A file of predictions in AVA's layout, which ``vididi evaluate ava-map`` reads; numbers have the digits that single them out."""
+    """A file of predictions in AVA's layout, which ``vididi evaluate ava-map`` reads; numbers have
+    the digits that single them out.
+    """
     names = ("x1", "y1", "x2", "y2")
     table = pa.table(
         {
-            "video_id": pa.DictionaryArray.from_arrays(rows.film.astype(np.int32), list(rows.films)).cast(pa.string()),
-            "second": np.char.zfill(rows.second.astype(np.int64).astype(str), 4),  # those of a prepared set are whole
+            "video_id": (
+                pa.DictionaryArray.from_arrays(rows.film.astype(np.int32), list(rows.films)).cast(
+                    pa.string()
+                )
+            ),
+            "second": np.char.zfill(
+                rows.second.astype(np.int64).astype(str), 4
+            ),  # those of a prepared set are whole
             **{name: rows.corners[:, place] for place, name in enumerate(names)},
             "action_id": rows.action,
             "score": rows.value.astype(np.float32),
         }
     )
-    odd = any(character in film for film in rows.films for character in ',"\r\n')  # Arrow quotes all names or none
-    csv.write_csv(table, path, csv.WriteOptions(include_header=False, quoting_style="needed" if odd else "none"))
+    odd = any(
+        character in film for film in rows.films for character in ',"\r\n'
+    )  # Arrow quotes all names or none
+    csv.write_csv(
+        table,
+        path,
+        csv.WriteOptions(include_header=False, quoting_style="needed" if odd else "none"),
+    )

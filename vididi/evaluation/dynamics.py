@@ -1,10 +1,13 @@
-"""How much of a representation is motion: retrieval when time is taken away, turned round or mixed up (ours, no paper has it).
+"""How much of a representation is motion: retrieval when time is taken away, turned round or mixed
+up (ours, no paper has it).
 
-    frozen      every frame of every clip, of queries and gallery, is the clip's middle frame: what is left is appearance
+    frozen      every frame of every clip, of queries and gallery, is the clip's middle frame: what
+                is left is appearance
     reversed    the queries' frames run backwards, the gallery's forwards
     shuffled    the queries' frames are in random order, the gallery's as they were
 
-``motion``, the one number, is R@1 of intact clips less R@1 of frozen ones: how many queries are found only because something moves.
+``motion``, the one number, is R@1 of intact clips less R@1 of frozen ones: how many queries are
+found only because something moves.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ from vididi.evaluation.features import Features, FeatureView
 from vididi.evaluation.retrieval import retrieval_recall
 from vididi.finite import check_finite
 
-Change = Callable[[Batch, int], NDArray[np.uint8]]  # (batch, seed) -> its clips [B, K, N, H, W, 3], with other frames
+Change = Callable[
+    [Batch, int], NDArray[np.uint8]
+]  # (batch, seed) -> its clips [B, K, N, H, W, 3], with other frames
 
 
 def frozen(batch: Batch, seed: int) -> NDArray[np.uint8]:
@@ -38,7 +43,9 @@ def shuffled(batch: Batch, seed: int) -> NDArray[np.uint8]:
     clips = np.empty_like(batch.clips)
     for i, row in enumerate(batch.rows):
         for k in range(clips.shape[1]):
-            clips[i, k] = batch.clips[i, k, permutation(clips.shape[2], Use.FRAME_ORDER, seed, int(row), k)]
+            clips[i, k] = batch.clips[
+                i, k, permutation(clips.shape[2], Use.FRAME_ORDER, seed, int(row), k)
+            ]
     return clips
 
 
@@ -54,14 +61,21 @@ class ChangedView(FeatureView):
     """As a Measure it gives the features of a batch under each of CHANGES."""
 
     def __call__(self, encoder: nn.Module, batch: Batch) -> Features:
-        return {name: self.features(encoder, batch, change(batch, self.seed)) for name, change in CHANGES.items()}
+        return {
+            name: self.features(encoder, batch, change(batch, self.seed))
+            for name, change in CHANGES.items()
+        }
 
 
-def dynamics(features: dict[str, NDArray], labels: NDArray, scenes: NDArray, test: NDArray[np.bool_]) -> dict[str, float]:
-    """R@1 under each change, ``motion``, and, where every video has a scene label, R@1 by scene and by class less that by scene.
+def dynamics(
+    features: dict[str, NDArray], labels: NDArray, scenes: NDArray, test: NDArray[np.bool_]
+) -> dict[str, float]:
+    """R@1 under each change, ``motion``, and, where every video has a scene label, R@1 by scene and
+    by class less that by scene.
 
     Args:
-        features: ``[V, D]`` by change; labels, scenes: ``[V]``; test: ``[V]``, which videos are queries.
+        features: ``[V, D]`` by change; labels, scenes: ``[V]``; test: ``[V]``, which videos are
+            queries.
 
     Raises:
         NotFiniteError: a feature is not finite.
@@ -69,7 +83,9 @@ def dynamics(features: dict[str, NDArray], labels: NDArray, scenes: NDArray, tes
     check_finite("dynamics", **features)
 
     def recall(queries: str, gallery: str, names: NDArray = labels) -> float:
-        return retrieval_recall(features[queries][test], names[test], features[gallery][~test], names[~test], (1,))[1]
+        return retrieval_recall(
+            features[queries][test], names[test], features[gallery][~test], names[~test], (1,)
+        )[1]
 
     found = {
         "intact_R@1": recall("intact", "intact"),

@@ -1,4 +1,6 @@
-"""One feature vector per video: the mean of its clips' features under the frozen encoder (ViDiDi E.4)."""
+"""One feature vector per video: the mean of its clips' features under the frozen encoder (ViDiDi
+E.4).
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,20 @@ from vididi.evaluation.retrieval import unit_rows
 from vididi.views import evaluation_view
 
 Features = dict[str, NDArray[np.float32]]  # features [B, D] by name
-Measure = Callable[[nn.Module, Batch], Features]  # (encoder in evaluation mode, batch); picklable, so that it can run anywhere
+Measure = Callable[
+    [nn.Module, Batch], Features
+]  # (encoder in evaluation mode, batch); picklable, so that it can run anywhere
 FeatureProgress = Callable[[int, int], None]  # (batches done, batches in all)
-Extract = Callable[[nn.Module, Plan, Measure, FeatureProgress], tuple[NDArray[np.int64], Features]]  # of a whole plan, as measure_batches
+Extract = Callable[
+    [nn.Module, Plan, Measure, FeatureProgress], tuple[NDArray[np.int64], Features]
+]  # of a whole plan, as measure_batches
 
 
 @dataclass(frozen=True)
 class FeatureView:
-    """How an encoder sees a clip: the random crop of evaluation_view. As a Measure it gives the features of the clips as they are."""
+    """How an encoder sees a clip: the random crop of evaluation_view. As a Measure it gives the
+    features of the clips as they are.
+    """
 
     size: int
     crop: float
@@ -34,9 +42,17 @@ class FeatureView:
         return {"intact": self.features(encoder, batch, batch.clips)}
 
     @torch.inference_mode()
-    def features(self, encoder: nn.Module, batch: Batch, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """``[B, D]``, the mean over a video's clips ``[B, K, N, H, W, 3]``, which have the crops of the batch's own clips."""
-        view = evaluation_view(*clips_in_a_row(batch, clips, self.seed, next(encoder.parameters()).device), self.size, self.crop)
+    def features(
+        self, encoder: nn.Module, batch: Batch, clips: NDArray[np.uint8]
+    ) -> NDArray[np.float32]:
+        """``[B, D]``, the mean over a video's clips ``[B, K, N, H, W, 3]``, which have the crops of
+        the batch's own clips.
+        """
+        view = evaluation_view(
+            *clips_in_a_row(batch, clips, self.seed, next(encoder.parameters()).device),
+            self.size,
+            self.crop,
+        )
         return encoder(view).view(*clips.shape[:2], -1).mean(dim=1).float().cpu().numpy()
 
 
@@ -46,16 +62,23 @@ def clips_in_a_row(
     """All clips ``[B, K, N, H, W, 3]`` of a batch as evaluation_view takes them.
 
     Returns:
-        pixels ``[B * K, 3, N, H, W]`` on ``device``; of each clip the true height and width, and the key of its random crop.
+        pixels ``[B * K, 3, N, H, W]`` on ``device``; of each clip the true height and width, and
+        the key of its random crop.
     """
     each = clips.shape[1]
-    pixels = torch.from_numpy(clips).to(device, non_blocking=True).flatten(0, 1).permute(0, 4, 1, 2, 3)
+    pixels = (
+        torch.from_numpy(clips).to(device, non_blocking=True).flatten(0, 1).permute(0, 4, 1, 2, 3)
+    )
     keys = key(Use.EVALUATION_CROP, seed, batch.rows[:, None], np.arange(each)).reshape(-1)
     return pixels, np.repeat(batch.sizes, each, axis=0), keys
 
 
 def measure_batches(
-    encoder: nn.Module, batches: Iterator[Batch], count: int, measure: Measure, progress: FeatureProgress = lambda done, count: None
+    encoder: nn.Module,
+    batches: Iterator[Batch],
+    count: int,
+    measure: Measure,
+    progress: FeatureProgress = lambda done, count: None,
 ) -> tuple[NDArray[np.int64], Features]:
     """Features of the videos in the next ``count`` batches.
 
@@ -72,22 +95,28 @@ def measure_batches(
         parts.append(measure(encoder, batch))
         rows.append(batch.rows)
         progress(number + 1, count)
-    return np.concatenate(rows), {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return np.concatenate(rows), {
+        name: np.concatenate([part[name] for part in parts]) for name in parts[0]
+    }
 
 
 def extract_here(stream: Stream) -> Extract:
     """Features by this process, of the batches that ``stream`` gives."""
 
-    def extract(encoder: nn.Module, plan: Plan, measure: Measure, progress: FeatureProgress) -> tuple[NDArray[np.int64], Features]:
+    def extract(
+        encoder: nn.Module, plan: Plan, measure: Measure, progress: FeatureProgress
+    ) -> tuple[NDArray[np.int64], Features]:
         return measure_batches(encoder, stream(plan, 0), len(plan), measure, progress)
 
     return extract
 
 
 def spread(features: NDArray) -> float:
-    """How far features ``[V, D]`` point in different directions: 1 - |mean of their unit vectors|^2, from 0 to 1.
+    """How far features ``[V, D]`` point in different directions: 1 - |mean of their unit
+    vectors|^2, from 0 to 1.
 
-    0 is a collapsed encoder, which gives every video the same feature; its retrieval then says only which video comes first.
+    0 is a collapsed encoder, which gives every video the same feature; its retrieval then says only
+    which video comes first.
 
     Raises:
         NotFiniteError: a feature is not finite.

@@ -1,4 +1,6 @@
-"""How good an encoder is while it still trains: two cheap measures on features of some training and test videos."""
+"""How good an encoder is while it still trains: two cheap measures on features of some training and
+test videos.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,19 @@ KNN, PROBE = "online/knn", "online/probe"
 
 
 def knn_accuracy(
-    queries: NDArray, query_labels: NDArray, gallery: NDArray, gallery_labels: NDArray, k: int = 20, temperature: float = 0.07
+    queries: NDArray,
+    query_labels: NDArray,
+    gallery: NDArray,
+    gallery_labels: NDArray,
+    k: int = 20,
+    temperature: float = 0.07,
 ) -> float:
-    """Top-1 accuracy of the k nearest neighbours' votes, weighted exp(cosine similarity / temperature) (Wu et al., CVPR 2018, section 3.4).
+    """Top-1 accuracy of the k nearest neighbours' votes, weighted exp(cosine similarity /
+    temperature) (Wu et al., CVPR 2018, section 3.4).
 
     Args:
-        queries: ``[Q, D]``; gallery: ``[G, D]``; labels: ``[Q]``, ``[G]``. Of equal votes the smaller label wins.
+        queries: ``[Q, D]``; gallery: ``[G, D]``; labels: ``[Q]``, ``[G]``. Of equal votes the
+            smaller label wins.
 
     Raises:
         NotFiniteError: a feature is not finite.
@@ -31,8 +40,15 @@ def knn_accuracy(
     return float((classes[votes.argmax(axis=1)] == query_labels).mean())
 
 
-def probe_accuracy(queries: NDArray, query_labels: NDArray, gallery: NDArray, gallery_labels: NDArray, ridge: float = 0.1) -> float:
-    """Top-1 accuracy of a linear classifier: ridge regression of the classes on standardised features, in closed form.
+def probe_accuracy(
+    queries: NDArray,
+    query_labels: NDArray,
+    gallery: NDArray,
+    gallery_labels: NDArray,
+    ridge: float = 0.1,
+) -> float:
+    """Top-1 accuracy of a linear classifier: ridge regression of the classes on standardised
+    features, in closed form.
 
     Args:
         queries: ``[Q, D]``; gallery: ``[G, D]``, which it is fitted on; labels: ``[Q]``, ``[G]``.
@@ -48,6 +64,8 @@ def probe_accuracy(queries: NDArray, query_labels: NDArray, gallery: NDArray, ga
     classes, numbers = np.unique(gallery_labels, return_inverse=True)
     targets = np.eye(len(classes))[numbers] - np.bincount(numbers) / len(x)
     # The dual form: there are often fewer videos than features.
-    scores = q @ (x.T @ np.linalg.solve(x @ x.T + ridge * len(x) * np.eye(len(x)), targets)) + np.bincount(numbers) / len(x)
+    scores = q @ (
+        x.T @ np.linalg.solve(x @ x.T + ridge * len(x) * np.eye(len(x)), targets)
+    ) + np.bincount(numbers) / len(x)
     check_finite(PROBE, scores=scores)
     return float((classes[scores.argmax(axis=1)] == query_labels).mean())

@@ -12,11 +12,14 @@ from vididi.finite import check_finite
 ABSENT = np.iinfo(np.int64).max  # the rank of what is not there, which no k reaches
 
 
-def first_hits(queries: ArrayLike, query_labels: ArrayLike, gallery: ArrayLike, gallery_labels: ArrayLike) -> NDArray[np.int64]:
-    """For each query, how many gallery videos are nearer than the first one of its own class: 0 is a hit at rank one.
+def first_hits(
+    queries: ArrayLike, query_labels: ArrayLike, gallery: ArrayLike, gallery_labels: ArrayLike
+) -> NDArray[np.int64]:
+    """For each query, how many gallery videos are nearer than the first one of its own class: 0 is
+    a hit at rank one.
 
-    Nearness is cosine similarity, in float64; ties go to the lower gallery index. A query whose class is not in the
-    gallery is ABSENT. A zero vector has similarity 0 to everything.
+    Nearness is cosine similarity, in float64; ties go to the lower gallery index. A query whose
+    class is not in the gallery is ABSENT. A zero vector has similarity 0 to everything.
 
     Args:
         queries: ``[Q, D]``; query_labels: ``[Q]``; gallery: ``[G, D]``; gallery_labels: ``[G]``.
@@ -31,14 +34,20 @@ def first_hits(queries: ArrayLike, query_labels: ArrayLike, gallery: ArrayLike, 
     q, g = _rows(queries, "queries"), _rows(gallery, "gallery")
     q_labels, g_labels = np.asarray(query_labels), np.asarray(gallery_labels)
     if q.shape[1] != g.shape[1]:
-        raise ValueError(f"queries, gallery: {q.shape[1]} and {g.shape[1]} features; both must have the same number")
+        raise ValueError(
+            f"queries, gallery: {q.shape[1]} and {g.shape[1]} features; both must have the same"
+            " number"
+        )
     if len(q) != len(q_labels) or len(g) != len(g_labels):
-        raise ValueError(f"labels: {len(q_labels)} and {len(g_labels)} labels for {len(q)} queries and a gallery of {len(g)}")
+        raise ValueError(
+            f"labels: {len(q_labels)} and {len(g_labels)} labels for {len(q)} queries and a gallery"
+            f" of {len(g)}"
+        )
     if len(g) == 0:
         raise ValueError("gallery: it is empty")
     hits = np.empty(len(q), dtype=np.int64)
-    # A product with equal rows is rounded differently from column to column, so equal rows are multiplied once: else
-    # ties would not be ties.
+    # A product with equal rows is rounded differently from column to column, so equal rows are
+    # multiplied once: else ties would not be ties.
     distinct, place = np.unique(g, axis=0, return_inverse=True)
     for start in range(0, len(q), 256):  # bounds the memory of the similarity matrix
         part = slice(start, start + 256)
@@ -59,7 +68,8 @@ def unit_rows(measure: str, name: str, features: NDArray) -> NDArray[np.float64]
     """Features ``[V, D]`` as unit vectors; a zero vector stays.
 
     Raises:
-        NotFiniteError: a feature or a vector's length is not finite; it names ``measure`` and ``name``.
+        NotFiniteError: a feature or a vector's length is not finite; it names ``measure`` and
+            ``name``.
     """
     x = np.asarray(features, dtype=np.float64)
     lengths = np.linalg.norm(x, axis=1, keepdims=True)  # not finite if a feature is not
@@ -68,7 +78,9 @@ def unit_rows(measure: str, name: str, features: NDArray) -> NDArray[np.float64]
 
 
 def recall_at(hits: ArrayLike, ks: Sequence[int]) -> dict[int, float]:
-    """The fraction of queries with a hit among the first k, for each k; one that is ABSENT is never hit."""
+    """The fraction of queries with a hit among the first k, for each k; one that is ABSENT is never
+    hit.
+    """
     ranks = np.asarray(hits)
     if len(ranks) == 0:
         raise ValueError("queries: there are none")
@@ -76,7 +88,13 @@ def recall_at(hits: ArrayLike, ks: Sequence[int]) -> dict[int, float]:
 
 
 def retrieval_recall(
-    queries: ArrayLike, query_labels: ArrayLike, gallery: ArrayLike, gallery_labels: ArrayLike, ks: Sequence[int] = (1, 5, 10)
+    queries: ArrayLike,
+    query_labels: ArrayLike,
+    gallery: ArrayLike,
+    gallery_labels: ArrayLike,
+    ks: Sequence[int] = (1, 5, 10),
 ) -> dict[int, float]:
-    """R@k as fractions: a query counts if at least one of its k nearest gallery videos has its class (see first_hits)."""
+    """R@k as fractions: a query counts if at least one of its k nearest gallery videos has its
+    class (see first_hits).
+    """
     return recall_at(first_hits(queries, query_labels, gallery, gallery_labels), ks)

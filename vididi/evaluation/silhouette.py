@@ -9,7 +9,8 @@ from vididi.finite import check_finite
 
 
 def silhouette(features: ArrayLike, labels: ArrayLike) -> float:
-    """The mean silhouette coefficient with Euclidean distances (Rousseeuw 1987); a class of one video counts as 0.
+    """The mean silhouette coefficient with Euclidean distances (Rousseeuw 1987); a class of one
+    video counts as 0.
 
     Args:
         features: ``[V, D]``; labels: ``[V]`` with at least 2 classes and fewer classes than videos.
@@ -22,14 +23,19 @@ def silhouette(features: ArrayLike, labels: ArrayLike) -> float:
     check_finite("silhouette", features=x)
     _, classes, sizes = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
     if not 2 <= len(sizes) < len(x):
-        raise ValueError(f"labels: {len(sizes)} classes of {len(x)} videos; a silhouette needs 2 or more, and fewer than videos")
+        raise ValueError(
+            f"labels: {len(sizes)} classes of {len(x)} videos; a silhouette needs 2 or more, and"
+            " fewer than videos"
+        )
     x = x - x.mean(axis=0)  # distances do not change, and their rounding error shrinks
     members = np.eye(len(sizes))[classes]
     squares = (x * x).sum(axis=1)
     scores = np.empty(len(x))
     for start in range(0, len(x), 1024):
         part = slice(start, start + 1024)
-        distances = np.sqrt(np.maximum(0.0, squares[part, None] + squares[None] - 2 * x[part] @ x.T))
+        distances = np.sqrt(
+            np.maximum(0.0, squares[part, None] + squares[None] - 2 * x[part] @ x.T)
+        )
         check_finite("silhouette", distances=distances)
         distances[np.arange(len(distances)), np.arange(start, start + len(distances))] = 0.0
         scores[part] = _coefficients(distances @ members, classes[part], sizes)
@@ -49,7 +55,9 @@ def _coefficients(sums: NDArray, own: NDArray, sizes: NDArray) -> NDArray:
 
 
 def best_retrieved_classes(hits: ArrayLike, labels: ArrayLike, count: int) -> NDArray:
-    """The ``count`` classes with the highest R@1 of this model (F.2); ties by mean rank, then by label."""
+    """The ``count`` classes with the highest R@1 of this model (F.2); ties by mean rank, then by
+    label.
+    """
     ranks, labels = np.asarray(hits), np.asarray(labels)
     classes = np.unique(labels)
     recall = np.array([(ranks[labels == c] < 1).mean() for c in classes])
@@ -58,15 +66,27 @@ def best_retrieved_classes(hits: ArrayLike, labels: ArrayLike, count: int) -> ND
 
 
 def silhouette_table(
-    features: ArrayLike, labels: ArrayLike, hits: ArrayLike, counts: tuple[int, ...] = (3, 5, 10, 15, 20)
+    features: ArrayLike,
+    labels: ArrayLike,
+    hits: ArrayLike,
+    counts: tuple[int, ...] = (3, 5, 10, 15, 20),
 ) -> dict[str, float]:
-    """Table 7's columns: the best-retrieved 3, 5, 10, 15, 20 classes, as far as there are more, and ``all``.
+    """Table 7's columns: the best-retrieved 3, 5, 10, 15, 20 classes, as far as there are more, and
+    ``all``.
 
     A column whose score is not defined (every class has one video) is left out.
     """
     x, y = np.asarray(features), np.asarray(labels)
     total = len(np.unique(y))
-    columns = {str(count): np.isin(y, best_retrieved_classes(hits, y, count)) for count in counts if 2 <= count < total}
+    columns = {
+        str(count): np.isin(y, best_retrieved_classes(hits, y, count))
+        for count in counts
+        if 2 <= count < total
+    }
     columns["all"] = np.ones(len(y), dtype=bool)
-    defined = {name: chosen for name, chosen in columns.items() if 2 <= len(np.unique(y[chosen])) < chosen.sum()}
+    defined = {
+        name: chosen
+        for name, chosen in columns.items()
+        if 2 <= len(np.unique(y[chosen])) < chosen.sum()
+    }
     return {name: silhouette(x[chosen], y[chosen]) for name, chosen in defined.items()}

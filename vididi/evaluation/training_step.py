@@ -48,7 +48,8 @@ def training_step(
 def check_loss(mean: float, epoch: int) -> None:
     """Refuse an epoch whose mean loss is not finite.
 
-    Once an epoch: reading the loss of each step would make a GPU wait, and a worker that raised alone would leave the others waiting.
+    Once an epoch: reading the loss of each step would make a GPU wait, and a worker that raised
+    alone would leave the others waiting.
 
     Args:
         mean: over the epoch's steps and all workers, so that every worker raises; epoch: from 1.

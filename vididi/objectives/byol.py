@@ -15,27 +15,34 @@ from vididi.objectives.objective import Objective, check_embeddings, full_precis
 
 
 def byol_regression(prediction: Tensor, target: Tensor) -> Tensor:
-    """Eq. 2, with s_ii where the print has s_ij: the sum of 2 - 2 cos over ``[B, D]`` rows, over 2B.
+    """Eq. 2, with s_ii where the print has s_ij: the sum of 2 - 2 cos over ``[B, D]`` rows, over
+    2B.
 
     Raises:
         ValueError: the shapes differ or a value is not finite.
     """
     check_embeddings(prediction, target, ("prediction", "target"), least=1)
     with full_precision(prediction.device.type):
-        return (2 - 2 * cosine_similarity(widen(prediction), widen(target), dim=1)).sum() / (2 * len(prediction))
+        return (2 - 2 * cosine_similarity(widen(prediction), widen(target), dim=1)).sum() / (
+            2 * len(prediction)
+        )
 
 
 def target_momentum(step: int, steps: int, base: float) -> float:
-    """tau at 0-based ``step`` of ``steps``: 1 - (1 - base) (cos(pi step / steps) + 1) / 2, from base to 1 (E.3)."""
+    """tau at 0-based ``step`` of ``steps``: 1 - (1 - base) (cos(pi step / steps) + 1) / 2, from
+    base to 1 (E.3).
+    """
     return 1 - (1 - base) * (math.cos(math.pi * step / steps) + 1) / 2
 
 
 class BYOL(Objective):
-    """Eq. 2 in both directions, summed, with projector and predictor of two layers, 4096 wide, 256 out (E.2).
+    """Eq. 2 in both directions, summed, with projector and predictor of two layers, 4096 wide, 256
+    out (E.2).
 
-    The target network is a copy that gets no gradient and follows the online one by a moving average of its parameters
-    after each step, at a rate that goes from 1 - ``momentum`` to 0. It stays in training mode: its batch statistics are
-    its own. ``scale: full`` leaves out the half of eq. 2, as BYOL's own paper does.
+    The target network is a copy that gets no gradient and follows the online one by a moving
+    average of its parameters after each step, at a rate that goes from 1 - ``momentum`` to 0. It
+    stays in training mode: its batch statistics are its own. ``scale: full`` leaves out the half of
+    eq. 2, as BYOL's own paper does.
     """
 
     def __init__(
@@ -53,16 +60,25 @@ class BYOL(Objective):
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum: {momentum} is not valid; it must lie in [0, 1]")
         if scale not in ("half", "full"):
-            raise ValueError(f"scale: {scale!r} is not valid; it is 'half' (ViDiDi eq. 2) or 'full' (BYOL)")
+            raise ValueError(
+                f"scale: {scale!r} is not valid; it is 'half' (ViDiDi eq. 2) or 'full' (BYOL)"
+            )
         self.projector = mlp(feature_width, hidden, out, hidden_layers)
         self.predictor = mlp(out, hidden, out, 1)
-        self.target = nn.Sequential(copy.deepcopy(backbone), copy.deepcopy(self.projector)).requires_grad_(False)
+        self.target = nn.Sequential(
+            copy.deepcopy(backbone), copy.deepcopy(self.projector)
+        ).requires_grad_(False)
         self.momentum = momentum
         self.factor = 2 if scale == "full" else 1
 
-    def forward(self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
+    ) -> dict[str, Tensor]:
         self.check_batch(view_a, view_b)
-        prediction_a, prediction_b = (self.gather(self.predictor(self.projector(self.backbone(view)))) for view in (view_a, view_b))
+        prediction_a, prediction_b = (
+            self.gather(self.predictor(self.projector(self.backbone(view))))
+            for view in (view_a, view_b)
+        )
         with torch.no_grad():
             target_a, target_b = (self.gather(self.target(view)) for view in (view_a, view_b))
         loss = byol_regression(prediction_a, target_b) + byol_regression(prediction_b, target_a)
@@ -77,6 +93,8 @@ class BYOL(Objective):
 
 
 def _spread(z: Tensor) -> Tensor:
-    """The mean deviation of normalised embeddings over the batch, times the root of D: near 1 when spread, 0 when collapsed."""
+    """The mean deviation of normalised embeddings over the batch, times the root of D: near 1 when
+    spread, 0 when collapsed.
+    """
     z = nn.functional.normalize(widen(z), dim=1)
     return z.std(dim=0).mean() * z.shape[1] ** 0.5

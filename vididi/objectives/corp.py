@@ -20,30 +20,45 @@ Task = Literal["both", "contrast", "order"]
 TASKS = ("both", "contrast", "order")
 
 
-def corp_f_loss(z_a: Tensor, z_b: Tensor, logits_ab: Tensor, logits_ba: Tensor, a_first: Tensor, temperature: float) -> Tensor:
-    """Eq. 6: the (4B - 2)-way cross entropy of finding a clip's partner and telling which of the two is earlier.
+def corp_f_loss(
+    z_a: Tensor,
+    z_b: Tensor,
+    logits_ab: Tensor,
+    logits_ba: Tensor,
+    a_first: Tensor,
+    temperature: float,
+) -> Tensor:
+    """Eq. 6: the (4B - 2)-way cross entropy of finding a clip's partner and telling which of the
+    two is earlier.
 
-    The probability of eq. 5 (partner) times that of eq. 4 (order, given the partner) makes it a sum of two losses; both
-    are summed over the two clips of a video and averaged over videos.
+    The probability of eq. 5 (partner) times that of eq. 4 (order, given the partner) makes it a sum
+    of two losses; both are summed over the two clips of a video and averaged over videos.
 
     Args:
         z_a, z_b: ``[B, D]`` embeddings of the two clips of each video.
-        logits_ab: ``[B, 2]`` relation of (a, b): index 0 says that the first of them precedes. logits_ba: that of (b, a).
+        logits_ab: ``[B, 2]`` relation of (a, b): index 0 says that the first of them precedes.
+            logits_ba: that of (b, a).
         a_first: ``[B]`` bool, whether clip a precedes clip b.
         temperature: tau of eq. 5.
 
     Raises:
-        ValueError: as nt_xent, or logits that are not finite ``[B, 2]``, or ``a_first`` that is not bool.
+        ValueError: as nt_xent, or logits that are not finite ``[B, 2]``, or ``a_first`` that is not
+            bool.
     """
     return 2 * nt_xent(z_a, z_b, temperature) + order_loss(logits_ab, logits_ba, a_first)
 
 
 def order_loss(logits_ab: Tensor, logits_ba: Tensor, a_first: Tensor) -> Tensor:
-    """The order part of eq. 6: the cross entropies of (a, b) and of (b, a), added, averaged over videos."""
+    """The order part of eq. 6: the cross entropies of (a, b) and of (b, a), added, averaged over
+    videos.
+    """
     batch = len(a_first)
     for name, logits in (("logits_ab", logits_ab), ("logits_ba", logits_ba)):
         if logits.shape != (batch, 2):
-            raise ValueError(f"{name}: shape {tuple(logits.shape)}; it must be [B, 2] with B = {batch} as a_first")
+            raise ValueError(
+                f"{name}: shape {tuple(logits.shape)}; it must be [B, 2] with B = {batch} as"
+                " a_first"
+            )
     if a_first.dtype != torch.bool:
         raise ValueError(f"a_first: {a_first.dtype} is not valid; it must be bool")
     check_finite(logits_ab=logits_ab, logits_ba=logits_ba)
@@ -59,8 +74,8 @@ def pair_labels(starts: Tensor) -> Tensor:
         starts: ``[G, g, K]`` where each clip begins.
 
     Returns:
-        ``[G, n, n]``: 0 different videos (P1), 1 same video and the first precedes (P2), 2 the second precedes (P3),
-        -1 a clip with itself.
+        ``[G, n, n]``: 0 different videos (P1), 1 same video and the first precedes (P2), 2 the
+        second precedes (P3), -1 a clip with itself.
     """
     groups, videos, clips = starts.shape
     start = starts.reshape(groups, -1)
@@ -71,20 +86,25 @@ def pair_labels(starts: Tensor) -> Tensor:
     return labels.masked_fill(torch.eye(len(video), dtype=torch.bool, device=starts.device), -1)
 
 
-def corp_m_loss(logits: Tensor, starts: Tensor, task: Task = "both", reduction: Literal["sum", "mean"] = "sum") -> Tensor:
-    """The loss of CORP_m (section 3.2): cross entropy over all ordered clip pairs of each pair of videos.
+def corp_m_loss(
+    logits: Tensor, starts: Tensor, task: Task = "both", reduction: Literal["sum", "mean"] = "sum"
+) -> Tensor:
+    """The loss of CORP_m (section 3.2): cross entropy over all ordered clip pairs of each pair of
+    videos.
 
-    Video pairs are formed within a group. Over the 4K^2 - 2K clip pairs of a video pair the losses are summed, as printed,
-    or averaged; over video pairs and groups they are averaged. A pair of clips of one video belongs to each of the g - 1
-    video pairs that its video is in.
+    Video pairs are formed within a group. Over the 4K^2 - 2K clip pairs of a video pair the losses
+    are summed, as printed, or averaged; over video pairs and groups they are averaged. A pair of
+    clips of one video belongs to each of the g - 1 video pairs that its video is in.
 
     Args:
-        logits: ``[G, n, n, classes]`` of every ordered pair of clips, clips video by video. Classes are P1, P2, P3 for task
-            ``both``; different, same for ``contrast``; first precedes, second precedes for ``order`` (Table 6a).
+        logits: ``[G, n, n, classes]`` of every ordered pair of clips, clips video by video. Classes
+            are P1, P2, P3 for task ``both``; different, same for ``contrast``; first precedes,
+            second precedes for ``order`` (Table 6a).
         starts: ``[G, g, K]`` where each clip begins.
 
     Raises:
-        ValueError: a shape that does not fit, fewer than 2 videos in a group or 2 clips of a video, a value that is not finite.
+        ValueError: a shape that does not fit, fewer than 2 videos in a group or 2 clips of a video,
+            a value that is not finite.
     """
     if task not in TASKS:
         raise ValueError(f"task: {task!r} is not valid; it is one of {', '.join(TASKS)}")
@@ -92,17 +112,34 @@ def corp_m_loss(logits: Tensor, starts: Tensor, task: Task = "both", reduction: 
         raise ValueError(f"reduction: {reduction!r} is not valid; it is 'sum' or 'mean'")
     groups, videos, clips = starts.shape
     if videos < 2 or clips < 2:
-        raise ValueError(f"starts: groups of {videos} videos with {clips} clips; pairs need at least 2 videos and 2 clips of each")
+        raise ValueError(
+            f"starts: groups of {videos} videos with {clips} clips; pairs need at least 2 videos"
+            " and 2 clips of each"
+        )
     n, classes = videos * clips, 3 if task == "both" else 2
     if logits.shape != (groups, n, n, classes):
-        raise ValueError(f"logits: shape {tuple(logits.shape)}; for task {task!r} and these starts it must be {(groups, n, n, classes)}")
+        raise ValueError(
+            f"logits: shape {tuple(logits.shape)}; for task {task!r} and these starts it must be"
+            f" {(groups, n, n, classes)}"
+        )
     check_finite(logits=logits)
     labels = pair_labels(starts)
     with full_precision(logits.device.type):
-        each = cross_entropy(widen(logits).flatten(0, 2), _targets(labels, task).flatten(), ignore_index=-1, reduction="none")
-    weights = torch.where(labels == 0, 1, videos - 1).flatten()  # ignored pairs have no loss to weigh
+        each = cross_entropy(
+            widen(logits).flatten(0, 2),
+            _targets(labels, task).flatten(),
+            ignore_index=-1,
+            reduction="none",
+        )
+    weights = torch.where(
+        labels == 0, 1, videos - 1
+    ).flatten()  # ignored pairs have no loss to weigh
     per_video_pair = (each * weights).sum() / (groups * videos * (videos - 1) / 2)
-    return per_video_pair / _pairs_of_two_videos(clips, task) if reduction == "mean" else per_video_pair
+    return (
+        per_video_pair / _pairs_of_two_videos(clips, task)
+        if reduction == "mean"
+        else per_video_pair
+    )
 
 
 def _pairs_of_two_videos(clips: int, task: Task) -> int:
@@ -119,13 +156,23 @@ def _targets(labels: Tensor, task: Task) -> Tensor:
 
 
 class _CORP(Objective):
-    """What both have: the projector, three hidden layers of 2048, d = 128 (section 3.1), and embeddings of unit length."""
+    """What both have: the projector, three hidden layers of 2048, d = 128 (section 3.1), and
+    embeddings of unit length.
+    """
 
     default_augment = "corp"
     default_sampling = "min_offset"
     samplings = ("min_offset",)  # clips that begin at the same frame have no order
 
-    def __init__(self, backbone: nn.Module, feature_width: int, hidden: int, out: int, hidden_layers: int, task: Task) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        feature_width: int,
+        hidden: int,
+        out: int,
+        hidden_layers: int,
+        task: Task,
+    ) -> None:
         super().__init__(backbone)
         if task not in TASKS:
             raise ValueError(f"task: {task!r} is not valid; it is one of {', '.join(TASKS)}")
@@ -137,21 +184,29 @@ class _CORP(Objective):
 
     @staticmethod
     def check_starts(starts: Tensor | None, videos: int) -> Tensor:
-        """``starts`` itself; ValueError unless it has a row for each video and no two equal numbers in a row."""
+        """``starts`` itself; ValueError unless it has a row for each video and no two equal numbers
+        in a row.
+        """
         if starts is None or starts.ndim != 2 or len(starts) != videos:
             shape = None if starts is None else tuple(starts.shape)
-            raise ValueError(f"starts: {shape} is not valid; CORP needs where each clip begins, [B, K] with B = {videos}")
+            raise ValueError(
+                f"starts: {shape} is not valid; CORP needs where each clip begins, [B, K] with B ="
+                f" {videos}"
+            )
         ordered = starts.sort(dim=1).values
         if (ordered[:, 1:] == ordered[:, :-1]).any():
-            raise ValueError("starts: two clips of one video begin at the same frame, so neither is the first; use sampling 'min_offset'")
+            raise ValueError(
+                "starts: two clips of one video begin at the same frame, so neither is the first;"
+                " use sampling 'min_offset'"
+            )
         return starts
 
 
 class CORPf(_CORP):
     """CORP_f (section 3.3): two clips of many videos, eq. 6, temperature 0.1.
 
-    ``task: contrast`` leaves out the order ("SimCLR-based"), ``order`` the contrast. ``attention`` and
-    ``perceptron_layers`` are the ablations of the paper's Table 6c and d.
+    ``task: contrast`` leaves out the order ("SimCLR-based"), ``order`` the contrast. ``attention``
+    and ``perceptron_layers`` are the ablations of the paper's Table 6c and d.
     """
 
     def __init__(
@@ -174,9 +229,13 @@ class CORPf(_CORP):
         check_positive(temperature=temperature)
         self.temperature = temperature
         if task != "contrast":
-            self.relation = Relation(out, 2, attention, symmetric, antisymmetric, heads, perceptron_layers)
+            self.relation = Relation(
+                out, 2, attention, symmetric, antisymmetric, heads, perceptron_layers
+            )
 
-    def forward(self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
+    ) -> dict[str, Tensor]:
         self.check_batch(view_a, view_b)
         starts = self.check_starts(starts, len(view_a)).to(view_a.device)
         if starts.shape[1] != 2:
@@ -186,22 +245,27 @@ class CORPf(_CORP):
         if self.task != "order":
             terms["contrast"] = 2 * nt_xent(self.gather(z_a), self.gather(z_b), self.temperature)
         if self.task != "contrast":
-            logits_ab, logits_ba = self.gather(self.relation(z_a, z_b)), self.gather(self.relation(z_b, z_a))
+            logits_ab, logits_ba = (
+                self.gather(self.relation(z_a, z_b)),
+                self.gather(self.relation(z_b, z_a)),
+            )
             starts = self.gather(starts)
             a_first = starts[:, 0] < starts[:, 1]
             terms["order"] = order_loss(logits_ab, logits_ba, a_first)
             terms["order_accuracy"] = ((logits_ab.argmax(dim=1) == 0) == a_first).float().mean()
-        return {"loss": sum(terms[name] for name in ("contrast", "order") if name in terms), **terms}  # type: ignore[dict-item]
+        loss = sum(terms[name] for name in ("contrast", "order") if name in terms)
+        return {"loss": loss, **terms}  # type: ignore[dict-item]
 
 
 class CORPm(_CORP):
     """CORP_m (section 3.2): K clips (4) of few videos, three-way classification of clip pairs.
 
-    Video pairs are formed within fixed groups of ``group`` neighbours in the batch, which one worker holds whole, so that
-    the loss does not depend on the number of workers (the paper forms them within each GPU). ``task``, ``attention`` and
-    ``perceptron_layers`` are the ablations of the paper's Table 6. ``reduction`` is that of corp_m_loss; the paper sums over
-    the 4K^2 - 2K clip pairs, which to a LARS that scales every parameter is the same as their mean, but not to one that
-    exempts biases and normalisations.
+    Video pairs are formed within fixed groups of ``group`` neighbours in the batch, which one
+    worker holds whole, so that the loss does not depend on the number of workers (the paper forms
+    them within each GPU). ``task``, ``attention`` and ``perceptron_layers`` are the ablations of
+    the paper's Table 6. ``reduction`` is that of corp_m_loss; the paper sums over the 4K^2 - 2K
+    clip pairs, which to a LARS that scales every parameter is the same as their mean, but not to
+    one that exempts biases and normalisations.
     """
 
     default_clips = 4
@@ -229,21 +293,35 @@ class CORPm(_CORP):
             raise ValueError(f"group: {group} is not valid; pairs of videos need at least 2")
         if reduction not in ("sum", "mean"):
             raise ValueError(f"reduction: {reduction!r} is not valid; it is 'sum' or 'mean'")
-        self.relation = Relation(out, 3 if task == "both" else 2, attention, symmetric, antisymmetric, heads, perceptron_layers)
+        self.relation = Relation(
+            out,
+            3 if task == "both" else 2,
+            attention,
+            symmetric,
+            antisymmetric,
+            heads,
+            perceptron_layers,
+        )
         self.group, self.reduction = group, reduction
 
     def check_share(self, videos: int) -> None:
         if videos % self.group:
-            raise ValueError(f"group: {self.group} is not valid; it must divide the {videos} videos of a batch that a worker holds")
+            raise ValueError(
+                f"group: {self.group} is not valid; it must divide the {videos} videos of a batch"
+                " that a worker holds"
+            )
 
-    def forward(self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
+    ) -> dict[str, Tensor]:
         videos = 0 if starts is None else len(starts)
         starts = self.check_starts(starts, videos)
         self.check_share(videos)
         clips = starts.shape[1]
         if len(view_a) != videos * ((clips + 1) // 2) or len(view_b) != videos * (clips // 2):
             raise ValueError(
-                f"view_a, view_b: {len(view_a)} and {len(view_b)} clips are not those of {videos} videos with {clips} clips each"
+                f"view_a, view_b: {len(view_a)} and {len(view_b)} clips are not those of {videos}"
+                f" videos with {clips} clips each"
             )
         z = self._by_clip(self.embed(view_a), self.embed(view_b), videos, clips)
         z = z.view(videos // self.group, self.group * clips, -1)
@@ -254,13 +332,20 @@ class CORPm(_CORP):
 
     @staticmethod
     def _by_clip(z_a: Tensor, z_b: Tensor, videos: int, clips: int) -> Tensor:
-        """Embeddings ``[B * K, D]``, video by video and clip by clip, from those of the two views."""
+        """Embeddings ``[B * K, D]``, video by video and clip by clip, from those of the two
+        views.
+        """
         z = z_a.new_empty(videos, clips, z_a.shape[1])
-        z[:, 0::2], z[:, 1::2] = z_a.view(videos, -1, z_a.shape[1]), z_b.view(videos, -1, z_b.shape[1])
+        z[:, 0::2], z[:, 1::2] = (
+            z_a.view(videos, -1, z_a.shape[1]),
+            z_b.view(videos, -1, z_b.shape[1]),
+        )
         return z.flatten(0, 1)
 
     def _accuracies(self, logits: Tensor, starts: Tensor) -> dict[str, Tensor]:
-        """The share of clip pairs told right, and of video pairs all of whose clip pairs are (Figure 3's total accuracy)."""
+        """The share of clip pairs told right, and of video pairs all of whose clip pairs are
+        (Figure 3's total accuracy).
+        """
         groups, videos, clips = starts.shape
         targets = _targets(pair_labels(starts), self.task)
         right, counts = logits.argmax(dim=-1) == targets, targets >= 0
@@ -268,4 +353,7 @@ class CORPm(_CORP):
         own = whole.diagonal(dim1=1, dim2=2)
         both = whole & whole.transpose(1, 2) & own[:, :, None] & own[:, None, :]
         off = ~torch.eye(videos, dtype=torch.bool, device=logits.device)
-        return {"pair_accuracy": (right & counts).sum() / counts.sum(), "total_accuracy": both[:, off].float().mean()}
+        return {
+            "pair_accuracy": (right & counts).sum() / counts.sum(),
+            "total_accuracy": both[:, off].float().mean(),
+        }

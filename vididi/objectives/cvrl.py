@@ -1,4 +1,6 @@
-"""CVRL (Qian et al. 2021, section 3.1): every other clip of the batch is a negative, of either view."""
+"""CVRL (Qian et al. 2021, section 3.1): every other clip of the batch is a negative, of either
+view.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,23 @@ from vididi.objectives.objective import Objective, check_embeddings, full_precis
 
 
 def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
-    """Eq. 1 over embeddings ``[N, D]`` of two views, as the mean over all 2N anchors (the paper averages N of them).
+    """Eq. 1 over embeddings ``[N, D]`` of two views, as the mean over all 2N anchors (the paper
+    averages N of them).
 
-    Each embedding picks its partner out of the 2N - 1 others by cosine similarity over ``temperature``.
+    Each embedding picks its partner out of the 2N - 1 others by cosine similarity over
+    ``temperature``.
 
     Raises:
-        ValueError: the temperature is not positive, the shapes differ, N < 2, or a value is not finite.
+        ValueError: the temperature is not positive, the shapes differ, N < 2, or a value is not
+            finite.
     """
     return cross_entropy(*anchors(z_a, z_b, temperature))
 
 
 def anchors(z_a: Tensor, z_b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Logits ``[2N, 2N]`` of every embedding against every other (minus infinity for itself), and each one's partner ``[2N]``."""
+    """Logits ``[2N, 2N]`` of every embedding against every other (minus infinity for itself), and
+    each one's partner ``[2N]``.
+    """
     check_positive(temperature=temperature)
     check_embeddings(z_a, z_b)
     with full_precision(z_a.device.type):
@@ -35,11 +42,12 @@ def anchors(z_a: Tensor, z_b: Tensor, temperature: float) -> tuple[Tensor, Tenso
 
 
 class CVRL(Objective):
-    """Eq. 1 with its projector: three hidden layers of 2048 (its Table 6), 128 out; temperature 0.1.
+    """Eq. 1 with its projector: three hidden layers of 2048 (its Table 6), 128 out; temperature
+    0.1.
 
-    ``sum_over_workers`` multiplies the loss by the number of workers. The authors' code does not divide the loss by the
-    number of replicas, so that its gradient, and with SGD its learning rate, is that much larger; with it, the result
-    depends on the number of workers.
+    ``sum_over_workers`` multiplies the loss by the number of workers. The authors' code does not
+    divide the loss by the number of replicas, so that its gradient, and with SGD its learning rate,
+    is that much larger; with it, the result depends on the number of workers.
     """
 
     default_augment = "cvrl"
@@ -62,7 +70,9 @@ class CVRL(Objective):
         self.temperature = temperature
         self.sum_over_workers = sum_over_workers
 
-    def forward(self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
+    ) -> dict[str, Tensor]:
         self.check_batch(view_a, view_b)
         z_a = self.gather(self.projector(self.backbone(view_a)))
         z_b = self.gather(self.projector(self.backbone(view_b)))

@@ -10,16 +10,22 @@ from torch import Tensor, nn
 MOST_LAYERS = 1000
 
 
-def mlp(width_in: int, hidden: int, width_out: int, hidden_layers: int, *, last_bias: bool = True) -> nn.Sequential:
-    """A multi-layer perceptron with batch normalisation and ReLU after every hidden layer (ViDiDi E.2).
+def mlp(
+    width_in: int, hidden: int, width_out: int, hidden_layers: int, *, last_bias: bool = True
+) -> nn.Sequential:
+    """A multi-layer perceptron with batch normalisation and ReLU after every hidden layer (ViDiDi
+    E.2).
 
-    ``hidden_layers`` of 0 is a linear layer; ViDiDi's "3-layer MLP" has 2, CVRL's default head 3 (its Table 6).
+    ``hidden_layers`` of 0 is a linear layer; ViDiDi's "3-layer MLP" has 2, CVRL's default head 3
+    (its Table 6).
     """
     for name, value in (("width_in", width_in), ("hidden", hidden), ("out", width_out)):
         if value < 1:
             raise ValueError(f"{name}: {value} is not valid; it must be at least 1")
     if not 0 <= hidden_layers <= MOST_LAYERS:
-        raise ValueError(f"hidden_layers: {hidden_layers} is not valid; it must be 0 to {MOST_LAYERS}")
+        raise ValueError(
+            f"hidden_layers: {hidden_layers} is not valid; it must be 0 to {MOST_LAYERS}"
+        )
     modules: list[nn.Module] = []
     for _ in range(hidden_layers):
         # The bias is left out where batch normalisation, which has its own, follows.
@@ -31,13 +37,18 @@ def mlp(width_in: int, hidden: int, width_out: int, hidden_layers: int, *, last_
 class DecouplingAttention(nn.Module):
     """CORP's eq. 8 without its sums: ``[G x * G y, P x * Q y - Q x * P y]``.
 
-    The first ``symmetric`` (n) outputs do not change when x and y change places, the other ``antisymmetric`` (l) change sign.
-    Weights begin as standard normal, so that for unit vectors the outputs begin at the scale of one.
+    The first ``symmetric`` (n) outputs do not change when x and y change places, the other
+    ``antisymmetric`` (l) change sign. Weights begin as standard normal, so that for unit vectors
+    the outputs begin at the scale of one.
     """
 
     def __init__(self, width: int, *, symmetric: int = 64, antisymmetric: int = 64) -> None:
         super().__init__()
-        for name, value in (("width", width), ("symmetric", symmetric), ("antisymmetric", antisymmetric)):
+        for name, value in (
+            ("width", width),
+            ("symmetric", symmetric),
+            ("antisymmetric", antisymmetric),
+        ):
             if value < 1:
                 raise ValueError(f"{name}: {value} is not valid; it must be at least 1")
         self.g = _projection(width, symmetric)
@@ -47,16 +58,22 @@ class DecouplingAttention(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """``[..., D]`` and ``[..., D]``, broadcast against each other -> ``[..., n + l]``."""
-        return torch.cat([self.g(x) * self.g(y), self.p(x) * self.q(y) - self.q(x) * self.p(y)], dim=-1)
+        return torch.cat(
+            [self.g(x) * self.g(y), self.p(x) * self.q(y) - self.q(x) * self.p(y)], dim=-1
+        )
 
 
 class MixedAttention(nn.Module):
-    """CORP's eq. 1, multi-head attention as it is: ``<U_i x, V_i y>`` for each of ``heads`` heads (for its Table 6c)."""
+    """CORP's eq. 1, multi-head attention as it is: ``<U_i x, V_i y>`` for each of ``heads`` heads
+    (for its Table 6c).
+    """
 
     def __init__(self, width: int, *, heads: int = 128) -> None:
         super().__init__()
         if heads < 1 or width % heads:
-            raise ValueError(f"heads: {heads} is not valid; it must divide the width of the embedding, {width}")
+            raise ValueError(
+                f"heads: {heads} is not valid; it must divide the width of the embedding, {width}"
+            )
         self.u, self.v = _projection(width, width), _projection(width, width)
         self.width_out = heads
 
@@ -74,7 +91,8 @@ def _projection(width_in: int, width_out: int) -> nn.Linear:
 class Relation(nn.Module):
     """CORP's eqs. 2 and 4: attention between two embeddings, and a small perceptron on top of it.
 
-    The perceptron has no batch normalisation: its rows are pairs, whose number grows with the square of the clips.
+    The perceptron has no batch normalisation: its rows are pairs, whose number grows with the
+    square of the clips.
     """
 
     def __init__(
@@ -89,7 +107,9 @@ class Relation(nn.Module):
     ) -> None:
         super().__init__()
         if attention not in ("decoupling", "mixed"):
-            raise ValueError(f"attention: {attention!r} is not valid; it is 'decoupling' or 'mixed'")
+            raise ValueError(
+                f"attention: {attention!r} is not valid; it is 'decoupling' or 'mixed'"
+            )
         if layers not in (1, 2):
             raise ValueError(f"perceptron_layers: {layers} is not valid; it is 1 or 2")
         self.attention = (
@@ -102,5 +122,7 @@ class Relation(nn.Module):
         self.perceptron = nn.Sequential(*first, nn.Linear(between, classes))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """``[..., D]`` and ``[..., D]``, broadcast against each other -> logits ``[..., classes]``."""
+        """``[..., D]`` and ``[..., D]``, broadcast against each other -> logits ``[...,
+        classes]``.
+        """
         return self.perceptron(self.attention(x, y))

@@ -1,7 +1,8 @@
 """What every objective is to the training loop, and the checks that the losses share.
 
-Shapes: B videos of this worker, K clips per video, D embedding. The first view holds clips 0, 2, ... of each video, the
-second clips 1, 3, ..., video by video: with K = 2 both are ``[B, C, T, H, W]``.
+Shapes: B videos of this worker, K clips per video, D embedding. The first view holds clips 0, 2,
+... of each video, the second clips 1, 3, ..., video by video: with K = 2 both are ``[B, C, T, H,
+W]``.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 class Objective(nn.Module):
     """A self-supervised loss together with its heads and the backbone that it trains.
 
-    ``gather`` turns this worker's rows ``[B, ...]`` into all workers' ``[world * B, ...]``, with gradient; alone, it is the
-    identity. The loss is that of the whole global batch on every worker.
+    ``gather`` turns this worker's rows ``[B, ...]`` into all workers' ``[world * B, ...]``, with
+    gradient; alone, it is the identity. The loss is that of the whole global batch on every worker.
 
-    The class attributes are the recipe of the objective's paper: what a configuration gets where it says nothing.
+    The class attributes are the recipe of the objective's paper: what a configuration gets where it
+    says nothing.
     """
 
     default_augment: ClassVar[str] = "vididi"
@@ -36,7 +38,9 @@ class Objective(nn.Module):
         self.backbone = backbone
         self.gather = _identity
 
-    def forward(self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The loss of two views of the same videos.
 
         Args:
@@ -49,49 +53,74 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def after_step(self, step: int, steps: int) -> None:
-        """Called after the optimiser's 0-based ``step`` of ``steps``, for what is not learned by gradient."""
+        """Called after the optimiser's 0-based ``step`` of ``steps``, for what is not learned by
+        gradient.
+        """
 
     def check_share(self, videos: int) -> None:
         """Raise ValueError unless a worker can hold ``videos`` videos of a batch."""
 
     def check_batch(self, view_a: Tensor, view_b: Tensor) -> None:
-        """Raise ValueError unless the views fit each other (T may differ) and hold, with other workers' share, 2 videos or more."""
+        """Raise ValueError unless the views fit each other (T may differ) and hold, with other
+        workers' share, 2 videos or more.
+        """
         without_time = [(*view.shape[:2], *view.shape[3:]) for view in (view_a, view_b)]
         if without_time[0] != without_time[1]:
-            raise ValueError(f"view_a, view_b: shapes {tuple(view_a.shape)} and {tuple(view_b.shape)}; both must be the same but for T")
+            raise ValueError(
+                f"view_a, view_b: shapes {tuple(view_a.shape)} and {tuple(view_b.shape)}; both must"
+                " be the same but for T"
+            )
         if len(view_a) < 2 and self.gather is _identity:
-            raise ValueError(f"view_a: a batch of {len(view_a)}; the heads normalise over videos and need at least 2")
+            raise ValueError(
+                f"view_a: a batch of {len(view_a)}; the heads normalise over videos and need at"
+                " least 2"
+            )
 
 
 def _identity(z: Tensor) -> Tensor:
     return z
 
 
-def check_embeddings(z_a: Tensor, z_b: Tensor, names: tuple[str, str] = ("z_a", "z_b"), least: int = 2) -> None:
-    """Raise ValueError unless both are finite (see check_finite) ``[B, D]`` of the same shape with B >= ``least``."""
+def check_embeddings(
+    z_a: Tensor, z_b: Tensor, names: tuple[str, str] = ("z_a", "z_b"), least: int = 2
+) -> None:
+    """Raise ValueError unless both are finite (see check_finite) ``[B, D]`` of the same shape with
+    B >= ``least``.
+    """
     a, b = names
     if z_a.ndim != 2 or z_a.shape != z_b.shape:
-        raise ValueError(f"{a}, {b}: shapes {tuple(z_a.shape)} and {tuple(z_b.shape)}; both must be the same [B, D]")
+        raise ValueError(
+            f"{a}, {b}: shapes {tuple(z_a.shape)} and {tuple(z_b.shape)}; both must be the same"
+            " [B, D]"
+        )
     if z_a.shape[0] < least:
-        raise ValueError(f"{a}, {b}: a batch of {z_a.shape[0]}; this loss compares videos with each other and needs at least {least}")
+        raise ValueError(
+            f"{a}, {b}: a batch of {z_a.shape[0]}; this loss compares videos with each other and"
+            f" needs at least {least}"
+        )
     check_finite(**{a: z_a, b: z_b})
 
 
 def check_finite(**tensors: Tensor) -> None:
     """Raise ValueError naming the first tensor with a value that is not finite.
 
-    Tensors inside a training graph are not read for that: it would make a GPU wait in every step. There, the training loop
-    stops on the loss that they give, before the optimiser's step.
+    Tensors inside a training graph are not read for that: it would make a GPU wait in every step.
+    There, the training loop stops on the loss that they give, before the optimiser's step.
     """
     if any(z.requires_grad for z in tensors.values()):
         return
     for name, z in tensors.items():
         if not torch.isfinite(z).all():
-            raise ValueError(f"{name}: {int((~torch.isfinite(z)).sum())} of {z.numel()} values are not finite; all must be")
+            raise ValueError(
+                f"{name}: {int((~torch.isfinite(z)).sum())} of {z.numel()} values are not finite;"
+                " all must be"
+            )
 
 
 def full_precision(device: str) -> torch.autocast:
-    """Losses run in float32 even under autocast, which would otherwise narrow their matrix products again."""
+    """Losses run in float32 even under autocast, which would otherwise narrow their matrix products
+    again.
+    """
     return torch.autocast(device, enabled=False)
 
 

@@ -1,4 +1,6 @@
-"""SimCLR as ViDiDi uses it (appendix D.2, eq. 1): an embedding is contrasted with those of the other view only."""
+"""SimCLR as ViDiDi uses it (appendix D.2, eq. 1): an embedding is contrasted with those of the
+other view only.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,12 @@ from vididi.objectives.objective import Objective, check_embeddings, full_precis
 def info_nce(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
     """Eq. 1 with the minus sign that the print lost, over embeddings ``[B, D]`` of two views.
 
-    Each embedding picks its partner out of the other view's B by cosine similarity over ``temperature``, in both
-    directions; the mean of the 2B cross entropies.
+    Each embedding picks its partner out of the other view's B by cosine similarity over
+    ``temperature``, in both directions; the mean of the 2B cross entropies.
 
     Raises:
-        ValueError: the temperature is not positive, the shapes differ, B < 2, or a value is not finite.
+        ValueError: the temperature is not positive, the shapes differ, B < 2, or a value is not
+            finite.
     """
     return pick_partners(*cross_view_logits(z_a, z_b, temperature))
 
@@ -29,7 +32,9 @@ def pick_partners(logits: Tensor, partner: Tensor) -> Tensor:
 
 
 def cross_view_logits(z_a: Tensor, z_b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """``[B, B]`` cosine similarities s_ij of ``z_a`` (rows) and ``z_b`` over the temperature, in full precision; partners ``[B]``."""
+    """``[B, B]`` cosine similarities s_ij of ``z_a`` (rows) and ``z_b`` over the temperature, in
+    full precision; partners ``[B]``.
+    """
     check_positive(temperature=temperature)
     check_embeddings(z_a, z_b)
     with full_precision(z_a.device.type):
@@ -55,7 +60,9 @@ class SimCLR(Objective):
         self.projector = mlp(feature_width, hidden, out, hidden_layers)
         self.temperature = temperature
 
-    def forward(self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
+    ) -> dict[str, Tensor]:
         self.check_batch(view_a, view_b)
         z_a = self.gather(self.projector(self.backbone(view_a)))
         z_b = self.gather(self.projector(self.backbone(view_b)))

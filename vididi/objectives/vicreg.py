@@ -13,14 +13,17 @@ from vididi.objectives.heads import mlp
 from vididi.objectives.objective import Objective, check_embeddings, full_precision, widen
 
 
-def vicreg_terms(z_a: Tensor, z_b: Tensor, gamma: float = 1.0, eps: float = 1e-4) -> tuple[Tensor, Tensor, Tensor]:
+def vicreg_terms(
+    z_a: Tensor, z_b: Tensor, gamma: float = 1.0, eps: float = 1e-4
+) -> tuple[Tensor, Tensor, Tensor]:
     """Invariance, variance and covariance of two batches of embeddings ``[B, D]``.
 
-    Invariance (eq. 3) is the mean over all elements, as in VICReg's code; the paper prints a sum over the dimensions.
-    Variance (eq. 4) and covariance (eq. 5) are those of both branches, added.
+    Invariance (eq. 3) is the mean over all elements, as in VICReg's code; the paper prints a sum
+    over the dimensions. Variance (eq. 4) and covariance (eq. 5) are those of both branches, added.
 
     Raises:
-        ValueError: the shapes differ, the batch is smaller than 2, a value is not finite, gamma is negative or eps not positive.
+        ValueError: the shapes differ, the batch is smaller than 2, a value is not finite, gamma is
+            negative or eps not positive.
     """
     check_not_negative(gamma=gamma)
     check_positive(eps=eps)
@@ -33,7 +36,9 @@ def vicreg_terms(z_a: Tensor, z_b: Tensor, gamma: float = 1.0, eps: float = 1e-4
 
 
 def variance_term(z: Tensor, gamma: float, eps: float) -> Tensor:
-    """The hinge of eq. 4: how far the standard deviation of each dimension falls short of ``gamma``, on average."""
+    """The hinge of eq. 4: how far the standard deviation of each dimension falls short of
+    ``gamma``, on average.
+    """
     return relu(gamma - torch.sqrt(z.var(dim=0) + eps)).mean()
 
 
@@ -47,8 +52,9 @@ def covariance_term(z: Tensor) -> Tensor:
 class VICReg(Objective):
     """Eq. 6 with its projector: three layers, 2048 wide (E.2), coefficients 1.0, 1.0, 0.05 (E.3).
 
-    The last layer has no bias, as in VICReg's code: every term but the invariance ignores it. ``invariance_reduction: sum``
-    is eq. 3 as printed, a sum over dimensions; ``halve_variance`` takes the mean of both branches' hinges, as VICReg's code.
+    The last layer has no bias, as in VICReg's code: every term but the invariance ignores it.
+    ``invariance_reduction: sum`` is eq. 3 as printed, a sum over dimensions; ``halve_variance``
+    takes the mean of both branches' hinges, as VICReg's code.
     """
 
     def __init__(
@@ -68,22 +74,38 @@ class VICReg(Objective):
         halve_variance: bool = False,
     ) -> None:
         super().__init__(backbone)
-        check_not_negative(invariance=invariance, variance=variance, covariance=covariance, gamma=gamma)
+        check_not_negative(
+            invariance=invariance, variance=variance, covariance=covariance, gamma=gamma
+        )
         # With eps 0 the gradient of a collapsed dimension would be infinite.
         check_positive(eps=eps)
         if invariance_reduction not in ("mean", "sum"):
-            raise ValueError(f"invariance_reduction: {invariance_reduction!r} is not valid; it is 'mean' or 'sum'")
+            raise ValueError(
+                f"invariance_reduction: {invariance_reduction!r} is not valid; it is 'mean' or"
+                " 'sum'"
+            )
         self.projector = mlp(feature_width, hidden, out, hidden_layers, last_bias=False)
         self.coefficients = (invariance, variance, covariance)
         self.gamma, self.eps = gamma, eps
-        self.factors = (out if invariance_reduction == "sum" else 1, 0.5 if halve_variance else 1, 1)
+        self.factors = (
+            out if invariance_reduction == "sum" else 1,
+            0.5 if halve_variance else 1,
+            1,
+        )
 
-    def forward(self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
+    ) -> dict[str, Tensor]:
         self.check_batch(view_a, view_b)
-        # Both views in one pass of the encoder would share batch statistics between the two orders; the paper's two
-        # streams have their own.
+        # Both views in one pass of the encoder would share batch statistics between the two orders;
+        # the paper's two streams have their own.
         z_a = self.gather(self.projector(self.backbone(view_a)))
         z_b = self.gather(self.projector(self.backbone(view_b)))
-        terms = [factor * term for factor, term in zip(self.factors, vicreg_terms(z_a, z_b, self.gamma, self.eps), strict=True)]
+        terms = [
+            factor * term
+            for factor, term in zip(
+                self.factors, vicreg_terms(z_a, z_b, self.gamma, self.eps), strict=True
+            )
+        ]
         loss = sum(weight * term for weight, term in zip(self.coefficients, terms, strict=True))
         return {"loss": loss, "invariance": terms[0], "variance": terms[1], "covariance": terms[2]}  # type: ignore[dict-item]

@@ -1,4 +1,6 @@
-"""Optimisers and learning-rate schedules. Each entry of OPTIMISERS takes parameters and keyword options."""
+"""Optimisers and learning-rate schedules. Each entry of OPTIMISERS takes parameters and keyword
+options.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,22 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> lis
     ]
 
 
-def sgd(params: Iterable[nn.Parameter], *, lr: float = 0.1, momentum: float = 0.9, weight_decay: float = 1e-6) -> torch.optim.Optimizer:
+def sgd(
+    params: Iterable[nn.Parameter],
+    *,
+    lr: float = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 1e-6,
+) -> torch.optim.Optimizer:
     """SGD with momentum, not Nesterov; decay on matrices only."""
     check_not_negative(lr=lr, weight_decay=weight_decay)
     check_momentum(momentum)
     return torch.optim.SGD(decay_groups(params, weight_decay), lr=lr, momentum=momentum)
 
 
-def adamw(params: Iterable[nn.Parameter], *, lr: float = 0.001, weight_decay: float = 1e-6) -> torch.optim.Optimizer:
+def adamw(
+    params: Iterable[nn.Parameter], *, lr: float = 0.001, weight_decay: float = 1e-6
+) -> torch.optim.Optimizer:
     """AdamW; decay on matrices only."""
     check_not_negative(lr=lr, weight_decay=weight_decay)
     return torch.optim.AdamW(decay_groups(params, weight_decay), lr=lr)

@@ -15,9 +15,10 @@ from vididi.checks import check_not_negative
 class LARS(Optimizer):
     """Momentum SGD whose step for each weight matrix is scaled to the size of that matrix.
 
-    For a parameter w with gradient g:  g <- g + weight_decay * w;  g <- g * trust * |w| / |g|  (1 where a norm is zero);
-    v <- momentum * v + g;  w <- w - lr * v.  Weight decay enters before the norms and nothing is clipped. Parameters of
-    one dimension (biases, normalisation) are exempt from both decay and scaling.
+    For a parameter w with gradient g:  g <- g + weight_decay * w;  g <- g * trust * |w| / |g|  (1
+    where a norm is zero); v <- momentum * v + g;  w <- w - lr * v.  Weight decay enters before the
+    norms and nothing is clipped. Parameters of one dimension (biases, normalisation) are exempt
+    from both decay and scaling.
 
     Args:
         params: parameters or groups.
@@ -28,11 +29,19 @@ class LARS(Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[Any], *, lr: float = 1.2, momentum: float = 0.9, weight_decay: float = 1e-6, trust: float = 0.001
+        self,
+        params: Iterable[Any],
+        *,
+        lr: float = 1.2,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-6,
+        trust: float = 0.001,
     ) -> None:
         check_not_negative(lr=lr, weight_decay=weight_decay, trust=trust)
         check_momentum(momentum)
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust})
+        super().__init__(
+            params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -46,7 +55,9 @@ class LARS(Optimizer):
         return loss
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        """All parameters of a group at once: a network has hundreds, and on a GPU one by one each would cost several launches."""
+        """All parameters of a group at once: a network has hundreds, and on a GPU one by one each
+        would cost several launches.
+        """
         if not parameters:
             return
         matrices = [p for p in parameters if p.ndim > 1]
@@ -56,7 +67,9 @@ class LARS(Optimizer):
                 self.state[p]["momentum"] = torch.zeros_like(p)
         momenta = [self.state[p]["momentum"] for p in parameters]
         torch._foreach_mul_(momenta, group["momentum"])
-        torch._foreach_add_(momenta, [gradients[p] if p in gradients else _gradient(p) for p in parameters])
+        torch._foreach_add_(
+            momenta, [gradients[p] if p in gradients else _gradient(p) for p in parameters]
+        )
         torch._foreach_add_(parameters, momenta, alpha=-group["lr"])
 
 
@@ -68,8 +81,13 @@ def check_momentum(momentum: float) -> None:
 
 def _scaled(matrices: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
     """Gradients with weight decay, each scaled to the norm of its matrix."""
-    gradients = torch._foreach_add([_gradient(p) for p in matrices], matrices, alpha=group["weight_decay"])
-    norm_w, norm_g = torch.stack(torch._foreach_norm(matrices)), torch.stack(torch._foreach_norm(gradients))
+    gradients = torch._foreach_add(
+        [_gradient(p) for p in matrices], matrices, alpha=group["weight_decay"]
+    )
+    norm_w, norm_g = (
+        torch.stack(torch._foreach_norm(matrices)),
+        torch.stack(torch._foreach_norm(gradients)),
+    )
     ratios = torch.where((norm_w > 0) & (norm_g > 0), group["trust"] * norm_w / norm_g, 1.0)
     torch._foreach_mul_(gradients, list(ratios.unbind()))
     return list(gradients)

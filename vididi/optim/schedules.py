@@ -9,12 +9,15 @@ from typing import Literal
 from torch.optim import Optimizer
 
 
-def cosine_with_warmup(step: int, steps: int, warmup: int = 0, cosine: Literal["remaining", "whole"] = "remaining") -> float:
+def cosine_with_warmup(
+    step: int, steps: int, warmup: int = 0, cosine: Literal["remaining", "whole"] = "remaining"
+) -> float:
     """The factor on the base learning rate at 0-based ``step`` of ``steps``.
 
-    Without warm-up it is 0.5 * (cos(pi * step / steps) + 1) (ViDiDi E.3). With it, the rate rises linearly over the first
-    ``warmup`` steps to where the cosine begins. The cosine spans the ``remaining`` steps (CVRL 4.1, CORP 4.1), or the
-    ``whole`` run, as ViDiDi's formula read to the letter, which the warm-up then meets on its way down.
+    Without warm-up it is 0.5 * (cos(pi * step / steps) + 1) (ViDiDi E.3). With it, the rate rises
+    linearly over the first ``warmup`` steps to where the cosine begins. The cosine spans the
+    ``remaining`` steps (CVRL 4.1, CORP 4.1), or the ``whole`` run, as ViDiDi's formula read to the
+    letter, which the warm-up then meets on its way down.
 
     Raises:
         ValueError: fewer than one step, or a warm-up that is negative or not shorter than the run.
@@ -22,15 +25,21 @@ def cosine_with_warmup(step: int, steps: int, warmup: int = 0, cosine: Literal["
     if steps < 1:
         raise ValueError(f"steps: {steps} is not valid; it must be at least 1")
     if not 0 <= warmup < steps:
-        raise ValueError(f"warmup: {warmup} steps is not valid; it must be at least 0 and less than the {steps} steps of the run")
+        raise ValueError(
+            f"warmup: {warmup} steps is not valid; it must be at least 0 and less than the {steps}"
+            " steps of the run"
+        )
     begin = warmup if cosine == "remaining" else 0
     place = max(step, warmup)
     rise = (step + 1) / warmup if step < warmup else 1.0
     return rise * 0.5 * (math.cos(math.pi * (place - begin) / (steps - begin)) + 1)
 
 
-def steps_with_warmup(step: int, falls: Iterable[int], factor: float = 0.1, warmup: int = 0) -> float:
-    """The factor on the base learning rate at 0-based ``step``: ``factor`` for each of ``falls`` (steps) that is past.
+def steps_with_warmup(
+    step: int, falls: Iterable[int], factor: float = 0.1, warmup: int = 0
+) -> float:
+    """The factor on the base learning rate at 0-based ``step``: ``factor`` for each of ``falls``
+    (steps) that is past.
 
     Over the first ``warmup`` steps it is also multiplied by a linear rise.
     """
@@ -39,7 +48,9 @@ def steps_with_warmup(step: int, falls: Iterable[int], factor: float = 0.1, warm
 
 
 def scale_rates(optimiser: Optimizer, factor: float) -> float:
-    """Make each group's rate ``factor`` times its first one, which the group keeps as ``base_lr``; the first group's rate."""
+    """Make each group's rate ``factor`` times its first one, which the group keeps as ``base_lr``;
+    the first group's rate.
+    """
     for group in optimiser.param_groups:
         group["lr"] = group.setdefault("base_lr", group["lr"]) * factor
     return optimiser.param_groups[0]["lr"]

@@ -1,11 +1,14 @@
-"""The protocols that evaluate a finished encoder, as a table: everything that asks what a protocol is reads EVALUATIONS.
+"""The protocols that evaluate a finished encoder, as a table: everything that asks what a protocol
+is reads EVALUATIONS.
 
     settings.py, recipes.py            what can be set, and what the papers set
-    frozen.py, classify.py, detect.py  measuring functions: of retrieval, silhouette and dynamics; of linear, semi and finetune; detection
+    frozen.py, classify.py, detect.py  measuring functions: of retrieval, silhouette and dynamics;
+                                       of linear, semi and finetune; detection
     task.py                            what a measuring function gets and gives
     finished.py                        a finished run, from its folder to a result
 
-This file and the first two import no torch: a measuring function is named here, and imported when it is called.
+This file and the first two import no torch: a measuring function is named here, and imported when
+it is called.
 """
 
 from __future__ import annotations
@@ -20,7 +23,12 @@ from pydantic import Field, model_validator
 from vididi.config import Closed, Component, flatten, nest, validate
 from vididi.errors import ConfigError
 from vididi.protocols import recipes
-from vididi.protocols.settings import ClassificationSettings, DetectionSettings, FeatureSettings, ProtocolSettings
+from vididi.protocols.settings import (
+    ClassificationSettings,
+    DetectionSettings,
+    FeatureSettings,
+    ProtocolSettings,
+)
 
 
 @dataclass(frozen=True)
@@ -30,15 +38,18 @@ class EvaluationProtocol:
     Args:
         settings: a model with at least ``frames``, ``stride`` and ``size``, those of the clips.
         help: one line for the command line.
-        measure: ``module:function``, called as ``function(task, encoder, width, folder)``, which gives an EvaluationResult
-            (vididi.protocols.task); every worker calls it.
-        shares: what several workers may have in common: ``features``, each computes those of some whole videos, and on a cluster a
-            pool of actors does; ``batches``, all workers of a cell take an equal part of each batch; ``nothing``, one works alone.
+        measure: ``module:function``, called as ``function(task, encoder, width, folder)``, which
+            gives an EvaluationResult (vididi.protocols.task); every worker calls it.
+        shares: what several workers may have in common: ``features``, each computes those of some
+            whole videos, and on a cluster a pool of actors does; ``batches``, all workers of a cell
+            take an equal part of each batch; ``nothing``, one works alone.
         recipes: by name, values of the settings; the first is used where none is named.
         needs: what the data set must have: ``classes`` of videos, or ``boxes`` with actions.
         keeps_features: whether the features are worth keeping, for pictures of them.
-        by_labels: whether the share of the labels that is used is part of the metrics' names, in per cent: ``semi_10/top1``.
-        hits: what stands between a metric's slash and k where the metric is the share of test videos with ``first_hit`` below k
+        by_labels: whether the share of the labels that is used is part of the metrics' names, in
+            per cent: ``semi_10/top1``.
+        hits: what stands between a metric's slash and k where the metric is the share of test
+            videos with ``first_hit`` below k
             in queries.parquet: ``R@`` of ``retrieval/R@5``; None where there are no such metrics.
         percent: whether tables print its metrics, which are shares of 1, as percentages.
 
@@ -58,9 +69,17 @@ class EvaluationProtocol:
     percent: bool = True
 
     def __post_init__(self) -> None:
-        needed = ["frames", "stride", "size", *["batch_size"] * (self.shares == "batches"), *["labels"] * self.by_labels]
+        needed = [
+            "frames",
+            "stride",
+            "size",
+            *["batch_size"] * (self.shares == "batches"),
+            *["labels"] * self.by_labels,
+        ]
         if missing := [name for name in needed if name not in self.settings.model_fields]:
-            raise ValueError(f"settings: {self.settings.__name__} has no {' and no '.join(missing)}")
+            raise ValueError(
+                f"settings: {self.settings.__name__} has no {' and no '.join(missing)}"
+            )
 
 
 FROZEN, CLASSIFY = "vididi.protocols.frozen", "vididi.protocols.classify:measure_classification"
@@ -84,12 +103,18 @@ EVALUATIONS: dict[str, EvaluationProtocol] = {
     ),
     "dynamics": EvaluationProtocol(
         FeatureSettings,
-        "how much of the representation is motion: retrieval of frozen, reversed and shuffled clips",
+        "how much of the representation is motion: retrieval of frozen, reversed and shuffled"
+        " clips",
         f"{FROZEN}:measure_dynamics",
         "features",
     ),
     "linear": EvaluationProtocol(
-        ClassificationSettings, "a linear classifier on the frozen encoder", CLASSIFY, "batches", recipes.LINEAR, hits="top"
+        ClassificationSettings,
+        "a linear classifier on the frozen encoder",
+        CLASSIFY,
+        "batches",
+        recipes.LINEAR,
+        hits="top",
     ),
     "semi": EvaluationProtocol(
         ClassificationSettings,
@@ -101,11 +126,17 @@ EVALUATIONS: dict[str, EvaluationProtocol] = {
         hits="top",
     ),
     "finetune": EvaluationProtocol(
-        ClassificationSettings, "fine-tuning with all labels", CLASSIFY, "batches", recipes.FINETUNE, hits="top"
+        ClassificationSettings,
+        "fine-tuning with all labels",
+        CLASSIFY,
+        "batches",
+        recipes.FINETUNE,
+        hits="top",
     ),
     "detection": EvaluationProtocol(
         DetectionSettings,
-        "what the persons in given boxes do: mean average precision on AVA (needs --shards of a set with boxes)",
+        "what the persons in given boxes do: mean average precision on AVA (needs --shards of a set"
+        " with boxes)",
         "vididi.protocols.detect:measure_detection",
         "nothing",
         recipes.DETECTION,
@@ -143,12 +174,19 @@ class EvaluationEntry(Closed):
             return
         settings: Any = protocol_settings(self.protocol, self.recipe, flatten(self.settings))
         if settings.batch_size % workers:
-            raise ConfigError(f"{self.title}: batch_size: {settings.batch_size} does not divide over {workers} workers")
+            raise ConfigError(
+                f"{self.title}: batch_size: {settings.batch_size} does not divide over {workers}"
+                " workers"
+            )
 
     @property
     def title(self) -> str:
-        """What tells it from the sweep's others: the protocol, the share of the labels, the data set and its split."""
-        share = getattr(protocol_settings(self.protocol, self.recipe, flatten(self.settings)), "labels", 1)
+        """What tells it from the sweep's others: the protocol, the share of the labels, the data
+        set and its split.
+        """
+        share = getattr(
+            protocol_settings(self.protocol, self.recipe, flatten(self.settings)), "labels", 1
+        )
         name = self.protocol if share == 1 else f"{self.protocol} {100 * share:g}%"
         if self.data is None:
             return name
@@ -156,7 +194,9 @@ class EvaluationEntry(Closed):
         return f"{name} on {self.data.name}" + (f" split {split}" if split else "")
 
 
-def protocol_settings(protocol: str, recipe: str | None, changes: Mapping[str, Any]) -> ProtocolSettings:
+def protocol_settings(
+    protocol: str, recipe: str | None, changes: Mapping[str, Any]
+) -> ProtocolSettings:
     """The settings of a protocol: a recipe, with changes by dotted key.
 
     Args:
@@ -166,10 +206,15 @@ def protocol_settings(protocol: str, recipe: str | None, changes: Mapping[str, A
         ConfigError: an unknown protocol, recipe or key, or a value that is not valid.
     """
     if protocol not in EVALUATIONS:
-        raise ConfigError(f"protocol: {protocol!r} is not valid; it is one of {', '.join(EVALUATIONS)}")
+        raise ConfigError(
+            f"protocol: {protocol!r} is not valid; it is one of {', '.join(EVALUATIONS)}"
+        )
     known = EVALUATIONS[protocol]
     if recipe is not None and recipe not in known.recipes:
-        raise ConfigError(f"recipe: {recipe!r} is not valid for {protocol}; it is one of {', '.join(known.recipes) or 'none'}")
+        raise ConfigError(
+            f"recipe: {recipe!r} is not valid for {protocol}; it is one of"
+            f" {', '.join(known.recipes) or 'none'}"
+        )
     values = known.recipes[recipe or next(iter(known.recipes))] if known.recipes else {}
     model: Any = settings_model(protocol)
     return validate(model, nest({**flatten(values), **changes}), f"vididi evaluate {protocol}")
@@ -186,7 +231,9 @@ def metric_prefix(protocol: str, settings: Any) -> str:
 
 
 def protocol_of(metric: str) -> EvaluationProtocol | None:
-    """The protocol that a metric of a result.json is of; None for one of none, such as ``features/spread``."""
+    """The protocol that a metric of a result.json is of; None for one of none, such as
+    ``features/spread``.
+    """
     prefix = metric.partition("/")[0]
     name, _, share = prefix.rpartition("_")
     if name in EVALUATIONS and EVALUATIONS[name].by_labels and share:
@@ -196,13 +243,23 @@ def protocol_of(metric: str) -> EvaluationProtocol | None:
 
 
 def hits_within(metric: str) -> int | None:
-    """k, where a metric is the share of test videos with ``first_hit`` below k in queries.parquet; None for any other metric."""
+    """k, where a metric is the share of test videos with ``first_hit`` below k in queries.parquet;
+    None for any other metric.
+    """
     known, name = protocol_of(metric), metric.partition("/")[2]
-    if known is None or known.hits is None or not (found := re.fullmatch(rf"{re.escape(known.hits)}(\d+)", name)):
+    if (
+        known is None
+        or known.hits is None
+        or not (found := re.fullmatch(rf"{re.escape(known.hits)}(\d+)", name))
+    ):
         return None
     return int(found[1])
 
 
 def classifiers() -> list[str]:
     """The protocols that train a classifier, whose results have its epochs."""
-    return [name for name, known in EVALUATIONS.items() if issubclass(known.settings, ClassificationSettings)]
+    return [
+        name
+        for name, known in EVALUATIONS.items()
+        if issubclass(known.settings, ClassificationSettings)
+    ]

@@ -1,4 +1,6 @@
-"""Measuring by a classifier that is trained on the encoder: linear evaluation, semi-supervised learning and fine-tuning."""
+"""Measuring by a classifier that is trained on the encoder: linear evaluation, semi-supervised
+learning and fine-tuning.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ from vididi.training.distributed import gather_rows
 Epochs = list[dict[str, float | int]]  # the metrics of each
 
 
-def measure_classification(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> EvaluationResult:
+def measure_classification(
+    task: Task, encoder: nn.Module, width: int, folder: RunFolder
+) -> EvaluationResult:
     """Train a classifier from wherever an earlier attempt got to, and test it."""
     s, shards, labels = task.settings, task.shards, task.shards.column("label").astype(np.int64)
     train, test = make_plans(s, shards, task.context)
@@ -47,10 +51,14 @@ def measure_classification(task: Task, encoder: nn.Module, width: int, folder: R
     training = Interrupted(train, glance, s.test_every) if s.test_every else train
     fit = make_fit(s, train.steps_per_epoch)
     torch.manual_seed(s.seed)
-    model = Classifier(encoder, width, len(shards.manifest.classes), s.frozen, s.features, s.dropout).to(task.device)
+    model = Classifier(
+        encoder, width, len(shards.manifest.classes), s.frozen, s.features, s.dropout
+    ).to(task.device)
     optimiser = make_optimiser(s.optimiser, model.trained)
     step, epochs = _restore(model, optimiser, folder, task.device)
-    batches = task.open_stream(Chain((training, test)), training.place(step) if isinstance(training, Interrupted) else step)
+    batches = task.open_stream(
+        Chain((training, test)), training.place(step) if isinstance(training, Interrupted) else step
+    )
 
     def glance_top1() -> float:
         rows, scores = _predict(task, model, batches, glance, "centre")
@@ -68,7 +76,9 @@ def measure_classification(task: Task, encoder: nn.Module, width: int, folder: R
     return EvaluationResult(found, queries_of(shards, rows, ranks), each, {"epochs": epochs})
 
 
-def _restore(model: Classifier, optimiser: Optimizer, folder: RunFolder, device: torch.device) -> tuple[int, Epochs]:
+def _restore(
+    model: Classifier, optimiser: Optimizer, folder: RunFolder, device: torch.device
+) -> tuple[int, Epochs]:
     """How many steps an earlier attempt has trained, and its epochs; their weights are put back."""
     folder.path.mkdir(parents=True, exist_ok=True)
     checkpoint = folder.load_checkpoint(device)
@@ -80,9 +90,16 @@ def _restore(model: Classifier, optimiser: Optimizer, folder: RunFolder, device:
 
 
 def _epoch_end(
-    task: Task, model: Classifier, optimiser: Optimizer, folder: RunFolder, epochs: Epochs, glance: Callable[[], float]
+    task: Task,
+    model: Classifier,
+    optimiser: Optimizer,
+    folder: RunFolder,
+    epochs: Epochs,
+    glance: Callable[[], float],
 ) -> Callable[[dict[str, float | int]], None]:
-    """What happens after each epoch: it is tested at a glance where the settings say so, added to ``epochs``, kept and reported."""
+    """What happens after each epoch: it is tested at a glance where the settings say so, added to
+    ``epochs``, kept and reported.
+    """
     every = task.settings.test_every
 
     def on_epoch(metrics: dict[str, float | int]) -> None:
@@ -100,7 +117,9 @@ def _epoch_end(
 def _predict(
     task: Task, model: Classifier, batches: Iterator[Batch], plan: EvaluationPlan, crops: Crops
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Class probabilities ``[V, K]`` of the videos ``[V]`` of the next batches, which are ``plan``'s, of all workers."""
+    """Class probabilities ``[V, K]`` of the videos ``[V]`` of the next batches, which are
+    ``plan``'s, of all workers.
+    """
     s: Any = task.settings
     rows, scores = predict(model, batches, len(plan), s.size, crops, s.crop, s.seed, task.device)
     return gather_rows(rows, scores, task.context)
@@ -111,10 +130,14 @@ def make_fit(s: ClassificationSettings, steps_per_epoch: int) -> ClassifierFit:
     assert s.frames
     assert s.size
     augment = make_augment(s.augment, s.size)
-    return ClassifierFit(s.epochs, steps_per_epoch, s.warmup_epochs, s.steps, s.frames, augment, s.seed, s.precision)
+    return ClassifierFit(
+        s.epochs, steps_per_epoch, s.warmup_epochs, s.steps, s.frames, augment, s.seed, s.precision
+    )
 
 
-def make_plans(s: ClassificationSettings, shards: ShardSet, context: Context) -> tuple[PretrainPlan, EvaluationPlan]:
+def make_plans(
+    s: ClassificationSettings, shards: ShardSet, context: Context
+) -> tuple[PretrainPlan, EvaluationPlan]:
     """One clip of each labelled video an epoch, and then the test videos: this worker's part.
 
     Raises:
@@ -126,9 +149,23 @@ def make_plans(s: ClassificationSettings, shards: ShardSet, context: Context) ->
     counts, rows = frame_counts(shards), shards.rows("train")
     chosen = labelled_rows(rows, shards.column("label")[rows], s.labels, s.balance, s.seed)
     if len(chosen) < s.batch_size:
-        raise DataError(f"batch_size: {s.batch_size} is more than the {len(chosen)} training videos with labels (labels: {s.labels:g})")
+        raise DataError(
+            f"batch_size: {s.batch_size} is more than the {len(chosen)} training videos with labels"
+            f" (labels: {s.labels:g})"
+        )
     if s.batch_size % context.world_size:
-        raise ConfigError(f"batch_size: {s.batch_size} does not divide over {context.world_size} workers")
+        raise ConfigError(
+            f"batch_size: {s.batch_size} does not divide over {context.world_size} workers"
+        )
     part = context.rank, context.world_size
-    train = PretrainPlan(chosen, counts, s.frames, s.stride, s.batch_size, s.epochs, s.seed, *part, clips=1)
-    return train, EvaluationPlan(share_of_worker(shards.rows("test"), context), counts, s.frames, s.stride, s.clips, EVALUATION_BATCH)
+    train = PretrainPlan(
+        chosen, counts, s.frames, s.stride, s.batch_size, s.epochs, s.seed, *part, clips=1
+    )
+    return train, EvaluationPlan(
+        share_of_worker(shards.rows("test"), context),
+        counts,
+        s.frames,
+        s.stride,
+        s.clips,
+        EVALUATION_BATCH,
+    )

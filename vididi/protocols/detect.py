@@ -34,7 +34,13 @@ class _Attempt:
     scores: list[float]
 
     @classmethod
-    def restored(cls, model: detection.Detector, optimiser: Optimizer, folder: RunFolder, device: torch.device) -> _Attempt:
+    def restored(
+        cls,
+        model: detection.Detector,
+        optimiser: Optimizer,
+        folder: RunFolder,
+        device: torch.device,
+    ) -> _Attempt:
         """From wherever an earlier one got to."""
         folder.path.mkdir(parents=True, exist_ok=True)
         checkpoint = folder.load_checkpoint(device)
@@ -49,11 +55,17 @@ class _Attempt:
         folder.save_checkpoint({**state, "epoch": self.trained, "scores": self.scores})
 
 
-def measure_detection(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> EvaluationResult:
-    """Train a detector from wherever an earlier attempt got to, and test it after the epochs that the settings say."""
+def measure_detection(
+    task: Task, encoder: nn.Module, width: int, folder: RunFolder
+) -> EvaluationResult:
+    """Train a detector from wherever an earlier attempt got to, and test it after the epochs that
+    the settings say.
+    """
     s, key_frames = task.settings, KeyFrames.of(task.shards)
     train, test = key_frame_plans(s, task.shards, key_frames)
-    fit = detection.DetectorFit(len(train[0]), s.warmup_epochs, s.steps, s.factor, s.size, s.flip, s.seed, s.precision)
+    fit = detection.DetectorFit(
+        len(train[0]), s.warmup_epochs, s.steps, s.factor, s.size, s.flip, s.seed, s.precision
+    )
     assert isinstance(encoder, Backbone)
     torch.manual_seed(s.seed)
     model = detection.Detector(encoder, width, len(key_frames.actions), s.dropout).to(task.device)
@@ -75,67 +87,101 @@ def _train_and_test(
 ) -> tuple[AvaMap, AvaRows]:
     """The epochs that are left: what the last one's test gave, and its predictions.
 
-    A checkpoint is written after training an epoch and before testing it, so what was interrupted goes on with that test.
+    A checkpoint is written after training an epoch and before testing it, so what was interrupted
+    goes on with that test.
     """
     s, model = task.settings, attempt.model
     tested = [s.test == "each" or epoch == s.epochs for epoch in range(1, s.epochs + 1)]
-    parts: list[Plan] = [part for plan, then in zip(train, tested, strict=True) for part in (plan, test if then else Chain(()))]
+    parts: list[Plan] = [
+        part
+        for plan, then in zip(train, tested, strict=True)
+        for part in (plan, test if then else Chain(()))
+    ]
     begin = sum(map(len, parts[: max(0, 2 * attempt.trained - 1)]))
     batches = task.open_stream(Chain(tuple(parts)), begin)
     truth = detection.true_rows(key_frames, key_frames.boxes_of(test.rows)[0])
     for epoch in range(max(0, attempt.trained - 1), s.epochs):
         if epoch >= attempt.trained:
-            metrics = detection.train_epoch(model, attempt.optimiser, batches, key_frames, fit, epoch)
+            metrics = detection.train_epoch(
+                model, attempt.optimiser, batches, key_frames, fit, epoch
+            )
             attempt.trained = epoch + 1
             attempt.save(folder)
             task.report(metrics)
         check_weights("the detector", model)
         if tested[epoch]:
-            boxes, found = detection.predict_boxes(model, batches, len(test), key_frames, s.size, task.device)
+            boxes, found = detection.predict_boxes(
+                model, batches, len(test), key_frames, s.size, task.device
+            )
             predicted = detection.predicted_rows(key_frames, boxes, found)
             result = ava_map(truth, predicted, key_frames.actions, limit=s.limit or None)
             attempt.scores = [*attempt.scores, result.mean]
     return result, predicted
 
 
-def _detected(s: DetectionSettings, scores: list[float], result: AvaMap, plans: dict[str, KeyFramePlan]) -> EvaluationResult:
-    """The last epoch's result. The best epoch is chosen by the test set, as ViDiDi E.6 does, so it has a name of its own."""
+def _detected(
+    s: DetectionSettings, scores: list[float], result: AvaMap, plans: dict[str, KeyFramePlan]
+) -> EvaluationResult:
+    """The last epoch's result. The best epoch is chosen by the test set, as ViDiDi E.6 does, so it
+    has a name of its own.
+    """
     metrics = {"detection/mAP": scores[-1]}
     if s.test == "each":
         best = int(np.argmax(scores))
         metrics |= {"detection/best_mAP": scores[best], "detection/best_epoch": best + 1}
     cut = {split: plan.cut for split, plan in plans.items()}
     notes = [
-        f"{count:,} of {len(plans[split].rows):,} {split} clips reach beyond the frames round their key frame, which are repeated"
+        f"{count:,} of {len(plans[split].rows):,} {split} clips reach beyond the frames round their"
+        " key frame, which are repeated"
         for split, count in cut.items()
         if count
     ]
-    each = {action.name: action.average_precision for action in result.actions if action.ground_truth}
+    each = {
+        action.name: action.average_precision for action in result.actions if action.ground_truth
+    }
     ava = {key: value for key, value in result.to_dict().items() if key not in ("version", "mAP")}
     dropped = len(plans["train"].rows) % plans["train"].batch_size
-    details = {"mAP_by_epoch": scores, "clips_cut": cut, "key_frames_dropped_per_epoch": dropped, "ava": ava}
+    details = {
+        "mAP_by_epoch": scores,
+        "clips_cut": cut,
+        "key_frames_dropped_per_epoch": dropped,
+        "ava": ava,
+    }
     return EvaluationResult(metrics, None, each, {**details, "notes": [*notes, *result.notes]})
 
 
-def key_frame_plans(s: DetectionSettings, shards: ShardSet, key_frames: KeyFrames) -> tuple[list[KeyFramePlan], KeyFramePlan]:
-    """The key frames with boxes: those to train on, shuffled anew for each epoch, and those to test on.
+def key_frame_plans(
+    s: DetectionSettings, shards: ShardSet, key_frames: KeyFrames
+) -> tuple[list[KeyFramePlan], KeyFramePlan]:
+    """The key frames with boxes: those to train on, shuffled anew for each epoch, and those to test
+    on.
 
     Raises:
-        DataError: there are fewer than make a batch, the boxes of a split show no action that is scored, or the frames that the
-            set keeps are further apart than the stride.
+        DataError: there are fewer than make a batch, the boxes of a split show no action that is
+            scored, or the frames that the set keeps are further apart than the stride.
     """
     assert s.frames
     assert s.stride
     counts, step = frame_counts(shards), int(shards.manifest.source.get("step", 1))
     if s.stride % step:
-        raise DataError(f"stride: {s.stride} is not a multiple of {step}; {shards.root} keeps one of every {step} frames")
+        raise DataError(
+            f"stride: {s.stride} is not a multiple of {step}; {shards.root} keeps one of every"
+            f" {step} frames"
+        )
     rows = {split: shards.rows(split) for split in ("train", "test")}
     rows = {split: found[key_frames.key_frame[found] >= 0] for split, found in rows.items()}
     for split, found in rows.items():
         if not key_frames.targets[key_frames.boxes_of(found)[0]].any():
-            raise DataError(f"{shards.root}: no box of split {split} shows an action that is evaluated")
+            raise DataError(
+                f"{shards.root}: no box of split {split} shows an action that is evaluated"
+            )
     if len(rows["train"]) < s.batch_size:
-        raise DataError(f"batch_size: {s.batch_size} is more than the {len(rows['train'])} training key frames")
+        raise DataError(
+            f"batch_size: {s.batch_size} is more than the {len(rows['train'])} training key frames"
+        )
     clip = (key_frames.key_frame, counts, s.frames, s.stride // step)
-    train = [KeyFramePlan(rows["train"], *clip, s.batch_size, (s.seed, epoch)) for epoch in range(s.epochs)]
+    train = [
+        KeyFramePlan(rows["train"], *clip, s.batch_size, (s.seed, epoch))
+        for epoch in range(s.epochs)
+    ]
     return train, KeyFramePlan(rows["test"], *clip, EVALUATION_BATCH)

@@ -1,13 +1,20 @@
-"""Evaluating a finished encoder by one protocol on one prepared data set: into RUN/evaluations/NAME, where tables find it.
+"""Evaluating a finished encoder by one protocol on one prepared data set: into
+RUN/evaluations/NAME, where tables find it.
 
-    result.json        version, protocol, recipe, data, settings, metrics, those of an untrained encoder, accuracy per class
-    queries.parquet    per test video: video_id, label, first_hit (vididi.runs.readers.Queries); not of detection
-    features.parquet   of retrieval and silhouette, per video: video_id, label, class (its name), split, features (float32)
-    predictions.csv    of detection: the last epoch's, in AVA's layout; those of the untrained encoder in untrained/
-    tuned.safetensors  of semi and finetune with keep_encoder: the tuned backbone; that of the untrained encoder in untrained/
+    result.json        version, protocol, recipe, data, settings, metrics, those of an untrained
+                       encoder, accuracy per class
+    queries.parquet    per test video: video_id, label, first_hit (vididi.runs.readers.Queries); not
+                       of detection
+    features.parquet   of retrieval and silhouette, per video: video_id, label, class (its name),
+                       split, features (float32)
+    predictions.csv    of detection: the last epoch's, in AVA's layout; those of the untrained
+                       encoder in untrained/
+    tuned.safetensors  of semi and finetune with keep_encoder: the tuned backbone; that of the
+                       untrained encoder in untrained/
     checkpoint.pt      of a classifier that is half trained; removed at the end
 
-NAME has the protocol, the data set's name, and a digest of the settings and the data, so nothing is measured twice.
+NAME has the protocol, the data set's name, and a digest of the settings and the data, so nothing is
+measured twice.
 """
 
 from __future__ import annotations
@@ -46,25 +53,31 @@ def find_encoders(folder: Path) -> list[Path]:
     files = mirror.find(folder, ENCODER)
     found = [folder] if folder / ENCODER in files else [file.parent for file in files]
     if not found:
-        raise TrainingError(f"{mirror.place_of(folder)}: no {ENCODER}, so there is no finished run here")
+        raise TrainingError(
+            f"{mirror.place_of(folder)}: no {ENCODER}, so there is no finished run here"
+        )
     return found
 
 
 def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> dict[str, Any]:
-    """Measure the encoder of a run folder, or read what was measured before; every worker calls it, the first one writes.
+    """Measure the encoder of a run folder, or read what was measured before; every worker calls it,
+    the first one writes.
 
     Args:
         task: with settings as complete_settings gives them for this run.
-        untrained: also measure an encoder with the random weights that the run's seed draws, by the same protocol. Where the run
-            began from those, that is the encoder as it was before its first step; where it also ended there, it is the same.
+        untrained: also measure an encoder with the random weights that the run's seed draws, by the
+            same protocol. Where the run began from those, that is the encoder as it was before its
+            first step; where it also ended there, it is the same.
 
     Returns:
         the content of result.json, on every worker.
 
     Raises:
-        DataError: the data set has no classes (for detection: no boxes), or no videos to train or test on.
+        DataError: the data set has no classes (for detection: no boxes), or no videos to train or
+            test on.
         ConfigError: the batch does not divide over the workers, or detection has more than one.
-        TrainingError: a loss, a weight, a feature or a score is not finite; it names the run, the evaluation and the measure.
+        TrainingError: a loss, a weight, a feature or a score is not finite; it names the run, the
+            evaluation and the measure.
     """
     _check_data(task)
     config = read_run_config(run)
@@ -79,7 +92,9 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
         began = time.perf_counter()
         if task.context.rank == 0:
             folder.forget(ERROR)
-        found, before = _measure(run, task, config, folder, untrained, done and done.get("untrained"))
+        found, before = _measure(
+            run, task, config, folder, untrained, done and done.get("untrained")
+        )
         result = _result(task, recipe, found, before, time.perf_counter() - began)
         if task.context.rank == 0:
             _save(folder, found, result)
@@ -87,11 +102,20 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
 
 
 def _measure(
-    run: Path, task: Task, config: Config, folder: RunFolder, untrained: bool, before: dict[str, float] | None
+    run: Path,
+    task: Task,
+    config: Config,
+    folder: RunFolder,
+    untrained: bool,
+    before: dict[str, float] | None,
 ) -> tuple[EvaluationResult, dict[str, float] | None]:
-    """Of the run's encoder, and the metrics of the untrained one if they are asked for; ``before``: those that are there already."""
+    """Of the run's encoder, and the metrics of the untrained one if they are asked for; ``before``:
+    those that are there already.
+    """
     if EVALUATIONS[task.protocol].shares == "nothing" and task.context.world_size > 1:
-        raise ConfigError(f"{task.protocol}: trains on one worker, not on {task.context.world_size}")
+        raise ConfigError(
+            f"{task.protocol}: trains on one worker, not on {task.context.world_size}"
+        )
     with torch.device("meta"):
         width = make_encoder(config.backbone)[1]
     with about(f"{run.name}, {task.name}"):
@@ -101,9 +125,19 @@ def _measure(
     return found, before
 
 
-def _result(task: Task, recipe: str | None, found: EvaluationResult, untrained: dict[str, float] | None, seconds: float) -> dict[str, Any]:
+def _result(
+    task: Task,
+    recipe: str | None,
+    found: EvaluationResult,
+    untrained: dict[str, float] | None,
+    seconds: float,
+) -> dict[str, Any]:
     """The content of result.json."""
-    source = {name: value for name, value in task.shards.manifest.source.items() if name not in ("videos", "splits", "list")}
+    source = {
+        name: value
+        for name, value in task.shards.manifest.source.items()
+        if name not in ("videos", "splits", "list")
+    }
     return {
         "rules": RULES,
         "protocol": task.protocol,
@@ -113,10 +147,18 @@ def _result(task: Task, recipe: str | None, found: EvaluationResult, untrained: 
         "metrics": found.metrics,
         "untrained": untrained,
         "per_class": found.per_class,
-        **({"classes_without_videos": task.shards.empty_classes} if task.shards.empty_classes else {}),
+        **(
+            {"classes_without_videos": task.shards.empty_classes}
+            if task.shards.empty_classes
+            else {}
+        ),
         **found.details,
         "seconds": seconds,
-        "versions": {"vididi": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {
+            "vididi": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
     }
 
 
@@ -130,24 +172,34 @@ def _save(folder: RunFolder, found: EvaluationResult, result: dict[str, Any]) ->
         mirror.remove(checkpoint)
 
 
-def _measure_untrained(task: Task, config: Config, width: int, found: EvaluationResult, folder: RunFolder) -> dict[str, float]:
+def _measure_untrained(
+    task: Task, config: Config, width: int, found: EvaluationResult, folder: RunFolder
+) -> dict[str, float]:
     if config.training.epochs == 0 and config.backbone.options.get("weights") is None:
         return found.metrics
     with about("the untrained encoder"):
-        return task.measure(untrained_encoder(config, task.device), width, RunFolder(folder.path / "untrained")).metrics
+        return task.measure(
+            untrained_encoder(config, task.device), width, RunFolder(folder.path / "untrained")
+        ).metrics
 
 
 def is_measured(task: Task, run: Path, untrained: bool) -> bool:
-    """Whether nothing is missing that is asked for, nor false; features are, in what was measured before they were kept."""
+    """Whether nothing is missing that is asked for, nor false; features are, in what was measured
+    before they were kept.
+    """
     folder = RunFolder(run / "evaluations" / task.name)
     done = folder.result
     if done is None or not _holds(task, folder, done):
         return False
-    return (done.get("untrained") is not None or not untrained) and (folder.has_features or not task.keeps_features)
+    return (done.get("untrained") is not None or not untrained) and (
+        folder.has_features or not task.keeps_features
+    )
 
 
 def _holds(task: Task, folder: RunFolder, done: dict[str, Any]) -> bool:
-    """Whether a result is what this version would say, as far as can be told; one of an earlier version may not be."""
+    """Whether a result is what this version would say, as far as can be told; one of an earlier
+    version may not be.
+    """
 
     def queries() -> Queries | None:
         path = folder.path / QUERIES
@@ -155,7 +207,9 @@ def _holds(task: Task, folder: RunFolder, done: dict[str, Any]) -> bool:
 
     size = len(task.shards.rows("train"))
     try:
-        return not recheck(done, done["metrics"], done.get("untrained") or {}, queries, lambda: size, size).notes
+        return not recheck(
+            done, done["metrics"], done.get("untrained") or {}, queries, lambda: size, size
+        ).notes
     except DamagedError:  # what nobody can look at any more is measured again
         return False
 

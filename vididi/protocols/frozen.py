@@ -1,6 +1,8 @@
-"""Measuring a frozen encoder by one feature vector per video: retrieval, silhouette and dynamics. Nothing is trained.
+"""Measuring a frozen encoder by one feature vector per video: retrieval, silhouette and dynamics.
+Nothing is trained.
 
-Shapes: V videos, D features. What a run measures at its end (vididi/experiment.py) and what is measured of a finished one are scored here.
+Shapes: V videos, D features. What a run measures at its end (vididi/experiment.py) and what is
+measured of a finished one are scored here.
 """
 
 from __future__ import annotations
@@ -26,17 +28,23 @@ from vididi.training.distributed import gather_rows
 KS = (1, 5, 10)
 
 
-def measure_retrieval(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> EvaluationResult:
+def measure_retrieval(
+    task: Task, encoder: nn.Module, width: int, folder: RunFolder
+) -> EvaluationResult:
     """R@1, R@5 and R@10 of the test videos among the training videos."""
     return _score_intact(task, encoder, "retrieval")
 
 
-def measure_silhouette(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> EvaluationResult:
+def measure_silhouette(
+    task: Task, encoder: nn.Module, width: int, folder: RunFolder
+) -> EvaluationResult:
     """Silhouette scores of the test videos' classes, of the best retrieved ones and of all."""
     return _score_intact(task, encoder, "silhouette")
 
 
-def measure_dynamics(task: Task, encoder: nn.Module, width: int, folder: RunFolder) -> EvaluationResult:
+def measure_dynamics(
+    task: Task, encoder: nn.Module, width: int, folder: RunFolder
+) -> EvaluationResult:
     """Retrieval under each change of time (vididi/evaluation/dynamics.py)."""
     rows, features = video_features(task, encoder, ChangedView)
     shards, test = task.shards, is_test(task.shards, rows)
@@ -52,25 +60,31 @@ def _score_intact(task: Task, encoder: nn.Module, protocol: str) -> EvaluationRe
     return EvaluationResult(found.metrics, found.queries, features=kept)
 
 
-# --- Features ------------------------------------------------------------------------------------------------------
+# --- Features -------------------------------------------------------------------------------------
 
 
-def video_features(task: Task, encoder: nn.Module, view: type[FeatureView]) -> tuple[NDArray[np.int64], Features]:
-    """Features of all training and test videos, computed where the task says; the same on every worker.
+def video_features(
+    task: Task, encoder: nn.Module, view: type[FeatureView]
+) -> tuple[NDArray[np.int64], Features]:
+    """Features of all training and test videos, computed where the task says; the same on every
+    worker.
 
     Args:
         encoder: ``[B, 3, T, H, W]`` -> ``[B, D]``.
         view: what is computed of a clip; the task's settings say of which crop.
 
     Returns:
-        index rows ``[V]`` in rising order, and features ``[V, D]`` by name: ``intact``, and what ``view`` adds.
+        index rows ``[V]`` in rising order, and features ``[V, D]`` by name: ``intact``, and what
+        ``view`` adds.
 
     Raises:
         DataError: there are fewer videos than workers.
         NotFiniteError: a feature is not finite.
     """
     s, shards = task.settings, task.shards
-    rows = share_of_worker(np.concatenate([shards.rows("train"), shards.rows("test")]), task.context)
+    rows = share_of_worker(
+        np.concatenate([shards.rows("train"), shards.rows("test")]), task.context
+    )
     plan = EvaluationPlan(rows, frame_counts(shards), s.frames, s.stride, s.clips, EVALUATION_BATCH)
     extract = task.extract or extract_here(task.open_stream)
     own, parts = extract(encoder, plan, view(s.size, s.crop, s.seed), task.progress)
@@ -86,7 +100,9 @@ def is_test(shards: ShardSet, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     return shards.column("split")[rows] == "test"
 
 
-def features_table(shards: ShardSet, rows: NDArray[np.int64], features: NDArray[np.float32]) -> pa.Table:
+def features_table(
+    shards: ShardSet, rows: NDArray[np.int64], features: NDArray[np.float32]
+) -> pa.Table:
     """The rows of features.parquet: ``[V]`` videos with features ``[V, D]``."""
     labels, classes = shards.column("label")[rows], np.array(shards.manifest.classes)
     columns = {
@@ -95,19 +111,30 @@ def features_table(shards: ShardSet, rows: NDArray[np.int64], features: NDArray[
         "class": classes[labels],
         "split": shards.column("split")[rows],
     }
-    return pa.table({**columns, "features": pa.FixedSizeListArray.from_arrays(features.ravel(), features.shape[1])})
+    return pa.table(
+        {
+            **columns,
+            "features": pa.FixedSizeListArray.from_arrays(features.ravel(), features.shape[1]),
+        }
+    )
 
 
-# --- Scores --------------------------------------------------------------------------------------------------------
+# --- Scores ---------------------------------------------------------------------------------------
 
 
 def score(
-    protocols: Collection[str], shards: ShardSet, rows: NDArray[np.int64], features: NDArray[np.float32], by_scene: bool = False
+    protocols: Collection[str],
+    shards: ShardSet,
+    rows: NDArray[np.int64],
+    features: NDArray[np.float32],
+    by_scene: bool = False,
 ) -> EvaluationResult:
-    """From features to metrics by name, and one row for each test video: how many wrong neighbours come before the right one.
+    """From features to metrics by name, and one row for each test video: how many wrong neighbours
+    come before the right one.
 
     Args:
-        protocols: ``retrieval``, ``silhouette``, both, or none for what goes with any: ``features/spread`` and the queries.
+        protocols: ``retrieval``, ``silhouette``, both, or none for what goes with any:
+            ``features/spread`` and the queries.
         rows: index rows ``[V]``; features: ``[V, D]``, finite.
         by_scene: with retrieval also retrieval by scene label, where every video has one.
 
@@ -120,7 +147,10 @@ def score(
     if "retrieval" in protocols:
         metrics |= {f"retrieval/R@{k}": value for k, value in recall_at(hits, KS).items()}
     if "silhouette" in protocols:
-        metrics |= {f"silhouette/{count}": value for count, value in silhouette_table(features[test], labels[test], hits).items()}
+        metrics |= {
+            f"silhouette/{count}": value
+            for count, value in silhouette_table(features[test], labels[test], hits).items()
+        }
     scenes = shards.column("scene")[rows]
     if "retrieval" in protocols and by_scene and all(scenes):
         scene_hits = first_hits(features[test], scenes[test], features[~test], scenes[~test])

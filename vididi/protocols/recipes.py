@@ -1,6 +1,8 @@
-"""The papers' recipes of the protocols, as settings that differ from the defaults. Imports no torch.
+"""The papers' recipes of the protocols, as settings that differ from the defaults. Imports no
+torch.
 
-Each is what its paper says; docs/evaluation.md names what the papers leave open. A protocol's first recipe is its default.
+Each is what its paper says; docs/evaluation.md names what the papers leave open. A protocol's first
+recipe is its default.
 """
 
 from __future__ import annotations
@@ -33,7 +35,12 @@ LINEAR: Recipes = {
 
 SEMI: Recipes = {
     # CVRL 4.1: "without warm-up", 100 epochs on 1% (and 50 on 10%: --set epochs=50).
-    "cvrl": {"frozen": False, "labels": 0.01, "batch_size": 1024, "optimiser": {"name": "sgd", "lr": 0.2, "weight_decay": 0.0}},
+    "cvrl": {
+        "frozen": False,
+        "labels": 0.01,
+        "batch_size": 1024,
+        "optimiser": {"name": "sgd", "lr": 0.2, "weight_decay": 0.0},
+    },
     "corp": {
         "frozen": False,
         "labels": 0.01,
@@ -55,9 +62,15 @@ FINETUNE: Recipes = {
         "crops": "random",
     },
     # CVRL 4.1, downstream tasks.
-    "cvrl": {"frozen": False, "epochs": 50, "warmup_epochs": 5, "optimiser": {"name": "sgd", "lr": 0.16, "weight_decay": 0.0}},
-    # CVRL 4.1, supervised learning, of a run with random weights: "the same as linear evaluation except that we train the entire
-    # encoder network from scratch for 200 epochs without feature normalization", rate 0.8, dropout 0.5.
+    "cvrl": {
+        "frozen": False,
+        "epochs": 50,
+        "warmup_epochs": 5,
+        "optimiser": {"name": "sgd", "lr": 0.16, "weight_decay": 0.0},
+    },
+    # CVRL 4.1, supervised learning, of a run with random weights: "the same as linear evaluation
+    # except that we train the entire encoder network from scratch for 200 epochs without feature
+    # normalization", rate 0.8, dropout 0.5.
     "cvrl_supervised": {
         "frozen": False,
         "dropout": 0.5,
@@ -77,7 +90,8 @@ DETECTION: Recipes = {
         "factor": 0.5,
         "optimiser": {"name": "adamw", "lr": 0.01, "weight_decay": 0.01},
     },
-    # CVRL 4.1, downstream tasks. It names no dropout, weight decay or clips, and follows SlowFast, whose dropout is 0.5.
+    # CVRL 4.1, downstream tasks. It names no dropout, weight decay or clips, and follows SlowFast,
+    # whose dropout is 0.5.
     "cvrl": {
         "epochs": 12,
         "steps": (8, 11),

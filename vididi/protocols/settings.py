@@ -1,4 +1,6 @@
-"""The settings of the protocols that evaluate a finished encoder: typed and closed. Imports no torch."""
+"""The settings of the protocols that evaluate a finished encoder: typed and closed. Imports no
+torch.
+"""
 
 from __future__ import annotations
 
@@ -6,59 +8,105 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from vididi.config import MOST_CLIPS, MOST_EPOCHS, MOST_FRAMES, MOST_PIXELS, MOST_VIDEOS, Closed, Component
+from vididi.config import (
+    MOST_CLIPS,
+    MOST_EPOCHS,
+    MOST_FRAMES,
+    MOST_PIXELS,
+    MOST_VIDEOS,
+    Closed,
+    Component,
+)
 
-# Crop, resize and flip alone (CVRL 4.1: "standard data augmentations of cropping, resizing, and flipping").
+# Crop, resize and flip alone (CVRL 4.1: "standard data augmentations of cropping, resizing, and
+# flipping").
 CROP_AND_FLIP = {"name": "cvrl", "jitter": 0.0, "gray": 0.0, "blur": 0.0}
 
 
 class FeatureSettings(Closed):
-    """Features of whole videos, and what is measured on them: retrieval, silhouette, dynamics. What is left open is the run's own."""
+    """Features of whole videos, and what is measured on them: retrieval, silhouette, dynamics. What
+    is left open is the run's own.
+    """
 
-    clips: int | None = Field(None, ge=1, le=MOST_CLIPS, description="clips per video, averaged (ViDiDi E.4: 10)")
-    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="frames of a clip (ViDiDi E.4: 16)")
+    clips: int | None = Field(
+        None, ge=1, le=MOST_CLIPS, description="clips per video, averaged (ViDiDi E.4: 10)"
+    )
+    frames: int | None = Field(
+        None, ge=1, le=MOST_FRAMES, description="frames of a clip (ViDiDi E.4: 16)"
+    )
     stride: int | None = Field(None, ge=1, le=MOST_FRAMES)
     size: int | None = Field(None, ge=8, le=MOST_PIXELS, description="height and width")
-    crop: float | None = Field(None, gt=0, le=1, description="side of the random crop over the short side")
+    crop: float | None = Field(
+        None, gt=0, le=1, description="side of the random crop over the short side"
+    )
     seed: int | None = Field(None, ge=0, description="of the random crops")
 
 
 class ClassificationSettings(Closed):
     """Training a linear classifier on an encoder, frozen or trained along, and testing it."""
 
-    frozen: bool = Field(description="whether the encoder stays as it is, batch statistics included")
+    frozen: bool = Field(
+        description="whether the encoder stays as it is, batch statistics included"
+    )
     labels: float = Field(1.0, gt=0, le=1, description="share of the training videos that is used")
     balance: Literal["classes", "proportions"] = Field(
-        "classes", description="which share: equally many of each class (CVRL), or the proportions of the classes kept (CORP)"
+        "classes",
+        description=(
+            "which share: equally many of each class (CVRL), or the proportions of the classes kept"
+            " (CORP)"
+        ),
     )
-    features: Literal["as_is", "l2", "zscore"] = Field("as_is", description="what is done to a feature before the classifier")
+    features: Literal["as_is", "l2", "zscore"] = Field(
+        "as_is", description="what is done to a feature before the classifier"
+    )
     dropout: float = Field(0.0, ge=0, lt=1)
     epochs: int = Field(100, ge=1, le=MOST_EPOCHS)
     batch_size: int = Field(128, ge=2, le=MOST_VIDEOS, description="videos per step")
     optimiser: Component = Component(name="sgd")
     warmup_epochs: int = Field(0, ge=0)
-    steps: tuple[int, ...] | None = Field(None, description="epochs after which the rate falls to a tenth; half a cosine where left out")
+    steps: tuple[int, ...] | None = Field(
+        None,
+        description="epochs after which the rate falls to a tenth; half a cosine where left out",
+    )
     augment: Component = Component(**CROP_AND_FLIP)
-    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="frames of a clip; the run's own where left out")
+    frames: int | None = Field(
+        None, ge=1, le=MOST_FRAMES, description="frames of a clip; the run's own where left out"
+    )
     stride: int | None = Field(None, ge=1, le=MOST_FRAMES)
     size: int | None = Field(None, ge=8, le=MOST_PIXELS)
-    clips: int = Field(10, ge=1, le=MOST_CLIPS, description="clips of a test video, over which predictions are averaged")
+    clips: int = Field(
+        10,
+        ge=1,
+        le=MOST_CLIPS,
+        description="clips of a test video, over which predictions are averaged",
+    )
     crops: Literal["random", "centre", "three"] = Field(
         "three", description="of each test clip; three lie side by side along the longer side"
     )
     crop: float = Field(0.75, gt=0, le=1, description="side of a random crop over the short side")
     test_every: int = Field(
-        0, ge=0, le=MOST_EPOCHS, description="also test after every this many epochs, on one centre clip of each video; 0: never"
+        0,
+        ge=0,
+        le=MOST_EPOCHS,
+        description=(
+            "also test after every this many epochs, on one centre clip of each video; 0: never"
+        ),
     )
     seed: int = Field(0, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
-    keep_encoder: bool = Field(False, description="leave the tuned encoder in the evaluation's folder, as tuned.safetensors")
+    keep_encoder: bool = Field(
+        False,
+        description="leave the tuned encoder in the evaluation's folder, as tuned.safetensors",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> ClassificationSettings:
         _check_epochs(self.epochs, self.warmup_epochs, self.steps or ())
         if self.keep_encoder and self.frozen:
-            raise ValueError("keep_encoder: True needs frozen False; a frozen encoder stays the run's own encoder.safetensors")
+            raise ValueError(
+                "keep_encoder: True needs frozen False; a frozen encoder stays the run's own"
+                " encoder.safetensors"
+            )
         return self
 
 
@@ -70,14 +118,35 @@ class DetectionSettings(Closed):
     batch_size: int = Field(32, ge=1, le=MOST_VIDEOS, description="key frames per step")
     optimiser: Component = Component(name="adamw")
     warmup_epochs: int = Field(0, ge=0)
-    steps: tuple[int, ...] = Field((), description="epochs after which the rate falls to `factor` of what it was")
+    steps: tuple[int, ...] = Field(
+        (), description="epochs after which the rate falls to `factor` of what it was"
+    )
     factor: float = Field(0.1, gt=0, le=1)
-    flip: float = Field(0.5, ge=0, le=1, description="probability of mirroring a training clip with its boxes")
-    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="frames of a clip round the key frame; the run's own where left out")
-    stride: int | None = Field(None, ge=1, le=MOST_FRAMES, description="frames of the film from one to the next")
-    size: int | None = Field(None, ge=8, le=MOST_PIXELS, description="short side of the whole frame")
-    test: Literal["each", "last"] = Field("each", description="after which epoch; after each of them the best one is reported too")
-    limit: int = Field(50, ge=0, description="the best-scored predictions of a key frame that count, as in AVA's script; 0: all")
+    flip: float = Field(
+        0.5, ge=0, le=1, description="probability of mirroring a training clip with its boxes"
+    )
+    frames: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_FRAMES,
+        description="frames of a clip round the key frame; the run's own where left out",
+    )
+    stride: int | None = Field(
+        None, ge=1, le=MOST_FRAMES, description="frames of the film from one to the next"
+    )
+    size: int | None = Field(
+        None, ge=8, le=MOST_PIXELS, description="short side of the whole frame"
+    )
+    test: Literal["each", "last"] = Field(
+        "each", description="after which epoch; after each of them the best one is reported too"
+    )
+    limit: int = Field(
+        50,
+        ge=0,
+        description=(
+            "the best-scored predictions of a key frame that count, as in AVA's script; 0: all"
+        ),
+    )
     seed: int = Field(0, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
 
@@ -91,7 +160,10 @@ def _check_epochs(epochs: int, warmup: int, steps: tuple[int, ...]) -> None:
     if warmup >= epochs:
         raise ValueError(f"warmup_epochs: {warmup} must be less than the {epochs} epochs")
     if list(steps) != sorted({step for step in steps if 0 < step < epochs}):
-        raise ValueError(f"steps: {list(steps)} is not valid; they are epochs in rising order, more than 0 and less than {epochs}")
+        raise ValueError(
+            f"steps: {list(steps)} is not valid; they are epochs in rising order, more than 0 and"
+            f" less than {epochs}"
+        )
 
 
 ProtocolSettings = FeatureSettings | ClassificationSettings | DetectionSettings

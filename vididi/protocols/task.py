@@ -16,7 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vididi.components import check_clip, make_augment, make_optimiser, read_run_config, resolve_component
+from vididi.components import (
+    check_clip,
+    make_augment,
+    make_optimiser,
+    read_run_config,
+    resolve_component,
+)
 from vididi.config import Config, flatten
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Stream
@@ -61,16 +67,28 @@ class Task:
     open_stream: Stream
     context: Context
     report: Report
-    extract: Extract | None = None  # where features are computed; None: in this process, of the batches of open_stream
-    progress: FeatureProgress = lambda done, count: None  # of the batches whose features are computed
+    extract: Extract | None = (
+        None  # where features are computed; None: in this process, of the batches of open_stream
+    )
+    progress: FeatureProgress = lambda done, count: (
+        None
+    )  # of the batches whose features are computed
 
     @property
     def name(self) -> str:
         """Of the folder in RUN/evaluations."""
         settings = without_introduced(type(self.settings), self.settings.model_dump(mode="json"))
         text = json.dumps([settings, self.shards.manifest.checksum], sort_keys=True)
-        source = check_name(self.shards.manifest.source.get("name", "data"), f"{self.shards.root}: source.name", DataError)
-        return check_part(f"{self.protocol}-{source}-{sha256(text.encode()).hexdigest()[:10]}", "evaluation", DataError)
+        source = check_name(
+            self.shards.manifest.source.get("name", "data"),
+            f"{self.shards.root}: source.name",
+            DataError,
+        )
+        return check_part(
+            f"{self.protocol}-{source}-{sha256(text.encode()).hexdigest()[:10]}",
+            "evaluation",
+            DataError,
+        )
 
     def measure(self, encoder: nn.Module, width: int, folder: RunFolder) -> EvaluationResult:
         """Measure one encoder; what is half done lies in ``folder``."""
@@ -86,7 +104,9 @@ class Task:
         return EVALUATIONS[self.protocol].keeps_features
 
 
-Measuring = Callable[[Task, nn.Module, int, RunFolder], EvaluationResult]  # (task, encoder, its feature width, the evaluation's folder)
+Measuring = Callable[
+    [Task, nn.Module, int, RunFolder], EvaluationResult
+]  # (task, encoder, its feature width, the evaluation's folder)
 
 
 def measuring_function(protocol: str) -> Measuring:
@@ -100,7 +120,9 @@ def measuring_function(protocol: str) -> Measuring:
     try:
         found = getattr(import_module(module), name, None)
     except ModuleNotFoundError as error:
-        if not f"{module}.".startswith(f"{error.name}."):  # it is there, and imports something that is not
+        if not f"{module}.".startswith(
+            f"{error.name}."
+        ):  # it is there, and imports something that is not
             raise
         found = None
     if found is None:
@@ -109,14 +131,24 @@ def measuring_function(protocol: str) -> Measuring:
 
 
 def complete_settings(settings: ProtocolSettings, config: Config) -> ProtocolSettings:
-    """The settings with the run's own values where they leave something open, and their components checked.
+    """The settings with the run's own values where they leave something open, and their components
+    checked.
 
     Raises:
         ConfigError: an unknown component or option, or clips that are too small for the backbone.
     """
     e = config.evaluation
-    own = {"frames": e.frames, "stride": e.stride, "size": config.clip.size, "clips": e.clips, "crop": e.crop, "seed": e.seed}
-    changes: dict[str, Any] = {name: own[name] for name, value in settings if value is None and name in own}
+    own = {
+        "frames": e.frames,
+        "stride": e.stride,
+        "size": config.clip.size,
+        "clips": e.clips,
+        "crop": e.crop,
+        "seed": e.seed,
+    }
+    changes: dict[str, Any] = {
+        name: own[name] for name, value in settings if value is None and name in own
+    }
     components = [name for name in ("augment", "optimiser") if hasattr(settings, name)]
     changes |= {name: resolve_component(name, getattr(settings, name)) for name in components}
     settings = settings.model_copy(update=changes)
@@ -127,8 +159,12 @@ def complete_settings(settings: ProtocolSettings, config: Config) -> ProtocolSet
 
 
 def check_settings(entry: EvaluationEntry, config: Config) -> None:
-    """Raise ConfigError unless there is what an evaluation names: its augmentation and optimiser for runs of ``config``, its function."""
-    settings = complete_settings(protocol_settings(entry.protocol, entry.recipe, flatten(entry.settings)), config)
+    """Raise ConfigError unless there is what an evaluation names: its augmentation and optimiser
+    for runs of ``config``, its function.
+    """
+    settings = complete_settings(
+        protocol_settings(entry.protocol, entry.recipe, flatten(entry.settings)), config
+    )
     assert settings.size
     if augment := getattr(settings, "augment", None):
         make_augment(augment, settings.size)
@@ -137,19 +173,36 @@ def check_settings(entry: EvaluationEntry, config: Config) -> None:
     measuring_function(entry.protocol)
 
 
-def make_task(run: Path, entry: EvaluationEntry, shards: ShardSet, stream: Stream, context: Context, report: Report) -> Task:
-    """The task of an evaluation for a run: the recipe, the entry's own settings, and the run's values for what is left open.
+def make_task(
+    run: Path,
+    entry: EvaluationEntry,
+    shards: ShardSet,
+    stream: Stream,
+    context: Context,
+    report: Report,
+) -> Task:
+    """The task of an evaluation for a run: the recipe, the entry's own settings, and the run's
+    values for what is left open.
 
     Args:
-        context: of this worker; several share the work of one evaluation, where the protocol can share.
+        context: of this worker; several share the work of one evaluation, where the protocol can
+            share.
         report: called on every worker.
 
     Raises:
-        ConfigError: a setting is not valid for the run, or the protocol's measuring function is not there.
+        ConfigError: a setting is not valid for the run, or the protocol's measuring function is not
+            there.
     """
     measuring_function(entry.protocol)
     settings = protocol_settings(entry.protocol, entry.recipe, flatten(entry.settings))
-    return Task(entry.protocol, complete_settings(settings, read_run_config(run)), shards, stream, context, report)
+    return Task(
+        entry.protocol,
+        complete_settings(settings, read_run_config(run)),
+        shards,
+        stream,
+        context,
+        report,
+    )
 
 
 def share_of_worker(rows: NDArray[np.int64], context: Context) -> NDArray[np.int64]:
@@ -164,5 +217,7 @@ def share_of_worker(rows: NDArray[np.int64], context: Context) -> NDArray[np.int
 
 
 def queries_of(shards: ShardSet, rows: NDArray[np.int64], first_hit: NDArray[np.int64]) -> pa.Table:
-    """A row for each test video, of index rows ``[V]``, with how many wrong ones come before its right one ``[V]``."""
+    """A row for each test video, of index rows ``[V]``, with how many wrong ones come before its
+    right one ``[V]``.
+    """
     return queries_table(shards.column("video_id")[rows], shards.column("label")[rows], first_hit)

@@ -1,1 +1,3 @@
-"""A run folder: its files and their readers, what became of the run, the same in an object store. docs/storage.md."""
+"""A run folder: its files and their readers, what became of the run, the same in an object store.
+docs/storage.md.
+"""

@@ -1,7 +1,8 @@
-"""The names of the files of a run folder, and of those of its evaluations: nobody else spells one (tests/runs/test_file_names.py).
+"""The names of the files of a run folder, and of those of its evaluations: nobody else spells one
+(tests/runs/test_file_names.py).
 
-What each holds is said in vididi.runs.run_folder and, of evaluations, in docs/evaluation.md. Run folders that are there have these
-names, so they never change.
+What each holds is said in vididi.runs.run_folder and, of evaluations, in docs/evaluation.md. Run
+folders that are there have these names, so they never change.
 """
 
 CONFIG, CELL, RESULT, STOPPED = "config.yaml", "cell.json", "result.json", "stopped.json"

@@ -1,12 +1,15 @@
-"""Leases on run folders in an object store: one process at a time writes into a folder, on whatever machines they are.
+"""Leases on run folders in an object store: one process at a time writes into a folder, on whatever
+machines they are.
 
-A lease is an object ``.owner-<token>.json`` in the folder. A process that wants to write puts its own one there and then lists the
-folder. If there is another, it takes its own away and tries again after a random time; if it is alone, it holds the folder. Of two that
-come at once, the later one to have put its object there sees the other's, because S3 (since 2020), GCS and MinIO show an object in every
-listing that begins after it was put; so two never hold a folder, however slow they are. The holder renews its object every REFRESH_S
-seconds. One whose time in the store, on the store's clock alone, is LEASE_S ago belongs to a process that died, and may be removed; one
-of a process of the same machine that is no more, at once. A holder that was suspended for longer than that finds its object gone, at its
-next renewal at the latest, and pushes no more.
+A lease is an object ``.owner-<token>.json`` in the folder. A process that wants to write puts its
+own one there and then lists the folder. If there is another, it takes its own away and tries again
+after a random time; if it is alone, it holds the folder. Of two that come at once, the later one to
+have put its object there sees the other's, because S3 (since 2020), GCS and MinIO show an object in
+every listing that begins after it was put; so two never hold a folder, however slow they are. The
+holder renews its object every REFRESH_S seconds. One whose time in the store, on the store's clock
+alone, is LEASE_S ago belongs to a process that died, and may be removed; one of a process of the
+same machine that is no more, at once. A holder that was suspended for longer than that finds its
+object gone, at its next renewal at the latest, and pushes no more.
 """
 
 from __future__ import annotations
@@ -30,14 +33,19 @@ import pyarrow.fs as pafs
 from vididi.errors import DataError, HeldError, TrainingError
 from vididi.runs.mirror import Mirror, mirror_of, working_in
 
-REFRESH_S, LEASE_S = 15.0, 120.0  # how often a lease is renewed, and when one that is not renewed is over
+REFRESH_S, LEASE_S = (
+    15.0,
+    120.0,
+)  # how often a lease is renewed, and when one that is not renewed is over
 
 
 @contextmanager
 def holding(folder: Path, wait_s: float, for_dead: bool = True) -> Iterator[None]:
-    """Hold a folder against processes of other machines and work on what is in the store; at the end all of it is there.
+    """Hold a folder against processes of other machines and work on what is in the store; at the
+    end all of it is there.
 
-    Processes of one machine that share a mirror keep each other out by a lock on their disk, which must be held already.
+    Processes of one machine that share a mirror keep each other out by a lock on their disk, which
+    must be held already.
 
     Args:
         wait_s: how long to wait for another that is at work.
@@ -74,21 +82,34 @@ class Lease:
     def acquire(self, wait_s: float, wait_for_dead_s: float) -> None:
         began = time.monotonic()
         clock: float | None = None  # what the store's clock is ahead of ours
-        first: dict[str, int] = {}  # when each of the others had been renewed when it was first seen
+        first: dict[
+            str, int
+        ] = {}  # when each of the others had been renewed when it was first seen
         while True:
             others = self._others(clock)
             if not others:
                 self.renewed = time.monotonic()
                 clock = self._write() - time.monotonic()
                 others = self._others(clock)
-                if not others and time.monotonic() - self.renewed < LEASE_S / 2:  # else it may be over for somebody else
+                if (
+                    not others and time.monotonic() - self.renewed < LEASE_S / 2
+                ):  # else it may be over for somebody else
                     break
                 self.mirror.delete(self.path)
                 if not others:
                     continue
-            renewed = [other for other in others if first.setdefault(other.path, other.mtime_ns) != other.mtime_ns]
-            if time.monotonic() - began >= (wait_s if renewed or clock is None else wait_for_dead_s):
-                raise HeldError(f"{self.mirror.uri_of(self.folder)}: another process is at work there{self._who(others[0])}")
+            renewed = [
+                other
+                for other in others
+                if first.setdefault(other.path, other.mtime_ns) != other.mtime_ns
+            ]
+            if time.monotonic() - began >= (
+                wait_s if renewed or clock is None else wait_for_dead_s
+            ):
+                raise HeldError(
+                    f"{self.mirror.uri_of(self.folder)}: another process is at work"
+                    f" there{self._who(others[0])}"
+                )
             if clock is None:
                 clock = self._write() - time.monotonic()
                 self.mirror.delete(self.path)
@@ -98,7 +119,10 @@ class Lease:
     def check(self) -> None:
         """Raise TrainingError if another process may have taken over."""
         if self.gone or time.monotonic() - self.renewed > LEASE_S:
-            raise TrainingError(f"{self.mirror.uri_of(self.folder)}: this process was out of reach and another one may have taken over")
+            raise TrainingError(
+                f"{self.mirror.uri_of(self.folder)}: this process was out of reach and another one"
+                " may have taken over"
+            )
 
     def release(self) -> None:
         self.done.set()
@@ -122,7 +146,9 @@ class Lease:
         return self.mirror.put(self.path, json.dumps(content).encode()).mtime_ns / 1e9
 
     def _others(self, clock: float | None) -> list[pafs.FileInfo]:
-        """The objects of processes that are not known to be dead; those of dead ones are removed."""
+        """The objects of processes that are not known to be dead; those of dead ones are
+        removed.
+        """
         alive = []
         for info in self.mirror.files(self.folder, recursive=False):
             if not info.base_name.startswith(".owner-") or info.base_name == self.path.name:
@@ -148,7 +174,12 @@ class Lease:
 
 def _process() -> dict[str, Any]:
     """This process, so that one of the same machine can tell whether it is still there."""
-    return {"host": socket.gethostname(), "machine": _machine(), "pid": os.getpid(), "began": _began(os.getpid())}
+    return {
+        "host": socket.gethostname(),
+        "machine": _machine(),
+        "pid": os.getpid(),
+        "began": _began(os.getpid()),
+    }
 
 
 def _died(process: dict[str, Any]) -> bool:
@@ -160,13 +191,18 @@ def _died(process: dict[str, Any]) -> bool:
 def _machine() -> str | None:
     """This boot of this machine and its process numbers, where Linux tells."""
     try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
+        return (
+            f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
+            f" {Path('/proc/self/ns/pid').readlink()}"
+        )
     except OSError:
         return None
 
 
 def _began(pid: int) -> str | None:
-    """When a process began, in ticks since boot; None where there is no such process, or it is dead and not reaped."""
+    """When a process began, in ticks since boot; None where there is no such process, or it is dead
+    and not reaped.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,12 +1,16 @@
-"""Setting damaged files of run folders aside, so that what they stood for is made again, and no more than that.
+"""Setting damaged files of run folders aside, so that what they stood for is made again, and no
+more than that.
 
-A damaged file is renamed (``result.json.damaged-1``), never removed, and nothing is overwritten. In an object store the same is done
-under the folder's lease. What follows from it:
+A damaged file is renamed (``result.json.damaged-1``), never removed, and nothing is overwritten. In
+an object store the same is done under the folder's lease. What follows from it:
 
-    result.json, queries.parquet   the run is not finished: its end is measured again, from its checkpoint or its encoder
-    features.parquet               the evaluation's features are computed again; its measures stay until then
+    result.json, queries.parquet   the run is not finished: its end is measured again, from its
+                                   checkpoint or its encoder
+    features.parquet               the evaluation's features are computed again; its measures stay
+                                   until then
     metrics.jsonl                  its valid lines are kept
-    config.yaml, cell.json         written anew from the cell, if the folder's name says that it is this cell
+    config.yaml, cell.json         written anew from the cell, if the folder's name says that it is
+                                   this cell
     stopped.json                   the run goes on
 """
 
@@ -32,22 +36,30 @@ WAIT_S = 2.0  # for a process that is at work in the folder; it is left to that 
 Say = Callable[[str], None]
 
 
-def mend_run(folder: Path, config: Config, record: Mapping[str, Any], checksum: str, say: Say) -> None:
+def mend_run(
+    folder: Path, config: Config, record: Mapping[str, Any], checksum: str, say: Say
+) -> None:
     """Set the damaged files of a run aside, if there are any.
 
     Args:
-        config, record, checksum: of the cell, and of its data. say: is told each file, what is wrong with it and where it is now.
+        config, record, checksum: of the cell, and of its data. say: is told each file, what is
+            wrong with it and where it is now.
 
     Raises:
         DataError: a file cannot be read, or was written by a newer program, or cannot be set aside.
     """
-    anew = {CONFIG: config.to_yaml(), CELL: json.dumps({**record, "data_checksum": checksum}, indent=2) + "\n"}
+    anew = {
+        CONFIG: config.to_yaml(),
+        CELL: json.dumps({**record, "data_checksum": checksum}, indent=2) + "\n",
+    }
     fits = folder.name.endswith(f"-{config.identity(checksum)}")
     _mend(folder, anew if fits else {}, say)
 
 
 def mend_evaluation(folder: Path, say: Say) -> None:
-    """Set the damaged files of an evaluation aside, so that it is made again. Raises as mend_run."""
+    """Set the damaged files of an evaluation aside, so that it is made again. Raises as
+    mend_run.
+    """
     _mend(folder, {}, say)
 
 
@@ -75,13 +87,16 @@ def _fetch_again(folder: Path) -> None:
         mirror.fetch(path)
 
 
-def _mend_file(folder: Path, name: str, error: DamagedError, anew: Mapping[str, str], say: Say) -> None:
+def _mend_file(
+    folder: Path, name: str, error: DamagedError, anew: Mapping[str, str], say: Say
+) -> None:
     path, lines = folder / name, []
     if name in (CONFIG, CELL) and name not in anew:
         say(f"{error}; left as it is, for the folder's name does not say which cell this is")
         return
     if name == QUERIES and (folder / RESULT).is_file():
-        # The result counts as measured only with its queries; it goes first, so that a kill in between loses nothing.
+        # The result counts as measured only with its queries; it goes first, so that a kill in
+        # between loses nothing.
         set_aside(folder / RESULT, "replaced")
     if name == METRICS:
         lines = [line for line, _ in valid_lines(folder)]
@@ -94,7 +109,9 @@ def _mend_file(folder: Path, name: str, error: DamagedError, anew: Mapping[str, 
 
 
 def set_aside(path: Path, why: str = "damaged") -> Path:
-    """Give a file, or a folder in its place, a name that is free; in the store too, where this process holds the run folder."""
+    """Give a file, or a folder in its place, a name that is free; in the store too, where this
+    process holds the run folder.
+    """
     names = (path.with_name(f"{path.name}.{why}-{number}") for number in count(1))
     target = next(name for name in names if not (name.exists() or name.is_symlink()))
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]

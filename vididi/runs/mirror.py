@@ -1,10 +1,13 @@
-"""Run folders in an object store: all code works on a mirror of them on the local disk, and this module pulls and pushes.
+"""Run folders in an object store: all code works on a mirror of them on the local disk, and this
+module pulls and pushes.
 
-``s3://bucket/runs/x`` is mirrored at ``<cache>/mirror/<bucket>-<digest>/runs/x``. What counts is the store: a mirror may be deleted at any
-moment, and what a process that died had not pushed is not there. Files whose names begin with a dot stay where they are. Functions
-that take a path do nothing for one that is not in a mirror.
+``s3://bucket/runs/x`` is mirrored at ``<cache>/mirror/<bucket>-<digest>/runs/x``. What counts is
+the store: a mirror may be deleted at any moment, and what a process that died had not pushed is not
+there. Files whose names begin with a dot stay where they are. Functions that take a path do nothing
+for one that is not in a mirror.
 
-What a process pushes goes one after the other, in a thread of its own: a checkpoint after the metrics up to it, a result last.
+What a process pushes goes one after the other, in a thread of its own: a checkpoint after the
+metrics up to it, a result last.
 
 One process at a time may write into a folder, the one that holds its lease (vididi.runs.lease).
 """
@@ -40,11 +43,12 @@ PULLS = 16  # folders that are pulled at a time
 RETRY_S = (1.0, 4.0, 15.0, 30.0)  # pauses between attempts to write to the store
 
 
-# --- Places --------------------------------------------------------------------------------------------------------
+# --- Places ---------------------------------------------------------------------------------------
 
 
 def local_path(text: str | Path) -> Path:
-    """A folder as a user writes it: a path as it is, or for a URI its mirror, of which nothing has been pulled yet.
+    """A folder as a user writes it: a path as it is, or for a URI its mirror, of which nothing has
+    been pulled yet.
 
     Raises:
         DataError: the URI cannot be one of a folder in a store.
@@ -60,7 +64,9 @@ def local_path(text: str | Path) -> Path:
     try:
         check_inside(f"{name}/{inside}" if inside else name, "URI", DataError)
     except DataError:
-        raise DataError(f"{ascii(text)[1:-1]}: is not the URI of a folder; it is like {scheme}://bucket/folder") from None
+        raise DataError(
+            f"{ascii(text)[1:-1]}: is not the URI of a folder; it is like {scheme}://bucket/folder"
+        ) from None
     uri = f"{scheme}://{bucket}{mark}{query}"
     # The same name may be of another bucket under another endpoint.
     digest = sha256(f"{uri} {os.environ.get('AWS_ENDPOINT_URL', '')}".encode()).hexdigest()[:8]
@@ -74,7 +80,9 @@ def local_path(text: str | Path) -> Path:
 
 
 def place_of(path: Path) -> str:
-    """What local_path makes ``path`` of on any machine: the URI of what it mirrors, or the path itself."""
+    """What local_path makes ``path`` of on any machine: the URI of what it mirrors, or the path
+    itself.
+    """
     mirror = mirror_of(path)
     return str(path) if mirror is None else mirror.uri_of(path)
 
@@ -115,7 +123,9 @@ class Mirror:
         Raises:
             DataError: the store calls an object so that it would lie elsewhere.
         """
-        return self.root / check_inside(there.removeprefix(self.place[1]).lstrip("/"), self.uri, DataError)
+        return self.root / check_inside(
+            there.removeprefix(self.place[1]).lstrip("/"), self.uri, DataError
+        )
 
     def uri_of(self, path: Path) -> str:
         base, mark, query = self.uri.partition("?")
@@ -128,14 +138,24 @@ class Mirror:
 
     def files(self, folder: Path, recursive: bool = True) -> list[pafs.FileInfo]:
         with _reaching(self, folder):
-            selector = pafs.FileSelector(self.there(folder), allow_not_found=True, recursive=recursive)
-            return [info for info in self.filesystem.get_file_info(selector) if info.type == pafs.FileType.File]
+            selector = pafs.FileSelector(
+                self.there(folder), allow_not_found=True, recursive=recursive
+            )
+            return [
+                info
+                for info in self.filesystem.get_file_info(selector)
+                if info.type == pafs.FileType.File
+            ]
 
     def download(self, info: pafs.FileInfo, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{uuid4().hex}")
         try:
-            with _reaching(self, path), self.filesystem.open_input_stream(info.path) as source, aside.open("wb") as target:
+            with (
+                _reaching(self, path),
+                self.filesystem.open_input_stream(info.path) as source,
+                aside.open("wb") as target,
+            ):
                 shutil.copyfileobj(source, target, 8 << 20)
             os.utime(aside, ns=(info.mtime_ns, info.mtime_ns))
             aside.rename(path)
@@ -143,12 +163,16 @@ class Mirror:
             aside.unlink(missing_ok=True)
 
     def upload(self, file: IO[bytes], path: Path) -> None:
-        """Put the content of an open file into the place of ``path``, and give the file the time that it has there."""
+        """Put the content of an open file into the place of ``path``, and give the file the time
+        that it has there.
+        """
         there = self.there(path)
 
         def write() -> None:
             file.seek(0)
-            with self.filesystem.open_output_stream(there) as stream:  # an object appears when it is closed
+            with self.filesystem.open_output_stream(
+                there
+            ) as stream:  # an object appears when it is closed
                 shutil.copyfileobj(file, stream, 8 << 20)
             info = self.filesystem.get_file_info(there)
             os.utime(file.fileno(), ns=(info.mtime_ns, info.mtime_ns))
@@ -215,7 +239,7 @@ def _opened(root: Path) -> Mirror | None:
     return Mirror(root, store.read_text()) if store.is_file() else None
 
 
-# --- Pulling -------------------------------------------------------------------------------------------------------
+# --- Pulling --------------------------------------------------------------------------------------
 
 
 def _is_large(name: str) -> bool:
@@ -224,7 +248,8 @@ def _is_large(name: str) -> bool:
 
 
 def pull(folder: Path) -> None:
-    """Make the small files below a folder those of the store; where a process of this machine is at work they are newer, and stay.
+    """Make the small files below a folder those of the store; where a process of this machine is at
+    work they are newer, and stay.
 
     Raises:
         DataError: the store cannot be reached.
@@ -235,7 +260,8 @@ def pull(folder: Path) -> None:
 
 
 def fetch(path: Path, of_others: bool = False) -> bool:
-    """Make a file the store's, and say whether there is one; for a path that is not in a mirror, whether it is there.
+    """Make a file the store's, and say whether there is one; for a path that is not in a mirror,
+    whether it is there.
 
     Args:
         of_others: another process may write it while this one holds the folder.
@@ -274,7 +300,9 @@ def find(folder: Path, name: str) -> list[Path]:
 
 
 class _Locks:
-    """Keeps folders of a mirror from processes of this machine that would work in them, where none does."""
+    """Keeps folders of a mirror from processes of this machine that would work in them, where none
+    does.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -318,14 +346,18 @@ def _pull(mirror: Mirror, folder: Path, locks: _Locks) -> None:
 
     def bring(place: Path) -> None:
         infos = there.get(place, {})
-        changed = [path for path, info in infos.items() if not (_is_large(path.name) or _same(path, info))]
+        changed = [
+            path for path, info in infos.items() if not (_is_large(path.name) or _same(path, info))
+        ]
         gone = [path for path in here.get(place, ()) if path not in infos]
         if not changed and not gone:
             return
         with locks.free(place) as free:
             if not free:
                 return
-            for path in sorted(gone, key=_is_result, reverse=True):  # a result that is there means that all is
+            for path in sorted(
+                gone, key=_is_result, reverse=True
+            ):  # a result that is there means that all is
                 path.unlink(missing_ok=True)
             for path in sorted(changed, key=_is_result):
                 with contextlib.suppress(FileNotFoundError):  # removed since it was listed
@@ -352,11 +384,12 @@ def _same(path: Path, info: pafs.FileInfo) -> bool:
     return stat.st_size == info.size and stat.st_mtime_ns // 10**9 == info.mtime_ns // 10**9
 
 
-# --- Pushing -------------------------------------------------------------------------------------------------------
+# --- Pushing --------------------------------------------------------------------------------------
 
 
 def push(path: Path) -> None:
-    """Bring what a file holds now to the store: in its turn, where this process holds the folder, else at once.
+    """Bring what a file holds now to the store: in its turn, where this process holds the folder,
+    else at once.
 
     Raises:
         TrainingError: it, or something before it, cannot be written.
@@ -426,7 +459,9 @@ class _Writer:
                 if self.failure is None:
                     self.check_held()
                     action()
-            except Exception as error:  # raised where the next thing is pushed, or everything is awaited
+            except (
+                Exception
+            ) as error:  # raised where the next thing is pushed, or everything is awaited
                 self.failure = error
             finally:
                 self.queue.task_done()
@@ -441,10 +476,12 @@ def _writer(path: Path) -> _Writer | None:
 
 @contextmanager
 def working_in(mirror: Mirror, folder: Path, check_held: Callable[[], None]) -> Iterator[None]:
-    """Work on what is in the store, in a folder that this process holds; at the end all that was pushed is there.
+    """Work on what is in the store, in a folder that this process holds; at the end all that was
+    pushed is there.
 
     Args:
-        check_held: called before each thing is written to the store; raises if this process no longer holds the folder.
+        check_held: called before each thing is written to the store; raises if this process no
+            longer holds the folder.
 
     Raises:
         TrainingError: what was written cannot be brought to the store.

@@ -1,7 +1,9 @@
-"""What a result of an earlier version may say that is not true: it is computed again from what is there, or left out with a reason.
+"""What a result of an earlier version may say that is not true: it is computed again from what is
+there, or left out with a reason.
 
-Until rules 2 (``vididi.RULES``) a query whose class the gallery lacks had the gallery's size as its rank, so with fewer than k gallery
-videos it counted as found; and a classifier whose scores were NaN was right about every video. numpy only.
+Until rules 2 (``vididi.RULES``) a query whose class the gallery lacks had the gallery's size as its
+rank, so with fewer than k gallery videos it counted as found; and a classifier whose scores were
+NaN was right about every video. numpy only.
 """
 
 from __future__ import annotations
@@ -46,11 +48,18 @@ class Rechecked:
 
     def correct(self, kept: Metrics, name: str, value: float) -> None:
         if abs(value - kept[name]) > 1e-9:
-            self._note(kept, name, f"is {value:.3f}, not the {kept[name]:.3f} of its result.json: what the gallery lacks cannot be found")
+            self._note(
+                kept,
+                name,
+                f"is {value:.3f}, not the {kept[name]:.3f} of its result.json: what the gallery"
+                " lacks cannot be found",
+            )
             kept[name] = value
 
     def _note(self, kept: Metrics, name: str, text: str) -> None:
-        self.notes.append(f"{name}{' of the untrained encoder' if kept is self.untrained else ''} {text}")
+        self.notes.append(
+            f"{name}{' of the untrained encoder' if kept is self.untrained else ''} {text}"
+        )
 
 
 def recheck(
@@ -65,8 +74,8 @@ def recheck(
 
     Args:
         result: the content of result.json. metrics, untrained: what it has measured, by name.
-        queries: reads the queries of ``metrics``, if they are there; size: how many videos the gallery has, if that is known. Both are
-            asked only where it matters.
+        queries: reads the queries of ``metrics``, if they are there; size: how many videos the
+            gallery has, if that is known. Both are asked only where it matters.
         least: how many videos the gallery has at least.
     """
     found = Rechecked(dict(metrics), dict(untrained), dict(result.get("per_class") or {}))
@@ -79,7 +88,7 @@ def recheck(
     return found
 
 
-# --- Accuracy ------------------------------------------------------------------------------------------------------
+# --- Accuracy -------------------------------------------------------------------------------------
 
 
 def _recheck_accuracy(found: Rechecked, result: Mapping[str, Any]) -> None:
@@ -93,35 +102,64 @@ def _recheck_accuracy(found: Rechecked, result: Mapping[str, Any]) -> None:
 
 
 def _doubt(metrics: Metrics, losses: list[float], chance: float) -> str | None:
-    """Why accuracies may be those of NaN: all videos right, and no loss that such a classifier would have."""
+    """Why accuracies may be those of NaN: all videos right, and no loss that such a classifier
+    would have.
+    """
     if not all(map(math.isfinite, losses)):
         return "a loss was not finite"
-    perfect = any(value == 1 for name, value in metrics.items() if ACCURACY.fullmatch(name) and name.endswith("/top1"))
+    perfect = any(
+        value == 1
+        for name, value in metrics.items()
+        if ACCURACY.fullmatch(name) and name.endswith("/top1")
+    )
     if not perfect or (losses and losses[-1] < chance / 2):
         return None
-    return "every video counts as right, as where scores are NaN" + (f", after a loss of {losses[-1]:.3g}" if losses else "")
+    return "every video counts as right, as where scores are NaN" + (
+        f", after a loss of {losses[-1]:.3g}" if losses else ""
+    )
 
 
-# --- Recall --------------------------------------------------------------------------------------------------------
+# --- Recall ---------------------------------------------------------------------------------------
 
 
-def _recheck_recall(found: Rechecked, read: Callable[[], Queries | None], known: Callable[[], int | None], least: int) -> None:
-    doubtful = {name: int(match[1]) for name in {**found.metrics, **found.untrained} if (match := RECALL.fullmatch(name))}
-    doubtful = {name: k for name, k in doubtful.items() if k > least}  # a rank that the gallery's size is does not count below it
+def _recheck_recall(
+    found: Rechecked,
+    read: Callable[[], Queries | None],
+    known: Callable[[], int | None],
+    least: int,
+) -> None:
+    doubtful = {
+        name: int(match[1])
+        for name in {**found.metrics, **found.untrained}
+        if (match := RECALL.fullmatch(name))
+    }
+    doubtful = {
+        name: k for name, k in doubtful.items() if k > least
+    }  # a rank that the gallery's size is does not count below it
     if not doubtful:
         return
     size, queries = known(), read()
     ranks = None if queries is None or not len(queries.videos) else queries.first_hit
-    absent = None if queries is None or ranks is None else _absent(ranks, queries.labels, size, least)
+    absent = (
+        None if queries is None or ranks is None else _absent(ranks, queries.labels, size, least)
+    )
     found.gallery = size if absent is not None and absent.any() else None
     for name, k in doubtful.items():
         if k > (size or least):
             _recheck_one(found, name, k, ranks, absent)
 
 
-def _recheck_one(found: Rechecked, name: str, k: int, ranks: NDArray[np.int64] | None, absent: NDArray[np.bool_] | None) -> None:
+def _recheck_one(
+    found: Rechecked,
+    name: str,
+    k: int,
+    ranks: NDArray[np.int64] | None,
+    absent: NDArray[np.bool_] | None,
+) -> None:
     """R@k, where the gallery may have fewer than k videos. What is ``absent`` counted as found."""
-    if ranks is None or (name in found.metrics and abs((ranks < k).mean() - found.metrics[name]) > 1e-4):
+    if ranks is None or (
+        name in found.metrics and abs((ranks < k).mean() - found.metrics[name]) > 1e-4
+    ):
         why = f"the gallery may have fewer than {k} videos, and the queries are not kept"
         for kept in (found.metrics, found.untrained):
             if name in kept:
@@ -133,15 +171,20 @@ def _recheck_one(found: Rechecked, name: str, k: int, ranks: NDArray[np.int64] |
     elif k > ranks.max():
         for kept in (found.metrics, found.untrained):
             if name in kept:
-                found.drop(kept, name, f"the gallery may have fewer than {k} videos, and lack classes")
+                found.drop(
+                    kept, name, f"the gallery may have fewer than {k} videos, and lack classes"
+                )
 
 
-def _absent(ranks: NDArray[np.int64], labels: NDArray, size: int | None, least: int) -> NDArray[np.bool_] | None:
+def _absent(
+    ranks: NDArray[np.int64], labels: NDArray, size: int | None, least: int
+) -> NDArray[np.bool_] | None:
     """``[Q]``, which queries of an old file cannot be found; None where that is not known."""
     if size is not None:
         return ranks >= size
     last = ranks == ranks.max()
-    # Of a class that the gallery lacks no query can be found, and all have the gallery's size as their rank.
+    # Of a class that the gallery lacks no query can be found, and all have the gallery's size as
+    # their rank.
     if ranks.max() < least or np.isin(labels[last], labels[~last]).any():
         return np.zeros(len(ranks), dtype=bool)
     return None

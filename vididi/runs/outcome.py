@@ -1,4 +1,5 @@
-"""What became of a run, or of an evaluation: decided here, from what its folder holds, and nowhere else.
+"""What became of a run, or of an evaluation: decided here, from what its folder holds, and nowhere
+else.
 
     finished    its result is there
     stopped     it was stopped early, and is to stay so
@@ -7,11 +8,13 @@
     half-done   there is a folder, and none of the above
     waiting     there is no folder
 
-Two questions are asked. Who runs cells asks how a run ended (`outcome`): where that is None, there is more to do. A damaged file that would
-say so leaves the question open until it is set aside (vididi.runs.mend); other damaged files do not matter then. Who shows runs asks
-for their `condition`, in which any damage comes first.
+Two questions are asked. Who runs cells asks how a run ended (`outcome`): where that is None, there
+is more to do. A damaged file that would say so leaves the question open until it is set aside
+(vididi.runs.mend); other damaged files do not matter then. Who shows runs asks for their
+`condition`, in which any damage comes first.
 
-That another driver is at work in a folder is in no file: who is refused the folder is told (errors.HeldError).
+That another driver is at work in a folder is in no file: who is refused the folder is told
+(errors.HeldError).
 """
 
 from __future__ import annotations
@@ -55,16 +58,22 @@ def _has_result(folder: Path) -> bool:
 
 
 def has_new_result(folder: Path) -> bool:
-    """Whether an evaluation that has just ended left a result: one that failed left an error, perhaps beside an older result."""
+    """Whether an evaluation that has just ended left a result: one that failed left an error,
+    perhaps beside an older result.
+    """
     return read_error(folder) is None and _has_result(folder)
 
 
-def outcome(folder: Path, stopping: bool = True, measured: Callable[[Path], bool] = _has_result) -> Outcome | None:
-    """How a run or an evaluation ended. None where there is more to do: it has not ended, or what would say how is damaged.
+def outcome(
+    folder: Path, stopping: bool = True, measured: Callable[[Path], bool] = _has_result
+) -> Outcome | None:
+    """How a run or an evaluation ended. None where there is more to do: it has not ended, or what
+    would say how is damaged.
 
     Args:
         stopping: whether one that was stopped early is to stay so.
-        measured: whether a folder has all results that are asked for: an evaluation may lack one and be made again.
+        measured: whether a folder has all results that are asked for: an evaluation may lack one
+            and be made again.
 
     Raises:
         DataError: a file cannot be read, or a newer program wrote it.
@@ -80,7 +89,9 @@ def outcome(folder: Path, stopping: bool = True, measured: Callable[[Path], bool
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
-    """The result of a run or an evaluation whose outcome is "finished", else None. Raises DataError as outcome."""
+    """The result of a run or an evaluation whose outcome is "finished", else None. Raises DataError
+    as outcome.
+    """
     try:
         return read_result(folder)
     except DamagedError:
@@ -88,7 +99,9 @@ def finished(folder: Path) -> dict[str, Any] | None:
 
 
 def stopped(folder: Path) -> dict[str, Any] | None:
-    """Where and why a run ended whose outcome is "stopped", else None. Raises DataError as outcome."""
+    """Where and why a run ended whose outcome is "stopped", else None. Raises DataError as
+    outcome.
+    """
     return read_stopped(folder) if outcome(folder) == "stopped" else None
 
 
@@ -100,7 +113,8 @@ def condition(folder: Path) -> Condition:
 
 
 def damage(folder: Path) -> dict[str, DamagedError]:
-    """The damaged files of a run folder or of an evaluation's, by name. Finished runs lack neither config.yaml nor cell.json.
+    """The damaged files of a run folder or of an evaluation's, by name. Finished runs lack neither
+    config.yaml nor cell.json.
 
     Raises:
         DataError: one cannot be read, or a newer program wrote it.
@@ -111,8 +125,14 @@ def damage(folder: Path) -> dict[str, DamagedError]:
             read(folder)
         except DamagedError as error:
             found[name] = error
-    if folder.parent.name == "evaluations" and not any(is_there(folder / name) for name in (CONFIG, CELL)):
+    if folder.parent.name == "evaluations" and not any(
+        is_there(folder / name) for name in (CONFIG, CELL)
+    ):
         return found
     if is_there(folder / RESULT):
-        found |= {name: DamagedError(f"{folder / name}: is missing") for name in (CONFIG, CELL) if not is_there(folder / name)}
+        found |= {
+            name: DamagedError(f"{folder / name}: is missing")
+            for name in (CONFIG, CELL)
+            if not is_there(folder / name)
+        }
     return found

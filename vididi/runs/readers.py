@@ -1,8 +1,10 @@
-"""The small files of a run folder, and of the folders of its evaluations: one reader for each, and nobody else reads them.
+"""The small files of a run folder, and of the folders of its evaluations: one reader for each, and
+nobody else reads them.
 
-A file that is not there is None, or no records. One that is there and cannot be what was written (empty, cut, of another form) is a
-DamagedError that begins with its path. One that a newer program wrote, and storage that is away, are a DataError: with the file
-itself nothing is wrong. Only reading: vididi.runs.mend sets damaged files aside.
+A file that is not there is None, or no records. One that is there and cannot be what was written
+(empty, cut, of another form) is a DamagedError that begins with its path. One that a newer program
+wrote, and storage that is away, are a DataError: with the file itself nothing is wrong. Only
+reading: vididi.runs.mend sets damaged files aside.
 """
 
 from __future__ import annotations
@@ -33,13 +35,15 @@ from vididi.runs.file_names import CELL, CONFIG, ERROR, FEATURES, METRICS, QUERI
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOST_BYTES = 64 << 20  # of a file that is read whole; the largest that a run writes, the list of too short videos, has a few
+# of a file that is read whole; the largest that a run writes, the list of too short videos, has a
+# few
+MOST_BYTES = 64 << 20
 TOLD = 300  # characters of what is wrong with a file
 Content = TypeVar("Content")
 TAIL = 64 << 10  # bytes of error.txt that are read: it ends with the reason
 
 
-# --- Forms ---------------------------------------------------------------------------------------------------------
+# --- Forms ----------------------------------------------------------------------------------------
 
 
 class _Form(BaseModel):
@@ -101,7 +105,8 @@ class _Record(_Form):
     step: int
 
 
-# What every configuration has had since there are run folders; what came later may be missing in an old one.
+# What every configuration has had since there are run folders; what came later may be missing in an
+# old one.
 _OF_CONFIGS: dict[str, type] = {
     "data.name": str,
     **dict.fromkeys(("clip.frames", "clip.size", "clip.stride"), int),
@@ -120,7 +125,7 @@ _METRICS = TypeAdapter(Numbers)
 _ONLINE = TypeAdapter(dict[str, FiniteFloat])
 
 
-# --- Readers -------------------------------------------------------------------------------------------------------
+# --- Readers --------------------------------------------------------------------------------------
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
@@ -132,7 +137,8 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         DamagedError: it is no result. DataError: its version is a newer one, or it cannot be read.
     """
     path = folder / RESULT
-    # Losses of earlier versions may be NaN, which is no damage of the file (vididi.runs.old_results); metrics must be finite.
+    # Losses of earlier versions may be NaN, which is no damage of the file
+    # (vididi.runs.old_results); metrics must be finite.
     content = _mapping(path, finite=False)
     if content is None:
         return None
@@ -142,7 +148,9 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         with _damaging(path):
             flatten(content.get("settings", {}))
             if "settings" in content and content["protocol"] in PROTOCOLS:
-                content["settings"] = with_introduced(settings_model(content["protocol"]), content["settings"])
+                content["settings"] = with_introduced(
+                    settings_model(content["protocol"]), content["settings"]
+                )
     else:
         _check(path, content, _RunResult)
         _check_values(path, _METRICS, {key: value for key, value in content.items() if "/" in key})
@@ -166,7 +174,9 @@ def read_evaluation_result(folder: Path) -> dict[str, Any] | None:
 
 
 def read_cell(folder: Path) -> dict[str, Any] | None:
-    """Which cell of which sweep a run is: sweep, arm, label, axes. Raises DamagedError, DataError."""
+    """Which cell of which sweep a run is: sweep, arm, label, axes. Raises DamagedError,
+    DataError.
+    """
     path = folder / CELL
     content = _mapping(path)
     if content is not None:
@@ -175,13 +185,16 @@ def read_cell(folder: Path) -> dict[str, Any] | None:
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
-    """The configuration of a run as plain nested values, as it was written: for whoever shows, compares or names runs.
+    """The configuration of a run as plain nested values, as it was written: for whoever shows,
+    compares or names runs.
 
-    What came later has its introduction value (vididi.introduced), and what a newer program wrote is kept. Who makes something of it
-    takes the Config of vididi.components.read_run_config, which reads through here.
+    What came later has its introduction value (vididi.introduced), and what a newer program wrote
+    is kept. Who makes something of it takes the Config of vididi.components.read_run_config, which
+    reads through here.
 
     Raises:
-        DamagedError: it is no configuration. Keys that this program does not know are taken for those of a newer one.
+        DamagedError: it is no configuration. Keys that this program does not know are taken for
+            those of a newer one.
     """
     path = folder / CONFIG
     content = _content(path)
@@ -194,19 +207,25 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         flat = flatten(values)
     for key, kind in _OF_CONFIGS.items():
         if type(flat.get(key)) is not kind:
-            _damaged(path, f"{key}: {flat[key]!r} is not valid" if key in flat else f"{key}: missing")
+            _damaged(
+                path, f"{key}: {flat[key]!r} is not valid" if key in flat else f"{key}: missing"
+            )
     with _damaging(path):
         values = with_introduced(Config, values)
     try:
         Config.model_validate(values)
     except ValidationError as error:
-        if any(fault["type"] not in ("extra_forbidden", "literal_error") for fault in error.errors()):
+        if any(
+            fault["type"] not in ("extra_forbidden", "literal_error") for fault in error.errors()
+        ):
             _damaged(path, "; ".join(explain(error, Config)))
     return values
 
 
 def read_stopped(folder: Path) -> dict[str, Any] | None:
-    """At which epoch and by which online measure a run was stopped early, if it was. Raises DamagedError, DataError."""
+    """At which epoch and by which online measure a run was stopped early, if it was. Raises
+    DamagedError, DataError.
+    """
     path = folder / STOPPED
     content = _mapping(path)
     if content is None:
@@ -220,19 +239,24 @@ def read_stopped(folder: Path) -> dict[str, Any] | None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """What was recorded of each epoch, in order, the last record of an epoch counting. A last line cut by a kill is left out.
+    """What was recorded of each epoch, in order, the last record of an epoch counting. A last line
+    cut by a kill is left out.
 
     Raises:
         DamagedError: another line is no record; it says which. DataError: the file cannot be read.
     """
     path = folder / METRICS
-    records = [_record(path, number, line) for number, line in enumerate(_lines(_content(path) or b""), 1)]
+    records = [
+        _record(path, number, line) for number, line in enumerate(_lines(_content(path) or b""), 1)
+    ]
     by_epoch = {record["epoch"]: record for record in records}
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
 
 def valid_lines(folder: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """The whole lines of metrics.jsonl that are records, and these, whatever else is in the file. Raises DataError."""
+    """The whole lines of metrics.jsonl that are records, and these, whatever else is in the file.
+    Raises DataError.
+    """
     path = folder / METRICS
     found = []
     for number, line in enumerate(_lines(_beginning(path)), 1):
@@ -249,8 +273,8 @@ class Queries:
 
     Args:
         videos, labels: ``[Q]``.
-        first_hit: ``[Q]``, how many wrong neighbours or classes come before the right one, ABSENT where the right one is not there;
-            None in a file that only says what was correct.
+        first_hit: ``[Q]``, how many wrong neighbours or classes come before the right one, ABSENT
+            where the right one is not there; None in a file that only says what was correct.
         correct: ``[Q]``, in such a file.
     """
 
@@ -267,21 +291,34 @@ class Queries:
 
 
 def queries_table(videos: ArrayLike, labels: ArrayLike, first_hit: NDArray[np.int64]) -> pa.Table:
-    """The content of queries.parquet. A class that is ABSENT is null, which no reader takes for a rank."""
+    """The content of queries.parquet. A class that is ABSENT is null, which no reader takes for a
+    rank.
+    """
     import pyarrow as pa
 
-    return pa.table({"video_id": videos, "label": labels, "first_hit": pa.array(first_hit, mask=first_hit == ABSENT)})
+    return pa.table(
+        {
+            "video_id": videos,
+            "label": labels,
+            "first_hit": pa.array(first_hit, mask=first_hit == ABSENT),
+        }
+    )
 
 
 def read_queries(path: Path) -> Queries:
     """Read a queries.parquet.
 
     Raises:
-        DamagedError: it is missing, is no Parquet file, or lacks columns or has others of their names. DataError: it cannot be read.
+        DamagedError: it is missing, is no Parquet file, or lacks columns or has others of their
+            names. DataError: it cannot be read.
     """
     table = read_table(path, ("video_id", "label"), ("first_hit", "correct"))
     table = needed(path, table)
-    for name in ("video_id", "label", *(["correct"] if "first_hit" not in table.column_names else [])):
+    for name in (
+        "video_id",
+        "label",
+        *(["correct"] if "first_hit" not in table.column_names else []),
+    ):
         if table[name].null_count:
             _damaged(path, f"column {name} has {table[name].null_count} values that are null")
     videos, labels = np.asarray(table["video_id"].to_pylist(), dtype=str), table["label"].to_numpy()
@@ -298,21 +335,29 @@ def _ranks(path: Path, column: pa.ChunkedArray) -> NDArray[np.int64]:
 
 
 def check_queries(folder: Path) -> None:
-    """Raise DamagedError where queries.parquet is there and is no table of queries, DataError where it cannot be read."""
+    """Raise DamagedError where queries.parquet is there and is no table of queries, DataError where
+    it cannot be read.
+    """
     if _size(folder / QUERIES) is not None:
         read_queries(folder / QUERIES)
 
 
 def read_feature_table(folder: Path) -> pa.Table | None:
-    """The features of an evaluation's videos: columns label, class, split and features. Raises DamagedError, DataError."""
+    """The features of an evaluation's videos: columns label, class, split and features. Raises
+    DamagedError, DataError.
+    """
     return read_table(folder / FEATURES, ("label", "class", "split", "features"))
 
 
-def read_table(path: Path, needed: Collection[str], one_of: Collection[str] = ()) -> pa.Table | None:
-    """A Parquet file that has these columns, and at least one of ``one_of``; None where there is none.
+def read_table(
+    path: Path, needed: Collection[str], one_of: Collection[str] = ()
+) -> pa.Table | None:
+    """A Parquet file that has these columns, and at least one of ``one_of``; None where there is
+    none.
 
     Raises:
-        DamagedError: it is no Parquet file, cannot be decoded, or a column is missing or of another type. DataError: it cannot be read.
+        DamagedError: it is no Parquet file, cannot be decoded, or a column is missing or of another
+            type. DataError: it cannot be read.
     """
     if _size(path) is None:
         return None
@@ -320,7 +365,9 @@ def read_table(path: Path, needed: Collection[str], one_of: Collection[str] = ()
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(path).read()  # pq.read_table would import pandas, and make a column of an "=" in the path
+        table = pq.ParquetFile(
+            path
+        ).read()  # pq.read_table would import pandas, and make a column of an "=" in the path
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -354,7 +401,7 @@ def read_error(folder: Path) -> str | None:
         raise _away(path, error) from None
 
 
-# --- Finding ------------------------------------------------------------------------------------------------------
+# --- Finding --------------------------------------------------------------------------------------
 
 
 def needed(path: Path, content: Content | None) -> Content:
@@ -373,7 +420,8 @@ def is_there(path: Path) -> bool:
 
 
 def folders_with(root: Path, name: str) -> list[Path]:
-    """The folders, ``root`` itself or anywhere below it, in which something has this name, sorted. Each once, whatever links there are.
+    """The folders, ``root`` itself or anywhere below it, in which something has this name, sorted.
+    Each once, whatever links there are.
 
     Raises:
         DataError: a folder cannot be listed, which may hide others.
@@ -384,19 +432,22 @@ def folders_with(root: Path, name: str) -> list[Path]:
             raise _away(Path(error.filename or root), error)
 
     starts, seen, found = [root], set(), []
-    for start in starts:  # links come last, so that a folder has its own name where it lies below root, and not a link's
+    # links come last, so that a folder has its own name where it lies below root, and not a link's
+    for start in starts:
         for place, folders, files in os.walk(start, onerror=away):
             if (real := os.path.realpath(place)) in seen:
                 folders.clear()
                 continue
             seen.add(real)
-            starts += sorted(link for folder in folders if (link := Path(place, folder)).is_symlink())
+            starts += sorted(
+                link for folder in folders if (link := Path(place, folder)).is_symlink()
+            )
             if name in files or name in folders:
                 found.append(Path(place))
     return sorted(found)
 
 
-# --- Content and form ----------------------------------------------------------------------------------------------
+# --- Content and form -----------------------------------------------------------------------------
 
 
 def _damaged(path: Path, reason: str) -> NoReturn:
@@ -409,7 +460,9 @@ def _away(path: Path, error: OSError) -> DataError:
 
 
 def _size(path: Path) -> int | None:
-    """How many bytes a file has; None where there is none. Raises DamagedError where something else lies there."""
+    """How many bytes a file has; None where there is none. Raises DamagedError where something else
+    lies there.
+    """
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -419,7 +472,10 @@ def _size(path: Path) -> int | None:
     except OSError as error:
         raise _away(path, error) from None
     if not stat.S_ISREG(found.st_mode):
-        _damaged(path, "is a folder, not a file" if stat.S_ISDIR(found.st_mode) else "is not a regular file")
+        _damaged(
+            path,
+            "is a folder, not a file" if stat.S_ISDIR(found.st_mode) else "is not a regular file",
+        )
     return found.st_size
 
 
@@ -489,9 +545,15 @@ def _is_finite(content: Any) -> bool:
 def _check_version(path: Path, content: dict[str, Any]) -> None:
     version = content.get("version")
     if type(version) is not int or version < 1:
-        _damaged(path, f"version: {version!r} is not valid" if "version" in content else "version: missing")
+        _damaged(
+            path,
+            f"version: {version!r} is not valid" if "version" in content else "version: missing",
+        )
     if version != RESULT_VERSION:
-        raise DataError(f"{path.parent}: {path.name} has version {version!r}, this program reads version {RESULT_VERSION}")
+        raise DataError(
+            f"{path.parent}: {path.name} has version {version!r}, this program reads version"
+            f" {RESULT_VERSION}"
+        )
 
 
 def _check(path: Path, content: dict[str, Any], form: type[_Form], where: str = "") -> None:
@@ -505,7 +567,13 @@ def _check_values(path: Path, form: TypeAdapter, values: dict[str, Any]) -> None
     try:
         form.validate_python(values, strict=True)
     except ValidationError as error:
-        _damaged(path, "; ".join(f"{fault['loc'][0]}: {fault['input']!r} is not a finite number" for fault in error.errors()))
+        _damaged(
+            path,
+            "; ".join(
+                f"{fault['loc'][0]}: {fault['input']!r} is not a finite number"
+                for fault in error.errors()
+            ),
+        )
 
 
 @contextmanager

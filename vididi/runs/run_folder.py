@@ -1,6 +1,8 @@
-"""A run folder: everything one cell leaves behind. Only rank 0 writes, and always aside first, then by renaming.
+"""A run folder: everything one cell leaves behind. Only rank 0 writes, and always aside first, then
+by renaming.
 
-One in an object store is worked on in a mirror (vididi.runs.mirror): each file is pushed when it is written, and the result last.
+One in an object store is worked on in a mirror (vididi.runs.mirror): each file is pushed when it is
+written, and the result last.
 
 config.yaml           the resolved configuration
 cell.json             which cell of which sweep it is, and the checksum of its data
@@ -8,8 +10,10 @@ metrics.jsonl         one line per epoch
 events.out.tfevents.* the same for TensorBoard, and the hyperparameters
 checkpoint.pt         weights, optimiser state and step; what a half-done run goes on from
 encoder.safetensors   the trained backbone
-best.safetensors      the backbone of the best epoch by an online measure, if asked for; its metadata say which epoch
-queries.parquet       per test video: the rank of its first correct neighbour, null where there is none
+best.safetensors      the backbone of the best epoch by an online measure, if asked for; its
+                      metadata say which epoch
+queries.parquet       per test video: the rank of its first correct neighbour, null where there is
+                      none
 result.json           the measurements; its presence means that the run is finished
 stopped.json          at which epoch the run was stopped early, and why, if it was
 error.txt             why the last attempt failed, if it did
@@ -40,7 +44,18 @@ from vididi import RESULT_VERSION
 from vididi.errors import HeldError
 from vididi.finite import finite_json
 from vididi.runs import mirror, readers
-from vididi.runs.file_names import BEST, CELL, CHECKPOINT, CONFIG, ENCODER, ERROR, FEATURES, QUERIES, RESULT, STOPPED
+from vididi.runs.file_names import (
+    BEST,
+    CELL,
+    CHECKPOINT,
+    CONFIG,
+    ENCODER,
+    ERROR,
+    FEATURES,
+    QUERIES,
+    RESULT,
+    STOPPED,
+)
 from vididi.runs.lease import holding
 
 LOCK_WAIT_S = 20.0
@@ -49,7 +64,9 @@ ERROR_WAIT_S = 5.0  # the processes of a cell that failed are about to end
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; what was written is flushed to disk and takes the place of ``path`` at the end."""
+    """A path beside ``path`` to write to; what was written is flushed to disk and takes the place
+    of ``path`` at the end.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     yield aside
     with aside.open("rb") as file:
@@ -89,10 +106,11 @@ class RunFolder:
 
     @contextmanager
     def locked(self, wait_s: float | None = None) -> Iterator[None]:
-        """Hold the folder against other processes; the system releases it however this process ends.
+        """Hold the folder against other processes; the system releases it however this process
+        ends.
 
-        A process of a killed sweep may take a moment to die, so wait a little. A folder in a store is pulled, and whatever is written
-        there while it is held is in the store at the end.
+        A process of a killed sweep may take a moment to die, so wait a little. A folder in a store
+        is pulled, and whatever is written there while it is held is in the store at the end.
 
         Args:
             wait_s: instead of LOCK_WAIT_S, and for nothing else.
@@ -110,7 +128,9 @@ class RunFolder:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise HeldError(f"{self.path}: another process is running this cell") from None
+                        raise HeldError(
+                            f"{self.path}: another process is running this cell"
+                        ) from None
                     time.sleep(0.5)
             with holding(self.path, patience, for_dead=wait_s is None):
                 yield
@@ -121,17 +141,26 @@ class RunFolder:
 
     def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
         path = self.path / CHECKPOINT
-        return torch.load(path, map_location=device, weights_only=True) if mirror.fetch(path) else None
+        return (
+            torch.load(path, map_location=device, weights_only=True) if mirror.fetch(path) else None
+        )
 
     def save_encoder(self, weights: dict[str, Tensor], name: str = ENCODER) -> None:
         with replacing(self.path / name) as aside:
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, aside)
+            save_file(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
+                aside,
+            )
 
     def save_best(self, weights: dict[str, Tensor], metric: str, value: float, epoch: int) -> None:
         """Keep an encoder as the best one so far."""
         told = {"epoch": str(epoch), metric: repr(value)}
         with replacing(self.path / BEST) as aside:
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, aside, told)
+            save_file(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
+                aside,
+                told,
+            )
 
     def best(self, metric: str) -> float | None:
         """The value of the encoder that is kept as the best one by ``metric``."""
@@ -158,7 +187,9 @@ class RunFolder:
         return load_file(self.path / name)
 
     def trained_encoder(self) -> dict[str, Tensor] | None:
-        """The weights of encoder.safetensors; None where there is none, or none that can be read."""
+        """The weights of encoder.safetensors; None where there is none, or none that can be
+        read.
+        """
         if not mirror.fetch(self.path / ENCODER):
             return None
         try:

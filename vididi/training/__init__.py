@@ -1,1 +1,3 @@
-"""Training: the loop, the context it is written against, checkpoints and run folders. Knows no Ray."""
+"""Training: the loop, the context it is written against, checkpoints and run folders. Knows no
+Ray.
+"""

@@ -21,7 +21,9 @@ class StoppedEarly(Exception):
 
 
 class Context(Protocol):
-    """Rank 0 of ``world_size`` is the one that writes files. Every worker calls ``report``. ``nodes``: over how many the workers are."""
+    """Rank 0 of ``world_size`` is the one that writes files. Every worker calls ``report``.
+    ``nodes``: over how many the workers are.
+    """
 
     rank: int
     world_size: int
@@ -43,7 +45,9 @@ class LocalContext:
 
     def report(self, metrics: Metrics) -> None:
         if self.rank == 0:
-            print("  ".join(f"{name} {_short(value)}" for name, value in metrics.items()), flush=True)
+            print(
+                "  ".join(f"{name} {_short(value)}" for name, value in metrics.items()), flush=True
+            )
 
 
 def _short(value: float | int | str) -> str:
@@ -61,14 +65,21 @@ def local_context(device: str | None = None) -> Iterator[LocalContext]:
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device: 'cuda' is not there; this machine has no GPU that torch can use")
+        raise ConfigError(
+            "--device: 'cuda' is not there; this machine has no GPU that torch can use"
+        )
     chosen = torch.device(f"cuda:{local_rank}") if kind == "cuda" else torch.device(kind)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if world_size > 1:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
-        yield LocalContext(rank, world_size, world_size // int(os.environ.get("LOCAL_WORLD_SIZE", world_size)), chosen)
+        yield LocalContext(
+            rank,
+            world_size,
+            world_size // int(os.environ.get("LOCAL_WORLD_SIZE", world_size)),
+            chosen,
+        )
     finally:
         if world_size > 1:
             dist.destroy_process_group()
@@ -87,7 +98,9 @@ def from_first(value: Value, context: Context) -> Value:
 
 
 def first_alone(prepare: Callable[[], Value], context: Context) -> Value:
-    """What ``prepare`` returns, on every worker: rank 0 calls it before the others, which then find that there is nothing left to do."""
+    """What ``prepare`` returns, on every worker: rank 0 calls it before the others, which then find
+    that there is nothing left to do.
+    """
     if context.rank == 0:
         value = prepare()
     barrier(context)

@@ -1,9 +1,10 @@
 """Many workers, one result: gathering with gradient and synchronised batch normalisation.
 
-The convention: every worker computes the loss of the whole global batch from gathered embeddings, and gradients of
-parameters are averaged over workers (DistributedDataParallel). What a worker's embeddings get back is then the *sum* of
-all workers' gradients for them: sum over W identical losses, divided by W in the average, is the gradient of one worker
-with the whole batch. Scaling either place by 1/W once more is the classic bug.
+The convention: every worker computes the loss of the whole global batch from gathered embeddings,
+and gradients of parameters are averaged over workers (DistributedDataParallel). What a worker's
+embeddings get back is then the *sum* of all workers' gradients for them: sum over W identical
+losses, divided by W in the average, is the gradient of one worker with the whole batch. Scaling
+either place by 1/W once more is the classic bug.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(x: Tensor) -> Tensor:
-    """``[B, D]`` of each worker -> ``[world * B, D]`` in rank order, on every worker, with gradient."""
+    """``[B, D]`` of each worker -> ``[world * B, D]`` in rank order, on every worker, with
+    gradient.
+    """
     return _Gather.apply(x)
 
 
@@ -54,7 +57,8 @@ class _Sum(torch.autograd.Function):
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation over all workers' batches, on any device; torch's own refuses CPU tensors.
+    """Batch normalisation over all workers' batches, on any device; torch's own refuses CPU
+    tensors.
 
     Input ``[B, C, ...]`` with the same B on every worker.
     """
@@ -81,7 +85,11 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, unbiased: Tensor) -> None:
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+        if (
+            self.running_mean is not None
+            and self.running_var is not None
+            and self.num_batches_tracked is not None
+        ):
             assert self.momentum is not None
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
@@ -89,7 +97,9 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def data_parallel(module: nn.Module) -> nn.Module:
-    """What to call instead of ``module``, so that its gradients are averaged over the workers; its batch statistics are synchronised."""
+    """What to call instead of ``module``, so that its gradients are averaged over the workers; its
+    batch statistics are synchronised.
+    """
     synchronise_batch_norm(module)
     # Buffers are equal on all workers already, because batch statistics are.
     return DistributedDataParallel(module, broadcast_buffers=False)
@@ -103,7 +113,9 @@ def mean_over_workers(x: Tensor) -> Tensor:
 
 
 def gather_rows(rows: NDArray, found: NDArray, context: Context) -> tuple[NDArray, NDArray]:
-    """What all workers found ``[V, ...]`` by index rows ``[V]``, in index order, so that ties do not depend on the number of workers."""
+    """What all workers found ``[V, ...]`` by index rows ``[V]``, in index order, so that ties do
+    not depend on the number of workers.
+    """
     if context.world_size > 1:
         parts: list[Any] = [None] * context.world_size
         dist.all_gather_object(parts, (rows, found))
@@ -113,7 +125,8 @@ def gather_rows(rows: NDArray, found: NDArray, context: Context) -> tuple[NDArra
 
 
 def synchronise_batch_norm(module: nn.Module) -> nn.Module:
-    """Replace every batch normalisation in ``module`` by its synchronised twin with the same weights.
+    """Replace every batch normalisation in ``module`` by its synchronised twin with the same
+    weights.
 
     On CUDA by torch's SyncBatchNorm, elsewhere by ours. State dictionaries keep their names.
     """
@@ -124,7 +137,13 @@ def synchronise_batch_norm(module: nn.Module) -> nn.Module:
 
 def _convert(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        twin = SyncBatchNorm(module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats)
+        twin = SyncBatchNorm(
+            module.num_features,
+            module.eps,
+            module.momentum,
+            module.affine,
+            module.track_running_stats,
+        )
         # The same tensors, not copies: an optimiser may hold them already.
         twin._parameters, twin._buffers = module._parameters, module._buffers
         return twin.train(module.training)

@@ -1,9 +1,10 @@
 """TensorBoard's side of a run folder: its events files.
 
-Each attempt at a run begins a file that holds all that counts: what earlier attempts wrote and a restart does not write again, then its
-own. Its first marks tell a board to forget what it has read of older files, which stay where they are because a running board loses its
-place in a file that is removed. A board reads files in the order of their names and never goes back, so a name is later than all others,
-whatever the clock of this machine says.
+Each attempt at a run begins a file that holds all that counts: what earlier attempts wrote and a
+restart does not write again, then its own. Its first marks tell a board to forget what it has read
+of older files, which stay where they are because a running board loses its place in a file that is
+removed. A board reads files in the order of their names and never goes back, so a name is later
+than all others, whatever the clock of this machine says.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ _TIME = re.compile(r"events\.out\.tfevents\.(\d+)")
 
 
 class Events:
-    """The events file of one attempt at a run. What was written is in the file, and in the store, when a method returns."""
+    """The events file of one attempt at a run. What was written is in the file, and in the store,
+    when a method returns.
+    """
 
     def __init__(self, folder: Path, recorded: Mapping[int, Mapping[str, float]]) -> None:
         """
@@ -40,13 +43,19 @@ class Events:
         """
         kept = _kept(folder, recorded)
         self.path = folder / _name(folder)
-        # A board takes every file for one of its own that has "tfevents" in its name, so the name comes last.
+        # A board takes every file for one of its own that has "tfevents" in its name, so the name
+        # comes last.
         aside = folder / f".events.{os.getpid()}"
         self.file = aside.open("wb")
         self.records = RecordWriter(self.file)
-        # A board takes the first mark of a run for its beginning, and only those after it for restarts.
+        # A board takes the first mark of a run for its beginning, and only those after it for
+        # restarts.
         start = SessionLog(status=SessionLog.START)
-        begin = [Event(file_version="brain.Event:2"), Event(session_log=start), Event(session_log=start)]
+        begin = [
+            Event(file_version="brain.Event:2"),
+            Event(session_log=start),
+            Event(session_log=start),
+        ]
         self._write([*begin, *kept])
         aside.rename(self.path)
         mirror.push(self.path)
@@ -56,12 +65,17 @@ class Events:
         mirror.push(self.path)
 
     def hparams(self, parameters: Mapping[str, Any]) -> None:
-        """The run as a row of the HParams page, whose columns the board makes of all runs' rows and scalars.
+        """The run as a row of the HParams page, whose columns the board makes of all runs' rows and
+        scalars.
 
-        An experiment's record would say what the columns are, for all runs: a board takes that of one run.
+        An experiment's record would say what the columns are, for all runs: a board takes that of
+        one run.
         """
         *_, ended = torch_hparams({}, {})  # its beginning would hold numbers for truth values
-        self._write(Event(summary=summary) for summary in (hparams_pb(plain(parameters), trial_id=""), ended))
+        self._write(
+            Event(summary=summary)
+            for summary in (hparams_pb(plain(parameters), trial_id=""), ended)
+        )
         mirror.push(self.path)
 
     def close(self) -> None:
@@ -75,25 +89,41 @@ class Events:
 
 
 def plain(parameters: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
-    """Hyperparameters as a column may hold them, which has one type over all runs: what is not set is left out, a list is a text."""
+    """Hyperparameters as a column may hold them, which has one type over all runs: what is not set
+    is left out, a list is a text.
+    """
     given = {name: value for name, value in parameters.items() if value is not None}
-    return {name: value if isinstance(value, bool | int | float | str) else json.dumps(value) for name, value in given.items()}
+    return {
+        name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
+        for name, value in given.items()
+    }
 
 
 def _scalar(step: int, name: str, value: float, wall_time: float = 0) -> Event:
-    return Event(step=step, wall_time=wall_time, summary=Summary(value=[Summary.Value(tag=name, simple_value=value)]))
+    return Event(
+        step=step,
+        wall_time=wall_time,
+        summary=Summary(value=[Summary.Value(tag=name, simple_value=value)]),
+    )
 
 
 def _kept(folder: Path, recorded: Mapping[int, Mapping[str, float]]) -> list[Event]:
-    """What is ``recorded``, with the times at which earlier attempts wrote it; what a crash took from their files has no time."""
+    """What is ``recorded``, with the times at which earlier attempts wrote it; what a crash took
+    from their files has no time.
+    """
     times: dict[tuple[int, str], float] = {}
     for path in sorted(folder.glob(EVENTS)) if recorded else []:
         for event in LegacyEventFileLoader(str(path)).Load():
             times |= {(event.step, value.tag): event.wall_time for value in event.summary.value}
-    return [_scalar(s, name, value, times.get((s, name), 0)) for s, values in recorded.items() for name, value in values.items()]
+    return [
+        _scalar(s, name, value, times.get((s, name), 0))
+        for s, values in recorded.items()
+        for name, value in values.items()
+    ]
 
 
 def _name(folder: Path) -> str:
     """Of a file that a board reads after those that are there."""
-    times = [int(found[1]) for path in folder.glob(EVENTS) if (found := _TIME.match(path.name))]
-    return f"events.out.tfevents.{max([int(time.time()), *(latest + 1 for latest in times)]):010d}.{socket.gethostname()}.{os.getpid()}.0"
+    times = [int(match[1]) for path in folder.glob(EVENTS) if (match := _TIME.match(path.name))]
+    now = max([int(time.time()), *(latest + 1 for latest in times)])
+    return f"events.out.tfevents.{now:010d}.{socket.gethostname()}.{os.getpid()}.0"

@@ -1,4 +1,5 @@
-"""The training loop: it sees batches, an objective, an optimiser and a context, never where they came from.
+"""The training loop: it sees batches, an objective, an optimiser and a context, never where they
+came from.
 
 Shapes: B videos of this worker, K clips per video, N source frames, C = 3, T frames of a view.
 """
@@ -50,7 +51,9 @@ class PretrainFit:
 
 @dataclass
 class EpochLog:
-    """Sums over one epoch, for its metrics; plain values, so that a checkpoint in the middle of an epoch can hold them."""
+    """Sums over one epoch, for its metrics; plain values, so that a checkpoint in the middle of an
+    epoch can hold them.
+    """
 
     seconds: float = 0.0
     waited: float = 0.0
@@ -59,7 +62,14 @@ class EpochLog:
     terms: dict[str, float] = field(default_factory=dict)
     pairs: list[str] = field(default_factory=list)
 
-    def add(self, terms: dict[str, float], pair: tuple[int, int], clips: int, waited: float, seconds: float) -> None:
+    def add(
+        self,
+        terms: dict[str, float],
+        pair: tuple[int, int],
+        clips: int,
+        waited: float,
+        seconds: float,
+    ) -> None:
         self.steps += 1
         self.clips += clips
         self.waited += waited
@@ -68,7 +78,9 @@ class EpochLog:
         for name, value in terms.items():
             self.terms[name] = self.terms.get(name, 0.0) + value
 
-    def metrics(self, epoch: int, step: int, lr: float, world_size: int) -> dict[str, float | int | str]:
+    def metrics(
+        self, epoch: int, step: int, lr: float, world_size: int
+    ) -> dict[str, float | int | str]:
         means = {f"train/{name}": total / self.steps for name, total in self.terms.items()}
         return {
             "epoch": epoch,
@@ -84,7 +96,9 @@ class EpochLog:
 
 @dataclass
 class State:
-    """What changes while training: the weights, the optimiser's state, how many steps were taken, and the epoch's sums so far."""
+    """What changes while training: the weights, the optimiser's state, how many steps were taken,
+    and the epoch's sums so far.
+    """
 
     objective: Objective
     optimiser: Optimizer
@@ -103,18 +117,21 @@ def train(
     """Train from ``state.step`` to the last step, on ``batches`` that begin at that step.
 
     Args:
-        on_epoch: called on every worker after each whole epoch with its metrics and the number of epochs done.
+        on_epoch: called on every worker after each whole epoch with its metrics and the number of
+            epochs done.
         on_step: called on every worker after every other step.
 
     Raises:
-        TrainingError: a term of the loss or its gradient is not finite, and nothing was updated by that step; or after the last step a
-            weight or a statistic is not.
+        TrainingError: a term of the loss or its gradient is not finite, and nothing was updated by
+            that step; or after the last step a weight or a statistic is not.
     """
     objective, model = distribute(state.objective, context)
     objective.train()
     began = time.perf_counter()
     while state.step < job.steps:
-        factor = cosine_with_warmup(state.step, job.steps, job.warmup_epochs * job.steps_per_epoch, job.cosine)
+        factor = cosine_with_warmup(
+            state.step, job.steps, job.warmup_epochs * job.steps_per_epoch, job.cosine
+        )
         rate = scale_rates(state.optimiser, factor)
         asked = time.perf_counter()
         batch = next(batches)
@@ -137,7 +154,9 @@ def train(
 
 
 def distribute(objective: Objective, context: Context) -> tuple[Objective, nn.Module]:
-    """The objective as ``context`` needs it, and the module whose call averages gradients over the workers."""
+    """The objective as ``context`` needs it, and the module whose call averages gradients over the
+    workers.
+    """
     if context.world_size == 1:
         return objective, objective
     objective.gather = gather
@@ -145,34 +164,65 @@ def distribute(objective: Objective, context: Context) -> tuple[Objective, nn.Mo
 
 
 def train_step(
-    model: nn.Module, optimiser: Optimizer, batch: Batch, pair: tuple[int, int], epoch: int, job: PretrainFit, context: Context
+    model: nn.Module,
+    optimiser: Optimizer,
+    batch: Batch,
+    pair: tuple[int, int],
+    epoch: int,
+    job: PretrainFit,
+    context: Context,
 ) -> dict[str, float]:
-    """Forward and backward of one step: the terms of the loss and the gradient's norm. The gradients are left in the parameters."""
-    views = [view_of(batch, which, order, epoch, job, context.device) for which, order in enumerate(pair)]
+    """Forward and backward of one step: the terms of the loss and the gradient's norm. The
+    gradients are left in the parameters.
+    """
+    views = [
+        view_of(batch, which, order, epoch, job, context.device) for which, order in enumerate(pair)
+    ]
     with torch.autocast(context.device.type, dtype=torch.bfloat16, enabled=job.precision == "bf16"):
         terms = model(*views, torch.from_numpy(batch.starts))
     optimiser.zero_grad(set_to_none=True)
     terms["loss"].backward()
-    terms["gradient_norm"] = get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    terms["gradient_norm"] = get_total_norm(
+        [p.grad for p in model.parameters() if p.grad is not None]
+    )
     # One transfer for all terms: reading them one by one would make a GPU wait as often.
     values = torch.stack([term.detach().float() for term in terms.values()]).tolist()
     return dict(zip(terms, values, strict=True))
 
 
-def view_of(batch: Batch, which: int, order: int, epoch: int, job: PretrainFit, device: torch.device) -> Tensor:
-    """View ``which`` (0 or 1) of a batch, float32 ``[B * K / 2, C, T, S, S]`` on ``device``: clips 0, 2, ... or 1, 3, ...
+def view_of(
+    batch: Batch, which: int, order: int, epoch: int, job: PretrainFit, device: torch.device
+) -> Tensor:
+    """View ``which`` (0 or 1) of a batch, float32 ``[B * K / 2, C, T, S, S]`` on ``device``: clips
+    0, 2, ... or 1, 3, ...
 
-    The clips of a video come in random order in time, so which of them are differentiated says nothing about that order.
+    The clips of a video come in random order in time, so which of them are differentiated says
+    nothing about that order.
     """
     clips = np.arange(which, batch.starts.shape[1], 2)
-    frames = torch.from_numpy(batch.clips[:, which::2, : job.frames + order]).to(device, non_blocking=True)
+    frames = torch.from_numpy(batch.clips[:, which::2, : job.frames + order]).to(
+        device, non_blocking=True
+    )
     pixels = frames.flatten(0, 1).permute(0, 4, 1, 2, 3)
     keys = key(Use.AUGMENT, job.seed, epoch, batch.rows[:, None], clips).reshape(-1)
-    return make_view(pixels, np.repeat(batch.sizes, len(clips), axis=0), keys, order, job.frames, job.augment, which, job.view_length)
+    return make_view(
+        pixels,
+        np.repeat(batch.sizes, len(clips), axis=0),
+        keys,
+        order,
+        job.frames,
+        job.augment,
+        which,
+        job.view_length,
+    )
 
 
-def check_finite(terms: dict[str, float], objective: nn.Module, step: int, pair: tuple[int, int]) -> None:
-    """Raise TrainingError, naming the step, the pair and the largest gradient, unless all terms and the gradient are finite."""
+def check_finite(
+    terms: dict[str, float], objective: nn.Module, step: int, pair: tuple[int, int]
+) -> None:
+    """Raise TrainingError, naming the step, the pair and the largest gradient, unless all terms and
+    the gradient are finite.
+    """
     bad = [name for name, value in terms.items() if not np.isfinite(value)]
     if not bad:
         return
@@ -186,6 +236,6 @@ def check_finite(terms: dict[str, float], objective: nn.Module, step: int, pair:
     name = max(largest, key=largest.__getitem__)
     values = ", ".join(f"{term} {value:g}" for term, value in terms.items())
     raise TrainingError(
-        f"the {which} is not finite at step {step} with orders {pair}: {values}; the largest gradient is {largest[name]:g}, of {name}; "
-        "nothing was updated by this step"
+        f"the {which} is not finite at step {step} with orders {pair}: {values}; the largest"
+        f" gradient is {largest[name]:g}, of {name}; nothing was updated by this step"
     )

@@ -12,15 +12,25 @@ from vididi.runs.run_folder import RunFolder, write_atomically
 
 
 class Recorder:
-    """metrics.jsonl and TensorBoard of one run, in step. What a restart would write again is cut off first."""
+    """metrics.jsonl and TensorBoard of one run, in step. What a restart would write again is cut
+    off first.
+    """
 
     def __init__(self, folder: RunFolder, step: int) -> None:
-        from vididi.training.events import Events  # imports tensorboard, which not every process that may record needs
+        from vididi.training.events import (
+            Events,
+        )  # imports tensorboard, which not every process that may record needs
 
         self.path = folder.path / METRICS
-        kept = {line: record for line, record in readers.valid_lines(folder.path) if record["step"] <= step}
+        kept = {
+            line: record
+            for line, record in readers.valid_lines(folder.path)
+            if record["step"] <= step
+        }
         write_atomically(self.path, b"".join(kept).decode())
-        self.events = Events(folder.path, {int(record["step"]): _scalars(record) for record in kept.values()})
+        self.events = Events(
+            folder.path, {int(record["step"]): _scalars(record) for record in kept.values()}
+        )
 
     def epoch(self, metrics: Mapping[str, float | int | str]) -> None:
         with self.path.open("a") as file:
@@ -28,7 +38,9 @@ class Recorder:
         mirror.push(self.path)
         self.events.scalars(_scalars(metrics), int(metrics["step"]))
 
-    def finish(self, parameters: Mapping[str, Any], metrics: Mapping[str, float], step: int) -> None:
+    def finish(
+        self, parameters: Mapping[str, Any], metrics: Mapping[str, float], step: int
+    ) -> None:
         """What was measured at the end, and the run's row among others."""
         self.events.scalars(metrics, step)
         self.events.hparams(parameters)

@@ -1,10 +1,12 @@
-"""Spatial augmentation of batches of clips on the training device: the papers' lists, as operations with probabilities.
+"""Spatial augmentation of batches of clips on the training device: the papers' lists, as operations
+with probabilities.
 
-A list is a crop and then operations, in the order in which they are applied, then normalisation. One draw per clip is held
-over all of its frames, or with ``consistent=False`` every frame draws anew (CVRL Table 9). The arithmetic is in
-operations.py, the pool of RandAugment in randaugment.py.
+A list is a crop and then operations, in the order in which they are applied, then normalisation.
+One draw per clip is held over all of its frames, or with ``consistent=False`` every frame draws
+anew (CVRL Table 9). The arithmetic is in operations.py, the pool of RandAugment in randaugment.py.
 
-Shapes: B clips, C = 3 channels, T frames, H W the padded frame size of the batch, S the output size.
+Shapes: B clips, C = 3 channels, T frames, H W the padded frame size of the batch, S the output
+size.
 """
 
 from __future__ import annotations
@@ -35,16 +37,21 @@ from vididi.views.operations import (
 from vididi.views.randaugment import LEVELS, POOL
 
 Keys = NDArray[np.uint64]
-Crop = Callable[[Tensor, NDArray, Keys], Tensor]  # uint8 [B, 3, T, H, W], sizes [B, 2], keys [B] -> [0, 1] [B, 3, T, S, S]
-Operation = Callable[[Tensor, Keys, int], Tensor]  # [0, 1] [B, 3, T, S, S], keys [B], view -> the same; may write into its input
+Crop = Callable[
+    [Tensor, NDArray, Keys], Tensor
+]  # uint8 [B, 3, T, H, W], sizes [B, 2], keys [B] -> [0, 1] [B, 3, T, S, S]
+Operation = Callable[
+    [Tensor, Keys, int], Tensor
+]  # [0, 1] [B, 3, T, S, S], keys [B], view -> the same; may write into its input
 
-# Which of a clip's random numbers is for what: the same in every list, so that lists differ in their operations only.
+# Which of a clip's random numbers is for what: the same in every list, so that lists differ in
+# their operations only.
 _FLIP, _BLUR, _SIGMA, _JITTER, _GRAY, _SOLARISE = 0, 1, 2, 3, 12, 13
 _ORDER, _FACTORS, _BOX = slice(4, 8), slice(8, 12), slice(16, 38)
 _POOL = 38  # and on: two for each operator
 
 
-# --- Checks --------------------------------------------------------------------------------------------------------
+# --- Checks ---------------------------------------------------------------------------------------
 # Each comparison is written so that nan fails it.
 
 
@@ -67,12 +74,14 @@ def _check_integer(name: str, value: int, lowest: int, highest: float) -> None:
         raise ValueError(f"{name}: {value} is not valid; it must be an integer {rule}")
 
 
-# --- Operations ----------------------------------------------------------------------------------------------------
+# --- Operations -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """Random sized crop, then mirrored left and right with probability ``flip`` (the two commute: the crop is uniform)."""
+    """Random sized crop, then mirrored left and right with probability ``flip`` (the two commute:
+    the crop is uniform).
+    """
 
     size: int
     scale: tuple[float, float]  # share of the frame's area
@@ -115,12 +124,19 @@ class Blur:
     def __call__(self, x: Tensor, keys: Keys, view: int) -> Tensor:
         draws, (low, high) = uniform(keys, _SIGMA + 1), self.sigma
         chosen = draws[:, _BLUR] < self.probabilities[view]
-        return _where(x, chosen, low + (high - low) * draws[:, _SIGMA], lambda c, s: gaussian_blur(c, s, self.kernel))
+        return _where(
+            x,
+            chosen,
+            low + (high - low) * draws[:, _SIGMA],
+            lambda c, s: gaussian_blur(c, s, self.kernel),
+        )
 
 
 @dataclass(frozen=True)
 class Jitter:
-    """Brightness, contrast, saturation and hue in an order of its own for each clip, as torchvision's ColorJitter."""
+    """Brightness, contrast, saturation and hue in an order of its own for each clip, as
+    torchvision's ColorJitter.
+    """
 
     probability: float
     brightness: float
@@ -132,9 +148,15 @@ class Jitter:
         _check_probabilities(jitter=self.probability)
         for name in ("brightness", "contrast", "saturation"):
             if not 0 <= (value := getattr(self, name)) <= 1:
-                raise ValueError(f"{name}: {value} is not valid; factors are drawn from [1 - {name}, 1 + {name}], so it must lie in [0, 1]")
+                raise ValueError(
+                    f"{name}: {value} is not valid; factors are drawn from [1 - {name}, 1 +"
+                    f" {name}], so it must lie in [0, 1]"
+                )
         if not 0 <= self.hue <= 0.5:
-            raise ValueError(f"hue: {self.hue} is not valid; it is in turns of the colour circle and must lie in [0, 0.5]")
+            raise ValueError(
+                f"hue: {self.hue} is not valid; it is in turns of the colour circle and must lie in"
+                " [0, 0.5]"
+            )
 
     def __call__(self, x: Tensor, keys: Keys, view: int) -> Tensor:
         draws = uniform(keys, _FACTORS.stop)
@@ -180,7 +202,9 @@ class Solarise:
 
 @dataclass(frozen=True)
 class RandomOperators:
-    """``count`` operators of RandAugment's pool one after another, each drawn with equal chance and its own sign."""
+    """``count`` operators of RandAugment's pool one after another, each drawn with equal chance and
+    its own sign.
+    """
 
     count: int
     magnitude: int
@@ -191,12 +215,18 @@ class RandomOperators:
 
     def __call__(self, x: Tensor, keys: Keys, view: int) -> Tensor:
         draws = uniform(keys, _POOL + 2 * self.count)[:, _POOL:]
-        images = x.mul_(255).round_().to(torch.uint8).transpose(1, 2)  # torchvision's [..., C, H, W]
-        for which, negative in zip((draws[:, 0::2] * len(POOL)).astype(np.int64).T, draws[:, 1::2].T < 0.5, strict=True):
+        images = (
+            x.mul_(255).round_().to(torch.uint8).transpose(1, 2)
+        )  # torchvision's [..., C, H, W]
+        for which, negative in zip(
+            (draws[:, 0::2] * len(POOL)).astype(np.int64).T, draws[:, 1::2].T < 0.5, strict=True
+        ):
             images = self._apply_drawn(images, which, negative)
         return images.transpose(1, 2).float().div_(255)
 
-    def _apply_drawn(self, images: Tensor, which: NDArray[np.int64], negative: NDArray[np.bool_]) -> Tensor:
+    def _apply_drawn(
+        self, images: Tensor, which: NDArray[np.int64], negative: NDArray[np.bool_]
+    ) -> Tensor:
         """Clips that drew the same operator and sign go through it together."""
         results = torch.empty_like(images)
         for number, operator in enumerate(POOL.values()):
@@ -204,12 +234,18 @@ class RandomOperators:
                 picked = np.flatnonzero((which == number) & (negative == sign))
                 if len(picked) > 0:
                     index = torch.as_tensor(picked, device=images.device)
-                    results.index_copy_(0, index, operator(images.index_select(0, index), self.magnitude, sign))
+                    results.index_copy_(
+                        0, index, operator(images.index_select(0, index), self.magnitude, sign)
+                    )
         return results
 
 
-def _where(x: Tensor, chosen: NDArray, values: NDArray, operation: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Apply ``operation(clips, values)`` to the chosen clips only, in place: what is not drawn costs nothing."""
+def _where(
+    x: Tensor, chosen: NDArray, values: NDArray, operation: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Apply ``operation(clips, values)`` to the chosen clips only, in place: what is not drawn
+    costs nothing.
+    """
     picked = np.flatnonzero(chosen)
     if len(picked) == 0:
         return x
@@ -220,17 +256,21 @@ def _where(x: Tensor, chosen: NDArray, values: NDArray, operation: Callable[[Ten
     return x.index_copy_(0, index, operation(x.index_select(0, index), factor))
 
 
-# --- Lists ---------------------------------------------------------------------------------------------------------
+# --- Lists ----------------------------------------------------------------------------------------
 
 
 class Augmentation:
-    """A crop, then operations in their order, then normalisation. All draws of a clip come from its key alone.
+    """A crop, then operations in their order, then normalisation. All draws of a clip come from its
+    key alone.
 
     Args:
-        consistent: one draw per clip, held over its frames; else each frame draws anew, from the clip's key and its number.
+        consistent: one draw per clip, held over its frames; else each frame draws anew, from the
+            clip's key and its number.
     """
 
-    def __init__(self, crop: Crop, operations: Sequence[Operation] = (), consistent: bool = True) -> None:
+    def __init__(
+        self, crop: Crop, operations: Sequence[Operation] = (), consistent: bool = True
+    ) -> None:
         self.crop, self.operations, self.consistent = crop, operations, consistent
 
     def __call__(self, clips: Tensor, sizes: NDArray, keys: Keys, view: int) -> Tensor:
@@ -247,7 +287,10 @@ class Augmentation:
         """
         if self.consistent:
             return self._augment(clips, sizes, keys, view)
-        frames = [self._augment(frame, sizes, key(Use.AUGMENT, keys, t), view) for t, frame in enumerate(clips.split(1, dim=2))]
+        frames = [
+            self._augment(frame, sizes, key(Use.AUGMENT, keys, t), view)
+            for t, frame in enumerate(clips.split(1, dim=2))
+        ]
         return torch.cat(frames, dim=2)
 
     def _augment(self, clips: Tensor, sizes: NDArray, keys: Keys, view: int) -> Tensor:
@@ -281,7 +324,9 @@ class ViDiDiAugment(Augmentation):
         gray: float = 0.5,
         consistent: bool = True,
     ) -> None:
-        _check_integer("blur_kernel", blur_kernel, 1, 2 * size - 1)  # a wider one would reflect more than there is
+        _check_integer(
+            "blur_kernel", blur_kernel, 1, 2 * size - 1
+        )  # a wider one would reflect more than there is
         if blur_kernel % 2 == 0:
             raise ValueError(f"blur_kernel: {blur_kernel} is not valid; it must be odd")
         operations = (
@@ -295,10 +340,11 @@ class ViDiDiAugment(Augmentation):
 class CVRLAugment(Augmentation):
     """CVRL's list (Algorithm 1): random sized crop, flip, colour jitter, random grey, blur.
 
-    The paper prints neither the jitter's strengths nor the blur's; they are those of its TensorFlow code, which are
-    SimCLR's at strength 1: brightness, contrast and saturation 0.8, hue 0.2, a kernel of a tenth of the size, made odd.
-    As printed, every clip is blurred. ``asymmetric`` is what that code does instead: the first view is blurred as before
-    and the second with probability 0.1, then solarised with probability 0.2.
+    The paper prints neither the jitter's strengths nor the blur's; they are those of its TensorFlow
+    code, which are SimCLR's at strength 1: brightness, contrast and saturation 0.8, hue 0.2, a
+    kernel of a tenth of the size, made odd. As printed, every clip is blurred. ``asymmetric`` is
+    what that code does instead: the first view is blurred as before and the second with probability
+    0.1, then solarised with probability 0.2.
     """
 
     def __init__(
@@ -330,7 +376,8 @@ class CVRLAugment(Augmentation):
 
 
 class PlainAugment(Augmentation):
-    """No spatial augmentation (CVRL Table 9, "temporal only"): the centred square of the short side, resized.
+    """No spatial augmentation (CVRL Table 9, "temporal only"): the centred square of the short
+    side, resized.
 
     Nothing is drawn, so there is no ``consistent`` to choose.
     """
@@ -340,10 +387,12 @@ class PlainAugment(Augmentation):
 
 
 class RandAugment(Augmentation):
-    """RandAugment held over time (CVRL Table 12, appendix B.3): operators of the pool of 14 after a random crop and flip.
+    """RandAugment held over time (CVRL Table 12, appendix B.3): operators of the pool of 14 after a
+    random crop and flip.
 
-    The paper says how many operators, not how strong, nor what they follow: the magnitude is torchvision's default of 31
-    levels, and crop and flip are those of Algorithm 1, as the operators alone leave every pixel of a clip in view.
+    The paper says how many operators, not how strong, nor what they follow: the magnitude is
+    torchvision's default of 31 levels, and crop and flip are those of Algorithm 1, as the operators
+    alone leave every pixel of a clip in view.
     """
 
     def __init__(

@@ -21,12 +21,20 @@ def differentiate(clip: Tensor, order: int, dim: int = -3) -> Tensor:
         ValueError: ``order`` is negative, or the clip has fewer than order + 1 frames.
     """
     if not clip.is_floating_point():
-        raise TypeError(f"clip: differences need a floating point clip, not {clip.dtype}; convert and normalise it first")
+        raise TypeError(
+            f"clip: differences need a floating point clip, not {clip.dtype}; convert and normalise"
+            " it first"
+        )
     if order < 0:
-        raise ValueError(f"order: {order} is negative; an order is 0 (frames), 1 (velocity), 2 (acceleration) or more")
+        raise ValueError(
+            f"order: {order} is negative; an order is 0 (frames), 1 (velocity), 2 (acceleration) or"
+            " more"
+        )
     frames = clip.shape[dim]
     if frames <= order:
-        raise ValueError(f"clip: {frames} frames along axis {dim}, but order {order} needs at least {order + 1}")
+        raise ValueError(
+            f"clip: {frames} frames along axis {dim}, but order {order} needs at least {order + 1}"
+        )
     for _ in range(order):
         length = clip.shape[dim]
         clip = clip.narrow(dim, 1, length - 1) - clip.narrow(dim, 0, length - 1)

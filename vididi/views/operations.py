@@ -1,8 +1,10 @@
-"""What one augmentation does to a batch of clips: the arithmetic of each operation, without any random choice.
+"""What one augmentation does to a batch of clips: the arithmetic of each operation, without any
+random choice.
 
 Every function agrees with torchvision.transforms.v2.functional applied clip by clip.
 
-Shapes: B clips, C = 3 channels, T frames, H W the padded frame size of the batch, S the output size.
+Shapes: B clips, C = 3 channels, T frames, H W the padded frame size of the batch, S the output
+size.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from torch.nn.functional import interpolate, pad
 MEAN = (0.485, 0.456, 0.406)  # ViDiDi appendix E.1, the ImageNet statistics
 STD = (0.229, 0.224, 0.225)
 _GRAY = (0.2989, 0.587, 0.114)  # torchvision's luma weights
-_FEW_TAPS = 7  # up to here a sum of shifted clips is the fastest blur, above it a product with a banded matrix is
+# up to here a sum of shifted clips is the fastest blur, above it a product with a banded matrix is
+_FEW_TAPS = 7
 
 
 def normalise(clips: Tensor) -> Tensor:
@@ -28,11 +31,15 @@ def normalise(clips: Tensor) -> Tensor:
     return (clips - mean).div_(std)
 
 
-def resize_matrix(start: NDArray, length: NDArray, size: int, width: int, flip: NDArray | None = None) -> NDArray[np.float64]:
-    """Weights ``[B, size, width]`` that crop ``[start, start + length)`` of an axis and resize it to ``size``.
+def resize_matrix(
+    start: NDArray, length: NDArray, size: int, width: int, flip: NDArray | None = None
+) -> NDArray[np.float64]:
+    """Weights ``[B, size, width]`` that crop ``[start, start + length)`` of an axis and resize it
+    to ``size``.
 
-    The triangle filter of Pillow and of torchvision's antialiased bilinear resize: support grows with the scale when
-    shrinking, weights are cut at the crop's borders and normalised. ``flip`` [B] mirrors the output.
+    The triangle filter of Pillow and of torchvision's antialiased bilinear resize: support grows
+    with the scale when shrinking, weights are cut at the crop's borders and normalised. ``flip``
+    [B] mirrors the output.
     """
     scale = np.asarray(length, dtype=np.float64)[:, None, None] / size
     support = np.maximum(scale, 1.0)
@@ -58,32 +65,44 @@ def crop_resize(clips: Tensor, boxes: NDArray, size: int, flip: NDArray | None =
     Returns:
         ``[B, C, T, size, size]`` floating point.
     """
-    # The products do 30 times the arithmetic, which an accelerator has to spare for one launch instead of B; on a CPU the
-    # clip by clip way is 6 times as fast from 150 x 200 pixels to 112 x 112.
-    return (_crop_resize_each if clips.device.type == "cpu" else crop_resize_product)(clips, boxes, size, flip)
+    # The products do 30 times the arithmetic, which an accelerator has to spare for one launch
+    # instead of B; on a CPU the clip by clip way is 6 times as fast from 150 x 200 pixels to 112 x
+    # 112.
+    return (_crop_resize_each if clips.device.type == "cpu" else crop_resize_product)(
+        clips, boxes, size, flip
+    )
 
 
 def _crop_resize_each(clips: Tensor, boxes: NDArray, size: int, flip: NDArray | None) -> Tensor:
     mirrored = np.zeros(len(boxes), dtype=bool) if flip is None else flip
     resized = []
-    for clip, (top, left, height, width), mirror in zip(clips, boxes.tolist(), mirrored, strict=True):
+    for clip, (top, left, height, width), mirror in zip(
+        clips, boxes.tolist(), mirrored, strict=True
+    ):
         crop = _as_float(clip[:, :, top : top + height, left : left + width])
         crop = interpolate(crop, size=(size, size), mode="bilinear", antialias=True)
         resized.append(crop.flip(-1) if mirror else crop)
     return torch.stack(resized)
 
 
-def crop_resize_product(clips: Tensor, boxes: NDArray, size: int, flip: NDArray | None = None) -> Tensor:
+def crop_resize_product(
+    clips: Tensor, boxes: NDArray, size: int, flip: NDArray | None = None
+) -> Tensor:
     """``crop_resize`` as one pair of matrix products.
 
-    An antialiased bilinear resize is linear and separable, so each clip gets a [size, W] and a [size, H] matrix, whatever
-    its own crop and frame size are, and the whole batch goes through in two batched products.
+    An antialiased bilinear resize is linear and separable, so each clip gets a [size, W] and a
+    [size, H] matrix, whatever its own crop and frame size are, and the whole batch goes through in
+    two batched products.
     """
     clips = _as_float(clips)
     batch, channels, frames, height, width = clips.shape
     top, left, box_height, box_width = boxes.T
-    columns = torch.as_tensor(resize_matrix(left, box_width, size, width, flip), dtype=clips.dtype, device=clips.device)
-    rows = torch.as_tensor(resize_matrix(top, box_height, size, height), dtype=clips.dtype, device=clips.device)
+    columns = torch.as_tensor(
+        resize_matrix(left, box_width, size, width, flip), dtype=clips.dtype, device=clips.device
+    )
+    rows = torch.as_tensor(
+        resize_matrix(top, box_height, size, height), dtype=clips.dtype, device=clips.device
+    )
     narrowed = torch.bmm(clips.reshape(batch, -1, width), columns.transpose(1, 2))
     narrowed = narrowed.view(batch, channels * frames, height, size)
     return torch.matmul(rows[:, None], narrowed).view(batch, channels, frames, size, size)
@@ -104,11 +123,15 @@ def gaussian_blur(clips: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     batch, channels, frames, height, width = clips.shape
     blurred = torch.bmm(clips.reshape(batch, -1, width), _blur_matrix(weights, width))
     blurred = blurred.view(batch, channels * frames, height, width)
-    return torch.matmul(_blur_matrix(weights, height).transpose(1, 2)[:, None], blurred).view_as(clips)
+    return torch.matmul(_blur_matrix(weights, height).transpose(1, 2)[:, None], blurred).view_as(
+        clips
+    )
 
 
 def _blur_axis(clips: Tensor, weights: Tensor, dim: int) -> Tensor:
-    """Weighted sum of shifted copies along ``dim`` (-1 or -2) of ``[B, C, T, H, W]``; ``weights`` [B, kernel]."""
+    """Weighted sum of shifted copies along ``dim`` (-1 or -2) of ``[B, C, T, H, W]``; ``weights``
+    [B, kernel].
+    """
     kernel, length = weights.shape[1], clips.shape[dim]
     half = kernel // 2
     padding = (half, half, 0, 0) if dim == -1 else (0, 0, half, half)
@@ -121,7 +144,9 @@ def _blur_axis(clips: Tensor, weights: Tensor, dim: int) -> Tensor:
 
 
 def _blur_matrix(weights: Tensor, length: int) -> Tensor:
-    """``[B, length, length]``: a row vector times this is its blur, borders reflected; it is the blur of the unit vectors."""
+    """``[B, length, length]``: a row vector times this is its blur, borders reflected; it is the
+    blur of the unit vectors.
+    """
     unit = torch.eye(length, dtype=weights.dtype, device=weights.device)
     return _blur_axis(unit.expand(len(weights), 1, 1, length, length), weights, -1)[:, 0, 0]
 
@@ -166,10 +191,15 @@ def adjust_hue(clips: Tensor, shift: Tensor) -> Tensor:
     high, low = clips.amax(dim=1), clips.amin(dim=1)
     chroma = high - low
     safe = torch.where(chroma == 0, 1.0, chroma)
-    hue = torch.where(high == red, (green - blue) / safe, torch.where(high == green, 2 + (blue - red) / safe, 4 + (red - green) / safe))
+    hue = torch.where(
+        high == red,
+        (green - blue) / safe,
+        torch.where(high == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
     hue = torch.where(chroma == 0, 0.0, hue / 6)
     hue = torch.remainder(hue + shift.view(-1, 1, 1, 1), 1.0)
-    # A channel n of HSV -> RGB: value - chroma * clip(min(k, 4 - k), 0, 1) with k = (n + 6 hue) mod 6.
+    # A channel n of HSV -> RGB: value - chroma * clip(min(k, 4 - k), 0, 1) with k = (n + 6 hue) mod
+    # 6.
     channels = []
     for n in (5, 3, 1):
         k = torch.remainder(n + 6 * hue, 6.0)
@@ -177,8 +207,11 @@ def adjust_hue(clips: Tensor, shift: Tensor) -> Tensor:
     return torch.stack(channels, dim=1)
 
 
-def random_sized_boxes(sizes: NDArray, draws: NDArray, scale: tuple[float, float], ratio: tuple[float, float]) -> NDArray[np.int64]:
-    """Inception crops: area and log-uniform aspect ratio, ten tries, else the largest centred crop (as torchvision's).
+def random_sized_boxes(
+    sizes: NDArray, draws: NDArray, scale: tuple[float, float], ratio: tuple[float, float]
+) -> NDArray[np.int64]:
+    """Inception crops: area and log-uniform aspect ratio, ten tries, else the largest centred crop
+    (as torchvision's).
 
     Args:
         sizes: ``[B, 2]`` height and width.
@@ -190,7 +223,9 @@ def random_sized_boxes(sizes: NDArray, draws: NDArray, scale: tuple[float, float
     tries = 10  # two draws each; the last two draws place the crop
     height, width = sizes[:, :1].astype(np.float64), sizes[:, 1:].astype(np.float64)
     area = height * width * (scale[0] + (scale[1] - scale[0]) * draws[:, 0 : 2 * tries : 2])
-    aspect = np.exp(math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * draws[:, 1 : 2 * tries : 2])
+    aspect = np.exp(
+        math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * draws[:, 1 : 2 * tries : 2]
+    )
     h, w = np.rint(np.sqrt(area / aspect)), np.rint(np.sqrt(area * aspect))
     fits = (h > 0) & (w > 0) & (h <= height) & (w <= width)
     first = fits.argmax(axis=1)[:, None]
@@ -198,13 +233,20 @@ def random_sized_boxes(sizes: NDArray, draws: NDArray, scale: tuple[float, float
     none = ~fits.any(axis=1, keepdims=True)
     h = np.where(none, np.minimum(height, np.rint(width / ratio[0])), h)
     w = np.where(none, np.minimum(width, np.rint(height * ratio[1])), w)
-    top, left = np.floor((height - h + 1) * draws[:, 20:21]), np.floor((width - w + 1) * draws[:, 21:22])
+    top, left = (
+        np.floor((height - h + 1) * draws[:, 20:21]),
+        np.floor((width - w + 1) * draws[:, 21:22]),
+    )
     top, left = np.where(none, (height - h) // 2, top), np.where(none, (width - w) // 2, left)
     return np.concatenate([top, left, h, w], axis=1).astype(np.int64)
 
 
 def centre_boxes(sizes: NDArray) -> NDArray[np.int64]:
-    """The centred squares of the short side as boxes ``[B, 4]`` (top, left, height, width) of frames of ``sizes`` [B, 2]."""
+    """The centred squares of the short side as boxes ``[B, 4]`` (top, left, height, width) of
+    frames of ``sizes`` [B, 2].
+    """
     side = sizes.min(axis=1, keepdims=True)
-    corner = np.rint((sizes - side) / 2).astype(np.int64)  # half to even, as torchvision's center_crop
+    corner = np.rint((sizes - side) / 2).astype(
+        np.int64
+    )  # half to even, as torchvision's center_crop
     return np.concatenate([corner, side, side], axis=1).astype(np.int64)

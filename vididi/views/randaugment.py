@@ -1,7 +1,9 @@
-"""RandAugment (Cubuk et al., NeurIPS workshops 2020) as torchvision has it: its pool of 14 operators and their magnitudes.
+"""RandAugment (Cubuk et al., NeurIPS workshops 2020) as torchvision has it: its pool of 14
+operators and their magnitudes.
 
-Images are uint8 ``[..., 3, S, S]``: the paper's operators and torchvision's are defined on 256 levels. All go through
-torchvision.transforms.v2.functional, with its defaults: nearest neighbour, black outside.
+Images are uint8 ``[..., 3, S, S]``: the paper's operators and torchvision's are defined on 256
+levels. All go through torchvision.transforms.v2.functional, with its defaults: nearest neighbour,
+black outside.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ LEVELS = 31  # a magnitude is one of 0..30, and 30 is the strongest
 
 
 def _torchvision() -> ModuleType:
-    """Its functions of images. Importing torchvision takes every process a second of CPU, and few of them augment this way."""
+    """Its functions of images. Importing torchvision takes every process a second of CPU, and few
+    of them augment this way.
+    """
     from torchvision.transforms.v2 import functional
 
     return functional
@@ -57,7 +61,9 @@ def _bits(size: int) -> Tensor:
 
 
 def _affine(images: Tensor, **changes: Any) -> Tensor:
-    return _torchvision().affine(images, **{"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0], **changes})
+    return _torchvision().affine(
+        images, **{"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0], **changes}
+    )
 
 
 def _degrees(slope: float) -> float:
@@ -66,17 +72,44 @@ def _degrees(slope: float) -> float:
 
 POOL = {
     "Identity": Operator(lambda x, _: x),
-    "ShearX": Operator(lambda x, slope: _affine(x, shear=[_degrees(slope), 0.0], center=[0, 0]), _up_to(0.3), signed=True),
-    "ShearY": Operator(lambda x, slope: _affine(x, shear=[0.0, _degrees(slope)], center=[0, 0]), _up_to(0.3), signed=True),
-    "TranslateX": Operator(lambda x, pixels: _affine(x, translate=[int(pixels), 0]), _pixels, signed=True),
-    "TranslateY": Operator(lambda x, pixels: _affine(x, translate=[0, int(pixels)]), _pixels, signed=True),
+    "ShearX": Operator(
+        lambda x, slope: _affine(x, shear=[_degrees(slope), 0.0], center=[0, 0]),
+        _up_to(0.3),
+        signed=True,
+    ),
+    "ShearY": Operator(
+        lambda x, slope: _affine(x, shear=[0.0, _degrees(slope)], center=[0, 0]),
+        _up_to(0.3),
+        signed=True,
+    ),
+    "TranslateX": Operator(
+        lambda x, pixels: _affine(x, translate=[int(pixels), 0]), _pixels, signed=True
+    ),
+    "TranslateY": Operator(
+        lambda x, pixels: _affine(x, translate=[0, int(pixels)]), _pixels, signed=True
+    ),
     "Rotate": Operator(lambda x, angle: _torchvision().rotate(x, angle), _up_to(30.0), signed=True),
-    "Brightness": Operator(lambda x, change: _torchvision().adjust_brightness(x, 1.0 + change), _up_to(0.9), signed=True),
-    "Color": Operator(lambda x, change: _torchvision().adjust_saturation(x, 1.0 + change), _up_to(0.9), signed=True),
-    "Contrast": Operator(lambda x, change: _torchvision().adjust_contrast(x, 1.0 + change), _up_to(0.9), signed=True),
-    "Sharpness": Operator(lambda x, change: _torchvision().adjust_sharpness(x, 1.0 + change), _up_to(0.9), signed=True),
+    "Brightness": Operator(
+        lambda x, change: _torchvision().adjust_brightness(x, 1.0 + change),
+        _up_to(0.9),
+        signed=True,
+    ),
+    "Color": Operator(
+        lambda x, change: _torchvision().adjust_saturation(x, 1.0 + change),
+        _up_to(0.9),
+        signed=True,
+    ),
+    "Contrast": Operator(
+        lambda x, change: _torchvision().adjust_contrast(x, 1.0 + change), _up_to(0.9), signed=True
+    ),
+    "Sharpness": Operator(
+        lambda x, change: _torchvision().adjust_sharpness(x, 1.0 + change), _up_to(0.9), signed=True
+    ),
     "Posterize": Operator(lambda x, bits: _torchvision().posterize(x, int(bits)), _bits),
-    "Solarize": Operator(lambda x, share: _torchvision().solarize(x, 255 * share), lambda size: torch.linspace(1.0, 0.0, LEVELS)),
+    "Solarize": Operator(
+        lambda x, share: _torchvision().solarize(x, 255 * share),
+        lambda size: torch.linspace(1.0, 0.0, LEVELS),
+    ),
     "AutoContrast": Operator(lambda x, _: _torchvision().autocontrast(x)),
     "Equalize": Operator(lambda x, _: _torchvision().equalize(x)),
 }

@@ -1,8 +1,9 @@
-"""Sources: functions that list videos as (path, class, split). Each entry of SOURCES is one data set.
+"""Sources: functions that list videos as (path, class, split). Each entry of SOURCES is one data
+set.
 
-A source is called with the cache folder and its own keyword options, and returns a list of Video, or a Listing, which has notes on
-what was left out too. It says what a data set's lists say: a file that a list names and that is not there is listed all the same, so
-that preparing it gives a reject.
+A source is called with the cache folder and its own keyword options, and returns a list of Video,
+or a Listing, which has notes on what was left out too. It says what a data set's lists say: a file
+that a list names and that is not there is listed all the same, so that preparing it gives a reject.
 """
 
 from __future__ import annotations

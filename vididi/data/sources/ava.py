@@ -1,9 +1,11 @@
 """AVA v2.2 by its official lists: key frames of films, with boxes round persons and what these do.
 
-    -5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1      one action of one box: film, second, x1, y1, x2, y2, action, person
+    -5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1      one action of one box: film, second, x1, y1,
+                                                       x2, y2, action, person
     -5KQ66BBWC4,0903                                    an excluded key frame: film, second
 
-A row is a key frame with a window of frames round it. It has no class; the actions are those of its boxes.
+A row is a key frame with a window of frames round it. It has no class; the actions are those of its
+boxes.
 """
 
 from __future__ import annotations
@@ -15,7 +17,14 @@ from collections import defaultdict
 from pathlib import Path
 
 from vididi.data.actions import read_actions
-from vididi.data.sources.lists import Listing, existing_folder, list_file, malformed, matching_files, numbered_lines
+from vididi.data.sources.lists import (
+    Listing,
+    existing_folder,
+    list_file,
+    malformed,
+    matching_files,
+    numbered_lines,
+)
 from vididi.data.sources.walk import VideoFolder
 from vididi.data.video import Actions, Box, Boxes, Moment, Video
 from vididi.errors import DataError
@@ -28,20 +37,28 @@ COLUMNS = "video_id,second,x1,y1,x2,y2,action_id,person_id"
 
 KeyFrame = tuple[str, int]  # film and second
 Person = tuple[float, float, float, float, int]  # corners and the person's number
-Annotated = dict[KeyFrame, dict[Person, dict[int, int]]]  # of each box its actions, and of each of these the line
+Annotated = dict[
+    KeyFrame, dict[Person, dict[int, int]]
+]  # of each box its actions, and of each of these the line
 
 log = logging.getLogger(__name__)
 
 
-def ava(cache: Path, *, videos: Path, splits: Path, offset: float = 0.0, window: int = 73, step: int = 1) -> list[Video]:
-    """AVA v2.2: a row per annotated key frame that is not excluded, a film's one after another; the validation list is split ``test``.
+def ava(
+    cache: Path, *, videos: Path, splits: Path, offset: float = 0.0, window: int = 73, step: int = 1
+) -> list[Video]:
+    """AVA v2.2: a row per annotated key frame that is not excluded, a film's one after another; the
+    validation list is split ``test``.
 
     Args:
         videos: the films, ``<id>`` with any video suffix.
         splits: the folder of the official CSV files and of one or both lists of actions.
-        offset: the second of the film at which the files begin: 900 for files that were cut to seconds 900 to 1800.
-        window: source frames round a key frame; half of them before it, one more where the number is even. The 73 hold 36 frames on
-            either side: 16 frames at stride 4 that begin 32 before the key frame, and two more, wherever these are put.
+        offset: the second of the film at which the files begin: 900 for files that were cut to
+            seconds 900 to 1800.
+        window: source frames round a key frame; half of them before it, one more where the number
+            is even. The 73 hold 36 frames on
+            either side: 16 frames at stride 4 that begin 32 before the key frame, and two more,
+                wherever these are put.
         step: keep one frame of every ``step`` of the window, counted from the key frame.
     """
     for name, value in (("window", window), ("step", step)):
@@ -52,7 +69,10 @@ def ava(cache: Path, *, videos: Path, splits: Path, offset: float = 0.0, window:
     root = existing_folder("splits", splits)
     actions = _actions(root)
     known = {number for number, _ in actions.names}
-    lists = {split: list_file(root, *(f"ava_{name}_{edition}.csv" for edition in EDITIONS)) for split, name in LISTS.items()}
+    lists = {
+        split: list_file(root, *(f"ava_{name}_{edition}.csv" for edition in EDITIONS))
+        for split, name in LISTS.items()
+    }
     annotated = {split: _annotations(path, known) for split, path in lists.items()}
     _check_apart(annotated, lists)
     files = VideoFolder(existing_folder("videos", videos), (), suffixes=False)
@@ -62,16 +82,26 @@ def ava(cache: Path, *, videos: Path, splits: Path, offset: float = 0.0, window:
             path = files.find(film, "") or files.root / f"{film}.mp4"
             for second in seconds:
                 moment = Moment(second - offset, window // 2, (window - 1) // 2, step)
-                boxes = Boxes(second, tuple(Box(*person, tuple(sorted(does))) for person, does in rows[film, second].items()), actions)
-                listed.append(Video(path, f"{film}/{second:04d}", "", split, moment=moment, boxes=boxes))
+                boxes = Boxes(
+                    second,
+                    tuple(
+                        Box(*person, tuple(sorted(does)))
+                        for person, does in rows[film, second].items()
+                    ),
+                    actions,
+                )
+                listed.append(
+                    Video(path, f"{film}/{second:04d}", "", split, moment=moment, boxes=boxes)
+                )
     return listed
 
 
-# --- Key frames ----------------------------------------------------------------------------------------------------
+# --- Key frames -----------------------------------------------------------------------------------
 
 
 def _annotations(path: Path, known: set[int]) -> Annotated:
-    """The list, less what says nothing: lines that are there already, boxes without an area, and key frames without a box.
+    """The list, less what says nothing: lines that are there already, boxes without an area, and
+    key frames without a box.
 
     These are counted in a warning.
     """
@@ -89,12 +119,24 @@ def _annotations(path: Path, known: set[int]) -> Annotated:
         x1, y1, x2, y2, _ = person
         if x1 == x2 or y1 == y2:
             without_area.append(number)
-        elif number != rows.setdefault(key_frame, {}).setdefault(person, {}).setdefault(action, number):
+        elif number != rows.setdefault(key_frame, {}).setdefault(person, {}).setdefault(
+            action, number
+        ):
             repeated.append(number)
-    said = ((repeated, "repeat an earlier line"), (without_area, "have a box without an area"), (without_box, "have no box"))
+    said = (
+        (repeated, "repeat an earlier line"),
+        (without_area, "have a box without an area"),
+        (without_box, "have no box"),
+    )
     for lines, what in said:
         if lines:
-            log.warning("ava: left out %d lines of %s that %s: %s", len(lines), path, what, ", ".join(map(str, lines[:20])))
+            log.warning(
+                "ava: left out %d lines of %s that %s: %s",
+                len(lines),
+                path,
+                what,
+                ", ".join(map(str, lines[:20])),
+            )
     return rows
 
 
@@ -109,7 +151,9 @@ def _annotation(line: str, known: set[int]) -> tuple[KeyFrame, Person, int]:
     except ValueError:
         raise ValueError(f"box {','.join(values[2:6])} is not four numbers") from None
     if not (0 <= x1 <= x2 <= 1 and 0 <= y1 <= y2 <= 1):
-        raise ValueError(f"box {','.join(values[2:6])} does not have 0 <= x1 <= x2 <= 1 and 0 <= y1 <= y2 <= 1")
+        raise ValueError(
+            f"box {','.join(values[2:6])} does not have 0 <= x1 <= x2 <= 1 and 0 <= y1 <= y2 <= 1"
+        )
     action, person = values[6:]
     if not (action.isdecimal() and int(action) in known):
         raise ValueError(f"action {action!r} is not one of the {len(known)} in the list of actions")
@@ -123,25 +167,45 @@ def _key_frame(film: str, second: str) -> KeyFrame:
         raise ValueError(f"video_id {film!r} is not the name of a film")
     whole = re.fullmatch(r"([0-9]+)(?:\.0*)?", second)
     if not (whole and int(whole[1]) in SECONDS):
-        raise ValueError(f"second {second!r} is not a whole number from {SECONDS[0]} to {SECONDS[-1]}")
+        raise ValueError(
+            f"second {second!r} is not a whole number from {SECONDS[0]} to {SECONDS[-1]}"
+        )
     return film, int(whole[1])
 
 
 def _without_excluded(rows: Annotated, root: Path, name: str) -> Annotated:
-    path = list_file(root, *(f"ava_{name}_excluded_timestamps_{edition}.csv" for edition in EDITIONS))
+    path = list_file(
+        root, *(f"ava_{name}_excluded_timestamps_{edition}.csv" for edition in EDITIONS)
+    )
     excluded = set()
-    for number, line in numbered_lines(path) if path.stat().st_size else ():  # a set of one's own may exclude nothing
+    for number, line in (
+        numbered_lines(path) if path.stat().st_size else ()
+    ):  # a set of one's own may exclude nothing
         values = [value.strip() for value in line.split(",")]
         if len(values) != 2:
-            raise malformed(path, f"line {number}", f"{line!r} has {len(values)} columns, not the 2 of video_id,second")
+            raise malformed(
+                path,
+                f"line {number}",
+                f"{line!r} has {len(values)} columns, not the 2 of video_id,second",
+            )
         try:
             excluded.add(_key_frame(*values))
         except ValueError as error:
             raise malformed(path, f"line {number}", str(error)) from None
     kept = {key_frame: people for key_frame, people in rows.items() if key_frame not in excluded}
     if len(kept) < len(rows):
-        lines = sum(len(does) for key_frame in rows.keys() - kept.keys() for does in rows[key_frame].values())
-        log.warning("ava: left out %d key frames (%d lines) of the %s list that %s excludes", len(rows) - len(kept), lines, name, path)
+        lines = sum(
+            len(does)
+            for key_frame in rows.keys() - kept.keys()
+            for does in rows[key_frame].values()
+        )
+        log.warning(
+            "ava: left out %d key frames (%d lines) of the %s list that %s excludes",
+            len(rows) - len(kept),
+            lines,
+            name,
+            path,
+        )
     return kept
 
 
@@ -156,20 +220,28 @@ def _by_film(rows: Annotated) -> dict[str, list[int]]:
 def _check_apart(annotated: dict[str, Annotated], lists: dict[str, Path]) -> None:
     train, test = ({film for film, _ in annotated[split]} for split in ("train", "test"))
     if both := sorted(train & test):
-        raise DataError(f"data.splits: {len(both)} films are in {lists['train']} and in {lists['test']}; the first is {both[0]}")
+        raise DataError(
+            f"data.splits: {len(both)} films are in {lists['train']} and in {lists['test']}; the"
+            f" first is {both[0]}"
+        )
 
 
-# --- Actions -------------------------------------------------------------------------------------------------------
+# --- Actions --------------------------------------------------------------------------------------
 
 
 def _actions(root: Path) -> Actions:
-    """All actions that the lists name; of those the evaluated ones, which have a list of their own, or else all."""
+    """All actions that the lists name; of those the evaluated ones, which have a list of their own,
+    or else all.
+    """
     edition = rf"ava_action_list_(?:{'|'.join(map(re.escape, EDITIONS))})"
-    every, evaluated = (_names(_one(root, pattern)) for pattern in (rf"{edition}\.pbtxt", rf"{edition}_for_activitynet_\d+\.pbtxt"))
+    every, evaluated = (
+        _names(_one(root, pattern))
+        for pattern in (rf"{edition}\.pbtxt", rf"{edition}_for_activitynet_\d+\.pbtxt")
+    )
     if not every and not evaluated:
         raise DataError(
-            f"data.splits: missing list: neither {root} nor a folder in it holds ava_action_list_v2.2.pbtxt or "
-            "ava_action_list_v2.2_for_activitynet_2019.pbtxt"
+            f"data.splits: missing list: neither {root} nor a folder in it holds"
+            " ava_action_list_v2.2.pbtxt or ava_action_list_v2.2_for_activitynet_2019.pbtxt"
         )
     if not every:  # many keep only the list of the 60, but the annotations have more
         every = {number: f"action {number}" for number in ACTIONS}

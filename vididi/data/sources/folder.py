@@ -14,22 +14,33 @@ from vididi.errors import DataError
 
 
 def folder(cache: Path, *, videos: Path, train: str = "train", test: str = "test") -> Listing:
-    """A folder of class folders, or one with ``train`` and ``test`` folders of class folders inside.
+    """A folder of class folders, or one with ``train`` and ``test`` folders of class folders
+    inside.
 
-    Without split folders every video is in split ``train``: enough to pretrain, not to evaluate. Videos that lie elsewhere are of no
-    class; they are left out and named.
+    Without split folders every video is in split ``train``: enough to pretrain, not to evaluate.
+    Videos that lie elsewhere are of no class; they are left out and named.
     """
     root = existing_folder("videos", videos)
     there = [name for name in (train, test) if (root / name).is_dir()]
     if len(there) == 1:
-        raise DataError(f"data.videos: {root} holds {there[0]}/ but not both of {train}/ and {test}/")
+        raise DataError(
+            f"data.videos: {root} holds {there[0]}/ but not both of {train}/ and {test}/"
+        )
     tree = walk(root)
-    parts = {split: _part(name) for split, name in (("train", train), ("test", test))} if there else {"train": ""}
+    parts = (
+        {split: _part(name) for split, name in (("train", train), ("test", test))}
+        if there
+        else {"train": ""}
+    )
     found = [video for split, part in parts.items() for video in _class_folders(tree, split, part)]
     used = {str(video.path) for video in found}
     loose = [path for path in tree.videos if str(root / path) not in used]
-    where = "in no class folder" + (f" of {' or '.join(f'{part}/' for part in parts.values())}" if there else "")
-    return Listing(_one_spelling(found), [*note(loose, "videos", f"left out: {where}"), *tree.notes])
+    where = "in no class folder" + (
+        f" of {' or '.join(f'{part}/' for part in parts.values())}" if there else ""
+    )
+    return Listing(
+        _one_spelling(found), [*note(loose, "videos", f"left out: {where}"), *tree.notes]
+    )
 
 
 def _part(name: str) -> str:
@@ -42,19 +53,41 @@ def _class_folders(tree: Tree, split: str, part: str) -> list[Video]:
     """The videos in class folders of a split's folder, which is ``part`` of the tree."""
     base = tree.root / part
     found = [
-        Video(path, printable(path.relative_to(tree.root).as_posix()), printable(path.parent.relative_to(base).as_posix()), split)
-        for path in sorted(tree.root / path for path in tree.videos if not part or path.startswith(f"{part}/"))
+        Video(
+            path,
+            printable(path.relative_to(tree.root).as_posix()),
+            printable(path.parent.relative_to(base).as_posix()),
+            split,
+        )
+        for path in sorted(
+            tree.root / path for path in tree.videos if not part or path.startswith(f"{part}/")
+        )
         if path.parent != base
     ]
     if not found:
         known = ", ".join(sorted(VIDEO_SUFFIXES))
-        raise DataError("; ".join([f"data.videos: no video files in class folders under {base}; known suffixes are {known}", *tree.notes]))
+        raise DataError(
+            "; ".join(
+                [
+                    (
+                        f"data.videos: no video files in class folders under {base}; known suffixes"
+                        f" are {known}"
+                    ),
+                    *tree.notes,
+                ]
+            )
+        )
     return found
 
 
 def _one_spelling(videos: list[Video]) -> list[Video]:
-    """Folders of one name, in the two normal forms that accents have (those of a Mac and of a PC), are of one class."""
+    """Folders of one name, in the two normal forms that accents have (those of a Mac and of a PC),
+    are of one class.
+    """
     names = {video.class_name for video in videos}
     composed = {name: unicodedata.normalize("NFC", name) for name in names}
     both = {name for name in names if composed[name] != name and composed[name] in names}
-    return [replace(video, class_name=composed[video.class_name]) if video.class_name in both else video for video in videos]
+    return [
+        replace(video, class_name=composed[video.class_name]) if video.class_name in both else video
+        for video in videos
+    ]

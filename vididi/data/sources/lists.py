@@ -45,14 +45,16 @@ class Listed:
 
 
 class Listing(list[Video]):
-    """The videos of a source. ``notes``: what it saw and left out, or holds to be odd, a sentence each."""
+    """The videos of a source. ``notes``: what it saw and left out, or holds to be odd, a sentence
+    each.
+    """
 
     def __init__(self, videos: Iterable[Video], notes: Iterable[str] = ()) -> None:
         super().__init__(videos)
         self.notes = [*notes]
 
 
-# --- Lists ---------------------------------------------------------------------------------------------------------
+# --- Lists ----------------------------------------------------------------------------------------
 
 
 def existing_folder(option: str, path: Path) -> Path:
@@ -64,34 +66,48 @@ def existing_folder(option: str, path: Path) -> Path:
 
 
 def list_file(splits: Path, *names: str) -> Path:
-    """The one file with one of ``names``, in ``splits`` or in a folder right inside it, as archives unpack."""
+    """The one file with one of ``names``, in ``splits`` or in a folder right inside it, as archives
+    unpack.
+    """
     found = matching_files(splits, "|".join(re.escape(name) for name in names))
     if not found:
-        raise DataError(f"data.splits: missing list: neither {splits} nor a folder in it holds {' or '.join(names)}")
+        raise DataError(
+            f"data.splits: missing list: neither {splits} nor a folder in it holds"
+            f" {' or '.join(names)}"
+        )
     if len(found) > 1:
         raise DataError(
-            f"data.splits: {splits} holds several such lists, {' and '.join(map(str, found))}; keep one, or give its own folder"
+            f"data.splits: {splits} holds several such lists, {' and '.join(map(str, found))}; keep"
+            " one, or give its own folder"
         )
     return found[0]
 
 
 def matching_files(splits: Path, pattern: str) -> list[Path]:
-    """The files whose whole name matches: those in ``splits``, or if there are none, those in the folders right inside it; none hidden."""
+    """The files whose whole name matches: those in ``splits``, or if there are none, those in the
+    folders right inside it; none hidden.
+    """
     for paths in (splits.glob("[!.]*"), splits.glob("[!.]*/[!.]*")):
-        found = sorted(path for path in paths if re.fullmatch(pattern, path.name) and path.is_file())
+        found = sorted(
+            path for path in paths if re.fullmatch(pattern, path.name) and path.is_file()
+        )
         if found:
             return found
     return []
 
 
 def read_list(path: Path, option: str = "splits") -> str:
-    """The text of a list in UTF-8, or UTF-16 where it begins with that byte order mark, as spreadsheets do; lines end in ``\\n``."""
+    """The text of a list in UTF-8, or UTF-16 where it begins with that byte order mark, as
+    spreadsheets do; lines end in ``\\n``.
+    """
     try:
         with check_regular(path).open("rb") as file:
             encoding = "utf-16" if file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig"
         text = path.read_text(encoding=encoding)
     except UnicodeDecodeError as error:
-        raise DataError(f"data.{option}: {path} cannot be read: {error}; save it as UTF-8") from None
+        raise DataError(
+            f"data.{option}: {path} cannot be read: {error}; save it as UTF-8"
+        ) from None
     except OSError as error:
         raise DataError(f"data.{option}: {path} cannot be read: {error}") from None
     if not text.strip():
@@ -109,12 +125,16 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 DELIMITERS = (",", "\t", ";")
 
 
-def csv_lines(path: Path, option: str = "splits", fits: Callable[[list[str]], bool] = lambda cells: True) -> list[tuple[str, list[str]]]:
-    """The lines of a CSV file that are not blank: "line N" and its cells, stripped. There is at least one.
+def csv_lines(
+    path: Path, option: str = "splits", fits: Callable[[list[str]], bool] = lambda cells: True
+) -> list[tuple[str, list[str]]]:
+    """The lines of a CSV file that are not blank: "line N" and its cells, stripped. There is at
+    least one.
 
     Args:
-        fits: whether a first line is as it should be. Columns are separated by tabs or semicolons where these make it so and commas do not,
-            and where none does, two columns by blanks; then all lines must be so.
+        fits: whether a first line is as it should be. Columns are separated by tabs or semicolons
+            where these make it so and commas do not, and where none does, two columns by blanks;
+            then all lines must be so.
     """
     text = read_list(path, option)
     for mark in DELIMITERS:
@@ -125,28 +145,50 @@ def csv_lines(path: Path, option: str = "splits", fits: Callable[[list[str]], bo
         return _cells(path, option, text, ",")
     for place, cells in lines:
         if not fits(cells):
-            raise malformed(path, place, f"{' '.join(cells)!r} is not as {lines[0][0]}, two columns with a blank between", option)
+            raise malformed(
+                path,
+                place,
+                f"{' '.join(cells)!r} is not as {lines[0][0]}, two columns with a blank between",
+                option,
+            )
     return lines
 
 
 def _two_columns(text: str) -> list[tuple[str, list[str]]]:
     """As ``csv_lines``, of lines whose last blanks separate two columns, as ``a video.mp4 3``."""
     numbered = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
-    return [(f"line {number}", [cell.strip('"') for cell in line.rsplit(maxsplit=1)]) for number, line in numbered if line]
+    return [
+        (f"line {number}", [cell.strip('"') for cell in line.rsplit(maxsplit=1)])
+        for number, line in numbered
+        if line
+    ]
 
 
-def _cells(path: Path, option: str, text: str, delimiter: str, most: int | None = None) -> list[tuple[str, list[str]]]:
+def _cells(
+    path: Path, option: str, text: str, delimiter: str, most: int | None = None
+) -> list[tuple[str, list[str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        some = ((f"line {reader.line_num}", values) for cells in reader if any(values := [cell.strip() for cell in cells]))
+        some = (
+            (f"line {reader.line_num}", values)
+            for cells in reader
+            if any(values := [cell.strip() for cell in cells])
+        )
         lines = [*islice(some, most)]
     except csv.Error as error:
         raise malformed(path, f"line {reader.line_num}", f"not CSV: {error}", option) from None
     if not lines:
         raise malformed(path, "line 1", "no values", option)
     for place, values in lines:
-        if any("\n" in value and delimiter in value for value in values):  # a mark that is missing joins lines
-            raise malformed(path, place, "a value goes on over a line's end; is there a quotation mark too many or too few?", option)
+        if any(
+            "\n" in value and delimiter in value for value in values
+        ):  # a mark that is missing joins lines
+            raise malformed(
+                path,
+                place,
+                "a value goes on over a line's end; is there a quotation mark too many or too few?",
+                option,
+            )
     return lines
 
 
@@ -154,43 +196,74 @@ def malformed(path: Path, place: str, what: str, option: str = "splits") -> Data
     return DataError(f"data.{option}: {path}, {place}: {what}")
 
 
-# --- Videos --------------------------------------------------------------------------------------------------------
+# --- Videos ---------------------------------------------------------------------------------------
 
 
 def as_videos(
-    listed: list[Listed], root: Path, locate: Callable[[Listed], Path], notes: Iterable[str] = (), option: str = "splits"
+    listed: list[Listed],
+    root: Path,
+    locate: Callable[[Listed], Path],
+    notes: Iterable[str] = (),
+    option: str = "splits",
 ) -> Listing:
-    """The videos of a list in its order; ``locate`` says where under ``root`` each should be, whether it is there or not.
+    """The videos of a list in its order; ``locate`` says where under ``root`` each should be,
+    whether it is there or not.
 
     Raises:
-        DataError: a path leads out of ``root``, or cannot be one; or a video or a file is listed twice, in one split or in both: which
-            of the two is meant only the list's owner knows, and a test video that is trained on would spoil every number.
+        DataError: a path leads out of ``root``, or cannot be one; or a video or a file is listed
+            twice, in one split or in both: which of the two is meant only the list's owner knows,
+            and a test video that is trained on would spoil every number.
     """
     for row in listed:
         _check_row(row, option)
     videos = [Video(locate(row), row.video_id, row.class_name, row.split) for row in listed]
     for row, video in zip(listed, videos, strict=True):
         if not row.video_id.startswith("/") and not _is_below(video.path, root):
-            raise malformed(row.list_file, row.place, f"{row.video_id!r} of class {row.class_name!r} lies outside {root}", option)
-    for kind, names in (("video", [row.video_id for row in listed]), ("file", [str(video.path) for video in videos])):
+            raise malformed(
+                row.list_file,
+                row.place,
+                f"{row.video_id!r} of class {row.class_name!r} lies outside {root}",
+                option,
+            )
+    for kind, names in (
+        ("video", [row.video_id for row in listed]),
+        ("file", [str(video.path) for video in videos]),
+    ):
         first: dict[str, int] = {}
         twice = [(first[name], i) for i, name in enumerate(names) if first.setdefault(name, i) != i]
         if twice:
             one, other = (listed[i] for i in twice[0])
             raise DataError(
-                f"data.{option}: duplicate: {len(twice)} listed more than once; the first is {kind} {names[twice[0][1]]}: "
-                f"{one.where} ({one.split}, {one.class_name}) and {other.where} ({other.split}, {other.class_name})"
+                f"data.{option}: duplicate: {len(twice)} listed more than once; the first is {kind}"
+                f" {names[twice[0][1]]}: {one.where} ({one.split}, {one.class_name}) and"
+                f" {other.where} ({other.split}, {other.class_name})"
             )
     return Listing(videos, [*notes, *_rare_classes(listed)])
 
 
 def _check_row(row: Listed, option: str) -> None:
-    """Refuse what no name can be, or, but for a CSV file's own paths and labels, none below the folder of videos."""
+    """Refuse what no name can be, or, but for a CSV file's own paths and labels, none below the
+    folder of videos.
+    """
     for kind, text in (("video", row.video_id), ("class", row.class_name)):
         if "\0" in text or not _is_unicode(text):
-            raise malformed(row.list_file, row.place, f"{kind} {text!r} has letters that no name can have", option)
-        if option == "splits" and text.startswith((".", "/")) and (text[0] == "/" or os.path.normpath(text).split("/")[0] in ("..", ".")):
-            raise malformed(row.list_file, row.place, f"{kind} {text!r} is not a name below the folder of videos", option)
+            raise malformed(
+                row.list_file,
+                row.place,
+                f"{kind} {text!r} has letters that no name can have",
+                option,
+            )
+        if (
+            option == "splits"
+            and text.startswith((".", "/"))
+            and (text[0] == "/" or os.path.normpath(text).split("/")[0] in ("..", "."))
+        ):
+            raise malformed(
+                row.list_file,
+                row.place,
+                f"{kind} {text!r} is not a name below the folder of videos",
+                option,
+            )
 
 
 def _is_unicode(text: str) -> bool:
@@ -204,17 +277,20 @@ def _is_unicode(text: str) -> bool:
 def _is_below(path: Path, root: Path) -> bool:
     """As written: links may lead elsewhere."""
     written = str(path)
-    return (os.path.normpath(written) if ".." in written else written).startswith(f"{str(root).rstrip('/')}/")
+    return (os.path.normpath(written) if ".." in written else written).startswith(
+        f"{str(root).rstrip('/')}/"
+    )
 
 
-# --- Classes -------------------------------------------------------------------------------------------------------
+# --- Classes --------------------------------------------------------------------------------------
 
 
 def one_spelling(listed: list[Listed], folders: Iterable[str]) -> list[Listed]:
-    """The list with one name for each class that it spells in several ways: the spelling of the class's folder.
+    """The list with one name for each class that it spells in several ways: the spelling of the
+    class's folder.
 
-    Spellings differ in upper and lower case, in spaces for underscores, or in the normal form of accents. Where each has a folder of
-    its own they are different classes.
+    Spellings differ in upper and lower case, in spaces for underscores, or in the normal form of
+    accents. Where each has a folder of its own they are different classes.
 
     Raises:
         DataError: the folders do not say which is right.
@@ -231,21 +307,28 @@ def one_spelling(listed: list[Listed], folders: Iterable[str]) -> list[Listed]:
         if len(right) != 1:
             one, other, *_ = spellings.values()
             raise DataError(
-                f"data.splits: class {one.class_name!r} ({one.where}) and class {other.class_name!r} ({other.where}) differ only in how "
-                "they are written, and no class folder says which is right; write one of them in all lists"
+                f"data.splits: class {one.class_name!r} ({one.where}) and class"
+                f" {other.class_name!r} ({other.where}) differ only in how they are written, and no"
+                " class folder says which is right; write one of them in all lists"
             )
         names |= dict.fromkeys(spellings, right[0])
-    return [replace(row, class_name=names.get(row.class_name, row.class_name)) for row in listed] if names else listed
+    return (
+        [replace(row, class_name=names.get(row.class_name, row.class_name)) for row in listed]
+        if names
+        else listed
+    )
 
 
 def check_typos(listed: list[Listed], files: VideoFolder, known: Iterable[str] = ()) -> list[str]:
-    """Notes on classes that have no folder, where there is one of nearly the same name that is of no class.
+    """Notes on classes that have no folder, where there is one of nearly the same name that is of
+    no class.
 
     Args:
         known: further classes, which are no misspelling of a listed one.
 
     Raises:
-        DataError: a class has no folder, but a video of it lies in that of another listed class of nearly its name.
+        DataError: a class has no folder, but a video of it lies in that of another listed class of
+            nearly its name.
     """
     of_class: dict[str, list[Listed]] = {}
     for row in listed:
@@ -258,20 +341,32 @@ def check_typos(listed: list[Listed], files: VideoFolder, known: Iterable[str] =
         near = nearest(plain(name), others, FAR)
         for row in rows if near else ():
             if near and (near, row.name) not in owned and _lies_in(near, row, files):
-                what = f"class {name!r} has no folder under {files.root}, but {row.name} lies in {present[near]!r}; is that class meant?"
+                what = (
+                    f"class {name!r} has no folder under {files.root}, but {row.name} lies in"
+                    f" {present[near]!r}; is that class meant?"
+                )
                 raise malformed(row.list_file, row.place, what)
     spare = present.keys() - {plain(name) for name in (*of_class, *known)}
     found = [(name, nearest(plain(name), spare)) for name in absent] if spare else []
-    return note([f"{name} (is {present[near]} meant?)" for name, near in found if near], "classes", "without a folder, but nearly")
+    return note(
+        [f"{name} (is {present[near]} meant?)" for name, near in found if near],
+        "classes",
+        "without a folder, but nearly",
+    )
 
 
 def _lies_in(folder: str, row: Listed, files: VideoFolder) -> bool:
     """Whether a file of the video's name is in a folder of that plain name."""
-    return any(plain(path.rpartition("/")[0].rpartition("/")[2]) == folder for path in files.named(row.name))
+    return any(
+        plain(path.rpartition("/")[0].rpartition("/")[2]) == folder
+        for path in files.named(row.name)
+    )
 
 
 def nearly_there(videos: list[Video], files: VideoFolder) -> list[str]:
-    """A note on listed files that are not there, where the class's folder has a file of nearly that name that is in no list."""
+    """A note on listed files that are not there, where the class's folder has a file of nearly that
+    name that is in no list.
+    """
     listed = {str(video.path) for video in videos}
     there = {str(files.root / path) for path in files.tree.videos}
     spare: dict[str, dict[str, str]] = {}  # of each folder the names without suffix, and with it
@@ -287,7 +382,9 @@ def nearly_there(videos: list[Video], files: VideoFolder) -> list[str]:
 
 
 def nearest(name: str, others: Iterable[str], cutoff: float = NEAR) -> str | None:
-    """The other name that is spelt most nearly like ``name``, if one is near enough for a slip. Other digits are another name."""
+    """The other name that is spelt most nearly like ``name``, if one is near enough for a slip.
+    Other digits are another name.
+    """
     digits = _digits(name)
     possible = [other for other in others if other != name and _digits(other) == digits]
     found = get_close_matches(name, possible, n=1, cutoff=cutoff) if possible else []
@@ -299,7 +396,8 @@ def _digits(name: str) -> str:
 
 
 def _rare_classes(listed: list[Listed]) -> list[str]:
-    """Notes on the first classes that may be other ones misspelt: nearly the name of one of ten times as many videos.
+    """Notes on the first classes that may be other ones misspelt: nearly the name of one of ten
+    times as many videos.
 
     None where there is a long tail of rare classes: it would say little, and take hours.
     """
@@ -309,9 +407,17 @@ def _rare_classes(listed: list[Listed]) -> list[str]:
     often = {plain(name): name for name, count in counts.items() if count >= 10 * least}
     if len(rare) * len(often) > MOST_COMPARED:
         return []
-    near = [(name, often[found]) for name in rare if (found := nearest(plain(name), often)) and 10 * counts[name] <= counts[often[found]]]
+    near = [
+        (name, often[found])
+        for name in rare
+        if (found := nearest(plain(name), often)) and 10 * counts[name] <= counts[often[found]]
+    ]
     said = [
-        f"class {name!r} has {counts[name]} of the listed videos, and {other!r}, which is nearly its name, {counts[other]}; is it misspelt?"
+        f"class {name!r} has {counts[name]} of the listed videos, and {other!r}, which is nearly"
+        f" its name, {counts[other]}; is it misspelt?"
         for name, other in near[:NAMED]
     ]
-    return [*said, *([f"{len(near) - NAMED} more classes may be misspelt"] if len(near) > NAMED else [])]
+    return [
+        *said,
+        *([f"{len(near) - NAMED} more classes may be misspelt"] if len(near) > NAMED else []),
+    ]

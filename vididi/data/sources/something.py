@@ -7,7 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vididi.data.sources.lists import Listed, as_videos, existing_folder, list_file, malformed, matching_files, nearest, read_list
+from vididi.data.sources.lists import (
+    Listed,
+    as_videos,
+    existing_folder,
+    list_file,
+    malformed,
+    matching_files,
+    nearest,
+    read_list,
+)
 from vididi.data.sources.walk import VideoFolder
 from vididi.data.video import Video
 
@@ -15,15 +24,18 @@ PREFIX = "something-something-v2-"
 
 
 def something_something_v2(cache: Path, *, videos: Path, splits: Path) -> list[Video]:
-    """Something-Something V2: a video's class is its template without the brackets; the validation list is our split ``test``.
+    """Something-Something V2: a video's class is its template without the brackets; the validation
+    list is our split ``test``.
 
-        train.json, validation.json  [{"id": "78687", "template": "Holding [something] next to [something]", ...}, ...]
-        labels.json                  {"Holding something next to something": "45", ...}    (optional; checked against)
+        train.json, validation.json  [{"id": "78687", "template": "Holding [something] next to
+                                     [something]", ...}, ...]
+        labels.json                  {"Holding something next to something": "45", ...}
+                                     (optional; checked against)
 
     Args:
         videos: 20bn-something-something-v2/, which holds <id>.webm, or a folder above it.
-        splits: the folder of the JSON files, or the one above it. Names are those of the current release (labels/train.json) or
-            of the first (something-something-v2-train.json).
+        splits: the folder of the JSON files, or the one above it. Names are those of the current
+            release (labels/train.json) or of the first (something-something-v2-train.json).
     """
     root = existing_folder("splits", splits)
     classes = _classes(root)
@@ -58,16 +70,30 @@ def _entries(path: Path, split: str, classes: set[str]) -> Iterator[Listed]:
         raise malformed(path, "line 1", "not a list of objects with id and template")
     for number, entry in enumerate(content, 1):
         place = f"entry {number}"
-        video_id, template = (entry.get("id"), entry.get("template")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(video_id, str | int) or not isinstance(template, str) or not str(video_id) or not template:
-            raise malformed(path, place, f"not an object with id and template: {json.dumps(entry)[:200]}")
+        video_id, template = (
+            (entry.get("id"), entry.get("template")) if isinstance(entry, dict) else (None, None)
+        )
+        if (
+            not isinstance(video_id, str | int)
+            or not isinstance(template, str)
+            or not str(video_id)
+            or not template
+        ):
+            raise malformed(
+                path, place, f"not an object with id and template: {json.dumps(entry)[:200]}"
+            )
         if "/" in str(video_id):
             raise malformed(path, place, f"id {video_id!r} is not the name of a video")
         class_name = template.replace("[", "").replace("]", "").strip()
         if classes and class_name not in classes:
             near = nearest(class_name, classes)
             hint = f"; is {near!r} meant?" if near else ""
-            raise malformed(path, place, f"class {class_name!r} is not one of the {len(classes)} in the list of labels{hint}")
+            raise malformed(
+                path,
+                place,
+                f"class {class_name!r} is not one of the {len(classes)} in the list of"
+                f" labels{hint}",
+            )
         yield Listed(str(video_id), class_name, split, path, place)
 
 

@@ -29,11 +29,13 @@ GAP = r"[ \t]*[ \t,;][ \t]*"  # between columns
 
 
 def ucf101(cache: Path, *, videos: Path, splits: Path, split: Literal[1, 2, 3] = 1) -> list[Video]:
-    """UCF101 by its official lists (UCF101TrainTestSplits-RecognitionTask.zip, which unpacks to ucfTrainTestlist/).
+    """UCF101 by its official lists (UCF101TrainTestSplits-RecognitionTask.zip, which unpacks to
+    ucfTrainTestlist/).
 
         trainlist01.txt  ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1
         testlist01.txt   ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi
-        classInd.txt     1 ApplyEyeMakeup        (optional; where it is there, the lists are held against it)
+        classInd.txt     1 ApplyEyeMakeup        (optional; where it is there, the lists are held
+                         against it)
 
     Args:
         videos: UCF-101/ or a folder above it.
@@ -64,27 +66,40 @@ def _ucf101_list(path: Path, split: str, numbers: dict[str, str]) -> Iterator[Li
     for line, text in numbered_lines(path):
         found = re.fullmatch(rf"([^/ \t]+)/([^/ \t]+?)(?:{GAP}(\d+))?", text)
         if not found:
-            raise malformed(path, f"line {line}", f"{text!r} is not CLASS/FILE, or CLASS/FILE NUMBER")
+            raise malformed(
+                path, f"line {line}", f"{text!r} is not CLASS/FILE, or CLASS/FILE NUMBER"
+            )
         written, name, number = found.groups()
-        class_name = written if written in numbers else names.get(plain(written), written)  # HandStandPushups is HandstandPushups
+        class_name = (
+            written if written in numbers else names.get(plain(written), written)
+        )  # HandStandPushups is HandstandPushups
         if numbers and class_name not in numbers:
             raise malformed(path, f"line {line}", _unknown_class(class_name, numbers))
         if numbers and number and int(number) != int(numbers[class_name]):
-            raise malformed(path, f"line {line}", f"class {class_name!r} has number {number}, but {numbers[class_name]} in classInd.txt")
+            raise malformed(
+                path,
+                f"line {line}",
+                f"class {class_name!r} has number {number}, but {numbers[class_name]} in"
+                " classInd.txt",
+            )
         yield Listed(f"{written}/{name}", class_name, split, path, f"line {line}")
 
 
 def _unknown_class(name: str, numbers: dict[str, str]) -> str:
     near = nearest(name, numbers)
-    return f"class {name!r} is not one of the {len(numbers)} in classInd.txt" + (f"; is {near!r} meant?" if near else "")
+    return f"class {name!r} is not one of the {len(numbers)} in classInd.txt" + (
+        f"; is {near!r} meant?" if near else ""
+    )
 
 
 def hmdb51(cache: Path, *, videos: Path, splits: Path, split: Literal[1, 2, 3] = 1) -> list[Video]:
-    """HMDB51 by its official lists (test_train_splits.rar, which unpacks to testTrainMulti_7030_splits/).
+    """HMDB51 by its official lists (test_train_splits.rar, which unpacks to
+    testTrainMulti_7030_splits/).
 
         brush_hair_test_split1.txt   April_09_brush_hair_u_nm_np1_ba_goo_0.avi 1
 
-    One file for each class and split; 1 is a training video, 2 a test video, and 0 is used in neither.
+    One file for each class and split; 1 is a training video, 2 a test video, and 0 is used in
+    neither.
 
     Args:
         videos: the folder of the 51 class folders, or one above it.
@@ -94,14 +109,26 @@ def hmdb51(cache: Path, *, videos: Path, splits: Path, split: Literal[1, 2, 3] =
     root = existing_folder("splits", splits)
     found = {path.name: path for path in matching_files(root, r".+_test_split[123]\.txt")}
     if not found:
-        raise DataError(f"data.splits: missing list: neither {root} nor a folder in it holds <class>_test_split{split}.txt")
+        raise DataError(
+            f"data.splits: missing list: neither {root} nor a folder in it holds"
+            f" <class>_test_split{split}.txt"
+        )
     classes = sorted({re.sub(r"_test_split[123]\.txt$", "", name) for name in found})
-    missing = [name for class_name in classes if (name := f"{class_name}_test_split{split}.txt") not in found]
+    missing = [
+        name
+        for class_name in classes
+        if (name := f"{class_name}_test_split{split}.txt") not in found
+    ]
     if missing:
         raise DataError(
-            f"data.splits: missing list: {root} holds no {', '.join(missing[:5])}, but other splits of {len(missing)} such classes"
+            f"data.splits: missing list: {root} holds no {', '.join(missing[:5])}, but other splits"
+            f" of {len(missing)} such classes"
         )
-    listed = [row for class_name in classes for row in _hmdb51_list(found[f"{class_name}_test_split{split}.txt"], class_name)]
+    listed = [
+        row
+        for class_name in classes
+        for row in _hmdb51_list(found[f"{class_name}_test_split{split}.txt"], class_name)
+    ]
     return _located(videos, listed)
 
 
@@ -116,7 +143,9 @@ def _hmdb51_list(path: Path, class_name: str) -> Iterator[Listed]:
 
 
 def _located(videos: Path, listed: list[Listed]) -> list[Video]:
-    files = VideoFolder(existing_folder("videos", videos), {row.class_name for row in listed}, suffixes=True)
+    files = VideoFolder(
+        existing_folder("videos", videos), {row.class_name for row in listed}, suffixes=True
+    )
     listed = one_spelling(listed, files.folders)
     notes = [*files.tree.notes, *check_typos(listed, files)]
 

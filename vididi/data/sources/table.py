@@ -8,19 +8,48 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vididi.data.layout import SPLITS
-from vididi.data.sources.lists import FAR, Listed, Listing, as_videos, csv_lines, existing_folder, malformed, nearest
+from vididi.data.sources.lists import (
+    FAR,
+    Listed,
+    Listing,
+    as_videos,
+    csv_lines,
+    existing_folder,
+    malformed,
+    nearest,
+)
 from vididi.data.sources.walk import is_video, on_disk, plain
 from vididi.errors import DataError
 
 COLUMNS = ("path", "label", "split")
-SEPARATORS = "commas, tabs or semicolons separate columns, or blanks where each line is the path of a video and a label without blanks"
+SEPARATORS = (
+    "commas, tabs or semicolons separate columns, or blanks where each line is the path of a video"
+    " and a label without blanks"
+)
 MANY = 3  # times as many videos as a label that is taken for a slip
 # What a header may call a column where it does not use our name.
 OTHER_NAMES = {
-    "path": ("video", "file", "filename", "file_name", "filepath", "file_path", "video_path", "clip", "clip_path"),
+    "path": (
+        "video",
+        "file",
+        "filename",
+        "file_name",
+        "filepath",
+        "file_path",
+        "video_path",
+        "clip",
+        "clip_path",
+    ),
     "label": ("class", "class_name", "category", "action"),
 }
-NUMBERS = ("target", "class_id", "class_idx", "class_index", "label_id", "y")  # a label's where it has no name
+NUMBERS = (
+    "target",
+    "class_id",
+    "class_idx",
+    "class_index",
+    "label_id",
+    "y",
+)  # a label's where it has no name
 
 
 def table(cache: Path, *, videos: Path, list: Path) -> Listing:
@@ -29,13 +58,15 @@ def table(cache: Path, *, videos: Path, list: Path) -> Listing:
         path,label,split
         clips/one.mp4,jump,train
 
-    If the first line holds the names ``path`` and ``label``, or others of OTHER_NAMES, it is a header: columns come in any order, and
-    others are ignored. Without a header every line is path,label or path,label,split. Without a split every video is in split
-    ``train``. Columns are separated by commas, tabs or semicolons; or two columns by blanks, where each line is a path that ends in a
-    suffix of videos and a label without blanks.
+    If the first line holds the names ``path`` and ``label``, or others of OTHER_NAMES, it is a
+    header: columns come in any order, and others are ignored. Without a header every line is
+    path,label or path,label,split. Without a split every video is in split ``train``. Columns are
+    separated by commas, tabs or semicolons; or two columns by blanks, where each line is a path
+    that ends in a suffix of videos and a label without blanks.
 
     Args:
-        videos: the folder that paths are relative to and lie in; absolute paths are taken as they are.
+        videos: the folder that paths are relative to and lie in; absolute paths are taken as they
+            are.
         list: the CSV file.
     """
     root = existing_folder("videos", videos)
@@ -49,12 +80,23 @@ def table(cache: Path, *, videos: Path, list: Path) -> Listing:
 
 
 def _rows(path: Path) -> Iterator[Listed]:
-    lines = csv_lines(path, "list", fits=lambda cells: _header(cells) is not None or (len(cells) in (2, 3) and is_video(cells[0])))
+    lines = csv_lines(
+        path,
+        "list",
+        fits=lambda cells: (
+            _header(cells) is not None or (len(cells) in (2, 3) and is_video(cells[0]))
+        ),
+    )
     header = _header(lines[0][1])
     if header is not None:
         for name in COLUMNS:
             if header.count(name) > 1:
-                raise malformed(path, lines[0][0], f"several columns are a {name}: {','.join(lines[0][1])}", "list")
+                raise malformed(
+                    path,
+                    lines[0][0],
+                    f"several columns are a {name}: {','.join(lines[0][1])}",
+                    "list",
+                )
         del lines[0]
     else:
         _check_known(path, *lines[0])
@@ -74,21 +116,33 @@ def _header(cells: list[str]) -> list[str] | None:
 
 def _row(path: Path, place: str, values: list[str], header: list[str]) -> Listed:
     if len(values) != len(header):  # a comma in a name that is not quoted would move the columns
-        columns = f"{','.join(values)!r} has {len(values)} columns, not the {len(header)} of {','.join(header)}"
+        columns = (
+            f"{','.join(values)!r} has {len(values)} columns, not the {len(header)} of"
+            f" {','.join(header)}"
+        )
         raise malformed(path, place, f"{columns}; {SEPARATORS}", "list")
     found = dict(zip(header, values, strict=True))
     split = found.get("split", "train")
     if not found["path"] or not found["label"]:
         raise malformed(path, place, f"no path or no label in {','.join(values)!r}", "list")
     if split not in SPLITS:
-        raise malformed(path, place, f"split {split!r} is not valid; it is {' or '.join(SPLITS)}", "list")
+        raise malformed(
+            path, place, f"split {split!r} is not valid; it is {' or '.join(SPLITS)}", "list"
+        )
     return Listed(os.path.normpath(found["path"]), found["label"], split, path, place)
 
 
 def _check_first(rows: list[Listed], root: Path) -> None:
-    """Refuse a first line that is a header of other names: no video, where all other lines are videos."""
+    """Refuse a first line that is a header of other names: no video, where all other lines are
+    videos.
+    """
     first, *others = rows
-    if others and not is_video(first.video_id) and all(is_video(row.video_id) for row in others) and not (root / first.video_id).exists():
+    if (
+        others
+        and not is_video(first.video_id)
+        and all(is_video(row.video_id) for row in others)
+        and not (root / first.video_id).exists()
+    ):
         raise _unknown_header(first.list_file, first.place, first.video_id)
 
 
@@ -99,13 +153,20 @@ def _check_known(path: Path, place: str, cells: list[str]) -> None:
 
 
 def _unknown_header(path: Path, place: str, cell: str) -> DataError:
-    names = "; ".join(f"{name}: {', '.join((name, *more))}" for name, more in OTHER_NAMES.items()) + f", {', '.join(NUMBERS)}"
-    what = f"{cell!r} is no video, so this may be a header, but not one that is known; columns may be named {names}; split"
+    names = (
+        "; ".join(f"{name}: {', '.join((name, *more))}" for name, more in OTHER_NAMES.items())
+        + f", {', '.join(NUMBERS)}"
+    )
+    what = (
+        f"{cell!r} is no video, so this may be a header, but not one that is known; columns may be"
+        f" named {names}; split"
+    )
     return malformed(path, place, what, "list")
 
 
 def _check_typos(rows: list[Listed]) -> None:
-    """Refuse a label that is nearly the name of the folder that its video lies in, where that is the label of many more videos.
+    """Refuse a label that is nearly the name of the folder that its video lies in, where that is
+    the label of many more videos.
 
     One that is the name of another folder is a class.
     """
@@ -114,7 +175,14 @@ def _check_typos(rows: list[Listed]) -> None:
     classes = {*folders}
     for row, folder in zip(rows, folders, strict=True):
         label = plain(row.class_name)
-        slip = label not in classes and counts[folder] >= MANY * counts[label] and abs(len(folder) - len(label)) <= 1
+        slip = (
+            label not in classes
+            and counts[folder] >= MANY * counts[label]
+            and abs(len(folder) - len(label)) <= 1
+        )
         if slip and nearest(label, [folder], FAR):
-            what = f"label {row.class_name!r} of {row.video_id}: is the label meant that is named as its folder, {folder!r}?"
+            what = (
+                f"label {row.class_name!r} of {row.video_id}: is the label meant that is named as"
+                f" its folder, {folder!r}?"
+            )
             raise malformed(row.list_file, row.place, what, "list")

@@ -1,4 +1,6 @@
-"""What lies under a folder of videos: one walk, which ends in any tree and names what it does not take for a video."""
+"""What lies under a folder of videos: one walk, which ends in any tree and names what it does not
+take for a video.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +16,62 @@ from pathlib import Path
 from vididi.data.video import printable
 from vididi.errors import DataError
 
-# Where files of one name differ in their suffix alone, such as a preview a.gif beside a.mp4, these go first.
-USUAL_SUFFIXES = frozenset((".avi", ".mp4", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".3gp"))
-# Containers that FFmpeg reads, and streams without one. Never pictures (but for .gif), sound, text or playlists.
+# Where files of one name differ in their suffix alone, such as a preview a.gif beside a.mp4, these
+# go first.
+USUAL_SUFFIXES = frozenset(
+    (".avi", ".mp4", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".3gp")
+)
+# Containers that FFmpeg reads, and streams without one. Never pictures (but for .gif), sound, text
+# or playlists.
 VIDEO_SUFFIXES = USUAL_SUFFIXES | frozenset(
     {
-        *(".ts", ".mts", ".m2ts", ".m2t", ".vob", ".mpe", ".mpv", ".m1v", ".m2v", ".dv", ".mxf", ".y4m", ".ivf"),
-        *(".wmv", ".asf", ".wtv", ".divx", ".flv", ".f4v", ".ogv", ".ogm", ".gif", ".mjpeg", ".mj2", ".nut", ".rm", ".rmvb"),
+        *(
+            ".ts",
+            ".mts",
+            ".m2ts",
+            ".m2t",
+            ".vob",
+            ".mpe",
+            ".mpv",
+            ".m1v",
+            ".m2v",
+            ".dv",
+            ".mxf",
+            ".y4m",
+            ".ivf",
+        ),
+        *(
+            ".wmv",
+            ".asf",
+            ".wtv",
+            ".divx",
+            ".flv",
+            ".f4v",
+            ".ogv",
+            ".ogm",
+            ".gif",
+            ".mjpeg",
+            ".mj2",
+            ".nut",
+            ".rm",
+            ".rmvb",
+        ),
         *(".qt", ".mp4v", ".3g2", ".3gpp", ".h264", ".264", ".h265", ".265", ".hevc"),
     }
 )
 NAMED = 5  # of many, in a note
 LONGEST = 20  # letters of a suffix there
-LEAST_LOOPED, MOST_TIMES = 1000, 16  # links may show each folder so many times, once there are more than a few
+LEAST_LOOPED, MOST_TIMES = (
+    1000,
+    16,
+)  # links may show each folder so many times, once there are more than a few
 
 
 @dataclass
 class Tree:
-    """The files under ``root``, as paths below it: what is a video by its suffix, and of the rest how many of what."""
+    """The files under ``root``, as paths below it: what is a video by its suffix, and of the rest
+    how many of what.
+    """
 
     root: Path
     videos: list[str] = field(default_factory=list)
@@ -56,7 +96,10 @@ class Tree:
     @property
     def _others(self) -> list[str]:
         named, total = self.others.most_common(NAMED), self.others.total()
-        kinds = [f"{count} {printable(suffix)[:LONGEST] or 'without a suffix'}" for suffix, count in named]
+        kinds = [
+            f"{count} {printable(suffix)[:LONGEST] or 'without a suffix'}"
+            for suffix, count in named
+        ]
         if left := total - sum(count for _, count in named):
             kinds.append(f"and {left} more of other suffixes")
         what = "file is no video by its" if total == 1 else "files are no videos by their"
@@ -64,7 +107,9 @@ class Tree:
 
 
 def note(names: list[str], kind: str, what: str) -> list[str]:
-    """A sentence that counts names and says the first few, as they can be printed; none if there are none."""
+    """A sentence that counts names and says the first few, as they can be printed; none if there
+    are none.
+    """
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     shown = ", ".join(map(printable, names[:NAMED]))
     kind = kind if len(names) > 1 else kind.removesuffix("es" if kind == "classes" else "s")
@@ -81,10 +126,12 @@ def _suffix(name: str) -> str:
 
 
 def walk(root: Path) -> Tree:
-    """All that lies under ``root``, through links too; files of a folder first, both in order of names. Nothing is asked of each file.
+    """All that lies under ``root``, through links too; files of a folder first, both in order of
+    names. Nothing is asked of each file.
 
-    What is hidden (``.ipynb_checkpoints``, ``._a.mp4``) is left out, and so is a link to a folder that it lies in, without which the
-    walk would not end. A folder that two links lead to is there twice.
+    What is hidden (``.ipynb_checkpoints``, ``._a.mp4``) is left out, and so is a link to a folder
+    that it lies in, without which the walk would not end. A folder that two links lead to is there
+    twice.
 
     Raises:
         DataError: links show the same folders over and over.
@@ -140,29 +187,36 @@ def _sort(tree: Tree, prefix: str, name: str) -> None:
         tree.others[_suffix(name)] += 1
 
 
-def _check_seen(tree: Tree, folder: str, here: tuple[int, int], seen: Counter[tuple[int, int]]) -> None:
-    """Two folders with links to each other are seen twice each; ten such would be seen ten million times."""
+def _check_seen(
+    tree: Tree, folder: str, here: tuple[int, int], seen: Counter[tuple[int, int]]
+) -> None:
+    """Two folders with links to each other are seen twice each; ten such would be seen ten million
+    times.
+    """
     tree.folders.append(folder)
     seen[here] += 1
     if len(tree.folders) > LEAST_LOOPED + MOST_TIMES * len(seen):
         raise DataError(
-            f"data.videos: links under {printable(tree.root)} show the same {len(seen)} folders more than {MOST_TIMES} times each, "
-            f"the last one as {printable(folder)}; remove some of the links"
+            f"data.videos: links under {printable(tree.root)} show the same {len(seen)} folders"
+            f" more than {MOST_TIMES} times each, the last one as {printable(folder)}; remove some"
+            " of the links"
         )
 
 
-# --- Files by name -------------------------------------------------------------------------------------------------
+# --- Files by name --------------------------------------------------------------------------------
 
 
 class VideoFolder:
-    """The video files under a folder by name, wherever they lie: in class folders, in split folders, or flat.
+    """The video files under a folder by name, wherever they lie: in class folders, in split
+    folders, or flat.
 
     Letters with accents may be written in either normal form of Unicode, in lists and on the disk.
 
     Args:
         classes: a file in the folder of one of these is never taken for a video of another.
-        suffixes: whether files are asked for with their suffix; without, any video suffix will do. With it, upper and lower case
-            are the same where that leaves one file; names without a suffix are ids, where case counts.
+        suffixes: whether files are asked for with their suffix; without, any video suffix will do.
+            With it, upper and lower case are the same where that leaves one file; names without a
+            suffix are ids, where case counts.
     """
 
     def __init__(self, root: Path, classes: Iterable[str], suffixes: bool) -> None:
@@ -172,7 +226,9 @@ class VideoFolder:
         self._classes = {plain(name) for name in classes}
         self._suffixes = suffixes
         self._paths: dict[str, list[str]] = defaultdict(list)
-        for path in sorted(self.tree.videos, key=lambda path: _suffix(path) not in USUAL_SUFFIXES):  # stable
+        for path in sorted(
+            self.tree.videos, key=lambda path: _suffix(path) not in USUAL_SUFFIXES
+        ):  # stable
             self._paths[self._key(path)].append(path)
         self._folded: dict[str, set[str]] | None = None
 
@@ -181,7 +237,9 @@ class VideoFolder:
         return unicodedata.normalize("NFC", name if self._suffixes else name.rpartition(".")[0])
 
     def find(self, name: str, class_name: str, split_folders: tuple[str, ...] = ()) -> Path | None:
-        """The file of that name; of several, one of a usual suffix, with most of class folder and split folder above it, then the first."""
+        """The file of that name; of several, one of a usual suffix, with most of class folder and
+        split folder above it, then the first.
+        """
         best, most = None, (False, -1)
         wanted = {plain(class_name), *split_folders}
         for path in self.named(name):
@@ -194,12 +252,18 @@ class VideoFolder:
         return None if best is None else self.root / best
 
     def named(self, name: str) -> list[str]:
-        """The files of that name, in whatever folder; those that are spelt as ``name`` is go first."""
+        """The files of that name, in whatever folder; those that are spelt as ``name`` is go
+        first.
+        """
         key = unicodedata.normalize("NFC", name)
         known = self._paths.get(key)
         if not known and self._suffixes:
             spellings = self._by_fold().get(key.casefold(), set())
-            known = [path for other in spellings for path in self._paths[other]] if len(spellings) == 1 else None
+            known = (
+                [path for other in spellings for path in self._paths[other]]
+                if len(spellings) == 1
+                else None
+            )
         if not known or len(known) == 1 or name.isascii():
             return known or []
         return sorted(known, key=lambda path: name not in path.rpartition("/")[2])
@@ -214,17 +278,25 @@ class VideoFolder:
 
 @lru_cache(maxsize=1 << 16)  # asked for the same few hundred classes for each video
 def plain(name: str) -> str:
-    """Class folders are written with spaces or with underscores, and with accents in one of two forms."""
+    """Class folders are written with spaces or with underscores, and with accents in one of two
+    forms.
+    """
     return unicodedata.normalize("NFC", name.replace("_", " ")).casefold()
 
 
-# --- Paths of lists ------------------------------------------------------------------------------------------------
+# --- Paths of lists -------------------------------------------------------------------------------
 
 
 def on_disk(root: Path, path: str) -> Path:
-    """``root / path``; as it is there where accents are written in the other normal form on the disk, or in the list ``\\`` for ``/``."""
+    """``root / path``; as it is there where accents are written in the other normal form on the
+    disk, or in the list ``\\`` for ``/``.
+    """
     whole = root / path
-    if "\\" in path and not os.path.lexists(whole) and os.path.lexists(found := on_disk(root, path.replace("\\", "/"))):
+    if (
+        "\\" in path
+        and not os.path.lexists(whole)
+        and os.path.lexists(found := on_disk(root, path.replace("\\", "/")))
+    ):
         return found
     if path.isascii() or os.path.lexists(whole):
         return whole
