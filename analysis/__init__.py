@@ -1,3 +1,4 @@
-"""Programs that run from a clone; their code is vididi/analysis, the numbers of the papers are in
-papers/.
+"""Programs that run from a clone.
+
+Their code is vididi/analysis, the numbers of the papers are in papers/.
 """

@@ -8,8 +8,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(name: str) -> None:
-    """Run vididi.analysis.NAME with this process's arguments; say what to do where a library that
-    it needs is missing.
+    """Run vididi.analysis.NAME with this process's arguments.
+
+    Where a library is missing that it needs, say what to do.
     """
     try:
         program = import_module(f"vididi.analysis.{name}")

@@ -1,5 +1,6 @@
-"""R@1 of each framework with and without ViDiDi, the paper's beside ours (ViDiDi Figure 1):
-``python analysis/bars.py RUNS --out FILE``.
+"""R@1 of each framework, the paper's beside ours: ``python analysis/bars.py RUNS --out FILE``.
+
+A bar chart by framework (ViDiDi Figure 1).
 """
 
 import sys

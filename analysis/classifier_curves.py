@@ -1,5 +1,6 @@
-"""Training and test accuracy while a classifier is trained (CVRL Figure 6): ``python
-analysis/classifier_curves.py RUNS --out FILE``.
+"""Accuracy while a classifier is trained: ``python analysis/classifier_curves.py RUNS --out FILE``.
+
+On training clips and on test videos (CVRL Figure 6).
 """
 
 import sys

@@ -1,5 +1,6 @@
-"""Two sets of runs, and how sure their difference is: ``python analysis/compare.py ARM_A ARM_B
---runs runs/ablation``.
+"""Two sets of runs, and how sure their difference is.
+
+``python analysis/compare.py ARM_A ARM_B --runs runs/ablation``
 """
 
 import sys

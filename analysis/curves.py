@@ -1,5 +1,6 @@
-"""Pretraining curves (CVRL Figure 5, CORP Figure 3): ``python analysis/curves.py runs/ablation
---out curves.png``.
+"""Pretraining curves: ``python analysis/curves.py runs/ablation --out curves.png``.
+
+CVRL Figure 5, CORP Figure 3.
 """
 
 import sys

@@ -1,5 +1,6 @@
-"""How far apart the two clips of a video are, by each sampling (CVRL Figure 3): ``python
-analysis/intervals.py --out intervals.png``.
+"""How far apart a video's two clips are: ``python analysis/intervals.py --out intervals.png``.
+
+By each sampling (CVRL Figure 3).
 """
 
 import sys

@@ -1,6 +1,4 @@
-"""Print one of the papers' tables from run folders: ``python analysis/paper_table.py vididi_table_1
-runs/frameworks``.
-"""
+"""Print a paper's table: ``python analysis/paper_table.py vididi_table_1 runs/frameworks``."""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,6 @@
-"""Where encoders look in a clip (ViDiDi Figures 4 and 10 to 14): ``python analysis/saliency.py RUN
-RUN --video ID --out clip.png``.
+"""Where encoders look in a clip: ``python analysis/saliency.py RUN RUN --video ID --out clip.png``.
+
+ViDiDi Figures 4 and 10 to 14.
 """
 
 import sys

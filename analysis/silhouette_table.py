@@ -1,6 +1,4 @@
-"""Print ViDiDi's Table 7 from run folders: ``python analysis/silhouette_table.py
-runs/frameworks``.
-"""
+"""Print ViDiDi's Table 7: ``python analysis/silhouette_table.py runs/frameworks``."""
 
 import sys
 from pathlib import Path

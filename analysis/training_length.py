@@ -1,5 +1,6 @@
-"""A metric by length and data of pretraining (CVRL Figure 4): ``python analysis/training_length.py
-RUNS --out FILE``.
+"""A metric by length of pretraining: ``python analysis/training_length.py RUNS --out FILE``.
+
+A line for each data set of pretraining (CVRL Figure 4).
 """
 
 import sys

@@ -1,5 +1,6 @@
-"""t-SNE of the classes that a model retrieves best (ViDiDi Figures 3 and 6 to 9): ``python
-analysis/tsne.py RUN RUN --out tsne.png``.
+"""t-SNE of a model's best-retrieved classes: ``python analysis/tsne.py RUN RUN --out tsne.png``.
+
+ViDiDi Figures 3 and 6 to 9.
 """
 
 import sys

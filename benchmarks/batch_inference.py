@@ -1,5 +1,6 @@
-"""Features by batch inference over Ray Data against the local path: the motion set's videos, 10
-clips each, an untrained r3d_tiny.
+"""Features by batch inference over Ray Data against the local path.
+
+The motion set's videos, 10 clips each, an untrained r3d_tiny.
 
     python benchmarks/batch_inference.py --out benchmarks/results/batch_inference.json
 
@@ -26,7 +27,7 @@ from vididi.components import make_encoder, resolve
 from vididi.config import build_config
 from vididi.data.plan import EvaluationPlan, frame_counts
 from vididi.data.stream import local_stream
-from vididi.evaluation.features import Extract, FeatureView, extract_here
+from vididi.evaluation.features import Extract, FeatureView, local_extract
 from vididi.prepared import ensure_prepared
 
 ACTORS = (1, 2)
@@ -35,6 +36,7 @@ ACTORS = (1, 2)
 def measure(
     extract: Extract, encoder: torch.nn.Module, plan: EvaluationPlan, view: FeatureView
 ) -> tuple[dict[str, float], Any]:
+    """One pass of ``extract`` over ``plan``: seconds, warm batches per second, and features."""
     times: list[tuple[float, int]] = []
     began = time.perf_counter()
     _, features = extract(
@@ -48,6 +50,7 @@ def measure(
 
 
 def main() -> None:
+    """Compare inference on a Ray cluster of 1, 2, ... actors with the local path."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--videos", type=int, default=0, help="only this many (default: all)")
     parser.add_argument("--out", type=Path)
@@ -63,9 +66,9 @@ def main() -> None:
         rows, counts, e.frames or config.clip.frames, e.stride or config.clip.stride, 10, 8
     )
     view = FeatureView(config.clip.size, e.crop, e.seed)
-    base, expected = measure(extract_here(local_stream(shards)), encoder, plan, view)
+    base, expected = measure(local_extract(local_stream(shards)), encoder, plan, view)
     print(f"local: {base['seconds']:.1f} s, {base['batches_per_s']:.2f} batches/s", flush=True)
-    found: list[dict[str, float]] = []
+    results: list[dict[str, float]] = []
     from ray.cluster_utils import Cluster
 
     options = {
@@ -78,22 +81,22 @@ def main() -> None:
         with connected(cluster.address):
             for actors in ACTORS:
                 row, features = measure(Pool(actors).extract(shards), encoder, plan, view)
-                whole, steady = (
+                total, steady = (
                     base["seconds"] / row["seconds"],
                     row["batches_per_s"] / base["batches_per_s"],
                 )
                 difference = float(np.abs(features - expected).max())
-                found.append(
+                results.append(
                     {
                         "actors": actors,
                         **row,
-                        "whole_ratio": whole,
+                        "whole_ratio": total,
                         "steady_ratio": steady,
                         "difference": difference,
                     }
                 )
                 print(
-                    f"{actors} actors: {row['seconds']:.1f} s, whole x{whole:.2f}, steady"
+                    f"{actors} actors: {row['seconds']:.1f} s, whole x{total:.2f}, steady"
                     f" x{steady:.2f}, off {difference:.1e}",
                     flush=True,
                 )
@@ -105,7 +108,7 @@ def main() -> None:
             "cores": len(os.sched_getaffinity(0)),
             "load_1_min": os.getloadavg()[0],
         }
-        content |= {"videos": len(rows), "clips": 10, "local": base, "rows": found}
+        content |= {"videos": len(rows), "clips": 10, "local": base, "rows": results}
         arguments.out.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -1,5 +1,4 @@
-"""What the platform itself costs: many cells of one training step each, and the driver's memory
-while they run.
+"""What the platform costs: many cells of one training step each, and the driver's memory.
 
     python benchmarks/cell_cost.py --cells 200 --out benchmarks/results/cell_cost.json
 
@@ -39,8 +38,9 @@ evaluate: []
 """
 
 
-def measure(cells: int, place: Path) -> dict[str, Any]:
-    (place / "cost.yaml").write_text(SWEEP)
+def measure(cells: int, folder: Path) -> dict[str, Any]:
+    """Run a sweep of ``cells`` tiny cells in ``folder`` and follow its driver's memory."""
+    (folder / "cost.yaml").write_text(SWEEP)
     command = [
         sys.executable,
         str(ROOT / "run_sweep.py"),
@@ -48,28 +48,31 @@ def measure(cells: int, place: Path) -> dict[str, Any]:
         "--seeds",
         ",".join(map(str, range(cells))),
     ]
-    environment = {**os.environ, "VIDIDI_CACHE": str(place / "cache"), "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, "VIDIDI_CACHE": str(folder / "cache"), "PYTHONWARNINGS": "ignore"}
     began = time.perf_counter()
-    seen: list[tuple[float, int, float]] = []  # seconds, cells done, resident MiB of the driver
+    samples: list[tuple[float, int, float]] = []  # seconds, cells done, resident MiB of the driver
+
     with (
-        (place / "screen.txt").open("w") as screen,
-        subprocess.Popen(command, cwd=place, env=environment, stdout=screen) as driver,
+        (folder / "screen.txt").open("w") as screen,
+        subprocess.Popen(command, cwd=folder, env=environment, stdout=screen) as driver,
     ):
         process = psutil.Process(driver.pid)
         while driver.poll() is None:
-            done = len(list((place / "runs" / "cost").glob("*/result.json")))
+            done = len(list((folder / "runs" / "cost").glob("*/result.json")))
             with_memory = process.memory_info().rss / 2**20 if process.is_running() else 0.0
-            if done and with_memory and (not seen or done > seen[-1][1]):
-                seen.append((time.perf_counter() - began, done, with_memory))
+            if done and with_memory and (not samples or done > samples[-1][1]):
+                samples.append((time.perf_counter() - began, done, with_memory))
             time.sleep(0.1)
-        whole = time.perf_counter() - began
+        wall_seconds = time.perf_counter() - began
+
     if driver.returncode:
-        raise SystemExit((place / "screen.txt").read_text()[-2000:])
-    first, last = seen[0], seen[-1]
-    early = next(moment for moment in seen if moment[1] >= cells / 5)
+        raise SystemExit((folder / "screen.txt").read_text()[-2000:])
+
+    first, last = samples[0], samples[-1]
+    early = next(moment for moment in samples if moment[1] >= cells / 5)
     return {
         "cells": cells,
-        "wall_seconds": round(whole, 1),
+        "wall_seconds": round(wall_seconds, 1),
         "seconds_to_first_cell": round(first[0], 1),
         "seconds_per_cell": round((last[0] - first[0]) / (last[1] - first[1]), 3),
         "driver_mib": {
@@ -81,12 +84,15 @@ def measure(cells: int, place: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Measure once, print the result and write it to ``--out``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cells", type=int, default=200)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+
     with tempfile.TemporaryDirectory() as scratch:
         result = measure(arguments.cells, Path(scratch))
+
     versions = {
         "ray": ray.__version__,
         "torch": torch.__version__,

@@ -1,5 +1,6 @@
-"""What it saves to hold a data set once in the object store, with 1, 2 and 4 cells at a time:
-memory, time, and waiting for data.
+"""What holding data in the object store saves in memory, time and waiting for data.
+
+With 1, 2 and 4 cells at a time.
 
     python benchmarks/held_data.py --out benchmarks/results/held_data.json
 
@@ -34,6 +35,7 @@ CELLS = (1, 2, 4)
 
 
 def sweep_file(videos: Path, cells: int, held: bool, epochs: int) -> dict[str, Any]:
+    """A sweep of ``cells`` seeds on ``videos``, streamed or held in the object store."""
     return {
         "name": f"{'held' if held else 'streamed'}-{cells}",
         "base": {
@@ -51,8 +53,9 @@ def sweep_file(videos: Path, cells: int, held: bool, epochs: int) -> dict[str, A
 
 
 def run_sweep(work: Path, cells: int, held: bool, epochs: int) -> dict[str, float]:
-    """One sweep on a Ray of its own, which has two CPUs for each cell: one trains, one is the
-    stream's.
+    """One sweep on a Ray of its own, which has two CPUs for each cell.
+
+    One trains, one is the stream's.
     """
     spec = sweep_file(work / "videos", cells, held, epochs)
     path = work / f"{spec['name']}.yaml"
@@ -103,6 +106,7 @@ def run_sweep(work: Path, cells: int, held: bool, epochs: int) -> dict[str, floa
 
 
 def main() -> None:
+    """Sweeps of 1, 2 and 4 cells, streamed and held, on the same synthetic videos."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
         "--count", type=int, default=192, help="synthetic videos, about 1 MiB of frames each"
@@ -111,6 +115,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     rows = []
+
     with tempfile.TemporaryDirectory(prefix="vididi-held-") as folder:
         work = Path(folder)
         make_videos(
@@ -133,6 +138,7 @@ def main() -> None:
                     flush=True,
                 )
         frames = sum(path.stat().st_size for path in (work / "shards").glob("*.parquet"))
+
     if arguments.out:
         content = {
             "date": time.strftime("%Y-%m-%d"),

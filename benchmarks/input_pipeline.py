@@ -1,5 +1,6 @@
-"""How fast clips reach a training process, as ratios between ways to read the same videos on the
-same cores, in one run.
+"""How fast clips reach a training process, as ratios between ways to read the same videos.
+
+All are measured on the same cores, in one run.
 
     python benchmarks/input_pipeline.py --out benchmarks/results/input_pipeline.json
     python benchmarks/input_pipeline.py --videos DIR          real files instead of synthetic ones
@@ -70,6 +71,7 @@ TARGETS = {"ray/decord": 6.0, "ray/bare": 0.7, "ray/loader": 1.0}
 
 
 def make_plan(shards: ShardSet, epochs: int = ENDLESS) -> PretrainPlan:
+    """Batches for pretraining on all training videos."""
     return PretrainPlan(
         shards.rows("train"), frame_counts(shards), LENGTH, STRIDE, BATCH, epochs, seed=0
     )
@@ -81,12 +83,14 @@ Contender = Callable[[], Generator[int, None, None]]
 
 
 def stream_clips(open_stream: Stream, plan: PretrainPlan) -> Generator[int, None, None]:
+    """The clips of each batch of one of the project's streams."""
     with closing(open_stream(plan, 0)) as batches:  # type: ignore[type-var]
         for batch in batches:
             yield batch.starts.size
 
 
 def bare_worker(shards: ShardSet, plan: PretrainPlan, rank: int, cores: int, done: Any) -> None:
+    """Fetch and decode every ``cores``-th batch, and put its number of clips into ``done``."""
     reader, buffers = FrameReader(shards), Buffers()
     for number in range(rank, len(plan), cores):
         request = plan[number]
@@ -94,6 +98,7 @@ def bare_worker(shards: ShardSet, plan: PretrainPlan, rank: int, cores: int, don
 
 
 def bare_clips(shards: ShardSet, plan: PretrainPlan, cores: int) -> Generator[int, None, None]:
+    """The clips of each batch that one of ``cores`` processes has decoded and thrown away."""
     spawn = multiprocessing.get_context("spawn")
     done = spawn.SimpleQueue()
     workers = [
@@ -131,8 +136,8 @@ class Shards(Dataset):
         row = int(self.rows[i])
         picks = random_picks(int(self.counts[row]))
         out = np.empty((picks.size, *self.sizes[row], 3), np.uint8)
-        for place, jpeg in zip(out, self.reader.frames(row, picks.ravel()), strict=True):
-            simplejpeg.decode_jpeg(bytes(jpeg), buffer=place)
+        for frame, jpeg in zip(out, self.reader.frames(row, picks.ravel()), strict=True):
+            simplejpeg.decode_jpeg(bytes(jpeg), buffer=frame)
         return torch.from_numpy(out.reshape(CLIPS, LENGTH, *out.shape[1:]))
 
 
@@ -160,14 +165,13 @@ class Files(Dataset):
 
 
 def random_picks(count: int) -> np.ndarray:
+    """Frame numbers ``[CLIPS, LENGTH]`` of random clips of a video of ``count`` frames."""
     starts = torch.randint(max(1, count - (LENGTH - 1) * STRIDE), (CLIPS, 1)).numpy()
     return (starts + STRIDE * np.arange(LENGTH)) % count
 
 
 def keep_list(videos: list[torch.Tensor]) -> list[torch.Tensor] | torch.Tensor:
-    """Stacked where sizes agree, as in a set of one size; real sets differ, and are handed over as
-    they are.
-    """
+    """Stacked where sizes agree, as in a set of one size; otherwise the list as it is."""
     return torch.stack(videos) if len({video.shape for video in videos}) == 1 else videos
 
 
@@ -177,6 +181,7 @@ def leave_at_once(worker: int) -> None:
 
 
 def loader_clips(dataset: Dataset, cores: int) -> Generator[int, None, None]:
+    """The clips of each batch of a torch DataLoader with ``cores`` worker processes."""
     loader = DataLoader(
         dataset,
         BATCH,
@@ -197,8 +202,9 @@ def loader_clips(dataset: Dataset, cores: int) -> Generator[int, None, None]:
 
 
 def time_contender(contender: Contender, warm: int, seconds: float) -> list[tuple[float, int]]:
-    """(time, clips) of each batch of a warm contender: from batch ``warm`` on for ``seconds``, at
-    least two epochs.
+    """(time, clips) of each batch of a warm contender.
+
+    From batch ``warm`` on for ``seconds``, but five batches at least.
     """
     marks: list[tuple[float, int]] = []
     with closing(contender()) as batches:
@@ -212,6 +218,7 @@ def time_contender(contender: Contender, warm: int, seconds: float) -> list[tupl
 
 
 def clips_per_second(marks: list[tuple[float, int]]) -> float:
+    """Of the batches after the first, which only starts the clock."""
     return sum(clips for _, clips in marks[1:]) / (marks[-1][0] - marks[0][0])
 
 
@@ -225,6 +232,7 @@ def epoch_pause(marks: list[tuple[float, int]], warm: int, steps: int) -> float:
 def measure_speed(
     contenders: dict[str, Contender], steps: int, turns: int, seconds: float
 ) -> dict[str, dict[str, Any]]:
+    """Median clips per second and pause between epochs of each contender, which take turns."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     pauses: dict[str, list[float]] = {name: [] for name in contenders}
     warm = max(2 * steps, 16)  # batches; Ray Data hands them over in lumps of 8
@@ -247,8 +255,9 @@ def measure_speed(
 
 
 class MemoryWatch:
-    """Samples the memory of this process and all below it; ``epoch`` says what a sample belongs
-    to.
+    """Samples the memory of this process and all below it.
+
+    ``epoch`` says what a sample belongs to.
     """
 
     def __init__(self) -> None:
@@ -271,19 +280,21 @@ class MemoryWatch:
 
 
 def measure_memory(shards: ShardSet, epochs: int, epoch_seconds: float) -> dict[str, Any]:
-    """Peak memory in an epoch, early and late, of a consumer that takes its time: the median of ten
-    epochs' peaks.
+    """Peak memory in early and in late epochs of a slow consumer.
+
+    Each is the median of ten epochs' peaks.
     """
     plan = make_plan(shards, epochs=epochs + 1)
     with MemoryWatch() as watch, closing(ray_stream(shards)(plan, 0)) as batches:  # type: ignore[type-var]
         for number, _ in enumerate(batches):
-            watch.epoch = (
-                number // plan.steps_per_epoch
-            )  # epoch 0 starts Ray's workers and fills caches
+            # Epoch 0 starts Ray's workers and fills caches.
+            watch.epoch = number // plan.steps_per_epoch
             time.sleep(epoch_seconds / plan.steps_per_epoch)
+
     peaks: dict[int, int] = defaultdict(int)
     for epoch, memory in watch.samples:
         peaks[epoch] = max(peaks[epoch], memory)
+
     first, last = (
         median(peaks[epoch] for epoch in chosen if epoch in peaks)
         for chosen in (range(1, 11), range(epochs - 9, epochs + 1))
@@ -301,8 +312,9 @@ def measure_memory(shards: ShardSet, epochs: int, epoch_seconds: float) -> dict[
 
 
 def measure_wait() -> dict[str, Any]:
-    """Share of its time that an arm of the ablation waits for data, two cells at a time as on any
-    machine of two cores.
+    """Share of its time that an arm of the ablation waits for data.
+
+    Two cells run at a time, as on any machine of two cores.
     """
     changes = {"data.train": 200, "data.test": 10, "training.epochs": 4, "evaluation.clips": 1}
     with tempfile.TemporaryDirectory() as runs:
@@ -328,6 +340,7 @@ def measure_wait() -> dict[str, Any]:
             for path in sorted(Path(runs).rglob("metrics.jsonl"))
             for line in path.read_text().splitlines()
         ]
+
     warm = [line["time/data_share"] for line in lines if line["epoch"] > 1]
     return {
         "mean": mean(warm),
@@ -341,6 +354,7 @@ def measure_wait() -> dict[str, Any]:
 
 @contextmanager
 def ray_session(cores: int) -> Iterator[None]:
+    """A local Ray with ``cores`` CPUs for training and one for the stream."""
     ray.init(
         address="local",
         num_cpus=cores + 1,  # as a sweep declares it: trainers, and one for a stream
@@ -374,6 +388,7 @@ def prepare_videos(arguments: argparse.Namespace, work: Path) -> tuple[Path, Sha
 
 
 def run(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """All measurements, on the videos of ``prepare_videos``."""
     videos, shards = prepare_videos(arguments, work)
     source = sum(path.stat().st_size for path in videos.rglob("*") if path.is_file())
     plan, cores = make_plan(shards), arguments.cores
@@ -389,8 +404,10 @@ def run(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
         "loader": lambda: loader_clips(Shards(shards), cores),
         "decord": lambda: loader_clips(Files(shards, videos), cores),
     }
+
     with ray_session(cores):
         speed = measure_speed(contenders, plan.steps_per_epoch, arguments.turns, arguments.seconds)
+
     result = {"ratios": ratios_by_turn(speed), "speed": speed, "frames": shards.manifest.frames}
     if not arguments.quick:
         with ray_session(cores):
@@ -398,37 +415,42 @@ def run(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
                 shards, arguments.memory_epochs, arguments.epoch_seconds
             )
         result["data_share_of_a_step"] = measure_wait()
+
     return result
 
 
 def ratios_by_turn(speed: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """The median over the turns of ray over each other, so that what else the machine did in a turn
-    weighs on both alike.
+    """The median over the turns of ray over each other contender.
+
+    So what else the machine did in a turn weighs on both alike.
     """
     return {
         f"ray/{name}": median(
             ours / theirs
-            for ours, theirs in zip(speed["ray"]["turns"], found["turns"], strict=True)
+            for ours, theirs in zip(speed["ray"]["turns"], other["turns"], strict=True)
         )
-        for name, found in speed.items()
+        for name, other in speed.items()
         if name != "ray"
     }
 
 
 def print_table(result: dict[str, Any]) -> None:
+    """The result beside its targets."""
     print(
         f"\n{'':12} {'clips/s':>8} {'ray over it':>12} {'target':>7} {'pause between epochs':>21}"
     )
-    for name, found in result["speed"].items():
+    for name, row in result["speed"].items():
         ratio = result["ratios"].get(f"ray/{name}")
-        shown = "" if ratio is None else f"{ratio:.2f}"
+        ratio_text = "" if ratio is None else f"{ratio:.2f}"
         target = TARGETS.get(f"ray/{name}", "")
         print(
-            f"{name:12} {found['clips_per_second']:8.0f} {shown:>12} {target!s:>7}"
-            f" {found['epoch_pause_seconds'] * 1000:18.0f} ms"
+            f"{name:12} {row['clips_per_second']:8.0f} {ratio_text:>12} {target!s:>7}"
+            f" {row['epoch_pause_seconds'] * 1000:18.0f} ms"
         )
+
     if "memory" not in result:
         return
+
     memory, wait = result["memory"], result["data_share_of_a_step"]
     print(
         f"\nmemory over {memory['epochs']} epochs: {memory['first_mib']:.0f} to"
@@ -441,6 +463,7 @@ def print_table(result: dict[str, Any]) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
+    """The arguments, with smaller numbers for ``--quick``."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -476,23 +499,26 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.count, arguments.frames, arguments.turns, arguments.seconds = 64, 60, 1, 2.0
+
     return arguments
 
 
 def main() -> None:
+    """Pin the process to its cores, measure, print, and write to ``--out``."""
     arguments = parse_arguments()
-    os.sched_setaffinity(
-        0, sorted(os.sched_getaffinity(0))[: arguments.cores]
-    )  # every process started from here inherits it
+    # Every process started from here inherits it.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
     torch.set_num_threads(1)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     began = time.perf_counter()
     work = arguments.work or Path(tempfile.mkdtemp(prefix="vididi-input-"))
+
     try:
         result = run(arguments, work)
     finally:
         if arguments.work is None:
             shutil.rmtree(work)
+
     print_table(result)
     print(f"{time.perf_counter() - began:.0f} s")
     if arguments.out:

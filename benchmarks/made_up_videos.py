@@ -1,5 +1,6 @@
-"""Videos whose frame k holds k in its pixels: what the reader makes of containers x codecs x
-properties, and of damaged copies.
+"""What the reader makes of videos whose frame k holds k in its pixels, sound and damaged.
+
+Containers x codecs x properties, and damaged copies of each.
 
     python benchmarks/made_up_videos.py [--copies 12] [--out benchmarks/results/made_up_videos.json]
 
@@ -27,22 +28,20 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from vididi.data.video import open_video
+from vididi.data.video_reader import open_video
 from vididi.errors import DataError
 
-HEIGHT, WIDTH, BITS = (
-    96,
-    128,
-    8,
-)  # two rows of four blocks, each a bit of the frame's number, the highest first
+# Two rows of four blocks, each a bit of the frame's number, the highest first.
+HEIGHT, WIDTH, BITS = (96, 128, 8)
 RATE = 20
 OUTCOMES = ("whole", "rejected", "fewer", "wrong")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A container, an encoder, and what is special about the file; ``options`` are the
-    encoder's.
+    """A container, an encoder, and what is special about the file.
+
+    ``options`` are the encoder's.
     """
 
     container: str
@@ -52,6 +51,7 @@ class Kind:
 
     @property
     def name(self) -> str:
+        """Container, encoder and what is special, as one text."""
         return " ".join(filter(None, [self.container, self.codec, self.what]))
 
 
@@ -93,9 +93,8 @@ KINDS = (
     Kind("flv", "libx264", options=B_FRAMES),
     Kind("wmv", "wmv2", options=GOP),
 )
-AV1 = Kind(
-    "webm", "libsvtav1", options={"preset": "8", "crf": "10", "g": "12"}
-)  # raises the priority of its process where that may be raised
+# Raises the priority of its process where that may be raised.
+AV1 = Kind("webm", "libsvtav1", options={"preset": "8", "crf": "10", "g": "12"})
 PIXELS = {"mjpeg": "yuvj420p"}
 FORMATS = {"mpg": "vob", "wmv": "asf", "ts": "mpegts", "mkv": "matroska"}
 
@@ -126,8 +125,9 @@ def number_in(frame: NDArray[np.uint8]) -> int:
 def make(
     kind: Kind, path: Path, count: int = 40, times: Sequence[int] | None = None, rate: int = RATE
 ) -> Path:
-    """Write frames 0 to ``count`` - 1; ``times``: when each is shown, in thousandths of a
-    second.
+    """Write frames 0 to ``count`` - 1.
+
+    ``times``: when each is shown, in thousandths of a second.
     """
     size = (144, 176) if kind.codec == "h263" else (HEIGHT, WIDTH)
     with av.open(str(path), "w", format=FORMATS.get(kind.container, kind.container)) as file:
@@ -150,18 +150,21 @@ def make(
 
 
 def flipped(content: bytes, rng: np.random.Generator, bits: int) -> bytes:
+    """``bits`` random bits inverted, none in the first fiftieth."""
     damaged = bytearray(content)
-    for place in rng.integers(len(content) // 50, len(content), bits):
-        damaged[place] ^= 1 << int(rng.integers(8))
+    for position in rng.integers(len(content) // 50, len(content), bits):
+        damaged[position] ^= 1 << int(rng.integers(8))
     return bytes(damaged)
 
 
 def overwritten(content: bytes, rng: np.random.Generator, size: int, zeros: bool) -> bytes:
+    """``size`` bytes in a row replaced by zeros or noise."""
     start = int(rng.integers(len(content) // 50, len(content) - size))
     return content[:start] + (bytes(size) if zeros else rng.bytes(size)) + content[start + size :]
 
 
 def removed(content: bytes, rng: np.random.Generator, size: int) -> bytes:
+    """``size`` bytes in a row left out."""
     start = int(rng.integers(len(content) // 50, len(content) - size))
     return content[:start] + content[start + size :]
 
@@ -231,32 +234,36 @@ def read(path: Path) -> list[NDArray[np.uint8]] | str:
 
 def outcome(path: Path, sound: Sequence[NDArray[np.uint8]]) -> tuple[str, str]:
     """One of OUTCOMES, and the reason or what is wrong."""
-    found = read(path)
-    if isinstance(found, str):
-        return "rejected", found
-    if len(found) != len(sound):
-        left = iter(sound)
-        kept = all(any(np.array_equal(ours, theirs) for theirs in left) for ours in found)
-        return "fewer" if kept else "wrong", f"{len(found)} frames instead of {len(sound)}"
+    frames = read(path)
+    if isinstance(frames, str):
+        return "rejected", frames
+    if len(frames) != len(sound):
+        remaining = iter(sound)
+        in_order = all(any(np.array_equal(ours, theirs) for theirs in remaining) for ours in frames)
+        return "fewer" if in_order else "wrong", f"{len(frames)} frames instead of {len(sound)}"
+
     differ = [
         number
-        for number, (ours, theirs) in enumerate(zip(found, sound, strict=True))
+        for number, (ours, theirs) in enumerate(zip(frames, sound, strict=True))
         if not np.array_equal(ours, theirs)
     ]
     if not differ:
         return "whole", ""
-    if found[0].shape != sound[0].shape:
-        return "wrong", f"frames of shape {found[0].shape}"
-    most = max(int(np.abs(found[number].astype(int) - sound[number]).max()) for number in differ)
-    return "wrong", f"{len(differ)} of {len(sound)} frames differ, by up to {most} of 255"
+    if frames[0].shape != sound[0].shape:
+        return "wrong", f"frames of shape {frames[0].shape}"
+
+    largest = max(
+        int(np.abs(frames[number].astype(int) - sound[number]).max()) for number in differ
+    )
+    return "wrong", f"{len(differ)} of {len(sound)} frames differ, by up to {largest} of 255"
 
 
 def wrong_numbers(frames: Sequence[NDArray[np.uint8]] | str, numbers: Sequence[int]) -> str:
     """What is wrong with a sound file; empty if nothing is."""
     if isinstance(frames, str):
         return f"refused: {frames}"
-    found = [number_in(frame) for frame in frames]
-    return "" if found == list(numbers) else f"frames {found}"
+    decoded = [number_in(frame) for frame in frames]
+    return "" if decoded == list(numbers) else f"frames {decoded}"
 
 
 @dataclass
@@ -271,20 +278,22 @@ class Line:
 
 
 def line_of(kind: Kind, folder: Path, copies: int) -> Line:
+    """Make a file of one kind, damage copies of it, and count what became of them."""
     path = make(kind, folder / f"{kind.name.replace(' ', '-')}.{kind.container}")
     sound = read(path)
     line = Line(kind.name, kind.codec, wrong_numbers(sound, range(40)))
     if line.sound or isinstance(sound, str):
         return line
     for what, damaged in damaged_copies(path, folder, copies, kind.container):
-        came, why = outcome(damaged, sound)
-        line.outcomes.setdefault(what, dict.fromkeys(OUTCOMES, 0))[came] += 1
-        if came in ("fewer", "wrong"):
+        result, why = outcome(damaged, sound)
+        line.outcomes.setdefault(what, dict.fromkeys(OUTCOMES, 0))[result] += 1
+        if result in ("fewer", "wrong"):
             line.silent.append(f"{what}: {why}")
     return line
 
 
 def print_table(lines: Sequence[Line]) -> None:
+    """A line for each kind, with sums over all damages."""
     print(
         f"{'kind':36}{'sound':>8}"
         + "".join(f"{name:>10}" for name in OUTCOMES)
@@ -303,6 +312,7 @@ def print_table(lines: Sequence[Line]) -> None:
 
 
 def main() -> int:
+    """Exit status: 0 if every sound file was read whole, else 1."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--copies", type=int, default=12, help="damaged copies of each file and damage"
@@ -318,8 +328,10 @@ def main() -> int:
     kinds = [
         kind for kind in (*KINDS, *([AV1] if arguments.av1 else ())) if arguments.only in kind.name
     ]
+
     with tempfile.TemporaryDirectory() as folder:
         lines = [line_of(kind, Path(folder), arguments.copies) for kind in kinds]
+
     print_table(lines)
     if arguments.out:
         about = {
@@ -330,6 +342,7 @@ def main() -> int:
         arguments.out.write_text(
             json.dumps({**about, "kinds": [asdict(line) for line in lines]}, indent=1) + "\n"
         )
+
     return any(line.sound for line in lines)
 
 

@@ -1,5 +1,6 @@
-"""The share of pretraining that the online kNN and probe take (docs/evaluation.md, "While
-training").
+"""The share of pretraining that the online kNN and probe take.
+
+See docs/evaluation.md, "While training".
 
     python benchmarks/online_cost.py --out benchmarks/results/online_cost.json
 
@@ -32,18 +33,21 @@ SWEEP = Path(__file__).resolve().parents[1] / "sweeps" / "ablation.yaml"
 
 
 def measure(every: int, epochs: int, folder: Path) -> dict[str, Any]:
+    """Pretrain with online measures after every ``every`` epochs, and what share they took."""
     values = {"evaluation.online.every": every, "training.epochs": epochs}
     (cell,) = expand(load_sweep(SWEEP), values, ["vididi"])
     config = resolve(cell.config)
     shards = ensure_prepared(config)
+
     with local_context("cpu") as context:
         run_cell(
             config, cell.describe("online_cost"), folder, shards, local_stream(shards), context
         )
-    told = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    steps = told[-1]["step"] // len(told)
-    training = sum(epoch["time/seconds_per_step"] * steps for epoch in told)
-    online = [epoch["time/online_seconds"] for epoch in told if "time/online_seconds" in epoch]
+
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = records[-1]["step"] // len(records)
+    training = sum(epoch["time/seconds_per_step"] * steps for epoch in records)
+    online = [epoch["time/online_seconds"] for epoch in records if "time/online_seconds" in epoch]
     return {
         "every": every,
         "training_seconds": round(training, 1),
@@ -54,6 +58,7 @@ def measure(every: int, epochs: int, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Measure with both intervals, print the result and write it to ``--out``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--epochs", type=int, default=24, help="default: 24, the sweep's")
     parser.add_argument("--out", type=Path)

@@ -1,5 +1,4 @@
-"""What the frames of prepared videos should be stored as: size, speed and loss of each way, for the
-same frames.
+"""What frames of prepared videos should be stored as: size, speed and loss of each format.
 
     python benchmarks/storage_format.py --out benchmarks/results/storage_format.json
     python benchmarks/storage_format.py --videos DIR         real files instead of synthetic ones
@@ -32,7 +31,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from synthetic_videos import make_videos
 
-from vididi.data.video import read_video, short_side_size
+from vididi.data.encode import short_side_size
+from vididi.data.video_reader import read_video
 
 LENGTH, STRIDE, SEGMENT, GROUP_BYTES = 10, 3, 32, 1 << 20
 SPAN = (LENGTH - 1) * STRIDE + 1
@@ -43,6 +43,7 @@ Frames = NDArray[np.uint8]
 
 
 def to_jpeg(frames: Frames, quality: int) -> list[bytes]:
+    """Each frame as a JPEG with 4:2:0 chroma."""
     return [
         simplejpeg.encode_jpeg(np.ascontiguousarray(frame), quality=quality, colorsubsampling="420")
         for frame in frames
@@ -50,20 +51,23 @@ def to_jpeg(frames: Frames, quality: int) -> list[bytes]:
 
 
 def from_jpeg(stored: list[bytes], picks: NDArray, shape: tuple[int, ...]) -> Frames:
+    """Frames ``picks`` of a video of JPEGs, ``[N, H, W, 3]``; ``shape`` is that of a frame."""
     out = np.empty((len(picks), *shape), np.uint8)
-    for place, pick in zip(out, picks, strict=True):
-        simplejpeg.decode_jpeg(stored[pick], buffer=place)
+    for frame, pick in zip(out, picks, strict=True):
+        simplejpeg.decode_jpeg(stored[pick], buffer=frame)
     return out
 
 
 def to_raw(frames: Frames) -> list[bytes]:
+    """Each frame as its pixels."""
     return [frame.tobytes() for frame in frames]
 
 
 def from_raw(stored: list[bytes], picks: NDArray, shape: tuple[int, ...]) -> Frames:
+    """Frames ``picks`` of a video of raw frames, ``[N, H, W, 3]``."""
     out = np.empty((len(picks), *shape), np.uint8)
-    for place, pick in zip(out, picks, strict=True):
-        place[:] = np.frombuffer(stored[pick], np.uint8).reshape(shape)
+    for frame, pick in zip(out, picks, strict=True):
+        frame[:] = np.frombuffer(stored[pick], np.uint8).reshape(shape)
     return out
 
 
@@ -88,27 +92,31 @@ def _encode_group(frames: Frames, crf: int) -> bytes:
 
 
 def from_h264(stored: list[bytes], picks: NDArray, shape: tuple[int, ...]) -> Frames:
+    """Frames ``picks`` of a video of H.264 groups, each of which is opened once."""
     out = np.empty((len(picks), *shape), np.uint8)
     for group in np.unique(picks // GOP):
-        wanted = np.flatnonzero(picks // GOP == group)
-        for i, frame in zip(wanted, _decode_group(stored[group], picks[wanted] % GOP), strict=True):
+        indices = np.flatnonzero(picks // GOP == group)
+        for i, frame in zip(
+            indices, _decode_group(stored[group], picks[indices] % GOP), strict=True
+        ):
             out[i] = frame
     return out
 
 
-def _decode_group(stored: bytes, places: NDArray) -> Iterator[Frames]:
-    """The frames at rising ``places`` of a group; what lies behind the last is not decoded, what
-    lies between not converted.
+def _decode_group(stored: bytes, positions: NDArray) -> Iterator[Frames]:
+    """The frames at rising ``positions`` of a group.
+
+    What lies behind the last is not decoded, what lies between not converted.
     """
     codec = av.CodecContext.create("h264", "r")
     codec.thread_count = 1
-    number, wanted = 0, set(places.tolist())
+    number, remaining = 0, set(positions.tolist())
     for packet in [*codec.parse(stored), *codec.parse(None), None]:
         for picture in codec.decode(packet):
-            if number in wanted:
+            if number in remaining:
                 yield picture.to_ndarray(format="rgb24")
             number += 1
-        if number > places[-1]:
+        if number > positions[-1]:
             return
 
 
@@ -116,7 +124,7 @@ Encode, Decode = (
     Callable[[Frames], list[bytes]],
     Callable[[list[bytes], NDArray, tuple[int, ...]], Frames],
 )
-WAYS: dict[str, tuple[Encode, Decode]] = {
+FORMATS: dict[str, tuple[Encode, Decode]] = {
     "JPEG 85": (lambda frames: to_jpeg(frames, 85), from_jpeg),
     "JPEG 90": (lambda frames: to_jpeg(frames, 90), from_jpeg),
     "JPEG 95": (lambda frames: to_jpeg(frames, 95), from_jpeg),
@@ -130,6 +138,7 @@ WAYS: dict[str, tuple[Encode, Decode]] = {
 
 
 def psnr(frames: Frames, stored: Frames) -> float:
+    """Peak signal-to-noise ratio in decibels; infinity for equal frames."""
     error = np.square(frames.astype(np.float32) - stored).mean()
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
@@ -147,11 +156,14 @@ def speed(
     return clips / (time.perf_counter() - began)
 
 
-def measure_ways(videos: list[Frames], turns: int, seconds: float) -> dict[str, dict[str, float]]:
-    stored = {name: [encode(video) for video in videos] for name, (encode, _) in WAYS.items()}
-    rates: dict[str, list[float]] = {name: [] for name in WAYS}
+def measure_formats(
+    videos: list[Frames], turns: int, seconds: float
+) -> dict[str, dict[str, float]]:
+    """Size, speed and loss of each of FORMATS for the same videos."""
+    stored = {name: [encode(video) for video in videos] for name, (encode, _) in FORMATS.items()}
+    rates: dict[str, list[float]] = {name: [] for name in FORMATS}
     for turn in range(turns):
-        for name, (_, decode) in WAYS.items():
+        for name, (_, decode) in FORMATS.items():
             rates[name].append(speed(decode, stored[name], videos, seconds, turn))
     return {
         name: {
@@ -162,7 +174,7 @@ def measure_ways(videos: list[Frames], turns: int, seconds: float) -> dict[str, 
                 for video, rows in zip(videos, stored[name], strict=True)
             ),
         }
-        for name, (_, decode) in WAYS.items()
+        for name, (_, decode) in FORMATS.items()
     }
 
 
@@ -173,7 +185,7 @@ def write_rows(path: Path, rows: list[list[bytes]]) -> list[int]:
         for last, row in zip([False] * (len(rows) - 1) + [True], rows, strict=True):
             pending.append(row)
             groups.append(number)
-            if last or sum(len(frame) for held in pending for frame in held) >= GROUP_BYTES:
+            if last or sum(len(frame) for stored in pending for frame in stored) >= GROUP_BYTES:
                 file.write_table(pa.table({"frames": pending}, schema))
                 pending, number = [], number + 1
     return groups
@@ -182,23 +194,25 @@ def write_rows(path: Path, rows: list[list[bytes]]) -> list[int]:
 def measure_rows(
     videos: list[Frames], stored: list[list[bytes]], clips: int, work: Path
 ) -> dict[str, dict[str, float]]:
-    """Bytes and seconds that the row groups of a clip cost, and stored bytes, for rows of whole
-    videos and of segments.
+    """Bytes and seconds that the row groups of a clip cost, and stored bytes.
+
+    For rows of whole videos and of segments.
     """
-    found = {}
+    results = {}
     for step in (1, 2):  # frame stride at preparation: of every `step` frames one is kept
-        kept = [frames[::step] for frames in stored]
+        subsampled = [frames[::step] for frames in stored]
         for name, length in (("video", max(map(len, videos))), (f"segment of {SEGMENT}", SEGMENT)):
             label = f"row per {name}, frame stride {step}"
-            found[label] = measure_layout(
-                work / "rows.parquet", kept, length, -(-STRIDE // step), clips
+            results[label] = measure_layout(
+                work / "rows.parquet", subsampled, length, -(-STRIDE // step), clips
             )
-    return found
+    return results
 
 
 def measure_layout(
     path: Path, videos: list[list[bytes]], length: int, stride: int, clips: int
 ) -> dict[str, float]:
+    """What reading random clips costs with rows of ``length`` frames."""
     rows = [
         (which, video[first : first + length])
         for which, video in enumerate(videos)
@@ -207,6 +221,7 @@ def measure_layout(
     groups = write_rows(path, [row for _, row in rows])
     first_row = {which: number for number, (which, _) in reversed(list(enumerate(rows)))}
     random, read, began = np.random.default_rng(0), 0, time.perf_counter()
+
     with pq.ParquetFile(path) as file:
         for _ in range(clips):
             which = int(random.integers(len(videos)))
@@ -215,6 +230,7 @@ def measure_layout(
             picks = np.minimum(start + stride * np.arange(LENGTH), len(videos[which]) - 1)
             for group in {groups[first_row[which] + pick // length] for pick in picks.tolist()}:
                 read += file.read_row_group(group).nbytes
+
     return {
         "kib_read_per_clip": read / clips / 1024,
         "ms_read_per_clip": (time.perf_counter() - began) * 1000 / clips,
@@ -226,6 +242,7 @@ def measure_layout(
 
 
 def load_videos(folder: Path, short_side: int) -> list[Frames]:
+    """The videos under ``folder`` that hold a clip, resized to ``short_side``."""
     videos = []
     for path in sorted(file for file in folder.rglob("*") if file.suffix in (".mp4", ".avi")):
         frames, _ = read_video(path)
@@ -246,6 +263,7 @@ def load_videos(folder: Path, short_side: int) -> list[Frames]:
 
 
 def main() -> None:
+    """Measure formats and rows, print both tables and write them to ``--out``."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -259,6 +277,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="timed in each turn")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+
     with tempfile.TemporaryDirectory() as work:
         folder = arguments.videos or Path(work) / "videos"
         if arguments.videos is None:
@@ -266,13 +285,15 @@ def main() -> None:
                 folder, arguments.count, arguments.frames, 240, 320, len(os.sched_getaffinity(0))
             )
         videos = load_videos(folder, arguments.short_side)
-        ways = measure_ways(videos, arguments.turns, arguments.seconds)
+        formats = measure_formats(videos, arguments.turns, arguments.seconds)
         rows = measure_rows(videos, [to_jpeg(video, 95) for video in videos], 400, Path(work))
+
     print(f"{len(videos)} videos of {mean(map(len, videos)):.0f} frames")
-    for table in (ways, rows):
+    for table in (formats, rows):
         print(f"\n{'':38}" + "".join(f"{name:>28}" for name in next(iter(table.values()))))
-        for name, found in table.items():
-            print(f"{name:38}" + "".join(f"{value:28.1f}" for value in found.values()))
+        for name, columns in table.items():
+            print(f"{name:38}" + "".join(f"{value:28.1f}" for value in columns.values()))
+
     if arguments.out:
         source = "real" if arguments.videos else "synthetic"
         content: dict[str, Any] = {
@@ -282,7 +303,7 @@ def main() -> None:
             "date": time.strftime("%Y-%m-%d"),
         }
         arguments.out.write_text(
-            json.dumps({**content, "ways": ways, "rows": rows}, indent=1) + "\n"
+            json.dumps({**content, "ways": formats, "rows": rows}, indent=1) + "\n"
         )
 
 

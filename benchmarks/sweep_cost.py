@@ -34,10 +34,12 @@ def tree_memory(root: psutil.Process) -> tuple[int, int]:
 
 
 def measure(command: list[str], interval: float) -> dict[str, float | int | str]:
+    """Run ``command``, sampling the memory of its processes every ``interval`` seconds."""
     began = time.perf_counter()
     child = subprocess.Popen(command)
     process = psutil.Process(child.pid)
     peak = processes = 0
+
     while child.poll() is None:
         try:
             memory, count = tree_memory(process)
@@ -45,6 +47,7 @@ def measure(command: list[str], interval: float) -> dict[str, float | int | str]
             break
         peak, processes = max(peak, memory), max(processes, count)
         time.sleep(interval)
+
     return {
         "command": " ".join(command),
         "exit_status": child.wait(),
@@ -58,6 +61,7 @@ def measure(command: list[str], interval: float) -> dict[str, float | int | str]
 
 
 def main() -> int:
+    """Exit status: that of the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path)
     parser.add_argument(

@@ -1,5 +1,6 @@
-"""Video files of ordinary size for benchmarks: textures that drift, turn and pulse under noise, as
-H.264.
+"""H.264 files of ordinary size for benchmarks.
+
+Textures that drift, turn and pulse under noise.
 
 The noise matters: without it a frame would compress to nothing, and neither decoder would have the
 work of a real one.
@@ -24,21 +25,23 @@ def draw_frames(number: int, frames: int, height: int, width: int) -> NDArray[np
     coarse = random.uniform(0, 255, (2, 12, 16, 3))
     # Two smooth textures larger than the frame: one is the background and drifts, the other shines
     # through a moving disc.
-    big = [_enlarge(texture, 2 * height, 2 * width) for texture in coarse]
+    textures = [_enlarge(texture, 2 * height, 2 * width) for texture in coarse]
     noise = random.normal(0, 4, (8, height, width, 3)).astype(np.float32)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     pace = random.uniform(0.5, 2.0, 4)
     out = np.empty((frames, height, width, 3), np.uint8)
+
     for t in range(frames):
         dy, dx = (int(p * t) % size for p, size in zip(pace, (height, width), strict=False))
-        frame = big[0][dy : dy + height, dx : dx + width] + noise[t % 8]
+        frame = textures[0][dy : dy + height, dx : dx + width] + noise[t % 8]
         cy, cx = (
             height * (0.5 + 0.3 * np.sin(pace[2] * t / 15)),
             width * (0.5 + 0.3 * np.cos(pace[3] * t / 20)),
         )
         inside = (y - cy) ** 2 + (x - cx) ** 2 < (height / 5) ** 2
-        frame[inside] = big[1][dx % height : dx % height + height, dy : dy + width][inside]
+        frame[inside] = textures[1][dx % height : dx % height + height, dy : dy + width][inside]
         out[t] = frame.clip(0, 255)
+
     return out
 
 
@@ -67,8 +70,9 @@ def _write(number: int, folder: Path, frames: int, height: int, width: int) -> N
 def make_videos(
     folder: Path, count: int, frames: int, height: int, width: int, workers: int
 ) -> None:
-    """``count`` files under ``folder``, which is made; one class, so that the folder source takes
-    its parent.
+    """``count`` files under ``folder``, which is made.
+
+    They are of one class, so that the folder source takes its parent.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write = partial(_write, folder=folder, frames=frames, height=height, width=width)

@@ -1,5 +1,6 @@
-"""The two-view training step of each objective and backbone, taken apart, as ratios to a plain
-eager step. Torch only.
+"""The two-view training step of objectives and backbones, in ratios to a plain eager step.
+
+Torch only; each step is taken apart into its parts.
 
     python benchmarks/train_step.py --out benchmarks/results/train_step_cpu.json
     python benchmarks/train_step.py --device cuda --precision bf16 --batch 64 --out
@@ -49,6 +50,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
+        """Add the seconds that the block takes to the part ``name``."""
         self._wait()
         began = time.perf_counter()
         yield
@@ -81,6 +83,7 @@ class Step:
         self.optimiser = LARS([p for p in objective.parameters() if p.requires_grad], lr=0.01)
 
     def __call__(self, clock: Clock) -> None:
+        """One step: views, forward, backward, optimiser, each timed by ``clock``."""
         a, b = self.views(clock)
         with (
             clock.part("forward"),
@@ -102,6 +105,7 @@ class Step:
 
 
 def make_objective(name: str, backbone: str, videos: int, device: torch.device) -> Objective:
+    """An objective of ``name`` on a backbone with its default options, in training mode."""
     torch.manual_seed(0)
     network, width = BACKBONES[backbone]()
     make: Callable[..., Objective] = OBJECTIVES[name]
@@ -139,6 +143,7 @@ def plain_views(clips: list[Tensor], size: int, frames: int) -> Callable[[Clock]
 
 
 def our_views(clips: list[Tensor], size: int, frames: int) -> Callable[[Clock], list[Tensor]]:
+    """The project's views: the whole batch at once, channels last."""
     augment = AUGMENTATIONS["vididi"](size)
     sizes = np.broadcast_to(np.array(clips[0].shape[-2:]), (len(clips[0]), 2))
 
@@ -220,6 +225,7 @@ def measure(
 def run_by_turns(
     steps: dict[str, Step], device: torch.device, count: int
 ) -> dict[str, list[dict[str, float]]]:
+    """Seconds of each part in each of ``count`` turns, after one that is not counted."""
     times: dict[str, list[dict[str, float]]] = {which: [] for which in steps}
     for turn in range(count + 1):
         for which, step in steps.items():
@@ -254,6 +260,7 @@ def top_speed(device: torch.device, precision: str) -> float:
 
 
 def speed(operation: Callable[[], Tensor], device: torch.device) -> float:
+    """FLOP/s of an operation in the fastest of several calls."""
     with FlopCounterMode(display=False) as counter:
         operation()
     seconds = []
@@ -266,6 +273,7 @@ def speed(operation: Callable[[], Tensor], device: torch.device) -> float:
 
 
 def main() -> None:
+    """Measure each backbone with each objective, print a line for each, write to ``--out``."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

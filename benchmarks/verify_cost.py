@@ -45,12 +45,14 @@ EPOCHS = (1, 10, 100)
 
 
 def seconds(shards: ShardSet, plan: Plan, compare: bool) -> float:
-    """CPU seconds of reading and decoding a plan, in a process that has not read the set before, or
-    has compared all of it.
+    """CPU seconds of reading and decoding a plan.
+
+    ``compare``: in a process that has not read the set before; else in one that has compared all of
+    it.
     """
-    module._SEEN.clear()
+    module._VERIFIED.clear()
     if not compare:
-        module._SEEN[str(shards.root), shards.manifest.checksum] = np.ones(
+        module._VERIFIED[str(shards.root), shards.manifest.checksum] = np.ones(
             len(shards.index), np.bool_
         )
     reader, buffers = FrameReader(shards), Buffers()
@@ -62,6 +64,7 @@ def seconds(shards: ShardSet, plan: Plan, compare: bool) -> float:
 
 
 def measure_stream(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Ratio of reading with to reading without comparing, for pretraining and evaluation."""
     make_videos(work / "videos" / "all", arguments.count, 120, 240, 320, 2)
     shards = ensure_prepared(
         resolve(build_config({"data": {"name": "folder", "videos": str(work / "videos")}})),
@@ -73,25 +76,28 @@ def measure_stream(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "evaluate": EvaluationPlan(rows, counts, 16, 4, 10, 8),
     }
     seconds(shards, plans["pretrain"], compare=True)  # files into the page cache
-    found: dict[str, Any] = {"bytes_per_frame": shards.nbytes / shards.manifest.frames}
+    results: dict[str, Any] = {"bytes_per_frame": shards.nbytes / shards.manifest.frames}
+
     for name, plan in plans.items():
         turns = [
             (seconds(shards, plan, True), seconds(shards, plan, False))
             for _ in range(arguments.turns)
         ]
-        first = median(one / other for one, other in turns)
-        found[name] = {"first_pass": first, "turns": turns}
+        first = median(compared / uncompared for compared, uncompared in turns)
+        results[name] = {"first_pass": first, "turns": turns}
         if name == "pretrain":
-            found[name]["by_epochs"] = {epochs: 1 + (first - 1) / epochs for epochs in EPOCHS}
-    return found
+            results[name]["by_epochs"] = {epochs: 1 + (first - 1) / epochs for epochs in EPOCHS}
+
+    return results
 
 
 # --- Opening --------------------------------------------------------------------------------------
 
 
 def make_set(root: Path, videos: int) -> None:
-    """A set of one-frame videos, 128 row groups a shard; all shards have the same bytes, of which
-    opening reads the footers.
+    """A set of one-frame videos, 128 row groups a shard.
+
+    All shards have the same bytes, of which opening reads the footers.
     """
     root.mkdir()
     row = {
@@ -113,7 +119,7 @@ def make_set(root: Path, videos: int) -> None:
     shards = videos // 128
     for number in range(1, shards):
         shutil.copy(root / shard_name(0), root / shard_name(number))
-    places = [
+    positions = [
         {"shard": number // 128, "row_group": number % 128, "row": 0}
         for number in range(128 * shards)
     ]
@@ -123,7 +129,7 @@ def make_set(root: Path, videos: int) -> None:
         for name in names
     ]
     index = pa.Table.from_pylist(
-        [{**row, **place} for row, place in zip(rows, places, strict=True)], INDEX_SCHEMA
+        [{**row, **position} for row, position in zip(rows, positions, strict=True)], INDEX_SCHEMA
     )
     pq.write_table(index, root / "index.parquet")
     counts = {"train": len(index), "test": 0}
@@ -142,6 +148,7 @@ def make_set(root: Path, videos: int) -> None:
 
 
 def measure_opening(work: Path, videos: int) -> dict[str, Any]:
+    """Seconds to open a set of ``videos`` one-frame videos."""
     make_set(work / "many", videos)
     began, cpu = time.perf_counter(), time.process_time()
     index = ShardSet.open(work / "many").index
@@ -153,6 +160,7 @@ def measure_opening(work: Path, videos: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Measure both, print the result and write it to ``--out``."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -165,11 +173,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5, help="default: 5")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+
     with tempfile.TemporaryDirectory(prefix="vididi-verify-") as work:
         result = {
             "stream": measure_stream(Path(work), arguments),
             "open": measure_opening(Path(work), arguments.videos),
         }
+
     stream = result["stream"]
     print(
         f"{stream['bytes_per_frame'] / 1024:.1f} KiB a frame; CPU seconds with comparing over"

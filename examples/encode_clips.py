@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import normalize
 
 from vididi import load_encoder
-from vididi.data.motion import LAWS, SCENES, render
+from vididi.data.motion import LAWS, SCENES, render_video
 from vididi.views.operations import normalise
 
 if __name__ == "__main__":
@@ -19,7 +19,7 @@ if __name__ == "__main__":
     # Videos of four laws of motion in two scenes: [T, H, W, 3], uint8.
     # Yours may come from any decoder.
     names = [(law, scene) for law in list(LAWS)[:4] for scene in list(SCENES)[:2]]
-    videos = [render(law, scene, 32, 4, seed=i) for i, (law, scene) in enumerate(names)]
+    videos = [render_video(law, scene, 32, 4, seed=i) for i, (law, scene) in enumerate(names)]
 
     # The encoder takes [B, 3, T, H, W], normalised as in pretraining.
     clips = torch.stack([torch.from_numpy(video).permute(3, 0, 1, 2) for video in videos])

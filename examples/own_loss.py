@@ -31,6 +31,7 @@ class SimSiam(Objective):
         self.predictor = mlp(out, hidden, out, 1)
 
     def forward(self, view_a, view_b, starts=None):  # each [B, 3, T, H, W], differentiated
+        """The loss and metrics of two views of the same videos."""
         z_a, z_b = (self.projector(self.backbone(view)) for view in (view_a, view_b))  # [B, D]
         a = cosine_similarity(self.predictor(z_a), z_b.detach())
         b = cosine_similarity(self.predictor(z_b), z_a.detach())

@@ -18,6 +18,25 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # analysis and run_sweep are used from the checkout, not installed
     sys.path.insert(0, str(ROOT))
 
+# Files that take longest, the longest first. Those that start late leave the other worker of
+# ``pytest -n 2 --dist loadfile`` without work.
+LONG = (
+    "cluster/test_every_protocol.py",
+    "cluster/test_sweep_program.py",
+    "cluster/test_search_program.py",
+    "cluster/test_ray_prepare.py",
+    "cluster/test_ray_up.py",
+    "cluster/test_store_program.py",
+    "cluster/test_growth.py",
+    "test_adding.py",
+    "cluster/test_ray_inference.py",
+    "cluster/test_two_nodes.py",
+    "training/test_distributed.py",
+    "test_examples.py",
+    "test_cli.py",
+    "test_wheel.py",
+)
+
 TINY: dict[str, Any] = {
     "data": {"name": "motion", "train": 24, "test": 12, "size": 32, "frames": 24},
     "prepare": {"short_side": 16},
@@ -27,6 +46,18 @@ TINY: dict[str, Any] = {
     "training": {"epochs": 3, "batch_size": 8},
     "evaluation": {"clips": 2, "frames": 4, "stride": 2},
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let xdist keep the order below; its own begins with the files that have most tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """LONG first, all others as they come."""
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session")

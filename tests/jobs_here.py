@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from vididi.cluster.jobs import JobsLeft
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.experiment import run_cell
@@ -21,7 +22,7 @@ def run_jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vididi.cluster.evaluations.run_jobs", run_here)
 
 
-def run_here(jobs: list[Any], shards: ShardSet, runs: Path, watcher: Any, *_: Any) -> set[Path]:
+def run_here(jobs: list[Any], shards: ShardSet, runs: Path, watcher: Any, *_: Any) -> JobsLeft:
     for job in jobs:
         watcher.started(job)
         stream, context, run = local_stream(shards), LocalContext(), job.folder.parents[1]
@@ -31,4 +32,4 @@ def run_here(jobs: list[Any], shards: ShardSet, runs: Path, watcher: Any, *_: An
         else:
             run_cell(job.cell.config, job.record, job.folder, shards, stream, context)
         watcher.ended(job, 0)
-    return set()
+    return JobsLeft(set(), set())

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vididi.data.prepare import Settings, prepare
+from vididi.data.encode import Settings
+from vididi.data.prepare import prepare
 from vididi.data.shards import ShardSet
 from vididi.data.sources import SOURCES
 

@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from vididi.cli import main
 from vididi.components import build_state, resolve
 from vididi.config import build_config, read_yaml
+from vididi.data.encode import Settings, encode_video
 from vididi.data.motion import motion
-from vididi.data.prepare import Settings, encode_video
 from vididi.data.shards import ShardSet
 from vididi.data.video import Video
 

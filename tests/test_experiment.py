@@ -305,7 +305,7 @@ RECIPES = {
     name: (each.default_sampling, each.default_augment, each.default_clips)
     for name, each in OBJECTIVES.items()
 }
-PAIRWISE = [name for name, each in OBJECTIVES.items() if each.most_clips == 2]
+PAIRWISE = [name for name, each in OBJECTIVES.items() if each.max_clips == 2]
 
 
 def recipe(config: Config) -> tuple[str, str, int | None]:
@@ -1289,7 +1289,7 @@ def test_workers_that_find_their_folder_marked_as_stopped_end_after_the_epoch(
     from vididi.experiment import _epoch_end
     from vididi.training.context import StoppedEarly
 
-    monkeypatch.setattr("vididi.experiment.from_first", lambda value, context: value)
+    monkeypatch.setattr("vididi.experiment.broadcast_from_rank_0", lambda value, context: value)
     config, folder, reported = make_config(KEEP_BEST), RunFolder(tmp_path), []
 
     class Two(LocalContext):

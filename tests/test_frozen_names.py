@@ -29,7 +29,8 @@ from vididi.introduced import without_introduced
 from vididi.prepared import _preparation_digest
 from vididi.protocols import EvaluationEntry, protocol_settings
 from vididi.protocols.task import Task, complete_settings
-from vididi.sweep import Cell, Sweep, examples, expand, load_sweep, study_name
+from vididi.study_names import study_name
+from vididi.sweep import Cell, Sweep, examples, expand, load_sweep
 
 REPO = Path(__file__).resolve().parents[1]
 FILE = Path(__file__).with_name("frozen_names.json")

@@ -32,7 +32,8 @@ from vididi.protocols import FeatureSettings, protocol_settings
 from vididi.protocols.task import complete_settings
 from vididi.runs import readers
 from vididi.search import Dimension, Search
-from vididi.sweep import Sweep, study_name
+from vididi.study_names import study_name
+from vididi.sweep import Sweep
 
 REPO = Path(__file__).resolve().parents[1]
 ABLATION = REPO / "sweeps" / "ablation.yaml"

@@ -31,7 +31,7 @@ from vididi.introduced import (
 )
 from vididi.protocols import PROTOCOLS, FeatureSettings, settings_model
 from vididi.search import Search
-from vididi.sweep import SEARCH_IN_STUDY
+from vididi.study_names import SEARCH_IN_STUDY
 
 FILE = Path(__file__).with_name("frozen_keys.json")
 ADVICE = (

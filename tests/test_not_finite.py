@@ -273,6 +273,6 @@ def test_a_recall_that_counts_what_cannot_be_found_is_measured_again(
         for k, value in recall_at(ranks or [0, 0, 0, 0], (1, 5, 10)).items()
     }
     assert (
-        finished._holds(task, RunFolder(tmp_path), {"metrics": measured, "untrained": None})
+        finished._is_current(task, RunFolder(tmp_path), {"metrics": measured, "untrained": None})
         == holds
     )  # type: ignore[arg-type]

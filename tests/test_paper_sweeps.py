@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 import run_sweep
+from benchmarks.paper_resources import evaluations
+from vididi.analysis.grouping import not_the_paper_s, protocol
 from vididi.analysis.paper import Column, PaperTable, Row, load_paper_table
 from vididi.analysis.reading import Run
-from vididi.analysis.tables import matches, not_the_paper_s, protocol
+from vididi.analysis.tables import matches
 from vididi.commands.inputs import one_data_set
 from vididi.components import resolve, resolve_component
 from vididi.config import Config, flatten
@@ -107,6 +109,24 @@ def test_its_header_says_how_on_what_and_how_long(path: Path) -> None:
     for key in ("Data", "Hardware", "Time", "Paper"):
         assert re.search(rf"^{key} +\S", text, re.MULTILINE), key
     assert "an estimate, nothing of it measured" in text
+
+
+@EACH
+def test_its_header_says_what_evaluations_ask_of_each_gpu(path: Path) -> None:
+    line = " ".join(" ".join(header(path).split()).partition(" Evaluate ")[2].split())
+    assert line.startswith(f"{evaluations(path)} Time "), (
+        "python benchmarks/paper_resources.py --write"
+    )
+
+
+def test_a_classifier_s_batch_is_shared_by_the_cell_s_gpus(tmp_path: Path) -> None:
+    text = (REPO / "sweeps/paper/cvrl_table_7.yaml").read_text()
+    assert evaluations(REPO / "sweeps/paper/cvrl_table_7.yaml") == (
+        "linear: 1,024 clips of 32 frames a batch, 64 or 32 or 16 or 8 on each of a cell's 16 or 32"
+        " or 64 or 128 GPUs"
+    )
+    (tmp_path / "one.yaml").write_text(re.sub(r"resources: \{workers: \d+\}", "order: 0", text))
+    assert "16 on each of a cell's 64 GPUs" in evaluations(tmp_path / "one.yaml")
 
 
 @EACH

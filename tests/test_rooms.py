@@ -25,6 +25,9 @@ TORCHLESS = (
     "vididi.checks",
     "vididi.config",
     "vididi.sweep",
+    "vididi.sweep_keys",
+    "vididi.sweep_faults",
+    "vididi.study_names",
     "vididi.search",
     "vididi.pairing",
     "vididi.draws",
@@ -228,28 +231,8 @@ def test_no_import_circle() -> None:
 
 
 # What is over a limit today and why; a line goes when its code is divided.
-LONG_FUNCTIONS: dict[tuple[str, str], str] = {
-    (f"vididi/{file}.py", name): "since lines have 100 columns"
-    for file, name in (
-        ("cli", "_add_prepare"),
-        ("cli", "_add_protocol"),
-        ("experiment", "_run"),
-        ("plans", "make_plans"),
-        ("evaluation/ava_map", "ava_map"),
-        ("objectives/corp", "corp_m_loss"),
-        ("data/verify", "_verify_index"),
-        ("data/motion", "motion"),
-        ("data/prepare", "prepare"),
-        ("commands/arguments", "add_arguments"),
-    )
-}
-LONG_FILES = {
-    "vididi/cli.py": "since lines have 100 columns",
-    "vididi/sweep.py": "since lines have 100 columns",
-    "vididi/analysis/tables.py": "since lines have 100 columns",
-    "vididi/data/prepare.py": "one job, preparing, with its restarts",
-    "vididi/data/video.py": "one job, reading videos, with what differs between files and decoders",
-}
+LONG_FUNCTIONS: dict[tuple[str, str], str] = {}
+LONG_FILES: dict[str, str] = {}
 PROGRAM = [REPO / "run_sweep.py", *FILES]
 
 
@@ -270,7 +253,7 @@ def test_no_file_is_over_600_lines() -> None:
     } == set(LONG_FILES)
 
 
-def test_no_public_class_or_module_name_stands_for_two_things() -> None:
+def test_no_public_name_stands_for_two_things() -> None:
     named: dict[str, list[str]] = {}
     for path in FILES:
         name = path.parent.name if path.name == "__init__.py" else path.stem
@@ -278,6 +261,9 @@ def test_no_public_class_or_module_name_stands_for_two_things() -> None:
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 named.setdefault(f"class {node.name}", []).append(str(path))
+            # Every program has a function called main.
+            if isinstance(node, ast.FunctionDef) and node.name.lstrip("_") == node.name != "main":
+                named.setdefault(f"function {node.name}", []).append(str(path))
     assert {name: paths for name, paths in named.items() if len(paths) > 1} == {}
 
 

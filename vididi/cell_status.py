@@ -83,9 +83,8 @@ def _labelled(path: Path) -> CellState:
         config, record = readers.read_config(path), readers.read_cell(path)
     except DamagedError as error:
         return CellState(title, 0, "damaged", 0, {}, _of_folder(path, error))
-    state = _state(
-        title, config["training"]["epochs"] if config else 0, path
-    )  # it may have failed before it began
+    epochs = config["training"]["epochs"] if config else 0  # it may have failed before it began
+    state = _state(title, epochs, path)
     return replace(
         state, note="; ".join(filter(None, (record["label"] if record else "", state.note)))
     )
@@ -145,9 +144,9 @@ def _written(path: Path) -> float:
 
 def _damaged_evaluations(run: Path) -> str:
     """What is wrong with evaluations of a finished run, which is finished without them."""
-    made = [path for path in (run / "evaluations").glob("*/") if path.is_dir()]
+    folders = [path for path in (run / "evaluations").glob("*/") if path.is_dir()]
     return "; ".join(
-        _of_folder(run, error) for path in sorted(made) for error in damage(path).values()
+        _of_folder(run, error) for path in sorted(folders) for error in damage(path).values()
     )
 
 
@@ -181,12 +180,14 @@ def report_unfinished(
     console: Console,
     ended: Callable[[Path], Outcome | None] = outcome,
     elsewhere: Collection[Path] = (),
+    interrupted: Collection[Path] = (),
 ) -> int:
-    """Name the jobs, by folder, that came to no good end, and why.
+    """Print which jobs, by folder, are not done, and why.
 
     Args:
         ended: how the job of a folder ended; see vididi.runs.outcome.
         elsewhere: folders in which another driver is at work.
+        interrupted: folders whose job did not end in this start, so an error there is of before.
 
     Returns:
         the exit status: 1 if some failed or are left to another driver, INTERRUPTED if some came to
@@ -199,7 +200,7 @@ def report_unfinished(
             continue
         if folder in elsewhere:
             status, reason = max(status, 1), f"run by another driver; {reason}"
-        elif became == "failed":
+        elif became == "failed" and folder not in interrupted:
             status, reason = max(status, 1), "\n    ".join(_reason(folder)[-3:])
         else:
             status = INTERRUPTED

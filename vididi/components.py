@@ -39,8 +39,7 @@ COMPONENTS: dict[str, Mapping[str, Callable]] = {
 
 
 def resolve(config: Config, workers: int = 1) -> Config:
-    """Check every component's name and options against the program's entries, and fill in their
-    defaults.
+    """The configuration with every component's name and options checked, and defaults filled in.
 
     Where the configuration leaves sampling, augmentation or clips per video open, they become those
     of the objective's paper. Everything but the data is then built once on the meta device, so that
@@ -57,10 +56,12 @@ def resolve(config: Config, workers: int = 1) -> Config:
     sections = {kind: resolve_component(kind, getattr(config, kind)) for kind in COMPONENTS}
     sections["backbone"] = _pin_weights(sections["backbone"])
     config = config.model_copy(update=sections)
+
     with torch.device("meta"):
         state = build_state(config)
     with _about("objective", config.objective):
         state.objective.check_share(config.training.batch_size // workers)
+
     make_augment(config.augment, config.clip.size)
     make_sampling(config)
     _check_views(config)
@@ -77,14 +78,16 @@ def _follow_objective(config: Config, objective: type[Objective]) -> Config:
         section = getattr(config, kind)
         if section.name == DEFAULT:
             changes[kind] = Component(name=name, **section.options)
+
     clips = config.clip.per_video or objective.default_clips
-    if clips > objective.most_clips:
+    if clips > objective.max_clips:
         raise ConfigError(
             f"clip.per_video: {clips} is not valid with objective {config.objective.name!r}; at"
-            f" most {objective.most_clips}"
+            f" most {objective.max_clips}"
         )
     changes["clip"] = ClipConfig(**{**dict(config.clip), "per_video": clips})
     config = config.model_copy(update=changes)
+
     if objective.samplings and config.sampling.name not in objective.samplings:
         valid = " or ".join(map(repr, objective.samplings))
         raise ConfigError(
@@ -95,8 +98,9 @@ def _follow_objective(config: Config, objective: type[Objective]) -> Config:
 
 
 def _pin_weights(backbone: Component) -> Component:
-    """Weights from a file by its absolute path, which holds in any process, and its digest, which
-    enters the cell's name.
+    """Add to a backbone's weights what pins them: an absolute path, and the file's digest.
+
+    The path holds in any process; the digest enters the cell's name.
     """
     if backbone.options.get("weights") is None:
         return backbone
@@ -126,23 +130,21 @@ def check_clip(
     backbone: Component, frames: int, size: int, frames_field: str, size_field: str
 ) -> None:
     """Raise ConfigError, which names one of the fields, if clips are too small for the backbone."""
-    least_frames, least_size = MINIMUM[backbone.name]
-    for field, value, least, unit in (
-        (frames_field, frames, least_frames, "frames of a view"),
-        (size_field, size, least_size, "pixels"),
+    min_frames, min_size = MINIMUM[backbone.name]
+    for field, value, minimum, unit in (
+        (frames_field, frames, min_frames, "frames of a view"),
+        (size_field, size, min_size, "pixels"),
     ):
-        if value < least:
+        if value < minimum:
             raise ConfigError(
                 f"{field}: {value} {unit} are too few for backbone {backbone.name!r}, which needs"
-                f" at least {least}"
+                f" at least {minimum}"
             )
 
 
 @contextmanager
 def _about(kind: str, component: Component) -> Iterator[None]:
-    """What an entry refuses, or cannot be made with, becomes a ConfigError that names its
-    section.
-    """
+    """Turn what an entry refuses, or cannot be made with, into a ConfigError of its section."""
     try:
         yield
     except ValueError as error:
@@ -154,10 +156,10 @@ def _about(kind: str, component: Component) -> Iterator[None]:
         RuntimeError,
         TypeError,
     ) as error:  # such as torch's, of a size beyond 64 bits
-        given = ", ".join(f"{name}: {shown(value)}" for name, value in component.options.items())
+        options = ", ".join(f"{name}: {shown(value)}" for name, value in component.options.items())
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ConfigError(
-            f"{kind}: {component.name!r} cannot be made with {given or 'no options'}: {reason}"
+            f"{kind}: {component.name!r} cannot be made with {options or 'no options'}: {reason}"
         ) from error
 
 
@@ -184,9 +186,7 @@ class Options(Closed):
 
 
 def options_model(entry: Callable) -> type[BaseModel]:
-    """The keyword-only parameters of an entry as a closed model: names, types and defaults from its
-    signature.
-    """
+    """The keyword-only parameters of an entry as a closed model: names, types and defaults."""
     function: Callable = entry.__init__ if inspect.isclass(entry) else entry  # type: ignore[misc]
     hints = get_type_hints(function)
     fields: dict[str, Any] = {
@@ -201,8 +201,7 @@ def options_model(entry: Callable) -> type[BaseModel]:
 
 
 def read_run_config(run: Path) -> Config:
-    """The configuration of a run as a Config whose components this program has: for whoever makes
-    something of it.
+    """The configuration of a run, whose components this program has, to make something of it.
 
     Who only shows or compares runs needs no torch, and takes the plain values of
     vididi.runs.readers.read_config instead.
@@ -222,11 +221,13 @@ def read_run_config(run: Path) -> Config:
 
 
 def make_sampling(config: Config) -> Sampling:
+    """The sampling of a resolved configuration."""
     with _about("sampling", config.sampling):
         return SAMPLINGS[config.sampling.name](**config.sampling.options)
 
 
 def make_augment(component: Component, size: int) -> Augment:
+    """An augmentation to clips of ``size`` by ``size`` pixels."""
     with _about("augment", component):
         return AUGMENTATIONS[component.name](size, **component.options)
 

@@ -84,6 +84,7 @@ class Component(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
+        """All its values but the name."""
         return dict(self.__pydantic_extra__ or {})
 
 
@@ -128,6 +129,7 @@ class ClipConfig(Closed):
 
     @property
     def length(self) -> int:
+        """Frames that are sampled: T and the extra ones."""
         return self.frames + self.extra_frames
 
 
@@ -159,6 +161,7 @@ class ScheduleConfig(Closed):
 
     @property
     def summary(self) -> str:
+        """For people: ``order 2, scheduled, both_ways``."""
         parts = [
             f"order {self.order}",
             self.selection,
@@ -168,6 +171,7 @@ class ScheduleConfig(Closed):
         return ", ".join(part for part in parts if part)
 
     def schedule(self) -> Schedule:
+        """The schedule itself. Raises ValueError where the axes do not go together."""
         return Schedule(self.order, self.mix, self.selection, self.reverse, self.weights)
 
 
@@ -335,6 +339,7 @@ class Config(Closed):
         return self.model_dump(mode="json")
 
     def to_yaml(self) -> str:
+        """The text of config.yaml."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
     def identity(self, data_checksum: str) -> str:
@@ -414,16 +419,15 @@ _PHRASES = {
     r"(input|string) should": "it must",
     r"(dictionary|list|tuple) should have (.*) after validation, not \d+": r"it must have \2",
 }
-_MEMBER = re.compile(
-    r"(literal|function-\w+|list|dict|tuple|nullable)\["
-)  # what pydantic puts between a field's keys for a union's member
+# What pydantic puts between a field's keys for a union's member.
+_MEMBER = re.compile(r"(literal|function-\w+|list|dict|tuple|nullable)\[")
 
 
 def _faults(error: ValidationError) -> list[dict[str, Any]]:
     """The faults of a validation error without what is pydantic's: each of a union once, for the
     member that the value may be meant for.
     """
-    found: list[dict[str, Any]] = []
+    faults: list[dict[str, Any]] = []
     for known in error.errors():
         fault = dict[str, Any](known)
         fault["msg"] = fault["msg"][0].lower() + fault["msg"][1:]
@@ -439,8 +443,8 @@ def _faults(error: ValidationError) -> list[dict[str, Any]]:
             else not isinstance(fault["input"], Mapping)
         )
         if not (union and wrong and fault["type"] in ("literal_error", "model_type")):
-            found.append(fault)
-    return found
+            faults.append(fault)
+    return faults
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> Iterable[str]:
@@ -475,10 +479,10 @@ def _valid_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str
         field = model.model_fields.get(str(part))
         if field is None:
             continue  # a key of a mapping, or a place in a list
-        found = _model_in(field.annotation)
-        if found is None:
+        nested = _model_in(field.annotation)
+        if nested is None:
             break
-        model = found
+        model = nested
     return list(model.model_fields)
 
 
@@ -486,7 +490,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The model that an annotation is, or that its values are."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+    return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -533,12 +537,12 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         path = f"{prefix}{name}"
         # An empty mapping is a value: it must reach whoever checks it.
-        found = (
+        entries = (
             flatten(value, f"{path}.") if isinstance(value, Mapping) and value else {path: value}
         )
-        if twice := flat.keys() & found.keys():
+        if twice := flat.keys() & entries.keys():
             raise ConfigError(f"{min(twice)}: is given twice")
-        flat.update(found)
+        flat.update(entries)
     return flat
 
 

@@ -43,9 +43,7 @@ def _finalise(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def key(use: Use, *counters: ArrayLike) -> NDArray[np.uint64]:
-    """One 64-bit key per element of the broadcast counters (non-negative integers or arrays of
-    them).
-    """
+    """One 64-bit key per element of the broadcast counters, non-negative integers or arrays."""
     with np.errstate(over="ignore"):
         state = _finalise(np.asarray(int(use), dtype=np.uint64) + _GOLDEN)
         for counter in counters:
@@ -63,8 +61,9 @@ def uniform(keys: ArrayLike, count: int) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=4)  # a plan asks for the same epoch's again and again
 def permutation(size: int, use: Use, *counters: int) -> NDArray[np.int64]:
-    """A permutation of ``range(size)``, the same on every machine for the same counters;
-    read-only.
+    """A permutation of ``range(size)``, the same on every machine for the same counters.
+
+    The array is shared, so it is read-only.
     """
     order = np.argsort(key(use, *counters, np.arange(size)), kind="stable")
     order.flags.writeable = False

@@ -30,7 +30,7 @@ def load_encoder(path: str | Path) -> nn.Module:
     file = file if file.suffix == ".safetensors" else file / ENCODER
     folder = file.parent
     mirror.pull(folder)
-    if not mirror.fetch(file):
+    if not mirror.pull_file(file):
         raise TrainingError(
             f"{mirror.place_of(folder)}: no {file.name}, so there is no finished run here"
         )
@@ -41,8 +41,9 @@ def load_encoder(path: str | Path) -> nn.Module:
 
 
 def untrained_encoder(config: Config, device: torch.device) -> nn.Module:
-    """The backbone with the weights that the run's seed draws, also where the run began from a
-    file, which is not read.
+    """The backbone with the weights that the run's seed draws.
+
+    A file that the run began from is not read.
     """
     config = config.model_copy(update={"backbone": _without_weights(config.backbone)})
     return build_state(config, device).objective.backbone

@@ -33,7 +33,7 @@ from vididi.runs import mirror
 from vididi.runs.file_names import CHECKPOINT, RESULT
 from vididi.runs.readers import read_cell, read_run_result
 from vididi.runs.run_folder import RunFolder
-from vididi.training.context import Context, StoppedEarly, from_first
+from vididi.training.context import Context, StoppedEarly, broadcast_from_rank_0
 from vididi.training.distributed import gather_rows
 from vididi.training.loop import EpochLog, PretrainFit, State, train
 from vididi.training.recorder import Recorder
@@ -53,7 +53,7 @@ def run_cell(
     """Pretrain and evaluate one resolved configuration, from wherever an earlier attempt got to.
 
     Args:
-        cell: what the run folder should remember of its place in a sweep.
+        cell: what the run folder should remember of the sweep that the cell is of.
         path: the run folder; written by rank 0 only.
         open_stream: makes this worker's stream of batches from a plan.
 
@@ -66,8 +66,8 @@ def run_cell(
         StoppedEarly: on every worker, where a sweep has marked the folder as stopped.
     """
     folder, checksum = RunFolder(path), shards.manifest.checksum
-    with ExitStack() as held:
-        done = claim(folder, context, held, partial(_check_same_run, path, config, checksum))
+    with ExitStack() as locks:
+        done = claim(folder, context, locks, partial(_check_same_run, path, config, checksum))
         if done is not None:
             return done
         if context.rank == 0:
@@ -77,25 +77,31 @@ def run_cell(
 
 
 def claim(
-    folder: RunFolder, context: Context, held: ExitStack, check: Callable[[], None] = lambda: None
+    folder: RunFolder, context: Context, locks: ExitStack, check: Callable[[], None] = lambda: None
 ) -> dict[str, Any] | None:
-    """Rank 0 locks the folder for as long as ``held`` is open; every worker learns whether there is
-    a result already.
+    """Rank 0 locks the folder for as long as ``locks`` is open.
 
     Args:
         check: rank 0 calls it when the folder is locked.
+
+    Returns:
+        the content of result.json where there is one already, on every worker.
+
+    Raises:
+        HeldError: another process has locked it. TrainingError: it cannot be used; on every worker.
     """
-    found: tuple[str, Any] = ("", None)
+    outcome: tuple[str, Any] = ("", None)
     if context.rank == 0:
         try:
-            held.enter_context(folder.locked())
+            locks.enter_context(folder.locked())
             check()
-            found = ("result", folder.result)
+            outcome = ("result", folder.result)
         except HeldError as error:
-            found = ("held", str(error))
+            outcome = ("held", str(error))
         except VididiError as error:  # of the store that the folder is in
-            found = ("error", str(error))
-    kind, value = from_first(found, context)
+            outcome = ("error", str(error))
+
+    kind, value = broadcast_from_rank_0(outcome, context)
     if kind == "held":
         raise HeldError(value)
     if kind == "error":
@@ -104,8 +110,9 @@ def claim(
 
 
 def _check_same_run(path: Path, config: Config, checksum: str) -> None:
-    """Raise TrainingError where a folder holds another run: its numbers, or its checkpoint, would
-    pass for this one's.
+    """Raise TrainingError where a folder holds another run.
+
+    Its numbers, or its checkpoint, would pass for this one's.
 
     A folder that a sweep named says by its name which run it holds. A key that came later and that
     one of the two does not have counts as its introduction value; other keys that only one of them
@@ -117,15 +124,16 @@ def _check_same_run(path: Path, config: Config, checksum: str) -> None:
         return
     advice = "give another folder, or move this one away"
     try:
-        there, done, cell = read_run_config(path), read_run_result(path) or {}, {}
-        with suppress(
-            DamagedError
-        ):  # it says which data a half-done run is on, and nothing of the configuration
+        existing, done, cell = read_run_config(path), read_run_result(path) or {}, {}
+        # It says which data a half-done run is on, and nothing of the configuration.
+        with suppress(DamagedError):
             cell = read_cell(path) or {}
     except DamagedError as error:
         raise TrainingError(f"{error}; nothing says which run this is: {advice}") from None
+
     old, new = (
-        flatten(with_introduced(Config, content.identity_content())) for content in (there, config)
+        flatten(with_introduced(Config, content.identity_content()))
+        for content in (existing, config)
     )
     if other := sorted(key for key in old.keys() & new.keys() if old[key] != new[key]):
         differences = "; ".join(
@@ -134,6 +142,7 @@ def _check_same_run(path: Path, config: Config, checksum: str) -> None:
         raise TrainingError(
             f"{path}: holds a run of another configuration ({differences}); {advice}"
         )
+
     if checksum != (data := done.get("data_checksum") or cell.get("data_checksum") or checksum):
         raise TrainingError(
             f"{path}: holds a run on other data (checksum {data} there, {checksum} asked for);"
@@ -150,47 +159,34 @@ def _run(
         raise ConfigError(BF16_NEEDS_GPU)
     plans = make_plans(config, shards, context.rank, context.world_size)
     state = build_state(config, context.device)
-    untrained = {}
-    if config.evaluation.untrained:
-        random = untrained_encoder(config, context.device)
-        with about("the untrained encoder"):
-            untrained = evaluate(
-                config, random, shards, open_stream(plans.evaluation, 0), plans, context
-            ).metrics
-        del random  # its memory is for the training
+    untrained = _measure_untrained(config, shards, open_stream, plans, context)
+
     _restore(state, folder, context)
-    if state.step == 0 and folder.path.name.endswith(
-        f"-{config.identity(shards.manifest.checksum)}"
-    ):
+    is_named_after_cell = folder.path.name.endswith(f"-{config.identity(shards.manifest.checksum)}")
+    if state.step == 0 and is_named_after_cell:
         _restore_encoder(state, folder, len(plans.pretrain))
-    recorder = Recorder(folder, state.step) if context.rank == 0 else None
-    batches = open_stream(plans.whole, plans.place(state.step))
-    started = state.step
-    look = partial(_measure_online, config, state, shards, batches, plans, context)
-    on_epoch, on_step = (
-        _epoch_end(config, state, folder, recorder, context, look),
-        _step_end(config, state, folder, context),
-    )
+    first_step = state.step
+
+    recorder = Recorder(folder, first_step) if context.rank == 0 else None
+    batches = open_stream(plans.chain, plans.batch_number(first_step))
+    measure_online = partial(_measure_online, config, state, shards, batches, plans, context)
+    on_epoch = _epoch_end(config, state, folder, recorder, context, measure_online)
+    on_step = _step_end(config, state, folder, context)
     train(state, batches, make_fit(config, plans.pretrain), context, on_epoch, on_step)
+
     measured = evaluate(config, state.objective.backbone, shards, batches, plans, context)
     result = {
         "rules": RULES,
         **measured.metrics,
-        **{f"untrained/{name}": value for name, value in untrained.items()},
+        **untrained,
         "data_checksum": shards.manifest.checksum,
         "steps": state.step,
-        "resumed_from_step": started or None,
+        "resumed_from_step": first_step or None,
         "workers": context.world_size,
         "nodes": context.nodes,
         "device": str(context.device.type),
         "seconds": time.perf_counter() - began,
-        "videos_dropped_per_epoch": plans.pretrain.dropped,
-        **({"classes_without_videos": shards.empty_classes} if shards.empty_classes else {}),
-        "videos_too_short": shards.column("video_id")[plans.too_short].tolist(),
-        "videos_wrapped": {
-            "pretrain": plans.pretrain.wrapped,
-            "evaluation": plans.evaluation.wrapped,
-        },
+        **_left_out(shards, plans),
         "versions": {
             "vididi": __version__,
             "torch": torch.__version__,
@@ -203,7 +199,34 @@ def _run(
     return result
 
 
+def _measure_untrained(
+    config: Config, shards: ShardSet, open_stream: Stream, plans: Plans, context: Context
+) -> dict[str, Any]:
+    """The metrics of the untrained encoder, if they are to be measured."""
+    if not config.evaluation.untrained:
+        return {}
+    encoder = untrained_encoder(config, context.device)
+    with about("the untrained encoder"):
+        batches = open_stream(plans.evaluation, 0)
+        metrics = evaluate(config, encoder, shards, batches, plans, context).metrics
+    return {f"untrained/{name}": value for name, value in metrics.items()}
+
+
+def _left_out(shards: ShardSet, plans: Plans) -> dict[str, Any]:
+    """What result.json says of videos that are not used, or not as they are."""
+    return {
+        "videos_dropped_per_epoch": plans.pretrain.dropped,
+        **({"classes_without_videos": shards.empty_classes} if shards.empty_classes else {}),
+        "videos_too_short": shards.column("video_id")[plans.too_short].tolist(),
+        "videos_wrapped": {
+            "pretrain": plans.pretrain.wrapped,
+            "evaluation": plans.evaluation.wrapped,
+        },
+    }
+
+
 def make_fit(config: Config, plan: PretrainPlan) -> PretrainFit:
+    """How a configuration trains."""
     return PretrainFit(
         schedule=config.schedule.schedule(),
         augment=make_augment(config.augment, config.clip.size),
@@ -233,8 +256,9 @@ def _restore(state: State, folder: RunFolder, context: Context) -> None:
 
 
 def _restore_encoder(state: State, folder: RunFolder, steps: int) -> None:
-    """The trained encoder of a run that has lost its result and its checkpoint: what is left to do
-    is to evaluate it.
+    """Restore the trained encoder of a run that has lost its result and its checkpoint.
+
+    All that is left to do is to evaluate it.
 
     The encoder is written at the end, so one that is there is trained. One that cannot be read or
     does not fit is trained again.
@@ -259,23 +283,24 @@ def _epoch_end(
     folder: RunFolder,
     recorder: Recorder | None,
     context: Context,
-    look: Callable[[int], dict[str, float]],
+    measure_online: Callable[[int], dict[str, float]],
 ) -> Callable[[dict, int], None]:
     def on_epoch(metrics: dict, epoch: int) -> None:
-        metrics = {**metrics, **look(epoch)}
+        metrics = {**metrics, **measure_online(epoch)}
         if recorder is not None:
             recorder.epoch(metrics)
             _keep_best(config, state, folder, metrics, epoch)
             if epoch % config.training.checkpoint_epochs == 0 or epoch == config.training.epochs:
                 _save(state, folder)
             if config.evaluation.online.keep_best:
-                mirror.settle(
-                    folder.path
-                )  # a cell that is stopped in its report must leave a whole folder
+                # A cell that is stopped in its report must leave a complete folder.
+                mirror.settle(folder.path)
         context.report(metrics)
         # A cell of one worker is stopped in its report.
         stoppable = config.evaluation.online.keep_best and context.world_size > 1
-        if stoppable and from_first(context.rank == 0 and folder.told_to_stop(), context):
+        if stoppable and broadcast_from_rank_0(
+            context.rank == 0 and folder.told_to_stop(), context
+        ):
             raise StoppedEarly(f"stopped early after epoch {epoch}")
 
     return on_epoch
@@ -303,15 +328,17 @@ def _measure_online(
     if not plans.online_every or epoch % plans.online_every:
         return {}
     began = time.perf_counter()
+
     view = FeatureView(config.clip.size, config.evaluation.crop, config.evaluation.seed)
-    rows, looked = measure_batches(state.objective.backbone, batches, len(plans.online), view)
+    rows, local = measure_batches(state.objective.backbone, batches, len(plans.online), view)
     state.objective.train()
-    rows, features = gather_rows(rows, looked["intact"], context)
+    rows, features = gather_rows(rows, local["intact"], context)
+
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
     parts = features[test], labels[test], features[~test], labels[~test]
     with about(f"after epoch {epoch}"):
-        found = {"online/knn": knn_accuracy(*parts), "online/probe": probe_accuracy(*parts)}
-    return {**found, "time/online_seconds": time.perf_counter() - began}
+        metrics = {"online/knn": knn_accuracy(*parts), "online/probe": probe_accuracy(*parts)}
+    return {**metrics, "time/online_seconds": time.perf_counter() - began}
 
 
 def _step_end(
@@ -361,9 +388,9 @@ def evaluate(
     e = config.evaluation
     if not e.protocols:
         return EvaluationResult({})
-    rows, found = measure_batches(
+    rows, local = measure_batches(
         encoder, batches, len(plans.evaluation), FeatureView(config.clip.size, e.crop, e.seed)
     )
-    rows, features = gather_rows(rows, found["intact"], context)
+    rows, features = gather_rows(rows, local["intact"], context)
     check_finite(" and ".join(e.protocols), features=features)
     return score(e.protocols, shards, rows, features, by_scene=True)

@@ -33,4 +33,5 @@ def check_regular(path: Path) -> Path:
 
 
 def kind_of(mode: int) -> str:
+    """What a file mode (``st_mode``) is of, in words."""
     return _KINDS.get(stat.S_IFMT(mode), "no file")

@@ -45,7 +45,7 @@ class Introduced:
 
     def means(self, value: Any) -> bool:
         """Whether a value is the introduction value. 1 is 1.0 and is not true."""
-        return any(_plain(value) == _plain(own) for own in (self.value, *self.same))
+        return any(_plain(value) == _plain(meaning) for meaning in (self.value, *self.same))
 
 
 # Options of components and data sources: SECTION.OPTION, where every entry of a section got it, or
@@ -81,7 +81,7 @@ def introduced_in(model: type[BaseModel], values: Mapping[str, Any]) -> dict[Pat
         values: as ``model_dump`` gives them, or as they were written; by them it is known which
             entry a component is.
     """
-    found: dict[Path, Introduced] = {}
+    introduced: dict[Path, Introduced] = {}
     for field in _fields(model):
         value = values.get(field.name, {} if field.always else None)
         several = field.several and isinstance(value, Mapping)
@@ -93,13 +93,13 @@ def introduced_in(model: type[BaseModel], values: Mapping[str, Any]) -> dict[Pat
         for section in field.sections:
             for path, content in contents.items():
                 if isinstance(content, Mapping):
-                    found |= {
+                    introduced |= {
                         (*path, *rest): late
                         for rest, late in _inside(field.name, section, content).items()
                     }
         if field.introduced is not None:
-            found[field.name,] = field.introduced
-    return found
+            introduced[field.name,] = field.introduced
+    return introduced
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class _Field:
 @cache
 def _fields(model: type[BaseModel]) -> tuple[_Field, ...]:
     """The fields of a model that came later or have models in them."""
-    found = []
+    fields = []
     for name, field in model.model_fields.items():
         kind = field.annotation
         about = _Field(
@@ -128,8 +128,8 @@ def _fields(model: type[BaseModel]) -> tuple[_Field, ...]:
             get_origin(kind) is dict,
             type(None) not in get_args(kind),
         )
-        found += [about] if about.introduced or about.sections else []
-    return tuple(found)
+        fields += [about] if about.introduced or about.sections else []
+    return tuple(fields)
 
 
 def _inside(
@@ -147,13 +147,13 @@ def _inside(
 
 def without_introduced(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     """Nested values without the keys that have their introduction value: what enters a digest."""
-    kept = _copied(values)
+    remaining = _copied(values)
     for path, late in introduced_in(model, values).items():
-        holder = value_at(kept, path[:-1])
+        holder = value_at(remaining, path[:-1])
         if isinstance(holder, dict) and path[-1] in holder and late.means(holder[path[-1]]):
             del holder[path[-1]]
-            _remove_if_empty(kept, path[:-1])
-    return kept
+            _remove_if_empty(remaining, path[:-1])
+    return remaining
 
 
 def with_introduced(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:

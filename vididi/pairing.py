@@ -1,6 +1,4 @@
-"""Which orders of derivative the two views of a step have (ViDiDi Algorithm 1 and appendix C). Pure
-Python, no torch.
-"""
+"""Which orders the two views of a step have (ViDiDi Algorithm 1, appendix C). No torch."""
 
 from __future__ import annotations
 
@@ -17,6 +15,8 @@ Pair = tuple[int, int]
 Mix = Literal["same", "one_way", "both_ways"]
 Selection = Literal["random", "scheduled", "weighted"]
 
+MAX_ORDER = 9  # the orders of a pair are written as one digit each
+
 # One pair per epoch, from higher derivatives to frames: "let learning of derivatives guide original
 # frames" (section 2.2).
 CYCLES: dict[str, tuple[Pair, ...]] = {
@@ -28,8 +28,7 @@ CYCLES: dict[str, tuple[Pair, ...]] = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """A pairing schedule, built from the four axes of ViDiDi's Table 6, or from free weights over
-    pairs.
+    """A pairing schedule: the four axes of ViDiDi's Table 6, or free weights over pairs.
 
     order: the highest order of derivative used: 0 (frames only), 1, 2, or, beyond the paper, more.
     mix: how orders are paired. With scheduled selection, the cycle of pairs over epochs;
@@ -54,8 +53,9 @@ class Schedule:
         check_axes(self.order, self.mix, self.selection, self.reverse, self.weights)
 
     def pair(self, epoch: int, step: int, seed: int) -> Pair:
-        """The orders of the two views. ``step`` is global (it does not restart with the epoch); the
-        same on every worker.
+        """The orders of the two views, the same on every worker.
+
+        ``step`` is global: it does not restart with the epoch.
         """
         if self.order == 0:
             return 0, 0
@@ -92,12 +92,12 @@ def parse_pair(name: str) -> Pair:
     Raises:
         ValueError: it is not two orders with a hyphen between them.
     """
-    found = re.fullmatch(r"(\d)-(\d)", name)
-    if found is None:
+    match = re.fullmatch(r"(\d)-(\d)", name)
+    if match is None:
         raise ValueError(
             f"weights: {name!r} is not a pair; a pair is written as two orders, like '1-0'"
         )
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def check_axes(
@@ -107,18 +107,20 @@ def check_axes(
     reverse: bool,
     weights: Mapping[str, float] | None = None,
 ) -> None:
-    """Raise ValueError, naming the axis and what is valid, for a combination of axes that means
-    nothing.
+    """Raise ValueError for a combination of axes that means nothing.
+
+    It names the axis and what is valid.
     """
-    if isinstance(order, bool) or not isinstance(order, int) or not 0 <= order <= 9:
+    if isinstance(order, bool) or not isinstance(order, int) or not 0 <= order <= MAX_ORDER:
         raise ValueError(
             f"order: {order!r} is not valid; it is 0 (frames), 1 (velocity), 2 (acceleration) or"
             " more, up to 9"
         )
-    given = {"mix": mix, "reverse": reverse or None}
+
+    cycle_axes = {"mix": mix, "reverse": reverse or None}
     if order == 0:
         _refuse(
-            {**given, "selection": selection, "weights": weights},
+            {**cycle_axes, "selection": selection, "weights": weights},
             "needs order 1 or more; with order 0 there is nothing to pair, leave it out",
         )
         return
@@ -128,13 +130,16 @@ def check_axes(
             " or 'weighted'"
         )
     if selection == "weighted":
-        _refuse(given, "needs selection 'scheduled'; with 'weighted' the weights say everything")
+        _refuse(
+            cycle_axes, "needs selection 'scheduled'; with 'weighted' the weights say everything"
+        )
         _check_weights(order, weights)
         return
+
     _refuse({"weights": weights}, "needs selection 'weighted'")
     if selection == "random":
         _refuse(
-            {**given, "mix": None if mix == "same" else mix},
+            {**cycle_axes, "mix": None if mix == "same" else mix},
             "needs selection 'scheduled'; random selection takes no mix but 'same'",
         )
     elif mix not in CYCLES:
@@ -145,8 +150,9 @@ def check_axes(
 
 
 def needless(order: int, mix: str | None, selection: str | None) -> set[str]:
-    """The axes that mean nothing beside these values: there is nothing to pair with order 0, and so
-    on, as in check_axes.
+    """The axes that mean nothing beside these values.
+
+    With order 0 there is nothing to pair, and so on, as in check_axes.
     """
     if order == 0:
         return {"mix", "selection", "reverse", "weights"}
@@ -161,10 +167,10 @@ def needless(order: int, mix: str | None, selection: str | None) -> set[str]:
     )
 
 
-def _refuse(given: Mapping[str, object], why: str) -> None:
-    for axis, value in given.items():
+def _refuse(axes: Mapping[str, object], reason: str) -> None:
+    for axis, value in axes.items():
         if value is not None:
-            raise ValueError(f"{axis}: {value!r} {why}")
+            raise ValueError(f"{axis}: {value!r} {reason}")
 
 
 def _check_weights(order: int, weights: Mapping[str, float] | None) -> None:

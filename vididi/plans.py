@@ -17,9 +17,7 @@ from vididi.errors import DataError
 
 @dataclass(frozen=True)
 class Plans:
-    """All batches of a run in one chain: training, interrupted for what is measured on the way,
-    then evaluation.
-    """
+    """All batches of a run in one chain: training with online measures, then evaluation."""
 
     pretrain: PretrainPlan
     evaluation: EvaluationPlan
@@ -28,12 +26,14 @@ class Plans:
     online_every: int  # epochs; 0: never
 
     @property
-    def whole(self) -> Chain:
+    def chain(self) -> Chain:
+        """Training, then evaluation."""
         return Chain((self._training, self.evaluation))
 
-    def place(self, step: int) -> int:
-        """The number in ``whole`` of the batch of a training step."""
-        return step if isinstance(self._training, PretrainPlan) else self._training.place(step)
+    def batch_number(self, step: int) -> int:
+        """The number in ``chain`` of the batch of a training step."""
+        training = self._training
+        return step if isinstance(training, PretrainPlan) else training.batch_number(step)
 
     @property
     def _training(self) -> PretrainPlan | Interrupted:
@@ -51,8 +51,28 @@ def make_plans(config: Config, shards: ShardSet, rank: int = 0, world_size: int 
         DataError: the data does not do for the configuration: too few videos for a batch, or no
             test split or no classes to evaluate on.
     """
-    counts = frame_counts(shards)
-    e, t = config.evaluation, config.training
+    counts, e = frame_counts(shards), config.evaluation
+    pretrain, too_short = _pretrain_plan(config, shards, counts, rank, world_size)
+    _check_measured(config, shards)
+
+    def plan(videos: NDArray[np.int64], clips: int) -> EvaluationPlan:
+        return EvaluationPlan(
+            videos[rank::world_size], counts, e.frames, e.stride, clips, e.batch_size
+        )
+
+    train, test = shards.rows("train"), shards.rows("test")
+    evaluated = np.concatenate([train, test]) if e.protocols else np.empty(0, np.int64)
+    online = np.concatenate([_subset(train, e.online.train), _subset(test, e.online.test)])
+    return Plans(
+        pretrain, plan(evaluated, e.clips), too_short, plan(online, e.online.clips), e.online.every
+    )
+
+
+def _pretrain_plan(
+    config: Config, shards: ShardSet, counts: NDArray[np.int64], rank: int, world_size: int
+) -> tuple[PretrainPlan, NDArray[np.int64]]:
+    """The plan of training, and the training videos in which its clips cannot be placed."""
+    t = config.training
     sampling = make_sampling(config)
     assert config.clip.per_video is not None  # resolve fills it in
     rows = shards.rows("train")
@@ -78,33 +98,25 @@ def make_plans(config: Config, shards: ShardSet, rank: int = 0, world_size: int 
         config.clip.per_video,
         sampling,
     )
-    asked = [*e.protocols, *(["online"] if e.online.every else [])]
-    if asked and len(shards.rows("test")) == 0:
+    return pretrain, rows[~possible]
+
+
+def _check_measured(config: Config, shards: ShardSet) -> None:
+    """Raise DataError if the data lack what is to be measured on: a test split, or classes."""
+    e = config.evaluation
+    measured = [*e.protocols, *(["online"] if e.online.every else [])]
+    if measured and len(shards.rows("test")) == 0:
         raise DataError(
             f"{shards.root}: there is no test split to evaluate on; set evaluation.protocols to []"
             " to pretrain only"
         )
-    if asked and not shards.manifest.classes:
+    if measured and not shards.manifest.classes:
         raise DataError(
-            f"{shards.root}: has no classes for {' and '.join(asked)}; set evaluation.protocols to"
-            " [] to pretrain only"
+            f"{shards.root}: has no classes for {' and '.join(measured)}; set evaluation.protocols"
+            " to [] to pretrain only"
         )
-    videos = np.concatenate([rows, shards.rows("test")]) if e.protocols else np.empty(0, np.int64)
-    evaluation = EvaluationPlan(
-        videos[rank::world_size], counts, e.frames, e.stride, e.clips, e.batch_size
-    )
-    some = np.concatenate(
-        [
-            _some(shards.rows(split), most)
-            for split, most in (("train", e.online.train), ("test", e.online.test))
-        ]
-    )
-    online = EvaluationPlan(
-        some[rank::world_size], counts, e.frames, e.stride, e.online.clips, e.batch_size
-    )
-    return Plans(pretrain, evaluation, rows[~possible], online, e.online.every)
 
 
-def _some(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """At most so many videos, the same in every run."""
-    return np.sort(rows[permutation(len(rows), Use.ONLINE)[:most]])
+def _subset(rows: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """At most ``size`` videos, the same in every run."""
+    return np.sort(rows[permutation(len(rows), Use.ONLINE)[:size]])

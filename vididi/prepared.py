@@ -8,8 +8,9 @@ from pathlib import Path
 
 from vididi.components import _about, options_model
 from vididi.config import Config
+from vididi.data.encode import Settings
 from vididi.data.layout import Manifest
-from vididi.data.prepare import TIMEOUT_S, PrepareProgress, Runner, Settings, prepare
+from vididi.data.prepare import TIMEOUT_S, PrepareProgress, Runner, prepare
 from vididi.data.shards import ShardSet, check_no_overlap
 from vididi.data.sources import SOURCES, Listing
 from vididi.data.storage import Folder, cache_folder
@@ -28,11 +29,12 @@ def ensure_prepared(
     """The prepared data of a resolved configuration, prepared now if it is not there yet.
 
     Args:
-        shards: a folder of shards, or a place in an object store; without it, a folder under the
+        shards: a folder of shards, here or in an object store; without it, a folder under the
             cache named after the data and prepare sections and the videos that the source lists, so
             that a folder with other videos in it is prepared anew.
         timeout: seconds that one video may take.
-        run: decodes the videos elsewhere than in processes of this machine.
+        run: decodes the videos elsewhere than in processes of this machine, such as
+            ``vididi.cluster.ray_prepare.over_cluster``.
 
     Raises:
         DataError: the videos are not there or cannot be read, or a test video is also in the
@@ -45,6 +47,7 @@ def ensure_prepared(
         shards = (
             cache_folder() / "shards" / f"{config.data.name}-{_preparation_digest(config, videos)}"
         )
+
     if not (shards / "manifest.json").is_file():
         if isinstance(shards, Path) and shards.exists() and any(shards.iterdir()):
             raise DataError(
@@ -60,18 +63,16 @@ def ensure_prepared(
             progress,
             timeout=timeout,
             run=run,
-            aside=_aside(shards),
+            work_dir=_work_dir(shards),
             notes=videos.notes,
         )
-    found = ShardSet.open(shards)
-    check_no_overlap(found)
-    return found
+    opened = ShardSet.open(shards)
+    check_no_overlap(opened)
+    return opened
 
 
-def _aside(shards: Folder) -> Path:
-    """Where a set is worked on: beside it, or for one in a store under the cache, in a folder named
-    after the place.
-    """
+def _work_dir(shards: Folder) -> Path:
+    """The local folder to prepare a set in: beside it, or for one in a store under the cache."""
     if isinstance(shards, Path):
         return shards.with_name(f"{shards.name}.partial")
     return cache_folder() / "shards" / f"{sha256(str(shards).encode()).hexdigest()[:12]}.partial"
@@ -81,8 +82,8 @@ def list_videos(config: Config) -> Listing:
     """The videos of the data section; the motion set is made by this if need be."""
     with _about("data", config.data):
         options = options_model(SOURCES[config.data.name]).model_validate(config.data.options)
-        found = SOURCES[config.data.name](cache_folder(), **dict(options))
-        return found if isinstance(found, Listing) else Listing(found)
+        videos = SOURCES[config.data.name](cache_folder(), **dict(options))
+        return videos if isinstance(videos, Listing) else Listing(videos)
 
 
 def is_made_of(manifest: Manifest, config: Config) -> bool:
@@ -91,9 +92,9 @@ def is_made_of(manifest: Manifest, config: Config) -> bool:
     An option that came after the manifest was written counts as its introduction value
     (vididi.introduced).
     """
-    asked = config.to_dict()
-    there = with_introduced(type(config), {"data": manifest.source, "prepare": manifest.prepare})
-    return (there["data"], there["prepare"]) == (asked["data"], asked["prepare"])
+    requested = config.to_dict()
+    prepared = with_introduced(type(config), {"data": manifest.source, "prepare": manifest.prepare})
+    return all(prepared[section] == requested[section] for section in ("data", "prepare"))
 
 
 def _preparation_digest(config: Config, videos: list[Video]) -> str:

@@ -44,6 +44,7 @@ class Line:
     seconds: float | None = None
 
     def cells(self) -> list[str]:
+        """The texts of its columns, without the title."""
         m = self.metrics or {}
         seconds = (
             self.seconds
@@ -99,18 +100,21 @@ class SweepScreen:
             self.console.print(self.table())
 
     def table(self) -> Table:
+        """The table of all cells, as a terminal shows it."""
         table = Table(*COLUMNS, box=None, pad_edge=False)
         for title, line in self.lines.items():
             table.add_row(title, *line.cells())
         return table
 
     def start(self, title: str) -> None:
+        """A cell began, or began again."""
         line = self.lines[title]
         again = line.began is not None
         line.state, line.began = "running", line.began or time.monotonic()
         self._say(f"{title}: {'started again after its process died' if again else 'started'}")
 
     def report(self, title: str, metrics: dict[str, Any]) -> None:
+        """A cell trained an epoch."""
         line = self.lines[title]
         line.metrics = {**(line.metrics or {}), **metrics}
         line.epoch = int(metrics["epoch"])
@@ -123,6 +127,7 @@ class SweepScreen:
             )
 
     def end(self, title: str, state: str, result: dict[str, Any] | None, note: str) -> None:
+        """A cell ended; ``note`` follows its state in the line."""
         line = self.lines[title]
         line.state = state
         line.seconds = time.monotonic() - line.began if line.began is not None else 0.0
@@ -148,12 +153,15 @@ class ScreenWatcher:
     outcome: Callable[[Path], Outcome | None] = outcome  # how the job of a folder ended
 
     def started(self, job: Any) -> None:
+        """See cluster.jobs.Watcher."""
         self.screen.start(job.title)
 
     def reported(self, job: Any, metrics: dict[str, Any]) -> None:
+        """See cluster.jobs.Watcher."""
         self.screen.report(job.title, metrics)
 
     def ended(self, job: Any, failures: int) -> None:
+        """Show how a job ended, by its folder."""
         became = self.outcome(job.folder)
         result = finished(job.folder) if became == "finished" else None
         early = stopped(job.folder) if became == "stopped" else None
@@ -164,9 +172,11 @@ class ScreenWatcher:
         self.screen.end(job.title, state, result, note)
 
     def elsewhere(self, job: Any) -> None:
+        """See cluster.jobs.Watcher."""
         self.screen.end(job.title, "run by another driver", finished(job.folder), "")
 
     def waiting(self, seconds: float, why: str) -> None:
+        """See cluster.jobs.Watcher."""
         self.screen.say(f"no cell could start for {seconds:.0f} s: {why}")
 
 
@@ -193,6 +203,7 @@ class PrepareBar:
         self.first = 0
 
     def __call__(self, done: int, total: int, rejects: int) -> None:
+        """Show how many videos are done, of how many, and how many were rejected."""
         if self.began is None:
             self.began, self.first = time.monotonic(), done
             self.progress.start()
@@ -237,6 +248,8 @@ class CheckBar:
         self.progress.stop()
 
     def advance(self, videos: int, bad: int) -> None:
+        """So many more videos were checked, and so many of them are bad."""
+        """So many more videos were checked, and so many of them are bad."""
         self.bad += bad
         self.progress.update(self.task, advance=videos, bad=self.bad)
 
@@ -271,6 +284,7 @@ class EvaluationScreen:
         self.bar.stop()
 
     def begin(self, title: str, epochs: int | None) -> None:
+        """An evaluation begins; ``epochs``: of what it trains, or None."""
         self.title = title
         for task in self.bar.task_ids:
             self.bar.remove_task(task)
@@ -281,11 +295,13 @@ class EvaluationScreen:
         self.bar.update(self.bar.task_ids[0], completed=done, total=total, note="batches")
 
     def report(self, metrics: dict[str, Any]) -> None:
+        """An epoch of a classifier or detector ended."""
         self.bar.update(
             self.bar.task_ids[0], completed=metrics["epoch"], note=f"loss {metrics['loss']:.3f}"
         )
 
     def end(self, result: dict[str, Any]) -> None:
+        """Print what was measured, with its notes."""
         self.console.print(f"{self.title}: {evaluation_summary(result)}")
         for note in result.get("notes", []):
             self.console.print(f"  {note}")

@@ -41,14 +41,14 @@ class Dimension(Closed):
 
     @model_validator(mode="after")
     def _one_distribution(self) -> Dimension:
-        given = [
+        kinds = [
             name
             for name in ("choice", "uniform", "log", "integer")
             if getattr(self, name) is not None
         ]
-        if len(given) != 1:
+        if len(kinds) != 1:
             raise ValueError(
-                f"distribution: {' and '.join(given) or 'none'} is given; it is one of choice,"
+                f"distribution: {' and '.join(kinds) or 'none'} is given; it is one of choice,"
                 " uniform, log, integer"
             )
         if self.kind == "choice":
@@ -65,6 +65,7 @@ class Dimension(Closed):
 
     @property
     def kind(self) -> str:
+        """How it is drawn: choice, uniform, log or integer."""
         return next(
             name
             for name in ("choice", "uniform", "log", "integer")
@@ -164,21 +165,23 @@ class Search(Closed):
     @model_validator(mode="after")
     def _consistent(self) -> Search:
         if self.name == "grid":
-            if given := sorted(self.model_fields_set - {"name"}):
-                raise ValueError(f"{given[0]}: is for optuna and random; a grid has arms and axes")
+            if options := sorted(self.model_fields_set - {"name"}):
+                raise ValueError(
+                    f"{options[0]}: is for optuna and random; a grid has arms and axes"
+                )
             return self
         if not self.space:
             raise ValueError(f"space: is missing; {self.name} draws from it")
         known: list[str] = []
         for name, dimension in self.space.items():
-            for other, asked in dimension.when.items():
+            for other, condition in dimension.when.items():
                 if other not in known:
                     raise ValueError(
                         f"space.{name}.when.{other}: is not drawn before it; what is:"
                         f" {', '.join(known) or 'nothing'}"
                     )
                 if impossible := [
-                    value for value in _listed(asked) if not self.space[other].holds(value)
+                    value for value in _listed(condition) if not self.space[other].holds(value)
                 ]:
                     raise ValueError(
                         f"space.{name}.when.{other}: {shown(impossible[0])} is never drawn"
@@ -206,6 +209,7 @@ class Stopping(Closed):
 
     @property
     def summary(self) -> str:
+        """For people: ``asha on online/knn, grace 4 epochs, reduction 3``."""
         detail = (
             f"reduction {self.reduction:g}"
             if self.name == "asha"
@@ -223,11 +227,11 @@ def draw(space: Mapping[str, Dimension], suggest: Callable[[str, Dimension], Any
     return point
 
 
-def fits(asked: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+def fits(condition: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     """Whether each of ``asked`` is there with its value, or with one of its list of values."""
     return all(
-        name in values and any(same(values[name], value) for value in _listed(wanted))
-        for name, wanted in asked.items()
+        name in values and any(same(values[name], value) for value in _listed(accepted))
+        for name, accepted in condition.items()
     )
 
 
@@ -236,6 +240,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def same(a: Any, b: Any) -> bool:
+    """Whether two plain values are equal; a boolean equals no number."""
     return a == b and isinstance(a, bool) == isinstance(b, bool)  # 1 is not true
 
 
@@ -284,15 +289,23 @@ def shrunk(values: Sequence[Sequence[float]]) -> list[float]:
     Args:
         values: of each point, at least one.
     """
-    means = [fmean(own) for own in values]
-    degrees = sum(len(own) - 1 for own in values)
+    means = [fmean(point_values) for point_values in values]
+    degrees = sum(len(point_values) - 1 for point_values in values)
     if degrees == 0 or len(values) < 2:
         return means
     noise = (
-        sum((value - mean) ** 2 for own, mean in zip(values, means, strict=True) for value in own)
+        sum(
+            (value - mean) ** 2
+            for point_values, mean in zip(values, means, strict=True)
+            for value in point_values
+        )
         / degrees
     )
-    spread = max(0.0, variance(means) - noise * fmean(1 / len(own) for own in values))
+    spread = max(
+        0.0, variance(means) - noise * fmean(1 / len(point_values) for point_values in values)
+    )
     middle = fmean(means)
-    trust = [spread / (spread + noise / len(own)) if spread else 0.0 for own in values]
+    trust = [
+        spread / (spread + noise / len(point_values)) if spread else 0.0 for point_values in values
+    ]
     return [middle + weight * (mean - middle) for weight, mean in zip(trust, means, strict=True)]

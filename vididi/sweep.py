@@ -19,17 +19,15 @@ A sweep file has
                 of each finished cell (docs/evaluation.md)
     resources   what each cell needs
 Values are configuration keys such as ``training.epochs`` or the short names of the ablation's axes
-(SHORT_NAMES).
+(vididi.sweep_keys.SHORT_NAMES).
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -38,49 +36,32 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from vididi.config import (
-    ACCUMULATION,
     BF16_NEEDS_GPU,
     AtEnd,
     Closed,
-    Component,
     Config,
     build_config,
-    flatten,
     nest,
     read_yaml,
     unknown_key,
     validate,
 )
 from vididi.errors import ConfigError
-from vididi.introduced import Introduced, introduced_in, without_introduced
 from vididi.names import MOST_BYTES, NAME, check_part
 from vididi.pairing import needless
 from vididi.protocols import EvaluationEntry
 from vididi.search import Point, Search, Stopping, digest, draw, fits, read_point, rounded, same
+from vididi.sweep_faults import Faults, cell_in_words
+from vididi.sweep_keys import full_name, full_names
 from vididi.values import cut, shown
 from vididi.words import counted, written
 
 LONGEST_NAME = 200  # bytes of a sweep's folder; what is made beside it is some longer
-LONGEST_TITLE = MOST_BYTES - len(
-    "-123456789abc"
-)  # bytes of a cell's title, to which its folder's name adds the identity
+# Bytes of a cell's title, to which its folder's name adds the identity.
+LONGEST_TITLE = MOST_BYTES - len("-123456789abc")
 MOST_CELLS = 100_000
-SHORT_NAMES = {
-    "order": "schedule.order",
-    "mix": "schedule.mix",
-    "selection": "schedule.selection",
-    "reverse": "schedule.reverse",
-    "framework": "objective.name",
-    "backbone": "backbone.name",
-}
-
-
-BASE, POINT = (
-    0,
-    2,
-)  # the places of base and a point among the sources of values: base, arm, point, overrides
-# Values that a sweep gives by keys of its own.
-SWEEP_KEYS = {"training.seed": "`seeds` (or --seeds)", "evaluation.protocols": "`evaluate`"}
+# Indices of base and of a point among the sources of a cell's values: base, arm, point, overrides.
+BASE, POINT = 0, 2
 
 
 class Resources(Closed):
@@ -119,6 +100,7 @@ class Resources(Closed):
 
     @property
     def summary(self) -> str:
+        """For people: ``2 x (1 CPUs, 0 GPUs)``."""
         return f"{self.workers} x ({self.cpus_per_worker} CPUs, {self.gpus_per_worker:g} GPUs)"
 
 
@@ -131,6 +113,7 @@ class Arm(Closed):
 
     @property
     def values(self) -> dict[str, Any]:
+        """Configuration values, as the file writes them."""
         return dict(self.__pydantic_extra__ or {})
 
 
@@ -230,22 +213,26 @@ class Cell:
         )
 
     def folder_name(self, data_checksum: str) -> str:
+        """Title and identity, as its run folder is called."""
         return f"{self.title}-{self.config.identity(data_checksum)}"
 
     def find_folder(self, runs: Path, data_checksum: str) -> Path:
-        """Its run folder: of those that exist for the same identity, the one of its own title or
-        else the first, else a new one.
+        """Its run folder by identity: the one with its title, else the first, else a new one.
+
+        Args:
+            runs: the folder of the sweep's run folders.
+            data_checksum: of the prepared set.
         """
-        own = runs / self.folder_name(data_checksum)
-        if own.exists():
-            return own
+        titled = runs / self.folder_name(data_checksum)
+        if titled.exists():
+            return titled
         return min(
             (
                 path
                 for path in runs.glob(f"*-{self.config.identity(data_checksum)}")
                 if path.is_dir()
             ),
-            default=own,
+            default=titled,
         )
 
     def describe(self, sweep: str) -> dict[str, Any]:
@@ -285,7 +272,7 @@ def expand(
         only: names of arms; seeds: instead of the file's.
 
     Raises:
-        ConfigError: one for all cells that cannot be, each named once with what is valid.
+        ConfigError: some cells are not valid; it names each reason once, with what is valid.
     """
     arms = sweep.arms or {sweep.name: Arm()}
     if (count := size(sweep, only, seeds)) > MOST_CELLS:
@@ -309,83 +296,11 @@ def expand(
                     break  # another seed has the same fault
                 if cell and (not only or name in only):
                     cells.append(cell)
-    if faults.places:
+    if faults.points:
         raise ConfigError(str(faults))
     if not cells:
         raise ConfigError("exclude: leaves no cell")
     return cells
-
-
-@dataclass
-class Faults:
-    """Why cells of a grid cannot be, each reason once with the cells that it is of.
-
-    Args:
-        tried: points of each arm. places: for each reason, the arms and points that it was found
-            at.
-    """
-
-    tried: Counter[str] = field(default_factory=Counter)
-    places: dict[str, dict[str, list[Point]]] = field(default_factory=dict)
-
-    def add(self, arm: str, point: Point, message: str) -> None:
-        """A message of `_cell`: a reason alone, or after the words for its cell a line for each."""
-        head, *lines = message.removeprefix(_where(arm, point)).split("\n  ")
-        for reason in lines or [head]:
-            part = head.rstrip(":").removeprefix(", ") if lines else ""
-            text = f"{part}: {reason}" if part else reason.removeprefix(": ")
-            self.places.setdefault(text, {}).setdefault(arm, []).append(point)
-
-    def __str__(self) -> str:
-        return "\n".join(
-            f"{place}: {text}" if (place := self._place(text)) else text for text in self.places
-        )
-
-    def _place(self, text: str) -> str:
-        """The cells of a reason, in words; none for one that names the part of the file that it is
-        of.
-        """
-        arms = self.places[text]
-        if text.startswith(_PARTS):
-            return ""
-        whole = [
-            arm
-            for arm, points in arms.items()
-            if len(points) == self.tried[arm] and (len(points) > 1 or not points[0])
-        ]
-        if len(whole) == len(self.tried) > 1:
-            return "every cell"
-        said = (
-            [f"arm{'s' if len(whole) > 1 else ''} {', '.join(map(repr, whole))}"] if whole else []
-        )
-        return "; ".join(
-            [*said, *(_some(arm, points) for arm, points in arms.items() if arm not in whole)]
-        )
-
-
-# What begins a message that names the part of a sweep file, or the option, that a value is from.
-_PARTS = ("base: ", "axes: ", "exclude: ", "--set: ", "arm ")
-
-
-def _some(arm: str, points: Sequence[Point]) -> str:
-    """Some of an arm's points: by what they share, if they are several."""
-    if len(points) == 1:
-        return _where(arm, points[0])
-    shared = {
-        axis: value
-        for axis, value in points[0].items()
-        if all(point[axis] == value for point in points)
-    }
-    return (
-        f"{_where(arm, shared or points[0])}"
-        f" ({counted(len(points), 'point')}{'' if shared else ', this and others'})"
-    )
-
-
-def _where(arm: str, point: Point) -> str:
-    """A cell but for its seed, in words; without an arm one of a search."""
-    at = ", ".join(f"{axis}={written(value)}" for axis, value in point.items())
-    return (f"arm {arm!r}" if arm else "search") + (f" at {at}" if point else "")
 
 
 def size(sweep: Sweep, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> int:
@@ -399,22 +314,22 @@ def size(sweep: Sweep, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> i
 def without_effect(
     sweep: Sweep, overrides: Mapping[str, Any] | None = None
 ) -> list[dict[str, Any]]:
-    """Of a grid's ``exclude``, what leaves out no cell."""
+    """The entries of a grid's ``exclude`` that leave out no cell."""
     arms = (sweep.arms or {sweep.name: Arm()}).items() if sweep.exclude else ()
-    found = [
+    values_of_cells = [
         _values(sweep, name, arm, point, overrides or {})[0]
         for name, arm in arms
         for point in _points(sweep.axes)
     ]
     return [
-        asked
-        for asked in sweep.exclude
-        if not any(fits(_full_names(asked, "exclude"), values) for values in found)
+        excluded
+        for excluded in sweep.exclude
+        if not any(fits(full_names(excluded, "exclude"), values) for values in values_of_cells)
     ]
 
 
 def distinct(cells: Iterable[Cell]) -> tuple[list[Cell], list[str]]:
-    """The first of each kind of resolved cells, and a line for each other one."""
+    """The first of the resolved cells that are equal, and a line for each other one."""
     titles: dict[str, str] = {}
     first, notes = [], []
     for cell in cells:
@@ -430,8 +345,11 @@ def distinct(cells: Iterable[Cell]) -> tuple[list[Cell], list[str]]:
 def cell_at(
     sweep: Sweep, point: Point, seed: int | None = None, overrides: Mapping[str, Any] | None = None
 ) -> Cell | None:
-    """The cell of a search at a point of its space, with the sweep's seed unless given; None if it
-    is excluded.
+    """The cell of a search at a point of its space; None if it is excluded.
+
+    Args:
+        seed: the sweep's first if left out.
+        overrides: values that win over the file's.
 
     Raises:
         ConfigError: the point makes no configuration.
@@ -451,8 +369,9 @@ def cell_at(
 def examples(
     sweep: Sweep, count: int, overrides: Mapping[str, Any] | None = None
 ) -> tuple[list[Cell], list[str]]:
-    """Cells at points drawn evenly from a search's space, by which it is checked, and why others
-    make no cell.
+    """Cells at random points of a search's space, and why other points make no cell.
+
+    The search is checked by them. Points are drawn uniformly, with the search's seed.
 
     Raises:
         ConfigError: none of the points makes a cell.
@@ -475,79 +394,11 @@ def examples(
     return cells, faults
 
 
-SEARCH_IN_STUDY, SWEEP_IN_STUDY = {"name", "seed", "metrics", "space"}, {"base", "exclude", "seeds"}
-
-
-def study_name(
-    sweep: Sweep, changes: Mapping[str, Any], data_checksum: str, example: Config | None = None
-) -> str:
-    """The name of a search's study. Whatever its values depend on is part of it; how many of them
-    there are to be is not.
-
-    Args:
-        changes: values that win over the file's, as ``--set`` gives them.
-        example: a resolved configuration of the search. What came later (vididi.introduced) and is
-            not drawn counts as it is there, whether or not it is written; without an example, as
-            far as it is written.
-    """
-    search = without_introduced(
-        type(sweep.search), sweep.search.model_dump(include=SEARCH_IN_STUDY)
-    )
-    definition = sweep.model_dump(include=SWEEP_IN_STUDY)
-    given = _by_full_names(definition["base"]) | _by_full_names(changes)
-    values = flatten(example.result_content()) if example else given
-    late = {
-        key: about
-        for key, about in _introduced_here(sweep, example or Config()).items()
-        if key in values
-    }
-    before = {key for key, about in late.items() if about.means(values[key])}
-    definition["base"] = _without(definition["base"], before)
-    more = {key: values[key] for key in late if key not in before and key not in given}
-    content = [search, definition, _without(changes, before), data_checksum]
-    return f"{sweep.name}-{digest([*content, more] if more else content)}"
-
-
-def _introduced_here(sweep: Sweep, config: Config) -> dict[str, Introduced]:
-    """What came later and has one value in all cells of a search, by dotted key."""
-    drawn = {_full_name(name) for name in sweep.search.space}
-    late = {
-        ".".join(path): about
-        for path, about in introduced_in(type(config), config.result_content()).items()
-    }
-    return {
-        key: about
-        for key, about in late.items()
-        if not drawn & {key, f"{key.rpartition('.')[0]}.name"}
-    }
-
-
-def _full_name(name: str) -> str:
-    return SHORT_NAMES.get(name, name)
-
-
-def _by_full_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {_full_name(name): value for name, value in flatten(values).items()}
-
-
-def _without(values: Mapping[str, Any], keys: Collection[str], prefix: str = "") -> dict[str, Any]:
-    """Values, nested or dotted, without these keys, and without what has nothing but these in
-    it.
-    """
-    kept = {}
-    for name, value in values.items():
-        full = _full_name(f"{prefix}{name}")
-        left = _without(value, keys, f"{full}.") if isinstance(value, Mapping) else value
-        if full not in keys and (left != {} or value == {}):
-            kept[name] = left
-    return kept
-
-
 def point_of(sweep: Sweep, config: Mapping[str, Any]) -> Point | None:
     """The point of a search's space that a configuration (nested) is, as far as its values say."""
     return read_point(
         sweep.search.space,
-        {name: _at(config, SHORT_NAMES.get(name, name)) for name in sweep.search.space},
+        {name: _at(config, full_name(name)) for name in sweep.search.space},
     )
 
 
@@ -565,16 +416,16 @@ def _points(axes: Mapping[str, Iterable[Any]]) -> Iterable[dict[str, Any]]:
 def _values(
     sweep: Sweep, name: str, arm: Arm, point: Point, overrides: Mapping[str, Any]
 ) -> tuple[dict[str, Any], set[tuple[int, str]]]:
-    """What the file and the overrides give a cell, by full keys, without what means nothing there,
-    which is named too.
+    """Values of a cell by dotted key, and the (source, key) pairs that mean nothing there and are
+    left out.
     """
     parts = ("base", f"arm {name!r}", "axes" if name else "search.space", "--set")
     values_of = (sweep.base, arm.values, point, overrides)
-    sources = [_full_names(source, part) for part, source in zip(parts, values_of, strict=True)]
+    sources = [full_names(source, part) for part, source in zip(parts, values_of, strict=True)]
     idle = _needless(sources)
     values: dict[str, Any] = {}
-    for place, source in enumerate(sources):
-        values |= {key: value for key, value in source.items() if (place, key) not in idle}
+    for index, source in enumerate(sources):
+        values |= {key: value for key, value in source.items() if (index, key) not in idle}
     return values, idle
 
 
@@ -587,16 +438,12 @@ def _cell(
     overrides: Mapping[str, Any],
 ) -> Cell | None:
     """A cell; None if it is excluded."""
-    where = _where(name, point)
+    where = cell_in_words(name, point)
     values, idle = _values(sweep, name, arm, point, overrides)
     for excluded in sweep.exclude:
-        if fits(_full_names(excluded, "exclude"), values):
+        if fits(full_names(excluded, "exclude"), values):
             return None
-    point = {
-        axis: value
-        for axis, value in point.items()
-        if (POINT, SHORT_NAMES.get(axis, axis)) not in idle
-    }
+    point = {axis: value for axis, value in point.items() if (POINT, full_name(axis)) not in idle}
     values |= {"training.seed": seed, "evaluation.protocols": sweep.protocols}
     if sweep.stopping:
         values["evaluation.online.keep_best"] = sweep.stopping.metric
@@ -637,85 +484,27 @@ def check_title(cell: Cell, where: str) -> None:
 
 
 def _needless(sources: Sequence[Mapping[str, Any]]) -> set[tuple[int, str]]:
-    """Place and key of the schedule's values that mean nothing because of where in its axes a cell
-    is: they are left out.
+    """The schedule's values that mean nothing at a cell's point: (index of the source, key).
 
-    So each point of crossed axes is a cell, and those that differ in nothing that matters are the
-    same one. What an arm says in so many words is an error instead (vididi.pairing.check_axes).
+    They are left out, so each point of crossed axes is a cell, and points that differ in nothing
+    that matters are the same cell. Where an arm names such a value it is an error instead
+    (vididi.pairing.check_axes).
     """
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for source in sources:
-        given |= source
-    order = given.get("schedule.order", 2)
-    found = (
-        needless(order, given.get("schedule.mix"), given.get("schedule.selection"))
+        values |= source
+    order = values.get("schedule.order", 2)
+    options = (
+        needless(order, values.get("schedule.mix"), values.get("schedule.selection"))
         if isinstance(order, int)
         else set()
     )
-    places = (
+    indices = (
         {POINT, BASE}
         if sources[POINT].keys() & {"schedule.order", "schedule.selection"}
         else {POINT}
     )
     keys = [
-        (place, key) for place in places for key in sources[place] if key.startswith("schedule.")
+        (index, key) for index in indices for key in sources[index] if key.startswith("schedule.")
     ]
-    return {(place, key) for place, key in keys if key.split(".")[1] in found}
-
-
-def _full_names(source: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Values by dotted configuration key; an error for a key that is not one, is given twice or is
-    the sweep's own.
-    """
-    values: dict[str, Any] = {}
-    keys = configuration_keys()
-    for name, value in flatten(source).items():
-        full = SHORT_NAMES.get(name, name)
-        if full in SWEEP_KEYS:
-            raise ConfigError(
-                f"{where}: {name}: is what the sweep's {SWEEP_KEYS[full]} is for; set it there"
-            )
-        if inside := [key for key in keys if key.startswith(f"{full}.")]:
-            hint = (
-                f"did you mean '{full}.name'?"
-                if f"{full}.name" in keys
-                else f"give its values one by one: {', '.join(inside)}"
-            )
-            raise ConfigError(
-                f"{where}: {name}: {written(value)} is not valid for a whole section; {hint}"
-            )
-        known = any(f"{full}.".startswith(f"{key.removesuffix('.*')}.") for key in keys)
-        if (
-            not known and full.rpartition(".")[2] not in ACCUMULATION
-        ):  # of which build_config says more
-            of_arms = ["label", "resources"] if where.startswith("arm ") else []
-            raise ConfigError(f"{where}: {unknown_key(name, [*of_arms, *SHORT_NAMES, *keys])}")
-        if full in values:
-            raise ConfigError(f"{where}: {full}: is given twice")
-        values[full] = value
-    return values
-
-
-@cache
-def configuration_keys() -> list[str]:
-    """Every dotted key of the configuration; a component's options are its entry's and end in ``*``
-    here.
-    """
-    keys = []
-    for name, about in Config.model_fields.items():
-        section = about.annotation
-        assert isinstance(section, type)
-        if issubclass(section, Component):
-            keys += [f"{name}.name", f"{name}.*"]
-        else:
-            keys += _keys_of(section, f"{name}.")
-    return keys
-
-
-def _keys_of(section: type[Any], prefix: str) -> list[str]:
-    parts = [(f"{prefix}{key}", about.annotation) for key, about in section.model_fields.items()]
-    found = [
-        _keys_of(kind, f"{key}.") if isinstance(kind, type) and issubclass(kind, Closed) else [key]
-        for key, kind in parts
-    ]
-    return [key for keys in found for key in keys]
+    return {(index, key) for index, key in keys if key.split(".")[1] in options}

@@ -133,9 +133,9 @@ def to_pixels(values: NDArray[np.float32], order: int, limit: float) -> Pixels:
     """Normalised values as colours: frames as they were, differences about mid-grey with -limit
     black and +limit white.
     """
-    shown = values * DEVIATION
-    shown = shown + CENTRE if order == 0 else 0.5 + 0.5 * shown / (limit or 1.0)
-    return np.rint(255 * shown.clip(0, 1)).astype(np.uint8)
+    shades = values * DEVIATION
+    shades = shades + CENTRE if order == 0 else 0.5 + 0.5 * shades / (limit or 1.0)
+    return np.rint(255 * shades.clip(0, 1)).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -151,18 +151,22 @@ class Layout:
 
     @property
     def enlarged(self) -> int:
+        """How many pixels of the sheet a pixel of a view is wide; rounded up."""
         return -(-CELL // self.size)
 
     @property
     def cell(self) -> int:
+        """Height and width of a cell in pixels."""
         return self.size * self.enlarged
 
     @property
     def width(self) -> int:
+        """Of the sheet, in pixels."""
         return MARGIN + self.frames * (self.cell + GAP)
 
     @property
     def height(self) -> int:
+        """Of the sheet, in pixels."""
         return self.corner(1, self.orders, 0)[1]
 
     def corner(self, view: int, order: int, frame: int) -> tuple[int, int]:

@@ -11,10 +11,10 @@ from made_up_options import with_option
 from made_up_runs import made_up_evaluation, made_up_run
 from made_up_settings import Mirrored, evaluation_name
 
+from vididi.analysis.grouping import by_protocol, differences
 from vididi.analysis.paper import load_paper_table
 from vididi.analysis.reading import find_runs, read_finished
 from vididi.analysis.samples import Ways
-from vididi.analysis.tables import by_protocol, differences
 from vididi.components import COMPONENTS
 from vididi.introduced import INTRODUCED, Introduced
 from vididi.protocols import FeatureSettings

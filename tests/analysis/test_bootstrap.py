@@ -68,7 +68,7 @@ def test_the_same_scores_give_the_same_interval_and_another_seed_another() -> No
 def test_chunks_do_not_change_what_is_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = [(np.random.default_rng(0).random((2, 50)) < 0.5).astype(float)]
     whole = mean_interval(scores, replicates=20_000)
-    monkeypatch.setattr("vididi.analysis.bootstrap._CHUNK", 1000)
+    monkeypatch.setattr("vididi.analysis.bootstrap._MAX_DRAWS", 1000)
     assert mean_interval(scores, replicates=20_000) == pytest.approx(whole, abs=0.01)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from vididi.analysis.formats import Sheet, escape, write_csv, write_latex, write_markdown
-from vididi.analysis.plots import legend_text, look, pyplot, save
+from vididi.analysis.plots import legend_text, pyplot, save, style
 
 MARKDOWN = MarkdownIt("commonmark").enable("table").enable("strikethrough")
 ANY = st.text(st.characters(), max_size=20) | st.text(
@@ -161,7 +161,7 @@ def test_latex_commands_are_those_that_escaping_makes(label: str) -> None:
 
 
 def test_a_label_in_a_picture_is_no_formula_and_is_in_the_legend(tmp_path: Path) -> None:
-    with look():
+    with style():
         figure, axis = pyplot().subplots()
         axis.plot([0, 1], label=legend_text("_$x_{\x1b\nb"))
         (text,) = axis.legend().get_texts()

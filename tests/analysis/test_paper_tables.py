@@ -25,10 +25,11 @@ from made_up_runs import (
 )
 
 from vididi.analysis.formats import WIDTH, escape
+from vididi.analysis.grouping import differences
 from vididi.analysis.paper import Column, PaperTable, Row, load_paper_table, table_names
 from vididi.analysis.reading import find_runs, read_finished, read_run
 from vididi.analysis.samples import THREE_SPLITS
-from vididi.analysis.tables import differences, render, write_results
+from vididi.analysis.tables import render_table, write_results
 from vididi.components import resolve
 from vididi.config import build_config, nest
 from vididi.data.sources import SOURCES
@@ -48,7 +49,7 @@ K400_CVRL = {
 
 
 def rows_of(name: str, root: Path) -> list[dict[str, str]]:
-    return read_csv(render(load_paper_table(name), read_finished(find_runs(root)))[1])
+    return read_csv(render_table(load_paper_table(name), read_finished(find_runs(root)))[1])
 
 
 def row_named(rows: list[dict[str, str]], label: str, **others: str) -> dict[str, str]:
@@ -57,7 +58,7 @@ def row_named(rows: list[dict[str, str]], label: str, **others: str) -> dict[str
 
 
 def printed(name: str, root: Path) -> str:
-    return render(load_paper_table(name), read_finished(find_runs(root)))[0]
+    return render_table(load_paper_table(name), read_finished(find_runs(root)))[0]
 
 
 # --- The files ------------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ def make_run_of(root: Path, table: PaperTable, row: Row, value: float) -> None:
 
 @ALL
 def test_without_runs_every_row_says_so(table: PaperTable) -> None:
-    markdown, sheet, _ = render(table, [])
+    markdown, sheet, _ = render_table(table, [])
     rows = read_csv(sheet)
     assert [row[table.head].removesuffix(" (quoted)") for row in rows] == [
         row.label for row in table.rows
@@ -193,7 +194,7 @@ def test_what_is_printed_is_no_wider_than_the_screen_and_latex_is_sound(
 ) -> None:
     for row in (row for row in table.rows if row.match is not None):
         make_run_of(tmp_path, table, row, 0.25)
-    markdown, _, latex = render(table, read_finished(find_runs(tmp_path)))
+    markdown, _, latex = render_table(table, read_finished(find_runs(tmp_path)))
     assert all(len(line) <= WIDTH for line in markdown.splitlines() if line.startswith("|"))
     check_latex(latex)
 

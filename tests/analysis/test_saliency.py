@@ -84,7 +84,7 @@ def test_what_looks_at_the_left_half_is_salient_in_the_left_half() -> None:
         assert tube.size == (3, 8, 8)
         assert (tube.values[:, :, :14] > 0).all()
         assert (tube.values[:, :, 18:] == 0).all()
-        assert "maps of 3 x 8 x 8\n0.0 to " in tube.told
+        assert "maps of 3 x 8 x 8\n0.0 to " in tube.caption
 
 
 def test_the_mean_of_a_tube_by_its_own_feature_is_the_feature_s_squared_length() -> None:

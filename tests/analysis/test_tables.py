@@ -19,7 +19,7 @@ from made_up_runs import UCF101, made_up_run, read_csv
 from vididi.analysis.formats import csv_text
 from vididi.analysis.paper import load_paper_table
 from vididi.analysis.reading import find_runs, flatten, read_finished, read_run
-from vididi.analysis.tables import render, write_tables
+from vididi.analysis.tables import render_table, write_tables
 from vididi.config import build_config
 from vididi.errors import ConfigError, DataError
 from vididi.pairing import SCHEDULES
@@ -79,7 +79,7 @@ def write_all_arms(root: Path, seeds: tuple[int, ...] = (0,)) -> None:
 
 def tables_of(root: Path) -> list[list[dict[str, str]]]:
     """The CSV of all runs under ``root`` as rows by column name, a list for each protocol."""
-    sheet = render(TABLE, read_finished(find_runs(root)))[1]
+    sheet = render_table(TABLE, read_finished(find_runs(root)))[1]
     rows = read_csv(sheet)
     return [
         [row for row in rows if row["protocol"] == protocol]
@@ -227,7 +227,7 @@ def test_runs_of_another_protocol_are_a_table_of_their_own(
     assert row_of(first, "ViDiDi-VIC")["R@1 ours"] == "38.0"
     assert row_of(second, "ViDiDi-VIC")["R@1 ours"] == "99.0"
     assert {row["R@1 ours"] for row in second if row["Method"] != "ViDiDi-VIC"} == {"no runs"}
-    markdown = render(TABLE, read_finished(find_runs(tmp_path)))[0]
+    markdown = render_table(TABLE, read_finished(find_runs(tmp_path)))[0]
     assert "(1 of 2 protocols)" in markdown
     assert "(2 of 2 protocols)" in markdown
 
@@ -235,7 +235,7 @@ def test_runs_of_another_protocol_are_a_table_of_their_own(
 def test_runs_on_other_data_never_mix(tmp_path: Path) -> None:
     for checksum, recall in (("one", 0.2), ("two", 0.6)):
         write_run(tmp_path, {"order": 0}, recall, label="Base (VICReg)", checksum=checksum)
-    markdown, sheet, _ = render(TABLE, read_finished(find_runs(tmp_path)))
+    markdown, sheet, _ = render_table(TABLE, read_finished(find_runs(tmp_path)))
     ours = [
         row["R@1 ours"]
         for row in csv.DictReader(io.StringIO(sheet))
@@ -337,7 +337,7 @@ def test_the_script_prints_the_table_from_anywhere_without_torch_and_ray(tmp_pat
     write_all_arms(tmp_path / "runs" / "ablation")
     done = script("runs/ablation", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == render(TABLE, read_finished(find_runs(tmp_path / "runs")))[0] + "\n"
+    assert done.stdout == render_table(TABLE, read_finished(find_runs(tmp_path / "runs")))[0] + "\n"
     assert (tmp_path / "runs" / "ablation" / "vididi_table_6.csv").is_file()
 
 

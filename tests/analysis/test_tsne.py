@@ -72,7 +72,7 @@ def test_the_classes_are_those_that_this_model_retrieves_best(tmp_path: Path, sp
     assert sorted(panel.classes) == ["two"] * EACH + ["zero"] * EACH
     chosen = np.isin(known.labels, [2, 0]) & (known.splits == split)
     assert panel.silhouette == silhouette(known.features[chosen], known.labels[chosen])
-    assert panel.places.shape == (2 * EACH, 2)
+    assert panel.positions.shape == (2 * EACH, 2)
 
 
 def test_classes_that_lie_apart_lie_apart_in_the_plane() -> None:

@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SWEEP = """
 name: every
 base:
-  data: {name: motion, train: 600, test: 200}
+  data: {name: motion, train: 500, test: 200, frames: 32}
   prepare: {short_side: 40}
   clip: {frames: 8, stride: 2, size: 32}
   augment: {name: vididi, crop_scale: [0.3, 1.0], hue: 0.0}
@@ -56,13 +56,14 @@ evaluate:
   - silhouette
   - {protocol: retrieval, settings: {clips: 2}}
   - {protocol: dynamics, settings: {clips: 2}, untrained: false}
-  - {protocol: linear, settings: {epochs: 8, warmup_epochs: 1, batch_size: 40, optimiser.lr: 4, clips: 2, crops: centre, test_every: 4}}
+  - {protocol: linear, settings: {epochs: 6, warmup_epochs: 1, batch_size: 40, optimiser.lr: 4, clips: 2, crops: centre, test_every: 3}}
   - {protocol: semi, settings: {labels: 0.1, epochs: 6, batch_size: 20, optimiser.lr: 0.02, clips: 2, crops: centre}}
-  - {protocol: finetune, settings: {epochs: 7, steps: [5, 6], batch_size: 20, optimiser.lr: 0.02, dropout: 0, clips: 2}}
+  - {protocol: finetune, settings: {epochs: 4, steps: [3], batch_size: 20, optimiser.lr: 0.02, dropout: 0, clips: 2}}
   - protocol: detection
     data: {name: ava, videos: FILMS, splits: LISTS, offset: 900, window: 9, step: 1}
     settings: {frames: 4, stride: 2, size: 32, epochs: 2, steps: [1], batch_size: 8}
     untrained: false
+resources: {hold_data: true}  # detection's videos are streamed
 """
 PROTOCOLS = ("detection", "dynamics", "finetune", "linear", "retrieval", "semi")
 

@@ -147,21 +147,21 @@ def test_cells_start_on_nodes_that_join_while_others_run(
 def test_a_cell_too_large_for_the_cluster_waits_for_nodes_and_says_so(
     cluster: Cluster, drive: Callable[..., Driver], tmp_path: Path
 ) -> None:
-    first = drive("")
+    driver = drive("arms: {one: {}, two: {augment.flip: 0.500001, resources: {workers: 2}}}\n")
     # Preparing comes first, and has to wait as well.
-    first.until(
-        "a word", lambda: "the cluster has no CPUs to prepare with; waiting for nodes" in first.said
+    driver.until(
+        "a word",
+        lambda: "the cluster has no CPUs to prepare with; waiting for nodes" in driver.said,
     )
     node = cluster.add_node(num_cpus=2, object_store_memory=STORE)
-    assert first.process.wait(timeout=240) == 0, first.said[-3000:]
-    wait_until_idle(cluster)
-    driver = drive("seeds: [1]\nresources: {workers: 2}\n")
     need = (
         "needs 2 workers with 2 CPUs (1 of the CPUs for its stream), each on one node, and the"
         " nodes of the cluster have 2 CPUs; 0 CPUs"
     )
     driver.until("a word", lambda: need in driver.said)
     assert driver.until("asking", lambda: asked(cluster)) == [[{"CPU": 2.0}] * 2]
+    assert len(results(tmp_path)) == 1
+    wait_until_idle(cluster)
     cluster.add_node(num_cpus=4, object_store_memory=STORE)
     cluster.remove_node(node)
     assert driver.process.wait(timeout=240) == 0, driver.said[-3000:]

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
+from vididi.data import shard_writer
+from vididi.data.encode import Settings
 from vididi.data.motion import motion
 from vididi.data.plan import PretrainPlan, frame_counts
-from vididi.data.prepare import Settings, prepare
+from vididi.data.prepare import prepare
 from vididi.data.stream import local_stream
 from vididi.errors import ResourceError
 
@@ -12,12 +14,10 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    import vididi.data.prepare as module
-
     path = tmp_path_factory.mktemp("held")
     with pytest.MonkeyPatch.context() as patch:  # several row groups, several shards
-        patch.setattr(module, "ROW_GROUP_BYTES", 8 << 10)
-        patch.setattr(module, "SHARD_BYTES", 24 << 10)
+        patch.setattr(shard_writer, "ROW_GROUP_BYTES", 8 << 10)
+        patch.setattr(shard_writer, "SHARD_BYTES", 24 << 10)
         found = prepare(
             motion(path, train=20, test=4, size=16, frames=16),
             path / "shards",

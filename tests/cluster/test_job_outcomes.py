@@ -16,18 +16,22 @@ from typing import Any
 import pytest
 from tiny_sweep import BASE
 
+from vididi.cell_status import INTERRUPTED
 from vididi.cluster import tune
 from vididi.cluster.evaluations import Evaluation, make_evaluations
-from vididi.cluster.jobs import Job, Watcher
+from vididi.cluster.jobs import Job, JobsLeft
 from vididi.cluster.studies import run_search
-from vididi.cluster.sweeps import run_cells
+from vididi.cluster.sweeps import report_stopping, run_cells
 from vididi.components import resolve
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.prepared import ensure_prepared
 from vididi.protocols import EvaluationEntry
 from vididi.protocols.task import make_task
+from vididi.runs.mirror import local_path, push
+from vididi.runs.readers import read_result
 from vididi.runs.run_folder import RunFolder
+from vididi.screen import ScreenWatcher, SweepScreen
 from vididi.sweep import Cell, Resources, Sweep, examples, expand, load_sweep
 from vididi.terminal import PlainConsole
 from vididi.training.context import LocalContext
@@ -40,6 +44,14 @@ MADE = {
     "data": {"name": "motion", "checksum": "y"},
     "metrics": {"retrieval/R@1": 0.5},
     "untrained": None,
+}
+SILENT = ScreenWatcher(SweepScreen(PlainConsole(file=io.StringIO())))
+RESULT = {
+    "version": 1,
+    "data_checksum": "y",
+    "steps": 6,
+    "seconds": 1.0,
+    "retrieval/R@1": 0.5,
 }
 STOPPED = json.dumps({"epoch": 1, "online/knn": 0.5, "rule": "asha"})
 
@@ -54,13 +66,25 @@ def sweep(tmp_path: Path) -> tuple[Sweep, Cell, ShardSet]:
     return sweep, cell, ensure_prepared(cell.config)
 
 
-def jobs_that(end: Callable[[Any], set[Path]]) -> Callable[..., set[Path]]:
-    def run_jobs(jobs: list[Any], shards: ShardSet, runs: Path, watcher: Any, *_: Any) -> set[Path]:
+def jobs_of_two_groups(cell: Cell, folder: Path) -> list[Job]:
+    """Jobs that need different resources, so that one runs after the other."""
+    return [
+        Job(
+            replace(cell, resources=Resources(workers=1, cpus_per_worker=cpus)),
+            folder / str(cpus),
+            {},
+        )
+        for cpus in (1, 2)
+    ]
+
+
+def jobs_that(end: Callable[[Any], set[Path]]) -> Callable[..., JobsLeft]:
+    def run_jobs(jobs: list[Any], shards: ShardSet, runs: Path, watcher: Any, *_: Any) -> JobsLeft:
         (job,) = jobs
         watcher.started(job)
         elsewhere = end(job)
         watcher.elsewhere(job) if elsewhere else watcher.ended(job, 0)
-        return elsewhere
+        return JobsLeft(elsewhere, set())
 
     return run_jobs
 
@@ -128,26 +152,126 @@ def test_after_an_interruption_no_other_cells_begin_although_one_was_stopped_bef
     gone on, has not.
     """
     _, cell, shards = sweep
-    jobs = [
-        Job(
-            replace(cell, resources=Resources(workers=1, cpus_per_worker=cpus)),
-            tmp_path / str(cpus),
-            {},
-        )
-        for cpus in (1, 2)
-    ]
+    jobs = jobs_of_two_groups(cell, tmp_path)
     began: list[Any] = []
 
     def interrupted(group: Any) -> Any:
         began.extend(group.jobs)
-        return SimpleNamespace(elsewhere=set(), failed=set())
+        return SimpleNamespace(elsewhere=set(), failed=set(), ended=set())
 
     monkeypatch.setattr(tune, "_ray", lambda *_: nullcontext(lambda resources: None))
     monkeypatch.setattr("vididi.cluster.tune._Group.run", interrupted)
     jobs[0].folder.mkdir()
     (jobs[0].folder / "stopped.json").write_text(STOPPED)
-    tune.run_jobs(jobs, shards, tmp_path, Watcher())
+    tune.run_jobs(jobs, shards, tmp_path, SILENT)
     assert began == jobs[:1]
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [{"result.json": json.dumps(MADE)}, {"error.txt": "no room\n"}],
+    ids=["made again", "failed before"],
+)
+def test_after_an_interruption_no_other_jobs_begin_whatever_an_earlier_start_left(
+    earlier: dict[str, str],
+    sweep: tuple[Sweep, Cell, ShardSet],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What lies in its folder is of before: a job has ended where Tune said so."""
+    _, cell, shards = sweep
+    jobs = jobs_of_two_groups(cell, tmp_path)
+    for job in jobs:
+        job.folder.mkdir()
+        for name, content in earlier.items():
+            (job.folder / name).write_text(content)
+    began: list[Any] = []
+
+    def interrupted(group: Any) -> Any:
+        began.extend(group.jobs)
+        return SimpleNamespace(elsewhere=set(), failed=set(), ended=set())
+
+    monkeypatch.setattr(tune, "_ray", lambda *_: nullcontext(lambda resources: None))
+    monkeypatch.setattr("vididi.cluster.tune._Group.run", interrupted)
+    left = tune.run_jobs(jobs, shards, tmp_path, SILENT)
+    assert began == jobs[:1]
+    assert left == JobsLeft(elsewhere=set(), interrupted={job.folder for job in jobs})
+
+
+def test_groups_follow_each_other_while_their_jobs_end(
+    sweep: tuple[Sweep, Cell, ShardSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, cell, shards = sweep
+    jobs = jobs_of_two_groups(cell, tmp_path)
+    began: list[Any] = []
+
+    def ended(group: Any) -> Any:
+        began.extend(group.jobs)
+        for job in group.jobs:
+            job.folder.mkdir()
+            (job.folder / "result.json").write_text(json.dumps(MADE))
+        folders = {job.folder for job in group.jobs}
+        return SimpleNamespace(elsewhere=set(), failed=set(), ended=folders)
+
+    monkeypatch.setattr(tune, "_ray", lambda *_: nullcontext(lambda resources: None))
+    monkeypatch.setattr("vididi.cluster.tune._Group.run", ended)
+    assert tune.run_jobs(jobs, shards, tmp_path, SILENT) == JobsLeft(set(), set())
+    assert began == jobs
+
+
+def test_an_interrupted_cell_that_failed_before_is_not_said_to_have_failed(
+    sweep: tuple[Sweep, Cell, ShardSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, cell, shards = sweep
+    folder, out = cell.find_folder(tmp_path, shards.manifest.checksum), io.StringIO()
+    folder.mkdir()
+    (folder / "error.txt").write_text("no room\n")
+    monkeypatch.setattr(
+        "vididi.cluster.sweeps.run_jobs", lambda *_, **__: JobsLeft(set(), {folder})
+    )
+    work = Workspace(asked, [cell], shards, tmp_path, PlainConsole(file=out))
+    assert run_cells(work) == INTERRUPTED
+    assert "run the same command again to go on" in out.getvalue()
+    assert "no room" not in out.getvalue()
+
+
+def test_each_finished_result_is_read_once(
+    sweep: tuple[Sweep, Cell, ShardSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, cell, shards = sweep
+    folder, reads = cell.find_folder(tmp_path, shards.manifest.checksum), []
+    folder.mkdir()
+    (folder / "config.yaml").write_text(cell.config.to_yaml())
+    record = {**cell.describe("one"), "data_checksum": shards.manifest.checksum}
+    (folder / "cell.json").write_text(json.dumps(record))
+    (folder / "result.json").write_text(json.dumps(RESULT))
+
+    def counting(path: Path) -> Any:
+        reads.append(path)
+        return read_result(path)
+
+    monkeypatch.setattr("vididi.runs.outcome.read_result", counting)
+    assert run_cells(Workspace(asked, [cell], shards, tmp_path, PlainConsole())) == 0
+    assert reads == [folder]
+
+
+def test_a_best_encoder_that_lies_in_the_store_alone_is_reported(
+    sweep: tuple[Sweep, Cell, ShardSet],
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Weights are pulled only where they are asked for."""
+    _, cell, _ = sweep
+    monkeypatch.setenv("VIDIDI_CACHE", str(tmp_path / "cache"))
+    folder, out = local_path(f"{bucket}/best/run"), io.StringIO()
+    folder.mkdir(parents=True)
+    for name, content in (("stopped.json", STOPPED), ("best.safetensors", "weights")):
+        (folder / name).write_text(content)
+        push(folder / name)
+    (folder / "best.safetensors").unlink()
+    report_stopping({folder: cell}, PlainConsole(file=out))
+    assert "online/knn 0.500 (best encoder kept)" in out.getvalue()
 
 
 def test_a_drawn_cell_that_was_stopped_early_and_cannot_go_on_has_failed(

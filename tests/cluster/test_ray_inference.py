@@ -23,7 +23,7 @@ from vididi.data.stream import local_stream
 from vididi.encoders import load_encoder
 from vididi.errors import ResourceError
 from vididi.evaluation.dynamics import ChangedView
-from vididi.evaluation.features import FeatureView, extract_here
+from vididi.evaluation.features import FeatureView, local_extract
 from vididi.experiment import run_cell
 from vididi.training.context import LocalContext
 
@@ -102,7 +102,7 @@ def test_actors_give_the_features_of_this_process_although_one_is_killed(
         rows, features = pool.extract(tiny_shards)(
             encoder, plan, view, lambda *count: counts.append(count)
         )
-    expected = extract_here(local_stream(tiny_shards))(
+    expected = local_extract(local_stream(tiny_shards))(
         encoder, plan, replace(view, victim=-1), lambda *_: None
     )
     assert view.mark.exists()

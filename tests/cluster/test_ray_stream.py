@@ -3,9 +3,10 @@ import shutil
 import numpy as np
 import pytest
 
+from vididi.data.encode import Settings
 from vididi.data.motion import motion
 from vididi.data.plan import Chain, EvaluationPlan, PretrainPlan, frame_counts
-from vididi.data.prepare import Settings, prepare
+from vididi.data.prepare import prepare
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.errors import DamagedError

@@ -1,5 +1,5 @@
-"""Searches and early stopping as a user runs them: run_sweep.py in a process of its own, with a Ray
-of its own.
+"""Searches and early stopping as a user runs them: run_sweep.py on one cluster; the one that is
+interrupted in a process of its own, with a Ray of its own.
 """
 
 import json
@@ -12,6 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import pytest
+from programs import cluster_of, run_here
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,29 +67,16 @@ resources: {workers: 2, cpus_per_worker: 1, concurrency: 1, hold_data: true}
 pytestmark = pytest.mark.ray
 
 
-def command(*arguments):
-    return [sys.executable, str(ROOT / "run_sweep.py"), *arguments]
+@pytest.fixture(scope="module")
+def address():
+    with cluster_of(cpus=4) as address:
+        yield address
 
 
-def environment(place):
-    return {
-        **os.environ,
-        "VIDIDI_CACHE": str(place / "cache"),
-        "COLUMNS": "200",
-        "PYTHONWARNINGS": "ignore",
-    }
-
-
-def run(place, *arguments):
-    return subprocess.run(
-        command(*arguments),
-        cwd=place,
-        env=environment(place),
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
+@pytest.fixture
+def run(place, address):
+    """``run(*arguments)``: run_sweep.py on the cluster."""
+    return lambda *arguments: run_here(place, *arguments, "--address", address)
 
 
 @pytest.fixture(scope="module")
@@ -101,22 +89,28 @@ def place(tmp_path_factory):
     return path
 
 
-def test_a_search_interrupted_once_says_how_to_go_on_and_ends_as_if_it_had_not_been(place):
+def test_a_search_interrupted_once_says_how_to_go_on_and_ends_as_if_it_had_not_been(place, run):
+    environment = {
+        "VIDIDI_CACHE": str(place / "cache"),
+        "COLUMNS": "200",
+        "PYTHONWARNINGS": "ignore",
+    }
     with (place / "first.txt").open("w+") as out:
         started = {
             "cwd": place,
-            "env": environment(place),
+            "env": {**os.environ, **environment},
             "stdout": out,
             "stderr": subprocess.STDOUT,
             "start_new_session": True,
         }
-        with subprocess.Popen(command("search.yaml"), **started) as driver:
+        command = [sys.executable, str(ROOT / "run_sweep.py"), "search.yaml"]
+        with subprocess.Popen(command, **started) as driver:
             wait_for_epochs(place / "runs" / "found", 8)
             os.killpg(driver.pid, signal.SIGINT)  # Ctrl-C reaches every process of a terminal
         first = (place / "first.txt").read_text()
     assert driver.returncode == 130, first
     assert "To go on:  python run_sweep.py search.yaml" in first
-    done = run(place, "search.yaml")
+    done = run("search.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "search: 3 of 3 cells drawn" in done.stdout
     results = [
@@ -130,31 +124,31 @@ def test_a_search_interrupted_once_says_how_to_go_on_and_ends_as_if_it_had_not_b
     assert f"retrieval/R@1 {best:.4g}: order" in done.stdout
 
 
-def test_a_search_tries_failed_cells_again_when_asked(place):
+def test_a_search_tries_failed_cells_again_when_asked(place, run):
     """After the search above: one of its cells is made to look as one that failed at its end."""
     path = min((place / "runs" / "found").glob("*/result.json"))
     before = json.loads(path.read_text())
     path.unlink()
     (path.parent / "error.txt").write_text("its node was lost\n")
-    status = run(place, "status", "search.yaml")
+    status = run_here(place, "status", "search.yaml")
     assert (status.returncode, "3 cells so far, 1 failed, 2 finished" in status.stdout) == (
         1,
         True,
     ), status.stdout
-    same = run(place, "search.yaml")
+    same = run("search.yaml")
     assert same.returncode == 1
     assert "3 of 3 cells drawn, 0 of them run now" in same.stdout
     assert "its node was lost" in same.stdout
     assert "run_sweep.py rerun ... --failed tries them again" in same.stdout
-    done = run(place, "rerun", "search.yaml", "--failed")
+    done = run("rerun", "search.yaml", "--failed")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 failed and to be run again" in done.stdout
     assert "3 of 3 cells drawn, 1 of them run now" in done.stdout
     assert json.loads(path.read_text())["retrieval/R@1"] == before["retrieval/R@1"]
 
 
-def test_cells_are_stopped_early_stay_so_and_go_on_when_asked(place):
-    first = run(place, "stopping.yaml")
+def test_cells_are_stopped_early_stay_so_and_go_on_when_asked(place, run):
+    first = run("stopping.yaml")
     assert first.returncode == 0, first.stdout + first.stderr
     folders = sorted((place / "runs" / "early").glob("early-*"))
     stopped = {
@@ -178,9 +172,9 @@ def test_cells_are_stopped_early_stay_so_and_go_on_when_asked(place):
     assert f"early stopping: {len(stopped)} of 5 cells, {saved} of 40 epochs saved" in first.stdout
     assert (
         f"{len(finished)} finished before, {len(stopped)} stopped early before, 0 to run"
-        in run(place, "stopping.yaml").stdout
+        in run("stopping.yaml").stdout
     )
-    on = run(place, "stopping.yaml", "--no-stopping")
+    on = run("stopping.yaml", "--no-stopping")
     assert on.returncode == 0, on.stdout + on.stderr
     assert all(
         (folder / "result.json").exists() and not (folder / "stopped.json").exists()
@@ -191,9 +185,9 @@ def test_cells_are_stopped_early_stay_so_and_go_on_when_asked(place):
     )
 
 
-def test_the_audit_replays_the_finished_curves_without_training(place):
+def test_the_audit_replays_the_finished_curves_without_training(place, run):
     before = {path: path.stat().st_mtime_ns for path in (place / "runs" / "early").rglob("*")}
-    audit = run(place, "stopping.yaml", "--audit-stopping")
+    audit = run("stopping.yaml", "--audit-stopping")
     assert audit.returncode == 0, audit.stdout + audit.stderr
     assert (
         audit.stdout.count("would have finished")
@@ -203,23 +197,20 @@ def test_the_audit_replays_the_finished_curves_without_training(place):
     assert "of 40 epochs" in audit.stdout
     assert "the best cell, early-lr=" in audit.stdout
     assert "rule: asha on online/knn, grace 1 epoch, reduction 2" in audit.stdout
-    assert (
-        "rule: median on online/knn"
-        in run(place, "stopping.yaml", "--audit-stopping", "median").stdout
-    )
+    assert "rule: median on online/knn" in run("stopping.yaml", "--audit-stopping", "median").stdout
     assert before == {
         path: path.stat().st_mtime_ns for path in (place / "runs" / "early").rglob("*")
     }
-    refused = run(place, "search.yaml", "--audit-stopping")
+    refused = run("search.yaml", "--audit-stopping")
     assert refused.returncode == 2
     assert "none of the 3 finished cells in" in refused.stderr
 
 
-def test_a_search_that_a_grid_warmed_is_held_against_the_grid_s_best(place):
+def test_a_search_that_a_grid_warmed_is_held_against_the_grid_s_best(place, run):
     """After the grid above has finished. With two metrics, early stopping, and both of confirm's
     steps.
     """
-    done = run(place, "warm.yaml")
+    done = run("warm.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 of 5 runs known before" in done.stdout
     assert "search: 3 of 3 cells drawn, 3 of them run now" in done.stdout
@@ -241,8 +232,8 @@ def test_a_search_that_a_grid_warmed_is_held_against_the_grid_s_best(place):
     assert same != ("the 95% bound is above -3.0 points:" in done.stdout)
 
 
-def test_a_cell_of_two_workers_is_stopped_early_and_makes_room(place):
-    done = run(place, "workers.yaml")
+def test_a_cell_of_two_workers_is_stopped_early_and_makes_room(place, run):
+    done = run("workers.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     (stopped,) = (place / "runs" / "workers").glob("*/stopped.json")
     (finished,) = (place / "runs" / "workers").glob("*/result.json")

@@ -34,8 +34,8 @@ class Place:
     """A runs folder with a search in it, whose cells are folders named after their points."""
 
     def __init__(self, runs: Path, seeds: Sequence[int] = (0,), **search: Any) -> None:
+        from vididi.cluster.capacity import Capacity
         from vididi.cluster.optuna_search import CellSearch, StoredStudy
-        from vididi.cluster.room import Room
         from vididi.search import Search
 
         self.runs = runs
@@ -43,7 +43,7 @@ class Place:
         self.study = StoredStudy(Search.model_validate(search), runs, "study")
         self.left = self.study.take_back()
         self.search = CellSearch(self.study, self.make, seeds, EPOCHS)  # type: ignore[arg-type]
-        self.search.room = Room(cells=2)
+        self.search.capacity = Capacity(cells=2)
         self.asked = 0
 
     def make(self, point: dict[str, Any], seed: int) -> FakeJob:
@@ -176,7 +176,7 @@ def test_a_cell_that_failed_is_drawn_again_only_when_asked(tmp_path: Path) -> No
     assert retry_failed(again.study, again.make) == 0, "it is asked for"  # type: ignore[arg-type]
     assert not (failed.folder / "error.txt").exists()
     assert [job.folder for job in again.run_all()] == [failed.folder], "the same cell, and no other"
-    assert len(again.study.found()) == 2, "the study has learnt what became of it"
+    assert len(again.study.measured_points()) == 2, "the study has learnt what became of it"
 
 
 def test_a_point_whose_cell_is_running_is_given_its_next_seed_or_nothing(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_cell_whose_result_is_lost_is_drawn_again_and_its_seed_counts_once(
     assert again.study.draw_lost_again(is_lost) == 0, "it is waiting already"
     assert [job.folder for job in again.run_all()] == [first.folder]
     assert outcome(first.folder) == outcome(second.folder) == "finished"
-    assert [len(point.values) for point in again.study.found()] == [1, 1]
+    assert [len(point.values) for point in again.study.measured_points()] == [1, 1]
 
 
 def test_a_search_that_cannot_go_on_says_so(tmp_path: Path) -> None:

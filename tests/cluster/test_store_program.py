@@ -1,19 +1,17 @@
-"""Sweeps whose run folders are in an object store, by run_sweep.py in a process of its own. Another
-machine has a cache of its own.
+"""Sweeps whose run folders are in an object store. Another machine has a cache and a Ray of its
+own.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from made_up_machines import objects, put
+from programs import Done, run_here
 from tiny_sweep import BASE
 
 import run_sweep
@@ -24,7 +22,6 @@ from vididi.runs import mirror
 from vididi.runs.run_folder import RunFolder
 from vididi.sweep import expand, load_sweep
 
-ROOT = Path(__file__).resolve().parents[2]
 SWEEP = (
     "name: shared\ntable: vididi_table_6"
     + BASE
@@ -50,23 +47,8 @@ resources: {concurrency: 1}
 pytestmark = pytest.mark.ray
 
 
-def run(place: Path, machine: str, spec: str, runs: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "VIDIDI_CACHE": str(place / machine),
-        "COLUMNS": "200",
-        "PYTHONWARNINGS": "ignore",
-    }
-    command = [sys.executable, str(ROOT / "run_sweep.py"), spec, "--runs", runs]
-    return subprocess.run(
-        command,
-        cwd=place,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def run(place: Path, machine: str, spec: str, runs: str) -> Done:
+    return run_here(place, spec, "--runs", runs, cache=machine)
 
 
 def test_two_sweeps_of_two_machines_share_a_folder(
@@ -141,7 +123,7 @@ def test_a_search_in_a_store_goes_on_from_another_machine_past_damaged_files(
     assert again["retrieval/R@1"] == once["retrieval/R@1"]
 
 
-def search(place: Path, machine: str, trials: int, bucket: str) -> subprocess.CompletedProcess[str]:
+def search(place: Path, machine: str, trials: int, bucket: str) -> Done:
     (place / "search.yaml").write_text(SEARCH.replace("TRIALS", str(trials)))
     done = run(place, machine, "search.yaml", f"{bucket}/runs")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,7 +1,10 @@
-"""Whole sweeps as a user runs them: run_sweep.py in a process of its own, with a Ray of its own."""
+"""Whole sweeps as a user runs them: run_sweep.py in a process of its own, with a Ray of its own.
+What needs neither runs in this process, on one cluster.
+"""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from programs import cluster_of, run_here
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,38 +48,31 @@ def place(tmp_path_factory):
     return path
 
 
-def command(*arguments, spec="tiny.yaml"):
-    return [sys.executable, str(ROOT / "run_sweep.py"), spec, *arguments]
+@pytest.fixture(scope="module")
+def address():
+    with cluster_of(cpus=4) as address:
+        yield address
 
 
-def environment(place, cache="cache"):
+def program(place, *arguments):
+    """How run_sweep.py is started."""
     return {
-        **os.environ,
-        "VIDIDI_CACHE": str(place / cache),
-        "COLUMNS": "200",
-        "PYTHONWARNINGS": "ignore",
+        "args": [sys.executable, str(ROOT / "run_sweep.py"), *arguments],
+        "cwd": place,
+        "env": {
+            **os.environ,
+            "VIDIDI_CACHE": str(place / "cache"),
+            "COLUMNS": "200",
+            "PYTHONWARNINGS": "ignore",
+        },
     }
-
-
-def run(place, *arguments, spec="tiny.yaml", cache="cache"):
-    return called(place, command(*arguments, spec=spec), cache)
-
-
-def called(place, program, cache="cache"):
-    return subprocess.run(
-        program,
-        cwd=place,
-        env=environment(place, cache),
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
 def whole(place):
-    return run(place)
+    return subprocess.run(
+        **program(place, "tiny.yaml"), capture_output=True, text=True, timeout=400, check=False
+    )
 
 
 def result(runs, arm):
@@ -147,7 +144,9 @@ def test_the_table_is_printed_and_comes_from_the_run_folders_alone(place, whole)
 
 def test_what_is_finished_is_not_run_again(place, whole):
     before = {path: path.stat().st_mtime_ns for path in (place / "runs").rglob("result.json")}
-    again = run(place, "--only", "base", "--only", "vididi", "--only", "two_workers")
+    again = run_here(
+        place, "tiny.yaml", "--only", "base", "--only", "vididi", "--only", "two_workers"
+    )
     assert again.returncode == 0, again.stdout + again.stderr
     assert "3 cells, 3 finished before, 0 to run" in again.stdout
     assert before == {
@@ -155,50 +154,51 @@ def test_what_is_finished_is_not_run_again(place, whole):
     }
 
 
-def test_killed_in_the_middle_and_started_again_it_ends_the_same(place, whole):
-    arms = ("--only", "base", "--only", "vididi", "--runs", "killed")
+@pytest.fixture(scope="module")
+def faults(place, whole):
+    """A sweep whose driver is killed in the midst of a cell. Started again, it goes on with that
+    cell, and of each of two others it loses a process.
+    """
+    (place / "faults.yaml").write_text(SWEEP + "resources: {concurrency: 1}\n")
+    runs = place / "faults"
+    arguments = ("faults.yaml", "--runs", runs.name)
     with subprocess.Popen(
-        command(*arms),
-        cwd=place,
-        env=environment(place),
+        **program(place, *arguments, "--only", "vididi"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as driver:
         try:
-            wait_for_epochs(place / "killed" / "tiny", 5)
+            wait_for_epochs(runs / "tiny", "vididi", 5)
         finally:
             driver.send_signal(signal.SIGKILL)
-    assert not all(
-        (folder / "result.json").exists() for folder in (place / "killed" / "tiny").glob("*-s0-*")
-    )
-    resumed = run(place, *arms)
-    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    assert any(result(place / "killed", arm)["resumed_from_step"] for arm in ("base", "vididi"))
-    for arm in ("base", "vididi"):
-        assert measurements(place / "killed", arm) == measurements(place / "runs", arm)
-        assert losses(place / "killed", arm) == losses(place / "runs", arm)
-
-
-@pytest.mark.parametrize(
-    ("arm", "process"), [("base", "ray::ImplicitFunc"), ("two_workers", "ray::RayTrainWorker")]
-)
-def test_a_cell_whose_process_dies_goes_on_from_its_checkpoint(place, whole, arm, process):
-    runs = place / f"died-{arm}"
+    assert not list((runs / "tiny").glob("*/result.json"))
+    arms = ("--only", "base", "--only", "vididi", "--only", "two_workers")
     with (
-        (place / "died.txt").open("w") as out,
-        subprocess.Popen(
-            command("--only", arm, "--runs", runs.name),
-            cwd=place,
-            env=environment(place),
-            stdout=out,
-        ) as driver,
+        (place / "faults.txt").open("w") as out,
+        subprocess.Popen(**program(place, *arguments, *arms), stdout=out) as driver,
     ):
-        wait_for_epochs(runs / "tiny", 5)
-        kill_one(driver.pid, process)
-    assert driver.returncode == 0, (place / "died.txt").read_text()
-    assert result(runs, arm)["resumed_from_step"]
-    assert losses(runs, arm) == pytest.approx(losses(place / "runs", arm), rel=1e-5)
-    assert measurements(runs, arm) == pytest.approx(measurements(place / "runs", arm), abs=1e-4)
+        for arm, process in FAULTY:
+            wait_for_epochs(runs / "tiny", arm, 5)
+            kill_one(driver.pid, process)
+    assert driver.returncode == 0, (place / "faults.txt").read_text()
+    return runs
+
+
+# As they come, one after the other.
+FAULTY = (("base", "ray::ImplicitFunc"), ("two_workers", "ray::RayTrainWorker"))
+
+
+def test_killed_in_the_middle_and_started_again_it_ends_the_same(place, faults):
+    assert result(faults, "vididi")["resumed_from_step"]
+    assert measurements(faults, "vididi") == measurements(place / "runs", "vididi")
+    assert losses(faults, "vididi") == losses(place / "runs", "vididi")
+
+
+@pytest.mark.parametrize("arm", [arm for arm, _ in FAULTY])
+def test_a_cell_whose_process_dies_goes_on_from_its_checkpoint(place, faults, arm):
+    assert result(faults, arm)["resumed_from_step"]
+    assert losses(faults, arm) == pytest.approx(losses(place / "runs", arm), rel=1e-5)
+    assert measurements(faults, arm) == pytest.approx(measurements(place / "runs", arm), abs=1e-4)
 
 
 def kill_one(driver, name):
@@ -211,55 +211,33 @@ def kill_one(driver, name):
     processes[0].kill()
 
 
-def wait_for_epochs(runs, count):
+def wait_for_epochs(runs, arm, count):
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         if any(
-            len(path.read_text().splitlines()) >= count for path in runs.glob("*/metrics.jsonl")
+            len(path.read_text().splitlines()) >= count
+            for path in runs.glob(f"{arm}-s0-*/metrics.jsonl")
         ):
             return
         time.sleep(0.01)
-    pytest.fail(f"no cell reached {count} epochs")
+    pytest.fail(f"{arm} did not reach {count} epochs")
 
 
 def test_a_sweep_that_cannot_get_its_resources_says_so(place, whole):
     (place / "huge.yaml").write_text(SWEEP + "resources: {workers: 4, cpus_per_worker: 4096}\n")
-    refused = run(place, "--runs", "huge", spec="huge.yaml")
+    refused = run_here(place, "huge.yaml", "--runs", "huge")
     assert refused.returncode == 2
     assert "resources.cpus_per_worker" in refused.stderr
     assert "this machine has" in refused.stderr
 
 
 def test_on_a_cluster_that_is_already_there_and_holds_the_data_the_results_are_the_same(
-    place, whole
+    place, whole, address
 ):
-    from ray.cluster_utils import Cluster
-
     (place / "held.yaml").write_text(SWEEP + "resources: {hold_data: true}\n")
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 4,
-            "include_dashboard": False,
-            "object_store_memory": 200 << 20,
-        },
-    )
-    try:
-        arguments = (
-            "--only",
-            "vididi",
-            "--only",
-            "two_workers",
-            "--runs",
-            "held",
-            "--address",
-            cluster.address,
-        )
-        there = run(
-            place, *arguments, spec="held.yaml", cache="empty"
-        )  # so that it prepares there too
-    finally:
-        cluster.shutdown()
+    arms = ("--only", "vididi", "--only", "two_workers")
+    arguments = ("held.yaml", *arms, "--runs", "held", "--address", address)
+    there = run_here(place, *arguments, cache="empty")  # so that it prepares there too
     assert there.returncode == 0, there.stdout + there.stderr
     for arm in ("vididi", "two_workers"):
         assert losses(place / "held", arm) == losses(place / "runs", arm)
@@ -271,7 +249,7 @@ def test_status_says_what_became_of_each_cell_and_runs_nothing(place, whole):
     before = {
         path: path.stat().st_mtime_ns for path in (place / "runs").rglob("*") if path.is_file()
     }
-    done = called(place, command("tiny.yaml", spec="status"))
+    done = run_here(place, "status", "tiny.yaml")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "sweep tiny: 5 cells, 4 finished, 1 failed, in " in done.stdout
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if "-s0 " in line}
@@ -281,8 +259,8 @@ def test_status_says_what_became_of_each_cell_and_runs_nothing(place, whole):
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-def test_only_what_failed_is_run_again(place, whole):
-    done = called(place, command("tiny.yaml", "--failed", spec="rerun"))
+def test_only_what_failed_is_run_again(place, whole, address):
+    done = run_here(place, "rerun", "tiny.yaml", "--failed", "--address", address)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 of 5 cells failed" in done.stdout
     assert "sweep tiny: 1 cell, 0 finished before, 1 to run" in done.stdout
@@ -299,9 +277,9 @@ evaluate:
 """
 
 
-def test_a_sweep_evaluates_its_finished_cells_once(place, whole):
+def test_a_sweep_evaluates_its_finished_cells_once(place, whole, address):
     (place / "evaluated.yaml").write_text(SWEEP + EVALUATED)
-    done = run(place, "--only", "base", spec="evaluated.yaml")
+    done = run_here(place, "evaluated.yaml", "--only", "base", "--address", address)
     assert done.returncode == 1  # fine-tuning was asked for a batch that there is not
     assert (
         "not finished: base-s0 finetune: batch_size: 1024 is more than the 24 training videos"
@@ -323,40 +301,31 @@ def test_a_sweep_evaluates_its_finished_cells_once(place, whole):
     (place / "evaluated.yaml").write_text(
         SWEEP + EVALUATED.rpartition("  - {protocol: finetune")[0]
     )
-    again = run(place, "--only", "base", spec="evaluated.yaml")
+    again = run_here(place, "evaluated.yaml", "--only", "base")
     assert again.returncode == 0
     assert "evaluations: 2 of 1 run, 0 to make" in again.stdout
 
 
-def test_a_sweep_that_waits_for_others_says_so_and_gives_up(place, whole):
+@pytest.fixture
+def others(address):
+    """Somebody else has the whole cluster."""
     import ray
-    from ray.cluster_utils import Cluster
 
-    (place / "wait.yaml").write_text(SWEEP + "resources: {wait_s: 40}\n")
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 2,
-            "include_dashboard": False,
-            "object_store_memory": 200 << 20,
-        },
-    )
-    try:
-        ray.init(address=cluster.address, log_to_driver=False)
-        ray.get(ray.util.placement_group([{"CPU": 2}]).ready())  # somebody else's
-        waited = run(
-            place,
-            "--only",
-            "base",
-            "--runs",
-            "waited",
-            "--address",
-            cluster.address,
-            spec="wait.yaml",
-        )
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+    with ray.init(address=address, namespace="others", log_to_driver=False):
+        group = ray.util.placement_group([{"CPU": 4}], lifetime="detached", name="others")
+        ray.get(group.ready())
+    yield
+    with ray.init(address=address, namespace="others", log_to_driver=False):
+        ray.util.remove_placement_group(ray.util.get_placement_group("others"))
+
+
+def test_a_sweep_that_waits_for_others_says_so_and_gives_up(
+    place, whole, address, others, monkeypatch
+):
+    monkeypatch.setattr("vididi.cluster.tune.WARN_S", 1)
+    (place / "wait.yaml").write_text(SWEEP + "resources: {wait_s: 4}\n")
+    arguments = ("wait.yaml", "--only", "base", "--runs", "waited", "--address", address)
+    waited = run_here(place, *arguments)
     assert waited.returncode == 2, waited.stdout + waited.stderr
-    assert "no cell could start for 3" in waited.stdout
-    assert "resources.wait_s" in waited.stderr
+    assert re.search(r"no cell could start for \d+ s: each needs", waited.stdout)
+    assert "no cell could start for 4 s (resources.wait_s)" in waited.stderr

@@ -5,18 +5,15 @@ own.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import run_here
 from ray.cluster_utils import Cluster
 from tiny_sweep import BASE
 
-ROOT = Path(__file__).resolve().parents[2]
 SWEEP = (
     "name: nodes"
     + BASE
@@ -57,21 +54,7 @@ def test_a_cell_over_two_nodes_is_the_cell_of_one_worker(address: str, tmp_path:
     3 epochs of 2 steps.
     """
     (tmp_path / "nodes.yaml").write_text(SWEEP)
-    command = [sys.executable, str(ROOT / "run_sweep.py"), "nodes.yaml", "--address", address]
-    environment = {
-        **os.environ,
-        "VIDIDI_CACHE": str(tmp_path / "cache"),
-        "PYTHONWARNINGS": "ignore",
-    }
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_here(tmp_path, "nodes.yaml", "--address", address)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (alone, alone_losses), (two, two_losses) = (
         measured(tmp_path / "runs", arm) for arm in ("alone", "two_nodes")

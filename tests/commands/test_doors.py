@@ -111,7 +111,7 @@ def test_both_doors_do_the_same(line: str, place: Path, capsys: pytest.CaptureFi
 def test_both_doors_parse_the_same(line: str) -> None:
     old = vars(sweep_arguments.parse_arguments(words(line)))
     new = vars(cli.make_parser().parse_args(vididi_words(line)))
-    assert new.pop("run") is cli.sweep
+    assert new.pop("run") is cli.sweep_command
     assert new == old
 
 
@@ -153,11 +153,60 @@ def test_without_a_command_there_is_help(capsys: pytest.CaptureFixture[str]) -> 
     assert all(f"\n  {name} " in said for name in listed)
 
 
+@pytest.mark.parametrize(
+    ("command", "groups"),
+    [
+        (["sweep"], ["which cells", "data and run folders", "how they run", "instead of running"]),
+        (["status"], ["which cells", "data and run folders"]),
+        (["prepare"], ["the source", "the prepared set", "how it is made"]),
+        (["evaluate", "linear"], ["what is measured", "on this machine", "on a cluster"]),
+    ],
+)
+def test_the_options_of_a_command_are_listed_in_groups(
+    command: list[str], groups: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--help"])
+    headings = re.findall(r"(?m)^(\w[^:\n]*):$", capsys.readouterr().out)
+    assert headings == ["positional arguments", "options", *groups]
+
+
 def test_a_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"vididi {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [
+        ("vididi sw", {"sweep "}),
+        ("vididi sweep --", {"--set", "--runs", "--dry-run", "--audit-stopping"}),
+        ("vididi evaluate ", {"retrieval", "detection", "ava-map"}),
+        ("vididi prepare motion --decoder ", {"pyav", "decord"}),
+        ("vididi plot ", {"bars", "saliency"}),
+    ],
+)
+def test_a_shell_s_command_line_is_completed(
+    line: str, completions: set[str], tmp_path: Path
+) -> None:
+    """As the shell function of register-python-argcomplete asks: the answer goes to descriptor
+    8.
+    """
+    pytest.importorskip("argcomplete")
+    asking = {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": "\n",
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+        "COMP_TYPE": "9",
+    }
+    answer = tmp_path / "answer"
+    script = f'exec "{sys.executable}" -m vididi.cli 8>"{answer}" 9>/dev/null'
+    environment = {**os.environ, **asking}
+    subprocess.run(["bash", "-c", script], env=environment, cwd=ROOT, timeout=60, check=True)
+    assert completions <= set(answer.read_text().split("\n"))
 
 
 def test_a_shell_that_asks_is_answered_by_argcomplete(monkeypatch: pytest.MonkeyPatch) -> None:

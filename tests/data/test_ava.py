@@ -22,13 +22,16 @@ from numpy.typing import NDArray
 from vididi.cli import main
 from vididi.components import resolve_component
 from vididi.config import ConfigError
+from vididi.data import encode, shard_writer
 from vididi.data import prepare as preparing
+from vididi.data.encode import Settings
 from vididi.data.layout import BOX_SCHEMA
-from vididi.data.prepare import Settings, prepare
+from vididi.data.prepare import prepare
 from vididi.data.shards import FrameReader, ShardSet, check_no_overlap
 from vididi.data.sources import SOURCES
 from vididi.data.stream import local_stream
-from vididi.data.video import Box, Moment, Video, read_video
+from vididi.data.video import Box, Moment, Video
+from vididi.data.video_reader import read_video
 from vididi.errors import DataError
 from vididi.experiment import run_cell
 from vididi.plans import make_plans
@@ -460,7 +463,7 @@ def test_the_key_frame_is_the_film_s_frame_at_that_second(
     for row, video in enumerate([*videos, edge, stepped]):
         assert video.moment is not None
         frame = read_video(video.path)[0][round(video.moment.second * RATE)]
-        jpeg = preparing._encode_frame(frame, 16, 21, 95)
+        jpeg = encode._encode_frame(frame, 16, 21, 95)
         assert bytes(reader.frames(row, np.array([places[video.video_id]]))[0]) == jpeg
         assert simplejpeg.decode_jpeg(jpeg).shape == (16, 21, 3)
     assert shards.column("fps")[-1] == RATE / 2
@@ -495,11 +498,11 @@ def test_a_moment_that_was_prepared_before_is_a_duplicate_and_another_of_the_fil
 def test_stopped_anywhere_it_ends_with_the_same_bytes(
     videos: list[Video], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preparing, "SHARD_BYTES", 12_000)
-    monkeypatch.setattr(preparing, "ROW_GROUP_BYTES", 6_000)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 12_000)
+    monkeypatch.setattr(shard_writer, "ROW_GROUP_BYTES", 6_000)
     whole = prepare(videos, tmp_path / "whole", SETTINGS, {"name": "ava"}, workers=1)
     assert whole.manifest.shards > 2
-    real = preparing._Journal.finish
+    real = preparing.Journal.finish
 
     def interrupted(self: Any, *arguments: Any) -> None:
         real(self, *arguments)
@@ -513,10 +516,10 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(
     out = tmp_path / "stopped" / "set"
     with pytest.raises(KeyboardInterrupt):
         prepare(videos, out, SETTINGS, {"name": "ava"}, stop, workers=1)
-    monkeypatch.setattr(preparing._Journal, "finish", interrupted)
+    monkeypatch.setattr(preparing.Journal, "finish", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(videos, out, SETTINGS, {"name": "ava"}, workers=2)
-    monkeypatch.setattr(preparing._Journal, "finish", real)
+    monkeypatch.setattr(preparing.Journal, "finish", real)
     prepare(videos, out, SETTINGS, {"name": "ava"}, workers=1)
     assert contents(out) == contents(whole.root)
 
@@ -542,13 +545,13 @@ def test_a_film_s_checksum_is_computed_once(
     videos: list[Video], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = []
-    real = preparing.file_digest
+    real = encode.file_digest
     monkeypatch.setattr(
-        preparing, "file_digest", lambda file, kind: opened.append(file.name) or real(file, kind)
+        encode, "file_digest", lambda file, kind: opened.append(file.name) or real(file, kind)
     )
-    preparing._content_sha256.cache_clear()
+    encode._content_sha256.cache_clear()
     for video in videos:
-        preparing.encode_video(video, SETTINGS)
+        encode.encode_video(video, SETTINGS)
     assert len(opened) == len(set(opened)) == 3
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from vididi.data import prepare as preparing
+from vididi.data.encode import Encoded, Reject, Settings, encode_video
 from vididi.data.layout import shard_name
 from vididi.data.motion import motion
-from vididi.data.prepare import Encoded, Reject, Settings, encode_video, prepare
+from vididi.data.prepare import prepare
 from vididi.data.shards import ShardSet
 from vididi.data.video import Video
 from vididi.data.workers import Failed, run_apart

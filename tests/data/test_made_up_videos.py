@@ -9,18 +9,21 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from decord_here import needs_decord
 
-from vididi.data import video as videos
+from vididi.data import decoding, missing_frames
 from vididi.data.containers import _check_index
-from vididi.data.prepare import Encoded, Reject, Settings, encode_video, prepare
-from vididi.data.video import Moment, Video, _check_gaps, open_moment, open_video, read_video
+from vididi.data.encode import Encoded, Reject, Settings, encode_video
+from vididi.data.missing_frames import check_gaps
+from vididi.data.prepare import prepare
+from vididi.data.video import Moment, Video
+from vididi.data.video_reader import open_moment, open_video, read_video
 from vididi.data.workers import run_apart
 from vididi.errors import DataError
 
@@ -157,7 +160,7 @@ def test_an_avi_file_that_was_written_into_a_pipe_says_no_count(tmp_path: Path) 
             new.mux(packet)
     (tmp_path / "video.avi").write_bytes(pipe.content)
     with av.open(str(tmp_path / "video.avi")) as file:
-        assert file.streams.video[0].frames == videos.UNKNOWN_COUNT
+        assert file.streams.video[0].frames == missing_frames.UNKNOWN_COUNT
     assert not wrong_numbers(read(tmp_path / "video.avi"), range(40))
 
 
@@ -501,9 +504,9 @@ def test_gaps_in_regular_times(stamps: Sequence[int | None], joins: int, refused
                 r"^corrupt: .* s pass after frame 19, and 0\.1 s after others: frames are missing"
             ),
         ):
-            _check_gaps(ticks, Fraction(1, 1000), joins)
+            check_gaps(ticks, Fraction(1, 1000), joins)
     else:
-        _check_gaps(ticks, Fraction(1, 1000), joins)
+        check_gaps(ticks, Fraction(1, 1000), joins)
 
 
 def test_the_same_fault_is_heard_in_every_file(tmp_path: Path) -> None:
@@ -553,9 +556,9 @@ def test_a_stream_that_says_that_it_leaves_frames_out_may(
     path = remade(
         plain, tmp_path / "video.mp4", lambda packet, number: packet if number != 20 else None
     )
-    assert not videos._may_leave_out(str(path), 0)
+    assert not decoding._may_leave_out(str(path), 0)
     monkeypatch.setattr(
-        videos, "_may_leave_out", lambda path, index: True
+        decoding, "_may_leave_out", lambda path, index: True
     )  # no encoder here writes the flag
     assert len(read(path)) == 39
 
@@ -580,7 +583,7 @@ def test_a_comment_that_is_cut_concerns_no_frame(
     plain = make(kind("mp4 libx264"), tmp_path / "plain.mp4")
     path = remade(plain, tmp_path / "video.mp4", commented)
     assert not wrong_numbers(read(path), range(40))
-    monkeypatch.setattr(videos, "HARMLESS", ())
+    monkeypatch.setattr(decoding, "HARMLESS", ())
     assert str(read(path)).startswith(
         "corrupt: damaged after frame 0: SEI type 5 size 200 truncated"
     )
@@ -659,7 +662,7 @@ def test_a_vp9_file_is_mirrored_too(tmp_path: Path) -> None:
     assert np.array_equal(read_video(path)[0][7], np.fliplr(read_video(plain)[0][7]))
 
 
-@pytest.mark.skipif(find_spec("decord") is None, reason="decord has no wheel for this platform")
+@needs_decord
 def test_decord_is_not_left_with_what_it_reads_otherwise(film: Path, tmp_path: Path) -> None:
     paths = [turned(film, tmp_path / f"{way}.mp4", numbers) for way, (numbers, _) in WAYS.items()]
     listed = [

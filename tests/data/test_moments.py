@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vididi.data import video as videos
-from vididi.data.video import Moment, open_moment, read_video
+from vididi.data import moments
+from vididi.data.video import Moment
+from vididi.data.video_reader import open_moment, read_video
 from vididi.errors import DataError
 
 COUNT, RATE = 300, 25
@@ -228,10 +229,10 @@ def test_a_film_is_not_decoded_from_its_start(
 ) -> None:
     path = encode(tmp_path / "film.mp4", scene, g="25", bf="2")
     shown = []
-    real = videos._pictures
+    real = moments.decoded_pictures
     monkeypatch.setattr(
-        videos,
-        "_pictures",
+        moments,
+        "decoded_pictures",
         lambda *a: (shown.append(picture.pts) or picture for picture in real(*a)),
     )
     taken(path, Moment(8, 25, 25))
@@ -294,7 +295,7 @@ def test_timestamps_that_say_nothing_are_refused(stamps: list[int | None], said:
     pictures = [SimpleNamespace(pts=stamp, dts=stamp) for stamp in stamps]
     with pytest.raises(DataError, match=said):
         list(
-            videos._timed(
+            moments._with_times(
                 iter(pictures), SimpleNamespace(time_base=Fraction(1, 25)), Fraction(1, 25)
             )
         )

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from vididi.data.motion import LAWS, SCENES, motion, render
+from vididi.data.motion import LAWS, SCENES, motion, render_video
 from vididi.data.video import Video
 
 OPTIONS = {"train": 40, "test": 20, "size": 16, "frames": 8}
@@ -52,7 +52,7 @@ def first_frame(path: Path) -> np.ndarray:
 
 
 def test_a_rendered_video_follows_from_its_seed_alone() -> None:
-    one, again, other = (render("orbit", "clouds", 32, 8, seed) for seed in (5, 5, 6))
+    one, again, other = (render_video("orbit", "clouds", 32, 8, seed) for seed in (5, 5, 6))
     assert one.dtype == np.uint8
     assert one.shape == (8, 32, 32, 3)
     assert np.array_equal(one, again)
@@ -62,7 +62,7 @@ def test_a_rendered_video_follows_from_its_seed_alone() -> None:
 @pytest.mark.parametrize("law", LAWS)
 def test_every_law_moves(law: str) -> None:
     for seed in range(6):
-        video = render(law, "clouds", 48, 32, seed).astype(int)
+        video = render_video(law, "clouds", 48, 32, seed).astype(int)
         step = np.abs(np.diff(video, axis=0)).max(axis=(1, 2, 3))
         assert (step > 0).mean() > 0.8, f"seed {seed}: the object stands still"
         assert step.max() > 20, f"seed {seed}: it can hardly be seen"
@@ -71,7 +71,7 @@ def test_every_law_moves(law: str) -> None:
 @pytest.mark.parametrize("law", LAWS)
 def test_the_background_stands_still(law: str) -> None:
     for seed in range(6):
-        video = render(law, "checks", 48, 32, seed)
+        video = render_video(law, "checks", 48, 32, seed)
         still = (video == video[:1]).all(axis=(0, 3))
         assert still.mean() > 0.25, f"seed {seed}"
 
@@ -79,7 +79,7 @@ def test_the_background_stands_still(law: str) -> None:
 @pytest.mark.parametrize("law", ["translation", "oscillation_x", "orbit", "spin", "zigzag"])
 def test_what_changes_between_two_frames_lies_around_the_object(law: str) -> None:
     for seed in range(6):
-        video = render(law, "tiles", 64, 40, seed).astype(int)
+        video = render_video(law, "tiles", 64, 40, seed).astype(int)
         for change in np.abs(np.diff(video, axis=0)).max(axis=3) > 0:
             rows, columns = np.nonzero(change)
             if len(rows):

@@ -268,7 +268,7 @@ def test_another_plan_comes_whole_after_each_so_many_epochs(every: int) -> None:
     whole = Interrupted(PLAN, other, every)
     expected: list[Request] = []
     for step in range(len(PLAN)):
-        assert whole.place(step) == len(expected)
+        assert whole.batch_number(step) == len(expected)
         expected.append(PLAN[step])
         epoch, rest = divmod(step + 1, PLAN.steps_per_epoch)
         if rest == 0 and epoch % every == 0:

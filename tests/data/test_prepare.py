@@ -23,12 +23,15 @@ from PIL import Image
 
 from vididi.cli import main
 from vididi.data import prepare as preparing
+from vididi.data import shard_writer
+from vididi.data.encode import Reject, Settings, encode_video, short_side_size
 from vididi.data.layout import INDEX_SCHEMA, SHARD_SCHEMA, shard_name
 from vididi.data.motion import LAWS, motion
-from vididi.data.prepare import Reject, Settings, encode_video, prepare
+from vididi.data.prepare import prepare
 from vididi.data.shards import FrameReader, ShardSet, check_no_overlap
 from vididi.data.sources import folder
-from vididi.data.video import CHANGES, READER, Video, read_video, short_side_size
+from vididi.data.video import Video
+from vididi.data.video_reader import CHANGES, READER, read_video
 from vididi.errors import DataError
 
 SETTINGS = Settings(short_side=20, quality=95)
@@ -244,7 +247,7 @@ def test_every_bad_file_is_listed_with_a_reason(prepared: ShardSet, listed: list
 def test_a_video_whose_frames_a_column_cannot_hold_is_rejected(
     good: list[Video], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vididi.data.prepare.MOST_BYTES", 1000)
+    monkeypatch.setattr("vididi.data.encode.MAX_BYTES", 1000)
     found = encode_video(good[0], SETTINGS)
     assert isinstance(found, Reject)
     assert found.reason.startswith("too long: the first ")
@@ -381,8 +384,8 @@ def test_a_manifest_of_another_version_is_refused(prepared: ShardSet, tmp_path: 
 def split_up(good: list[Video], tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
     """The same videos in many small shards and row groups."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparing, "ROW_GROUP_BYTES", 20_000)
-        patch.setattr(preparing, "SHARD_BYTES", 50_000)
+        patch.setattr(shard_writer, "ROW_GROUP_BYTES", 20_000)
+        patch.setattr(shard_writer, "SHARD_BYTES", 50_000)
         return prepare(good, tmp_path_factory.mktemp("split") / "set", SETTINGS, {}, workers=1)
 
 
@@ -474,8 +477,8 @@ def test_the_same_bytes_in_both_splits_are_refused_when_they_come(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if small:
-        monkeypatch.setattr(preparing, "ROW_GROUP_BYTES", 6_000)
-        monkeypatch.setattr(preparing, "SHARD_BYTES", 12_000)
+        monkeypatch.setattr(shard_writer, "ROW_GROUP_BYTES", 6_000)
+        monkeypatch.setattr(shard_writer, "SHARD_BYTES", 12_000)
     (tmp_path / "copy.mp4").write_bytes(good[1].path.read_bytes())
     copy = Video(tmp_path / "copy.mp4", "test/copy", good[1].class_name, "test")
     done: list[int] = []

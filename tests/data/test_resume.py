@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from vididi.data import prepare as preparing
+from vididi.data import shard_writer
+from vididi.data.encode import Encoded, Settings
 from vididi.data.motion import motion
-from vididi.data.prepare import Encoded, Settings, prepare
+from vididi.data.prepare import prepare
 from vididi.data.shards import ShardSet
 from vididi.data.video import Video
 from vididi.errors import DataError
@@ -27,11 +29,11 @@ SHARD, GROUP = 60_000, 20_000  # bytes: three or four videos to a shard
 PROGRAM = f"""
 import sys
 from pathlib import Path
-from vididi.data import prepare as preparing
+from vididi.data import prepare as preparing, shard_writer
 from vididi.data.motion import motion
 from vididi.data.video import Video
 
-preparing.SHARD_BYTES, preparing.ROW_GROUP_BYTES = {SHARD}, {GROUP}
+shard_writer.SHARD_BYTES, shard_writer.ROW_GROUP_BYTES = {SHARD}, {GROUP}
 if __name__ == "__main__":
     videos = motion(Path(sys.argv[1]), train=44, test=12, size=32, frames=16)
     videos[20:20] = [Video(Path("/nowhere.mp4"), "nowhere", "orbit", "train")]
@@ -50,16 +52,16 @@ def videos(cache: Path) -> list[Video]:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparing, "SHARD_BYTES", SHARD)
-    monkeypatch.setattr(preparing, "ROW_GROUP_BYTES", GROUP)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", SHARD)
+    monkeypatch.setattr(shard_writer, "ROW_GROUP_BYTES", GROUP)
 
 
 @pytest.fixture(scope="module")
 def whole(videos: list[Video], tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
     """The set, prepared in one go."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparing, "SHARD_BYTES", SHARD)
-        patch.setattr(preparing, "ROW_GROUP_BYTES", GROUP)
+        patch.setattr(shard_writer, "SHARD_BYTES", SHARD)
+        patch.setattr(shard_writer, "ROW_GROUP_BYTES", GROUP)
         return prepare(
             videos, tmp_path_factory.mktemp("whole") / "set", SETTINGS, {"name": "test"}, workers=2
         )
@@ -118,7 +120,7 @@ def test_stopped_between_any_two_files_it_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An exception at each place where the state on disk changes, before and after the change."""
-    owner = preparing if point == "_publish" else preparing._Journal
+    owner = preparing if point == "_publish" else preparing.Journal
     real, calls = getattr(owner, point), []
 
     def stop(*arguments: object) -> None:

@@ -15,9 +15,10 @@ import pytest
 
 from vididi.cli import main
 from vididi.data import prepare as preparing
+from vididi.data import shard_writer
+from vididi.data.encode import Settings
 from vididi.data.motion import motion
 from vididi.data.plan import PretrainPlan, frame_counts
-from vididi.data.prepare import Settings
 from vididi.data.shards import ShardSet
 from vididi.data.storage import RemotePath, as_folder, sizes, write_durably
 from vididi.data.stream import local_stream
@@ -78,11 +79,11 @@ SHARD, GROUP = 60_000, 20_000  # bytes: three or four videos to a shard
 PROGRAM = f"""
 import os, signal, sys
 from pathlib import Path
-from vididi.data import prepare as preparing
+from vididi.data import prepare as preparing, shard_writer
 from vididi.data.motion import motion
 from vididi.data.storage import RemotePath
 
-preparing.SHARD_BYTES, preparing.ROW_GROUP_BYTES = {SHARD}, {GROUP}
+shard_writer.SHARD_BYTES, shard_writer.ROW_GROUP_BYTES = {SHARD}, {GROUP}
 if __name__ == "__main__":
     machine, out, limit = Path(sys.argv[1]), RemotePath(sys.argv[2]), int(sys.argv[3])
     videos = motion(machine, train=24, test=12, size=32, frames=16)
@@ -95,7 +96,7 @@ if __name__ == "__main__":
         if done >= limit:
             os.kill(os.getpid(), signal.SIGKILL)
     preparing.prepare(
-        videos, out, preparing.Settings(short_side=40), {{"name": "test"}}, progress, workers=1, aside=machine / "aside"
+        videos, out, preparing.Settings(short_side=40), {{"name": "test"}}, progress, workers=1, work_dir=machine / "aside"
     )
 """
 
@@ -125,7 +126,7 @@ def test_of_a_set_with_the_same_bytes_in_both_splits_nothing_stays(
     place = RemotePath(f"{bucket}/leak")
     with pytest.raises(DataError, match=r"copy \(test\) is .*\(train\)"):
         preparing.prepare(
-            [*videos, copy], place, Settings(40), {}, workers=1, aside=tmp_path / "aside"
+            [*videos, copy], place, Settings(40), {}, workers=1, work_dir=tmp_path / "aside"
         )
     assert keys(bucket, "leak") == {}
     assert not (tmp_path / "aside").exists()
@@ -133,8 +134,8 @@ def test_of_a_set_with_the_same_bytes_in_both_splits_nothing_stays(
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparing, "SHARD_BYTES", SHARD)
-    monkeypatch.setattr(preparing, "ROW_GROUP_BYTES", GROUP)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", SHARD)
+    monkeypatch.setattr(shard_writer, "ROW_GROUP_BYTES", GROUP)
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -201,12 +202,12 @@ def test_a_store_with_other_or_torn_work_ends_with_the_right_bytes(
 
     with pytest.raises(KeyboardInterrupt):
         preparing.prepare(
-            videos, place, Settings(short_side=40), {}, stop, workers=2, aside=tmp_path / "aside"
+            videos, place, Settings(short_side=40), {}, stop, workers=2, work_dir=tmp_path / "aside"
         )
     settings = Settings(short_side=20) if change == "settings" else Settings(short_side=40)
     if change == "torn":
         write_durably(place / "shard-00001.parquet", "half of it")
-    preparing.prepare(videos, place, settings, {}, workers=2, aside=tmp_path / "aside")
+    preparing.prepare(videos, place, settings, {}, workers=2, work_dir=tmp_path / "aside")
     whole = preparing.prepare(videos, tmp_path / "whole", settings, {}, workers=2)
     assert keys(bucket, f"sets/{change}") == {
         path.name: path.read_bytes() for path in Path(str(whole.root)).iterdir()
@@ -239,7 +240,7 @@ def test_the_commands_take_a_uri(
     assert "all 144 frames of 9 videos are as they were" in capsys.readouterr().out
     shard = keys(bucket, "sets/motion")["shard-00000.parquet"]
     middle = len(shard) // 2
-    filesystem, place = RemotePath(f"{bucket}/sets/motion/shard-00000.parquet").place
+    filesystem, place = RemotePath(f"{bucket}/sets/motion/shard-00000.parquet").location
     with filesystem.open_output_stream(place) as file:
         file.write(shard[:middle] + bytes([shard[middle] ^ 1]) + shard[middle + 1 :])
     assert main(["check", f"{bucket}/sets/motion"]) == 1

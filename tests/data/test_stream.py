@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from vididi.data.encode import Settings
 from vididi.data.plan import Chain, EvaluationPlan, Plan, PretrainPlan, Request, frame_counts
-from vididi.data.prepare import Settings, prepare
+from vididi.data.prepare import prepare
 from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.stream import Batch, Buffers, background, local_stream
 from vididi.data.video import Video

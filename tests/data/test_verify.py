@@ -18,11 +18,12 @@ import pytest
 import simplejpeg
 
 from vididi.cli import main
-from vididi.data import prepare as preparing
-from vididi.data.layout import INDEX_SCHEMA, SHARD_SCHEMA, shard_name
+from vididi.data import shard_writer
+from vididi.data.encode import Settings
+from vididi.data.layout import INDEX_SCHEMA, SHARD_SCHEMA, frames_sha256, shard_name
 from vididi.data.motion import motion
 from vididi.data.plan import EvaluationPlan, Request, frame_counts
-from vididi.data.prepare import Settings, prepare
+from vididi.data.prepare import prepare
 from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.stream import Buffers, decode, fetch, local_stream
 from vididi.data.verify import check_frames, index_checksum
@@ -36,8 +37,8 @@ Change = Callable[[dict[str, Any]], Any]
 def original(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set of 16 videos in several shards and row groups."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparing, "ROW_GROUP_BYTES", 20_000)
-        patch.setattr(preparing, "SHARD_BYTES", 50_000)
+        patch.setattr(shard_writer, "ROW_GROUP_BYTES", 20_000)
+        patch.setattr(shard_writer, "SHARD_BYTES", 50_000)
         videos = motion(cache, train=12, test=4, size=32, frames=16)
         return prepare(
             videos,
@@ -302,7 +303,7 @@ def test_a_set_prepared_anew_in_the_same_place_is_read_anew(
     """Other row groups of the same names, in one process."""
     assert len(read_all(copy)) == 16
     shutil.rmtree(copy)
-    monkeypatch.setattr(preparing, "ROW_GROUP_BYTES", 1)
+    monkeypatch.setattr(shard_writer, "ROW_GROUP_BYTES", 1)
     videos = motion(cache, train=12, test=4, size=32, frames=16)
     prepare(videos[3:], copy, Settings(short_side=20), {"name": "motion"}, workers=1)
     assert len(read_all(copy)) == 13
@@ -392,9 +393,7 @@ def replace_frame(root: Path, video: int, frame: int, jpeg: bytes, fitting: bool
         for group in groups:
             file.write_table(pa.Table.from_pylist(group, SHARD_SCHEMA))
     if fitting:
-        change_table(
-            root / "index.parquet", video, {"frames_sha256": preparing.frames_sha256(frames).hex()}
-        )
+        change_table(root / "index.parquet", video, {"frames_sha256": frames_sha256(frames).hex()})
     return row["video_id"]
 
 

@@ -147,7 +147,7 @@ def test_views_are_made_in_full_precision_whatever_the_network_computes_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        operations, "_crop_resize_each", operations.crop_resize_product
+        operations, "_crop_resize_clip_by_clip", operations.crop_resize_product
     )  # matrix products, as on a GPU
     seen: dict[str, list[torch.Tensor]] = {"fp32": [], "bf16": []}
     for precision, views in seen.items():

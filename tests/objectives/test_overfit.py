@@ -12,7 +12,7 @@ import torch
 from small_objectives import small_cases
 
 from vididi.backbones.r3d_tiny import r3d_tiny
-from vididi.data.motion import LAWS, SCENES, render
+from vididi.data.motion import LAWS, SCENES, render_video
 from vididi.data.stream import Batch
 from vididi.objectives import OBJECTIVES
 from vididi.optim import OPTIMISERS
@@ -49,7 +49,7 @@ def motion_batch(clips: int) -> Batch:
     """
     length, laws, scenes = 24, list(LAWS), list(SCENES)
     videos = [
-        render(laws[i % len(laws)], scenes[i % len(scenes)], SIZE, length, seed=i)
+        render_video(laws[i % len(laws)], scenes[i % len(scenes)], SIZE, length, seed=i)
         for i in range(VIDEOS)
     ]
     rng = np.random.default_rng(0)

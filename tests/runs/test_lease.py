@@ -107,7 +107,7 @@ def test_a_process_whose_lease_was_taken_pushes_no_more(
             folder.locked(),
         ):
             (name,) = objects(f"{bucket}/taken/a")
-            mirror.remove(folder.path / name)
+            mirror.remove_file(folder.path / name)
             time.sleep(1.5)
             folder.save_result({})
     assert objects(f"{bucket}/taken/a") == {}

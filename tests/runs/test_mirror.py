@@ -115,11 +115,11 @@ def test_pulling_makes_the_small_files_those_of_the_store(bucket: str, tmp_path:
         assert not (runs / "a" / "old.json").exists()
         assert mirror.has(runs / "a" / "checkpoint.pt")
         assert not (runs / "a" / "checkpoint.pt").exists()
-        assert mirror.fetch(runs / "a" / "checkpoint.pt")
+        assert mirror.pull_file(runs / "a" / "checkpoint.pt")
         assert (runs / "a" / "checkpoint.pt").read_text() == "a/checkpoint.pt"
         assert mirror.find(runs, "checkpoint.pt") == [runs / "a" / "checkpoint.pt"]
         put(f"{place}/a/checkpoint.pt", b"a longer one than before")
-        assert mirror.fetch(runs / "a" / "checkpoint.pt")
+        assert mirror.pull_file(runs / "a" / "checkpoint.pt")
         assert (runs / "a" / "checkpoint.pt").read_text() == "a longer one than before"
 
 
@@ -261,7 +261,7 @@ def test_a_run_stopped_on_one_machine_goes_on_on_another(
     }
     with machine(tmp_path / "three"):
         folder = mirror.pulled(uri)
-        assert mirror.fetch(folder / "encoder.safetensors")
+        assert mirror.pull_file(folder / "encoder.safetensors")
         assert_same_run(folder, whole)
         assert run_cell(make_config(), CELL, folder, *arguments, LocalContext()) == json.loads(
             (folder / "result.json").read_text()

@@ -70,7 +70,7 @@ def pretrain(
     optimiser = LARS(
         [p for p in alone.parameters() if p.requires_grad], lr=0.5, trust=0.02, weight_decay=1e-3
     )
-    objective, model = distribute(alone, context)
+    model, objective = distribute(alone, context), alone
     objective.train()
     if wrong_gather is not None:
         objective.gather = wrong_gather
@@ -331,9 +331,7 @@ def test_the_parameters_stay_the_ones_that_an_optimiser_already_holds() -> None:
 
 def test_alone_the_objective_stays_as_it_is() -> None:
     objective = make_objective("vicreg")
-    same, model = distribute(objective, LocalContext())
-    assert same is objective
-    assert model is objective
+    assert distribute(objective, LocalContext()) is objective
     assert not [m for m in objective.modules() if isinstance(m, SyncBatchNorm)]
 
 

@@ -1,3 +1,4 @@
-"""Tables and pictures from run folders alone: neither torch nor Ray is needed to read a result
-(saliency.py runs encoders).
+"""Tables and pictures from run folders alone.
+
+Neither torch nor Ray is needed to read a result; saliency.py alone runs encoders.
 """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from vididi.analysis.paper_table import main_of_one
+from vididi.analysis.paper_table import main_of_table
 
 
 def main(argv: list[str] | None = None) -> int:
-    return main_of_one("vididi_table_6", "ViDiDi's Table 6, the ablation study", argv)
+    """Exit status as of ``paper_table.print_table``."""
+    return main_of_table("vididi_table_6", "ViDiDi's Table 6, the ablation study", argv)

@@ -1,5 +1,6 @@
-"""R@1 of each framework with and without ViDiDi, the paper's beside ours (ViDiDi Figure 1):
-``python analysis/bars.py RUNS --out FILE``.
+"""R@1 of each framework, the paper's beside ours: ``python analysis/bars.py RUNS --out FILE``.
+
+A bar chart by framework (ViDiDi Figure 1).
 """
 
 from __future__ import annotations
@@ -10,11 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vididi.analysis.paper import Column, Match, load_paper_table
-from vididi.analysis.plots import COLOURS, finished_in, look, picture_parser, pyplot, run_main, save
-from vididi.analysis.reading import Run, each_cell_once, notes_of
+from vididi.analysis.grouping import differences, protocol
+from vididi.analysis.paper import PERCENT, Column, Match, load_paper_table
+from vididi.analysis.plots import (
+    COLOURS,
+    finished_in,
+    picture_parser,
+    pyplot,
+    run_main,
+    save,
+    style,
+)
+from vididi.analysis.reading import Run, notes_of, one_run_per_cell
 from vididi.analysis.samples import Samples, Ways, collect, interval
-from vididi.analysis.tables import differences, matches, protocol
+from vididi.analysis.tables import matches
 from vididi.errors import ConfigError
 from vididi.terminal import say
 from vididi.words import counted
@@ -41,8 +51,12 @@ SCHEDULES: dict[str, Match] = {
     },
 }
 COLOUR = {"frames alone": COLOURS[4], "with ViDiDi": "#4477AA"}  # light enough for a black whisker
-RECALL = Column("R@1", "retrieval/R@1", 100, 1)
-WIDTH = 0.2  # of a bar; the paper's and ours, twice, leave a fifth between frameworks
+RECALL = Column("R@1", "retrieval/R@1", PERCENT, 1)
+WIDTH = 0.2  # of a bar with its margin; the paper's and ours, twice, leave a fifth between groups
+FILL = 0.92  # share of WIDTH that a bar fills
+HATCH = "////"  # of the paper's bars
+# Inches. A figure narrower than WIDE has its legend in two columns instead of four.
+HEIGHT, MIN_WIDTH, GROUP_WIDTH, AXIS_WIDTH, WIDE = 3.4, 4.2, 1.3, 1.2, 6
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,7 @@ class Group:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Exit status as of ``plots.run_main``."""
     parser = picture_parser(
         "R@1 of each framework with and without ViDiDi, the paper's beside ours (ViDiDi Figure 1)."
     )
@@ -64,30 +79,32 @@ def main(argv: list[str] | None = None) -> int:
 def _draw(arguments: argparse.Namespace) -> None:
     plt = pyplot()
     runs = finished_in(arguments.runs)
-    used = [run for run in runs if schedule_of(run) is not None]
-    if not used:
+    drawn = [run for run in runs if schedule_of(run) is not None]
+    if not drawn:
         raise ConfigError(
             f"of {counted(len(runs), 'run')} none is of frames alone or of ViDiDi's schedule"
         )
-    groups, notes = frameworks(used)
-    notes += each_cell_once(used)[1]
-    with look():
-        width = max(4.2, 1.3 * len(groups) + 1.2)
-        figure, axis = plt.subplots(figsize=(width, 3.4))
-        draw_bars(axis, groups, _setting(used))
+
+    groups, notes = frameworks(drawn)
+    notes += one_run_per_cell(drawn)[1]
+    with style():
+        width = max(MIN_WIDTH, GROUP_WIDTH * len(groups) + AXIS_WIDTH)
+        figure, axis = plt.subplots(figsize=(width, HEIGHT))
+        draw_bars(axis, groups, _setting(drawn))
         figure.legend(
             loc="outside lower center",
-            ncols=4 if width > 6 else 2,
+            ncols=4 if width > WIDE else 2,
             handlelength=1.4,
             columnspacing=1.2,
         )
         save(figure, arguments.out)
+
     left_out = (
-        [f"left out: {counted(len(runs) - len(used), 'run')} of other schedules"]
-        if len(used) < len(runs)
+        [f"left out: {counted(len(runs) - len(drawn), 'run')} of other schedules"]
+        if len(drawn) < len(runs)
         else []
     )
-    for line in (*notes, *notes_of(used), *left_out):
+    for line in (*notes, *notes_of(drawn), *left_out):
         say(f"  {line}")
 
 
@@ -97,27 +114,30 @@ def schedule_of(run: Run) -> str | None:
 
 
 def frameworks(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
-    """A group for each framework, and for each way to run it: both bars of ours differ in nothing
-    but the schedule.
+    """A group of bars for each framework, and for each way to run it.
+
+    Both bars of ours differ in nothing but the schedule.
 
     The notes say what sets a framework's second way apart from its first, which has the most runs.
     """
-    found: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    for run in each_cell_once(runs)[0]:
-        found[run.config["objective.name"]][protocol(run, ["schedule"])].append(run)
+    runs_by_framework: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    for run in one_run_per_cell(runs)[0]:
+        runs_by_framework[run.config["objective.name"]][protocol(run, ["schedule"])].append(run)
+
     groups, notes = [], []
-    known = list(NAMES)
+    paper_order = list(NAMES)
     for objective in sorted(
-        found, key=lambda name: (known.index(name) if name in NAMES else len(known), name)
+        runs_by_framework,
+        key=lambda name: (paper_order.index(name) if name in NAMES else len(paper_order), name),
     ):
-        ways = sorted(found[objective].items(), key=lambda item: -len(item[1]))
-        for number, (way, own) in enumerate(ways, 1):
+        ways = sorted(runs_by_framework[objective].items(), key=lambda item: -len(item[1]))
+        for number, (way, way_runs) in enumerate(ways, 1):
             name = NAMES.get(objective, objective) + (f" ({number})" if number > 1 else "")
             groups.append(
                 Group(
                     name,
                     printed(objective),
-                    {schedule: _measured(own, schedule) for schedule in SCHEDULES},
+                    {schedule: _measured(way_runs, schedule) for schedule in SCHEDULES},
                 )
             )
             notes += (
@@ -125,6 +145,7 @@ def frameworks(runs: Sequence[Run]) -> tuple[list[Group], list[str]]:
                 if number > 1
                 else []
             )
+
     return groups, notes
 
 
@@ -161,24 +182,27 @@ def _setting(runs: Sequence[Run]) -> str:
 
 
 def draw_bars(axis: Any, groups: Sequence[Group], setting: str) -> None:
-    """Bars in the order paper, ours, for frames alone and then for ViDiDi. Whiskers are 95%
-    intervals, points are seeds.
+    """Bars in the order paper, ours, for frames alone and then for ViDiDi.
+
+    Whiskers are 95% intervals, points are seeds.
     """
-    for place, group in enumerate(groups):
+    for position, group in enumerate(groups):
         for number, schedule in enumerate(SCHEDULES):
-            left = place + (2 * number - 1.5) * WIDTH
+            left = position + (2 * number - 1.5) * WIDTH
             _paper_bar(axis, left, group.printed[schedule], schedule)
             _our_bar(axis, left + WIDTH, group.ours[schedule], schedule)
+
     for schedule in SCHEDULES:  # bars of no height, for the legend alone
         axis.bar(
             0,
             0,
             color="white",
             edgecolor=COLOUR[schedule],
-            hatch="////",
+            hatch=HATCH,
             label=f"{schedule}, paper",
         )
         axis.bar(0, 0, color=COLOUR[schedule], label=f"{schedule}, ours")
+
     axis.set_xticks(range(len(groups)), [group.name for group in groups])
     axis.tick_params(axis="x", length=0)
     axis.set(xlim=(-0.6, len(groups) - 0.4), ylabel="R@1 (%)", title=setting)
@@ -190,38 +214,40 @@ def _paper_bar(axis: Any, x: float, value: float | None, schedule: str) -> None:
         axis.bar(
             x,
             value,
-            WIDTH * 0.92,
+            WIDTH * FILL,
             color="white",
             edgecolor=COLOUR[schedule],
-            hatch="////",
+            hatch=HATCH,
             linewidth=0.8,
         )
-        _say(axis, x, value, value)
+        _label_bar(axis, x, value, value)
 
 
 def _our_bar(axis: Any, x: float, samples: Samples | None, schedule: str) -> None:
     if samples is None:
         return
-    value = 100 * samples.mean
-    axis.bar(x, value, WIDTH * 0.92, color=COLOUR[schedule])
+
+    value = PERCENT * samples.mean
+    axis.bar(x, value, WIDTH * FILL, color=COLOUR[schedule])
     top, ends = value, interval(samples)
     if ends is not None:
-        low, high = (100 * end for end in ends)
+        low, high = (PERCENT * end for end in ends)
         axis.vlines(x, low, high, color="black", linewidth=1.0)
         top = high
     if len(samples.values) > 1:
         axis.plot(
             [x] * len(samples.values),
-            [100 * one for one in samples.values],
+            [PERCENT * seed_mean for seed_mean in samples.values],
             "o",
             markersize=2.5,
             color="white",
             markeredgecolor="black",
         )
-    _say(axis, x, value, max(top, value))
+
+    _label_bar(axis, x, value, max(top, value))
 
 
-def _say(axis: Any, x: float, value: float, top: float) -> None:
+def _label_bar(axis: Any, x: float, value: float, top: float) -> None:
     axis.annotate(
         f"{value:.1f}", (x, top), (0, 1.5), textcoords="offset points", ha="center", fontsize=6.5
     )

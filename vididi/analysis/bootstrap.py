@@ -1,5 +1,6 @@
-"""Confidence intervals by the bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap,
-1993).
+"""Confidence intervals by the bootstrap.
+
+Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
 
 Scores are arrays ``[S, Q]``: S seeds, Q queries (test videos), 0 or 1 for each. All seeds are asked
 the same queries, so seeds and queries are crossed: a replicate draws S seeds and Q queries with
@@ -25,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 REPLICATES = 2000
 LEVEL = 0.95
-_CHUNK = 4_000_000  # draws held at once
+_MAX_DRAWS = 4_000_000  # in memory at once
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
 
@@ -47,9 +48,9 @@ def mean_interval(
     Raises:
         ValueError: the arrays do not fit each other or are empty.
     """
-    scores = _checked(splits)
+    scores = checked_scores(splits)
     drawn = [
-        _means(
+        replicate_means(
             scores, _seed_weights(rng, count, len(scores[0])), _query_weights(rng, count, scores)
         )
         for rng, count in _chunks(scores, replicates, seed)
@@ -80,7 +81,7 @@ def gain_interval(
     Raises:
         ValueError: the arrays do not fit each other or are empty.
     """
-    a, b = _checked(ours), _checked(base)
+    a, b = checked_scores(ours), checked_scores(base)
     if [x.shape[1] for x in a] != [x.shape[1] for x in b]:
         raise ValueError("queries: a gain is over the same queries in both arms")
     if same_seeds and len(a[0]) != len(b[0]):
@@ -90,11 +91,12 @@ def gain_interval(
         queries = _query_weights(rng, count, a)
         seeds_a = _seed_weights(rng, count, len(a[0]))
         seeds_b = seeds_a if same_seeds else _seed_weights(rng, count, len(b[0]))
-        drawn.append(_means(a, seeds_a, queries) - _means(b, seeds_b, queries))
+        drawn.append(replicate_means(a, seeds_a, queries) - replicate_means(b, seeds_b, queries))
     return _percentiles(drawn, level)
 
 
-def _checked(splits: Sequence[ArrayLike]) -> list[Floats]:
+def checked_scores(splits: Sequence[ArrayLike]) -> list[Floats]:
+    """One ``[S, Q]`` array of floats for each split; ValueError if they do not fit each other."""
     scores = [np.asarray(part, dtype=np.float64) for part in splits]
     if not scores or any(part.ndim != 2 or part.size == 0 for part in scores):
         raise ValueError("scores: each split needs an array [S, Q] that is not empty")
@@ -103,12 +105,21 @@ def _checked(splits: Sequence[ArrayLike]) -> list[Floats]:
     return scores
 
 
+def draw_replicates(
+    scores: list[Floats], replicates: int, seed: int
+) -> Iterator[tuple[Floats, list[Floats]]]:
+    """Weights of seeds ``[n, S]`` and, for each split, of queries ``[n, Q]``, some at a time."""
+    for rng, count in _chunks(scores, replicates, seed):
+        queries = _query_weights(rng, count, scores)
+        yield _seed_weights(rng, count, len(scores[0])), queries
+
+
 def _chunks(
     scores: list[Floats], replicates: int, seed: int
 ) -> Iterator[tuple[np.random.Generator, int]]:
     """The generator, and how many replicates to draw at a time."""
     rng = np.random.default_rng(seed)
-    size = max(1, _CHUNK // max(part.shape[1] for part in scores))
+    size = max(1, _MAX_DRAWS // max(part.shape[1] for part in scores))
     for start in range(0, replicates, size):
         yield rng, min(size, replicates - start)
 
@@ -120,8 +131,9 @@ def _counts(rng: np.random.Generator, replicates: int, n: int) -> NDArray[np.int
 
 
 def _seed_weights(rng: np.random.Generator, replicates: int, seeds: int) -> Floats:
-    """``[replicates, S]``, summing to 1; deviations from 1 / S are stretched against the narrowness
-    of few seeds.
+    """``[replicates, S]``, summing to 1.
+
+    Deviations from 1 / S are stretched against the narrowness of few seeds.
     """
     stretch = np.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
     return (1 + stretch * (_counts(rng, replicates, seeds) - 1)) / seeds
@@ -132,7 +144,7 @@ def _query_weights(rng: np.random.Generator, replicates: int, scores: list[Float
     return [_counts(rng, replicates, part.shape[1]) / part.shape[1] for part in scores]
 
 
-def _means(scores: list[Floats], seeds: Floats, queries: list[Floats]) -> Floats:
+def replicate_means(scores: list[Floats], seeds: Floats, queries: list[Floats]) -> Floats:
     """The mean of every replicate: over seeds, queries and splits."""
     by_seed = np.mean(
         [weights @ part.T for part, weights in zip(scores, queries, strict=True)], axis=0

@@ -1,5 +1,6 @@
-"""Training and test accuracy while a classifier is trained (CVRL Figure 6): ``python
-analysis/classifier_curves.py RUNS --out FILE``.
+"""Accuracy while a classifier is trained: ``python analysis/classifier_curves.py RUNS --out FILE``.
+
+On training clips and on test videos (CVRL Figure 6).
 """
 
 from __future__ import annotations
@@ -12,28 +13,33 @@ from typing import Any
 
 import numpy as np
 
+from vididi.analysis.paper import PERCENT
 from vididi.analysis.plots import (
     COLOURS,
     finished_in,
     legend_text,
-    look,
     picture_parser,
     pyplot,
     run_main,
     save,
+    style,
 )
-from vididi.analysis.reading import Run, each_cell_once, notes_of
+from vididi.analysis.reading import Run, notes_of, one_run_per_cell
 from vididi.errors import ConfigError
 from vididi.protocols import classifiers
 from vididi.runs.readers import read_evaluation_result
 from vididi.terminal import say
 from vididi.words import counted
 
+FIGURE_SIZE = (4.6, 3.2)  # inches
+
 
 @dataclass(frozen=True)
 class Training:
-    """Of one run's classifier: epochs and accuracies, of training clips after each epoch, of test
-    videos where they were tested.
+    """The accuracies of one run's classifier by epoch.
+
+    ``train`` of training clips after each epoch, ``test`` of test videos at the epochs where they
+    were tested.
     """
 
     label: str
@@ -43,6 +49,7 @@ class Training:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Exit status as of ``plots.run_main``."""
     parser = picture_parser(
         "Top-1 accuracy by epoch while a classifier is trained, dashed on training clips, solid on"
         " test videos (CVRL Figure 6). Evaluate with --set test_every=1 for the solid lines. Runs"
@@ -62,11 +69,11 @@ def main(argv: list[str] | None = None) -> int:
 def _draw(arguments: argparse.Namespace) -> None:
     plt = pyplot()
     runs = finished_in(arguments.runs)
-    runs = each_cell_once(runs, lambda run: run.cell["label"])[0]
+    runs = one_run_per_cell(runs, lambda run: run.cell["label"])[0]
     trainings = [
-        found
+        training
         for run in runs
-        if (found := training_of(run, arguments.protocol, arguments.evaluation))
+        if (training := training_of(run, arguments.protocol, arguments.evaluation))
     ]
     if not trainings:
         raise ConfigError(
@@ -78,15 +85,18 @@ def _draw(arguments: argparse.Namespace) -> None:
             "the classifiers were trained in several ways; choose one by --evaluation:"
             f" {', '.join(names)}"
         )
-    with look():
-        figure, axis = plt.subplots(figsize=(4.6, 3.2))
+
+    with style():
+        figure, axis = plt.subplots(figsize=FIGURE_SIZE)
         draw_curves(axis, trainings)
         axis.set(xlabel="epoch", ylabel="top-1 (%)", title=names[0])
         save(figure, arguments.out)
+
     if len(trainings) < len(runs):
         say(f"  no such classifier of {len(runs) - len(trainings)} of {counted(len(runs), 'run')}")
     if not any(training.test for training in trainings):
         say("  none was tested on the way (--set test_every=1), so there are dashed lines only")
+
     for note in notes_of(runs):
         say(f"  {note}")
 
@@ -97,38 +107,43 @@ def training_of(run: Run, protocol: str, name: str | None) -> Training | None:
     Raises:
         ConfigError: it has several and none is named.
     """
-    found = {}
-    doubtful = {
-        m.name for m in run.measurements if m.notes and not m.metrics
-    }  # of scores that were NaN, as notes_of says
-    for made in (
+    trainings = {}
+    # Of scores that were NaN, as notes_of says.
+    doubtful = {m.name for m in run.measurements if m.notes and not m.metrics}
+    for evaluation in (
         m.name
         for m in run.measurements
         if m.name.startswith(f"{protocol}-") and m.name not in doubtful
     ):
-        result = read_evaluation_result(run.folder / "evaluations" / made)
-        if (epochs := result and result.get("epochs")) and name in (None, made):
+        result = read_evaluation_result(run.folder / "evaluations" / evaluation)
+        if (epochs := result and result.get("epochs")) and name in (None, evaluation):
             train, test = (
-                {one["epoch"]: one[key] for one in epochs if key in one}
+                {record["epoch"]: record[key] for record in epochs if key in record}
                 for key in ("train_top1", "test_top1")
             )
-            found[made] = Training(legend_text(str(run.cell["label"])), made, train, test)
-    if len(found) > 1:
+            trainings[evaluation] = Training(
+                legend_text(str(run.cell["label"])), evaluation, train, test
+            )
+
+    if len(trainings) > 1:
         raise ConfigError(
-            f"{run.folder}: has several; choose one by --evaluation: {', '.join(found)}"
+            f"{run.folder}: has several; choose one by --evaluation: {', '.join(trainings)}"
         )
-    return next(iter(found.values()), None)
+
+    return next(iter(trainings.values()), None)
 
 
 def draw_curves(axis: Any, trainings: Sequence[Training]) -> None:
+    """Mean top-1 accuracy of each arm's runs by epoch: dashed in training, solid on test videos."""
     arms: dict[str, list[Training]] = defaultdict(list)
     for training in trainings:
         arms[training.label].append(training)
-    for number, (label, own) in enumerate(arms.items()):
+
+    for number, (label, arm_trainings) in enumerate(arms.items()):
         colour = COLOURS[number % len(COLOURS)]
         _line(
             axis,
-            [one.train for one in own],
+            [training.train for training in arm_trainings],
             color=colour,
             linestyle="--",
             linewidth=1.0,
@@ -136,12 +151,13 @@ def draw_curves(axis: Any, trainings: Sequence[Training]) -> None:
         )
         _line(
             axis,
-            [one.test for one in own],
+            [training.test for training in arm_trainings],
             color=colour,
             linestyle="-",
             linewidth=1.5,
             label=f"{label}, test",
         )
+
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(visible=True)
     axis.legend()
@@ -152,5 +168,5 @@ def _line(axis: Any, runs: list[dict[int, float]], **style: Any) -> None:
     epochs = sorted(set.intersection(*map(set, runs)))
     if epochs:
         axis.plot(
-            epochs, [100 * np.mean([run[epoch] for run in runs]) for epoch in epochs], **style
+            epochs, [PERCENT * np.mean([run[epoch] for run in runs]) for epoch in epochs], **style
         )

@@ -1,5 +1,6 @@
-"""Two sets of runs, and how sure their difference is: ``python analysis/compare.py ARM_A ARM_B
---runs runs/ablation``.
+"""Two sets of runs, and how sure their difference is.
+
+``python analysis/compare.py ARM_A ARM_B --runs runs/ablation``
 """
 
 from __future__ import annotations
@@ -10,28 +11,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vididi.analysis.grouping import differences, protocol
+from vididi.analysis.paper import PERCENT
 from vididi.analysis.reading import (
     Run,
-    each_cell_once,
     find_runs,
     notes_of,
-    read_cell,
+    one_run_per_cell,
+    print_to_stderr,
+    read_cell_record,
     read_finished,
-    tell,
 )
-from vididi.analysis.samples import FEWEST_SEEDS, Gain, Samples, Ways, collect, gain
-from vididi.analysis.tables import column_of, differences, protocol
+from vididi.analysis.samples import MIN_SEEDS, Gain, Samples, Ways, collect, gain
+from vididi.analysis.tables import column_of
 from vididi.errors import DamagedError, VididiError
 from vididi.runs.mirror import pulled
 from vididi.terminal import Parser, say
 
-R1 = "retrieval/R@1"
+RECALL_AT_1 = "retrieval/R@1"
+MIN_SPREAD = 1e-9  # of the seeds' differences; a t-test needs one
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A metric of one set of runs minus that of another, over the seeds that both have, or over all
-    where they share none.
+    """A metric of one set of runs minus that of another.
+
+    Over the seeds that both have, or over all where they share none. ``configuration_differences``
+    says in what the configurations differ.
     """
 
     metric: str
@@ -43,7 +49,7 @@ class Comparison:
     # of the paired t-test over these seeds, two-sided; from three on, unless all differences are
     # the same
     p: float | None
-    apart: str  # in what the configurations differ
+    configuration_differences: str
 
     def above(self, bound: float) -> bool | None:
         """Whether the interval lies above ``bound``; None if there is no interval."""
@@ -53,21 +59,26 @@ class Comparison:
         """What to print; shares are given in points of 100, other metrics as they are."""
         column, points = column_of(self.metric), unit(self.metric)
         a, b = map(column.scaled, self.means)
-        over = (
+        pairing = (
             f"paired over seeds {', '.join(map(str, self.seeds))}"
             if self.seeds
             else "over seeds that are not the same"
         )
         lines = [
-            f"{self.metric}: {self.first} {a}, {self.second} {b}, {over}",
+            f"{self.metric}: {self.first} {a}, {self.second} {b}, {pairing}",
             f"difference {column.scaled(self.gain.value, '+')}{points}" + self._interval(),
         ]
         if self.p is not None:
             lines.append(f"paired t-test over the {len(self.seeds)} seeds: p = {self.p:.2g}")
         if bound is not None:
-            said = {True: "yes", False: "no", None: "not known"}[self.above(bound)]
-            lines.append(f"the 95% bound is above {column.scaled(bound, '+')}{points}: {said}")
-        return [*lines, f"{self.first} differs in {self.apart}"] if self.apart else lines
+            answer = {True: "yes", False: "no", None: "not known"}[self.above(bound)]
+            lines.append(f"the 95% bound is above {column.scaled(bound, '+')}{points}: {answer}")
+
+        return (
+            [*lines, f"{self.first} differs in {self.configuration_differences}"]
+            if self.configuration_differences
+            else lines
+        )
 
     def _interval(self) -> str:
         if self.gain.interval is None:
@@ -77,20 +88,17 @@ class Comparison:
 
 
 def unit(metric: str) -> str:
-    """What follows a number of a metric as it is printed: points of 100 for a share, nothing for a
-    silhouette.
-    """
-    return " points" if column_of(metric).scale == 100 else ""
+    """What follows a printed number: " points" (of 100) for a share, nothing for a silhouette."""
+    return " points" if column_of(metric).scale == PERCENT else ""
 
 
 def compare(
     first: Sequence[Run],
     second: Sequence[Run],
-    metric: str = R1,
+    metric: str = RECALL_AT_1,
     names: tuple[str, str] = ("first", "second"),
 ) -> Comparison:
-    """What ``first`` has over ``second``: the paired bootstrap over queries and seeds
-    (analysis/bootstrap.py).
+    """What ``first`` has over ``second``, with the paired bootstrap of bootstrap.py.
 
     Raises:
         ValueError: a set is empty, has a seed twice, or has not measured the metric as the other
@@ -98,32 +106,40 @@ def compare(
     """
     for name, runs in zip(names, (first, second), strict=True):
         _check(name, runs)
+
     shared = sorted({run.seed for run in first} & {run.seed for run in second})
     if shared:
         first, second = ([run for run in runs if run.seed in shared] for runs in (first, second))
+
     ways, column = Ways([*first, *second]), column_of(metric)
     a, b = (collect(runs, column, None, 0, ways) for runs in (first, second))
-    found = gain(a, b)
-    if a is None or b is None or found is None:
+    difference = gain(a, b)
+    if a is None or b is None or difference is None:
         missing = [name for name, samples in zip(names, (a, b), strict=True) if samples is None]
         raise ValueError(
             f"{metric}: not measured in the same way by {' and '.join(missing or names)}"
         )
-    apart = differences(protocol(second[0]), protocol(first[0]))
+
+    configuration_differences = differences(protocol(second[0]), protocol(first[0]))
     return Comparison(
-        metric, *names, (a.mean, b.mean), found, shared, _paired_t(a, b) if shared else None, apart
+        metric,
+        *names,
+        (a.mean, b.mean),
+        difference,
+        shared,
+        _paired_t(a, b) if shared else None,
+        configuration_differences,
     )
 
 
 def _paired_t(a: Samples, b: Samples) -> float | None:
-    from scipy.stats import (
-        ttest_rel,
-    )  # half a second, which commands that compare nothing need not wait
+    # Half a second, which commands that compare nothing need not wait.
+    from scipy.stats import ttest_rel
 
     differences = (
         [x - y for x, y in zip(a.values, b.values, strict=True)] if a.seeds == b.seeds else []
     )
-    if len(differences) < FEWEST_SEEDS or max(differences) - min(differences) < 1e-9:
+    if len(differences) < MIN_SEEDS or max(differences) - min(differences) < MIN_SPREAD:
         return None
     return float(ttest_rel(a.values, b.values).pvalue)
 
@@ -136,9 +152,10 @@ def _check(name: str, runs: Sequence[Run]) -> None:
         raise ValueError(f"{name}: its runs differ in more than the seed; name one arm of them")
 
 
-def best_arm(runs: Iterable[Run], metric: str = R1, largest: bool = True) -> list[Run]:
-    """The runs of the arm with the best mean of a metric that the runs measured at their end; none
-    if none has it.
+def best_arm(runs: Iterable[Run], metric: str = RECALL_AT_1, largest: bool = True) -> list[Run]:
+    """The runs of the arm with the best mean of a metric; none if no run has it.
+
+    The metric is one that runs measured at their end.
     """
     arms: dict[str, list[Run]] = {}
     for run in runs:
@@ -152,28 +169,28 @@ def best_arm(runs: Iterable[Run], metric: str = R1, largest: bool = True) -> lis
     )
 
 
-def named(name: str, cells: Mapping[Path, dict[str, Any]], place: str) -> list[Run]:
+def select_runs(name: str, cells: Mapping[Path, dict[str, Any]], root: str) -> list[Run]:
     """The finished runs of an arm, or else those in the folder that ``name`` is.
 
     Args:
-        cells: the finished runs' folders in ``place``, and what each remembers of its cell. Only
+        cells: the finished runs' folders in ``root``, and what each remembers of its cell. Only
             those of the arm are read further.
 
     Raises:
         ValueError: there are none.
     """
     # Folders come second: a checkout has one named vididi, as the arm is.
-    found = [
+    folders = [
         folder for folder, cell in cells.items() if name in (cell["arm"], cell["label"])
     ] or find_runs(pulled(name))
-    if not found:
+    if not folders:
         arms = ", ".join(dict.fromkeys(cell["arm"] for cell in cells.values())) or "no finished run"
         raise ValueError(
-            f"{name}: is neither an arm that has finished runs nor a folder of some; in {place}"
+            f"{name}: is neither an arm that has finished runs nor a folder of some; in {root}"
             f" (--runs) there is {arms}"
         )
-    runs, copies = each_cell_once(read_finished(found))
-    tell(f"left out: {line}" for line in copies)
+    runs, copies = one_run_per_cell(read_finished(folders))
+    print_to_stderr(f"left out: {line}" for line in copies)
     return runs
 
 
@@ -182,20 +199,19 @@ def read_cells(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
     cells = {}
     for folder in folders:
         try:
-            cells[folder] = read_cell(folder)
+            cells[folder] = read_cell_record(folder)
         except DamagedError as error:
-            tell([f"left out: {error}"])
+            print_to_stderr([f"left out: {error}"])
     return cells
 
 
-def same_cells(first: Iterable[Run], second: Iterable[Run]) -> list[int]:
+def seeds_of_shared_cells(first: Iterable[Run], second: Iterable[Run]) -> list[int]:
     """The seeds of runs of which both sets hold the cell: one may be a copy of the other."""
-    known = {run.identity for run in second}
-    return sorted(run.seed for run in first if run.identity in known)
+    second_cells = {run.identity for run in second}
+    return sorted(run.seed for run in first if run.identity in second_cells)
 
 
-def main(argv: list[str] | None = None, prog: str | None = None) -> int:
-    """Exit status: 0 compared, 1 the bound is not above --above, 2 there is nothing to compare."""
+def _parser(prog: str | None) -> Parser:
     about = (
         "The difference between two sets of runs, with its paired bootstrap interval and, over"
         " seeds, the paired t-test."
@@ -213,7 +229,9 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
         metavar="URI",
         help="a folder (s3://...) where arms are looked for (default: runs)",
     )
-    parser.add_argument("--metric", default=R1, help=f"of a result.json (default: {R1})")
+    parser.add_argument(
+        "--metric", default=RECALL_AT_1, help=f"of a result.json (default: {RECALL_AT_1})"
+    )
     parser.add_argument(
         "--above",
         type=float,
@@ -223,20 +241,32 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
             " as -0.03)"
         ),
     )
-    arguments = parser.parse_args(argv)
+
+    return parser
+
+
+def main(argv: list[str] | None = None, prog: str | None = None) -> int:
+    """Exit status: 0 compared, 1 the bound is not above --above, 2 there is nothing to compare."""
+    arguments = _parser(prog).parse_args(argv)
     bound = None if arguments.above is None else arguments.above / column_of(arguments.metric).scale
     try:
         cells = read_cells(find_runs(pulled(arguments.runs)))
-        sets = [named(name, cells, arguments.runs) for name in (arguments.first, arguments.second)]
-        found = compare(sets[0], sets[1], arguments.metric, (arguments.first, arguments.second))
+        sets = [
+            select_runs(name, cells, arguments.runs) for name in (arguments.first, arguments.second)
+        ]
+        comparison = compare(
+            sets[0], sets[1], arguments.metric, (arguments.first, arguments.second)
+        )
     except (VididiError, ValueError) as error:
         say(f"error: {error}", file=sys.stderr)
         return 2
-    say("\n".join([*found.lines(bound), *notes_of([*sets[0], *sets[1]])]))
-    if twins := same_cells(*sets):
-        seeds = ", ".join(map(str, twins))
+
+    say("\n".join([*comparison.lines(bound), *notes_of([*sets[0], *sets[1]])]))
+    if shared_seeds := seeds_of_shared_cells(*sets):
+        seeds = ", ".join(map(str, shared_seeds))
         say(
             f"seeds {seeds}: {arguments.first} and {arguments.second} hold the same cell, which"
             " says nothing of a difference"
         )
-    return 1 if bound is not None and not found.above(bound) else 0
+
+    return 1 if bound is not None and not comparison.above(bound) else 0

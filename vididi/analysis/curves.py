@@ -1,5 +1,6 @@
-"""Pretraining curves (CVRL Figure 5, CORP Figure 3): ``python analysis/curves.py runs/ablation
---out curves.png``.
+"""Pretraining curves: ``python analysis/curves.py runs/ablation --out curves.png``.
+
+CVRL Figure 5, CORP Figure 3.
 """
 
 from __future__ import annotations
@@ -19,20 +20,28 @@ from vididi.analysis.plots import (
     COLOURS,
     DASHES,
     legend_text,
-    look,
     picture_parser,
     pyplot,
     run_main,
     runs_in,
     save,
+    style,
 )
-from vididi.analysis.reading import each_once, named_identity, read_cell, read_flat_config, tell
+from vididi.analysis.reading import (
+    deduplicate,
+    identity_in_name,
+    print_to_stderr,
+    read_cell_record,
+    read_flat_config,
+)
 from vididi.errors import ConfigError, DamagedError
 from vididi.runs.file_names import CELL, CONFIG, METRICS
 from vididi.runs.readers import folders_with, is_there, read_metrics
 from vididi.terminal import say
 
 COLUMNS = 3
+# Inches: a panel, and what the figure has around the panels.
+PANEL_WIDTH, PANEL_HEIGHT, MARGIN_WIDTH, MARGIN_HEIGHT = 2.7, 2.1, 0.3, 0.6
 LAST = ("gradient_norm", "lr")  # of how it was trained, after what it reached
 NAMES = {"lr": "learning rate", "gradient_norm": "norm of the gradient"}
 # What may differ between the runs of one arm.
@@ -41,8 +50,10 @@ _NOT_ARM = ("training.seed", "data.", "prepare.")
 
 @dataclass(frozen=True)
 class Curve:
-    """What one run wrote after each epoch: metric -> epoch -> value; which arm it belongs to, and
-    which cell it is.
+    """What one run wrote after each epoch.
+
+    ``metrics`` are metric -> epoch -> value. ``arm`` is the same for the runs of one arm, ``cell``
+    for copies of one run.
     """
 
     folder: Path
@@ -54,15 +65,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Band:
-    """A metric of one arm's runs at the epochs ``[E]`` that all of them have: values ``[runs,
-    E]``.
-    """
+    """A metric of one arm's runs ``[runs, E]`` at the epochs ``[E]`` that all of them have."""
 
     epochs: list[int]
     values: NDArray[np.float64]
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Exit status as of ``plots.run_main``."""
     parser = picture_parser(
         "Loss, its terms, accuracies, online metrics and learning rate over the epochs of"
         " pretraining (CVRL Figure 5, CORP Figure 3). Runs of one arm are drawn as their mean, with"
@@ -85,20 +95,22 @@ def _draw(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             f"--metrics: {', '.join(unknown)} is not valid; the runs have {', '.join(panels)}"
         )
+
     panels = arguments.metrics or panels
     arms = by_arm(curves)
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    with look():
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(2.7 * columns + 0.3, 2.1 * rows + 0.6), squeeze=False
-        )
+
+    with style():
+        size = (PANEL_WIDTH * columns + MARGIN_WIDTH, PANEL_HEIGHT * rows + MARGIN_HEIGHT)
+        figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
         for axis, panel in zip(axes.flat, panels, strict=False):
             draw_panel(axis, panel, arms)
         for axis in axes.flat[len(panels) :]:
             axis.set_visible(False)
         _legend(figure, arms, columns)
         save(figure, arguments.out)
+
     for line in notes(arms):
         say(f"  {line}")
 
@@ -108,17 +120,18 @@ def _draw(arguments: argparse.Namespace) -> None:
 
 def find_curves(root: Path) -> list[Path]:
     """Run folders with metrics, finished or not: ``root`` itself, or those anywhere under it."""
-    begun = (CELL, CONFIG)
+    files_of_a_start = (CELL, CONFIG)
     return [
         folder
         for folder in folders_with(root, METRICS)
-        if any(is_there(folder / name) for name in begun)
+        if any(is_there(folder / name) for name in files_of_a_start)
     ]
 
 
 def read_curves(folders: Sequence[Path]) -> list[Curve]:
-    """The curves of some folders; damaged ones, those without a whole epoch and copies are named
-    and left out.
+    """The curves of some folders.
+
+    Damaged runs, those without a whole epoch and copies are named and left out.
 
     Raises:
         ConfigError: no run is left.
@@ -129,49 +142,54 @@ def read_curves(folders: Sequence[Path]) -> list[Curve]:
             curves.append(read_curve(folder))
         except (DamagedError, ConfigError) as error:
             left_out.append(str(error))
-    curves, copies = each_once(
+    curves, copies = deduplicate(
         curves,
-        lambda curve: (curve.cell, named_identity(curve.folder)),
-        lambda curve: named_identity(curve.folder),
+        lambda curve: (curve.cell, identity_in_name(curve.folder)),
+        lambda curve: identity_in_name(curve.folder),
     )
-    tell(f"left out: {line}" for line in (*left_out, *copies))
+    print_to_stderr(f"left out: {line}" for line in (*left_out, *copies))
     if not curves:
         raise ConfigError(f"none of the {len(folders)} runs can be read")
     return curves
 
 
 def read_curve(folder: Path) -> Curve:
-    """What a run wrote after each epoch. A last line that was cut short is left out, as it is when
-    the run goes on.
+    """What a run wrote after each epoch.
+
+    A last line that was cut short is left out, as it is when the run goes on.
 
     Raises:
         DamagedError: a file of the run is damaged or missing. ConfigError: it has no whole epoch
             yet.
     """
-    cell, config = read_cell(folder), read_flat_config(folder)
-    own = {key: value for key, value in config.items() if not key.startswith(_NOT_ARM)}
+    cell, config = read_cell_record(folder), read_flat_config(folder)
+    arm_config = {key: value for key, value in config.items() if not key.startswith(_NOT_ARM)}
     point = "".join(f", {axis}={value}" for axis, value in cell["axes"].items())
     metrics: dict[str, dict[int, float]] = defaultdict(dict)
-    for told in read_metrics(folder):
-        for name, value in told.items():
+
+    for record in read_metrics(folder):
+        for name, value in record.items():
             if (panel := _panel(name)) is not None and isinstance(value, int | float):
-                metrics[panel][told["epoch"]] = float(value)
+                metrics[panel][record["epoch"]] = float(value)
+
     if not metrics:
         raise ConfigError(f"{folder}: metrics.jsonl has no whole epoch yet")
-    arm, whole = ([cell["label"], own], [cell.get("sweep"), cell["arm"], cell["label"], config])
-    title = legend_text(f"{cell['label']}{point}")
+
+    arm = [cell["label"], arm_config]
+    whole_cell = [cell.get("sweep"), cell["arm"], cell["label"], config]
     return Curve(
         folder,
-        title,
+        legend_text(f"{cell['label']}{point}"),
         json.dumps(arm, sort_keys=True),
         dict(metrics),
-        json.dumps(whole, sort_keys=True),
+        json.dumps(whole_cell, sort_keys=True),
     )
 
 
 def _panel(name: str) -> str | None:
-    """Metrics of training by their bare name, online ones by their whole name; others, such as
-    times, have no panel.
+    """Metrics of training by their bare name, online ones by their full name.
+
+    Others, such as times, have no panel.
     """
     if name.startswith("train/"):
         return name.removeprefix("train/")
@@ -182,44 +200,34 @@ def panel_names(curves: Iterable[Curve]) -> list[str]:
     """The loss first, then its terms and accuracies, online metrics, and how it was trained."""
     names = list(dict.fromkeys(name for curve in curves for name in curve.metrics))
 
-    def place(name: str) -> int:
-        return (
-            LAST.index(name) + 3
-            if name in LAST
-            else 0
-            if name == "loss"
-            else 2
-            if name.startswith("online/")
-            else 1
-        )
+    def rank(name: str) -> tuple[bool, int, bool, bool]:
+        how_trained = LAST.index(name) if name in LAST else 0
+        return name in LAST, how_trained, name.startswith("online/"), name != "loss"
 
-    return sorted(names, key=place)
+    return sorted(names, key=rank)
 
 
 def by_arm(curves: Iterable[Curve]) -> dict[str, list[Curve]]:
-    """Runs that differ in nothing but their seed, by label; where arms have the same label,
-    numbered.
-    """
+    """Runs that differ in nothing but their seed, by label; equal labels are numbered."""
     groups: dict[str, list[Curve]] = defaultdict(list)
     for curve in curves:
         groups[curve.arm].append(curve)
-    named: dict[str, list[Curve]] = {}
-    for own in groups.values():
-        label, number = (
-            own[0].label,
-            1 + sum(other[0].label == own[0].label for other in named.values()),
-        )
-        named[label if number == 1 else f"{label} ({number})"] = own
-    return named
+
+    arms: dict[str, list[Curve]] = {}
+    for arm_curves in groups.values():
+        label = arm_curves[0].label
+        number = 1 + sum(other[0].label == label for other in arms.values())
+        arms[label if number == 1 else f"{label} ({number})"] = arm_curves
+    return arms
 
 
 def band(curves: Sequence[Curve], panel: str) -> Band | None:
     """A metric of an arm, or None where it has none."""
-    having = [curve.metrics[panel] for curve in curves if panel in curve.metrics]
-    if not having:
+    series = [curve.metrics[panel] for curve in curves if panel in curve.metrics]
+    if not series:
         return None
-    epochs = sorted(set.intersection(*(set(values) for values in having)))
-    return Band(epochs, np.array([[values[epoch] for epoch in epochs] for values in having]))
+    epochs = sorted(set.intersection(*(set(values) for values in series)))
+    return Band(epochs, np.array([[values[epoch] for epoch in epochs] for values in series]))
 
 
 def notes(arms: dict[str, list[Curve]]) -> list[str]:
@@ -242,27 +250,29 @@ def notes(arms: dict[str, list[Curve]]) -> list[str]:
 
 
 def draw_panel(axis: Any, panel: str, arms: dict[str, list[Curve]]) -> None:
+    """A metric of each arm: the mean over its runs, and a band from the lowest to the highest."""
     for number, (label, curves) in enumerate(arms.items()):
-        if (found := band(curves, panel)) is None:
+        if (arm_band := band(curves, panel)) is None:
             continue
         colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
         axis.plot(
-            found.epochs,
-            found.values.mean(axis=0),
+            arm_band.epochs,
+            arm_band.values.mean(axis=0),
             color=colour,
             linestyle=dash,
             linewidth=1.3,
             label=label,
         )
-        if len(found.values) > 1:
+        if len(arm_band.values) > 1:
             axis.fill_between(
-                found.epochs,
-                found.values.min(axis=0),
-                found.values.max(axis=0),
+                arm_band.epochs,
+                arm_band.values.min(axis=0),
+                arm_band.values.max(axis=0),
                 color=colour,
                 alpha=0.2,
                 linewidth=0,
             )
+
     axis.set(title=NAMES.get(panel, panel.replace("_", " ")), xlabel="epoch")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(visible=True)

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 
 from vididi.terminal import one_line
 
-WIDTH = 160  # of the printed table; what is wider goes on below
+WIDTH = 160  # characters of the printed table; what is wider goes on below
 Parts = list[tuple[str, "Sheet"]]
 
 
 @dataclass
 class Sheet:
-    """Cells by row and column; columns of one group stay beside each other where a wide sheet is
-    broken.
+    """Cells by row and column.
+
+    Columns of one group stay beside each other where a wide sheet is broken.
 
     Args:
         head: the names of the columns that tell the rows from each other.
@@ -42,33 +43,37 @@ class Sheet:
 
     @property
     def columns(self) -> list[str]:
+        """All columns, those of ``head`` first."""
         return [*self.head, *(column for group in self.groups.values() for column in group)]
 
-    def said(self) -> list[list[str]]:
+    def filled_columns(self) -> list[list[str]]:
         """The columns of each group that have something in some row."""
-        found = [
+        filled = [
             [column for column in group if any(row.get(column) for row in self.rows)]
             for group in self.groups.values()
         ]
-        return [group for group in found if group]
+        return [group for group in filled if group]
 
     def cells(self, columns: Iterable[str]) -> list[list[str]]:
+        """The texts of these columns, row by row; empty where a row has none."""
         columns = list(columns)
         return [[row.get(column, "") for column in columns] for row in self.rows]
 
     def width(self, columns: Iterable[str]) -> int:
         """Characters of a Markdown table of these columns."""
+        # A bar before each column and after the last, a blank at either side of a text.
         return 1 + sum(
             3 + max(len(column), *(len(row.get(column, "")) for row in self.rows))
             for column in columns
         )
 
     def blocks(self) -> list[list[str]]:
-        """The columns, broken into tables that are no wider than WIDTH where a group allows it.
-        Rows are named in each.
+        """The columns, broken into tables no wider than WIDTH where a group allows it.
+
+        Each table names its rows.
         """
         blocks = [list(self.head)]
-        for group in self.said():
+        for group in self.filled_columns():
             if blocks[-1] != self.head and self.width([*blocks[-1], *group]) > WIDTH:
                 blocks.append(list(self.head))
             blocks[-1] += group
@@ -88,7 +93,7 @@ def markdown_text(text: str) -> str:
     """Text for a cell of a Markdown table, or for the middle of a line: on one line, its marks
     escaped.
     """
-    return _MARKS.sub(lambda found: f"\\{found[0]}", one_line(text).strip())
+    return _MARKS.sub(lambda match: f"\\{match[0]}", one_line(text).strip())
 
 
 def markdown_line(text: str) -> str:
@@ -97,8 +102,9 @@ def markdown_line(text: str) -> str:
 
 
 def csv_text(text: str) -> str:
-    """Text for a cell of a CSV file that holds no number. What a spreadsheet would run as a formula
-    has an apostrophe before it.
+    """Text for a cell of a CSV file that holds no number.
+
+    What a spreadsheet would run as a formula gets an apostrophe before it.
     """
     text = text.encode(errors="backslashreplace").decode()
     return f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text
@@ -113,8 +119,9 @@ def _is_number(text: str) -> bool:
 
 
 def write_markdown(head: list[str], parts: Parts, legend: str) -> str:
-    """``head``, then for each sheet its line, its tables and its notes. ``legend`` explains
-    intervals, if there are any.
+    """``head``, then for each sheet its line, its tables and its notes.
+
+    ``legend`` explains intervals, if there are any.
     """
     lines = list(head)
     for line, sheet in parts:
@@ -123,30 +130,34 @@ def write_markdown(head: list[str], parts: Parts, legend: str) -> str:
             lines += ["", *_markdown_table(block, sheet.cells(block), len(sheet.head))]
         lines += ["", *(markdown_line(f"{note}.") for note in sheet.notes)] if sheet.notes else []
     if legend and any(
-        column.endswith("95%") for _, sheet in parts for group in sheet.said() for column in group
+        column.endswith("95%")
+        for _, sheet in parts
+        for group in sheet.filled_columns()
+        for column in group
     ):
         lines += ["", legend]
     return "\n".join(lines)
 
 
-def _markdown_table(header: list[str], cells: list[list[str]], left: int) -> list[str]:
-    """Lines of equal width; the first ``left`` columns are flush left, the others flush right."""
+def _markdown_table(header: list[str], cells: list[list[str]], left_aligned: int) -> list[str]:
+    """Lines of equal width; all but the first ``left_aligned`` columns are flush right."""
     header, *cells = ([markdown_text(cell) for cell in row] for row in (header, *cells))
     widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
     lines = [
         [
-            f"{cell:<{w}}" if i < left else f"{cell:>{w}}"
+            f"{cell:<{w}}" if i < left_aligned else f"{cell:>{w}}"
             for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         ]
         for row in (header, *cells)
     ]
-    rule = [f"{'-' * (w - 1)}{'-' if i < left else ':'}" for i, w in enumerate(widths)]
+    rule = [f"{'-' * (w - 1)}{'-' if i < left_aligned else ':'}" for i, w in enumerate(widths)]
     return [f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:])]
 
 
 def write_csv(parts: Parts) -> str:
-    """One table of all sheets: every column that one of them has, and before them each sheet's
-    line, if there is more to say.
+    """One table of all sheets, with every column that one of them has.
+
+    Before the columns stands each sheet's line, if there is more to say.
     """
     columns = list(dict.fromkeys(column for _, sheet in parts for column in sheet.columns))
     lead = ["protocol"] if any(line for line, _ in parts) else []
@@ -181,21 +192,23 @@ LATEX = {
 
 
 def escape(text: str) -> str:
-    """Text for LaTeX, on one line: its special characters escaped, the signs that occur in the
-    papers as commands.
+    """Text for LaTeX, on one line.
+
+    Special characters are escaped; the signs that occur in the papers become commands.
     """
     return "".join(LATEX.get(character, character) for character in one_line(text))
 
 
 def write_latex(name: str, caption: str, parts: Parts) -> str:
-    """A booktabs table for each sheet, without the intervals. Needs the packages booktabs and
-    amssymb.
+    """A booktabs table for each sheet, without the intervals.
+
+    Needs the packages booktabs and amssymb.
     """
     lines = ["% \\usepackage{booktabs, amssymb}"]
     for number, (line, sheet) in enumerate(parts, 1):
         columns = [
             *sheet.head,
-            *(c for group in sheet.said() for c in group if not c.endswith("95%")),
+            *(c for group in sheet.filled_columns() for c in group if not c.endswith("95%")),
         ]
         lines += ["\\begin{table}", "\\centering", f"\\caption{{{escape(caption)} {escape(line)}}}"]
         lines.append(f"\\label{{tab:{name.replace('_', '-')}{f'-{number}' if number > 1 else ''}}}")

@@ -1,5 +1,6 @@
-"""How far apart the two clips of a video are, by each sampling (CVRL Figure 3): ``python
-analysis/intervals.py --out intervals.png``.
+"""How far apart a video's two clips are: ``python analysis/intervals.py --out intervals.png``.
+
+By each sampling (CVRL Figure 3).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vididi.analysis.plots import COLOURS, image_path, look, pyplot, run_main, save
+from vididi.analysis.plots import COLOURS, image_path, pyplot, run_main, save, style
 from vididi.data.sampling import SAMPLINGS, start_count
 from vididi.draws import Use, key
 from vididi.errors import ConfigError
@@ -30,9 +31,11 @@ PANELS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 VIDEOS = 200_000
 BINS = 40
+ROWS, PANEL_WIDTH, HEIGHT = 2, 2.3, 3.6  # of panels; inches of a panel, and of the figure
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Exit status as of ``plots.run_main``."""
     parser = Parser(
         description=(
             "P(t), t being how far apart the starts of two clips are, by each sampling (CVRL"
@@ -56,20 +59,26 @@ def _draw(arguments: argparse.Namespace) -> None:
     frames, length, stride = arguments.frames, arguments.length, arguments.stride
     if min(frames, length, stride) < 1:
         raise ConfigError("--frames, --length, --stride: must be at least 1")
+
     starts = int(start_count(np.array([frames]), length, stride)[0])
     if starts < BINS:
         raise ConfigError(
             f"--frames: {frames} leave {starts} starts for a clip, too few for a picture of {BINS}"
             " steps"
         )
-    with look():
+
+    with style():
         figure, axes = plt.subplots(
-            2, len(PANELS) // 2, figsize=(2.3 * len(PANELS) / 2, 3.6), sharex=True, sharey=True
+            ROWS,
+            len(PANELS) // ROWS,
+            figsize=(PANEL_WIDTH * len(PANELS) / ROWS, HEIGHT),
+            sharex=True,
+            sharey=True,
         )
         for axis, (title, name, options) in zip(axes.flat, PANELS, strict=True):
-            found = intervals(name, options, frames, length, stride, arguments.seed)
+            gaps = intervals(name, options, frames, length, stride, arguments.seed)
             axis.stairs(
-                *density(found, starts),
+                *density(gaps, starts),
                 fill=True,
                 color=COLOURS[4],
                 edgecolor=COLOURS[0],
@@ -86,8 +95,9 @@ def _draw(arguments: argparse.Namespace) -> None:
 def intervals(
     name: str, options: dict[str, Any], frames: int, length: int, stride: int, seed: int
 ) -> NDArray[np.int64]:
-    """How many frames apart the two clips of each of many videos begin, drawn as pretraining draws
-    them.
+    """How many frames apart the two clips of each of many videos begin, ``[VIDEOS]``.
+
+    They are drawn as pretraining draws them.
     """
     keys = key(Use.CLIP, seed, 0, np.arange(VIDEOS)[:, None], np.arange(2))
     starts = SAMPLINGS[name](**options)(keys, np.full(VIDEOS, frames), length, stride)
@@ -95,10 +105,11 @@ def intervals(
 
 
 def density(
-    found: NDArray[np.int64], starts: int
+    gaps: NDArray[np.int64], starts: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """P(t) over t / starts in BINS steps, and their edges. A step is of whole frames, and counts by
-    how many it has.
+    """P(t) over t / starts in BINS steps, and the edges of the steps.
+
+    A step is of whole frames, and counts by how many it has.
     """
     edges = np.rint(np.linspace(0, starts, BINS + 1)).astype(int)
-    return np.histogram(found, edges)[0] / np.diff(edges) * starts / len(found), edges / starts
+    return np.histogram(gaps, edges)[0] / np.diff(edges) * starts / len(gaps), edges / starts

@@ -1,5 +1,6 @@
-"""The papers' tables: numbers as printed, and which configuration each row is. docs/tables.md has
-the format.
+"""The papers' tables: numbers as printed, and which configuration each row is.
+
+docs/tables.md has the format.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from vididi.shipped import PAPERS
 
 Split = int | Literal["mean"] | None
 Match = dict[str, Any]
+PERCENT = 100  # the scale of a column of shares
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,4 @@
-"""Print one of the papers' tables from run folders: ``python analysis/paper_table.py vididi_table_1
-runs/frameworks``.
-"""
+"""Print a paper's table: ``python analysis/paper_table.py vididi_table_1 runs/frameworks``."""
 
 from __future__ import annotations
 
@@ -17,6 +15,7 @@ from vididi.terminal import Parser, say
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Exit status as of ``print_table``; 0 for ``--list``."""
     parser = Parser(
         description="A paper's table, measured beside printed; also as Markdown, CSV and LaTeX."
     )
@@ -35,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     return print_table(arguments.name, arguments.runs, arguments.out)
 
 
-def main_of_one(name: str, description: str, argv: list[str] | None) -> int:
+def main_of_table(name: str, description: str, argv: list[str] | None) -> int:
     """A door to one table: only the folders are asked for."""
     parser = Parser(
         description=f"{description}, measured beside printed; also as Markdown, CSV and LaTeX."
@@ -46,6 +45,7 @@ def main_of_one(name: str, description: str, argv: list[str] | None) -> int:
 
 
 def add_folders(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    """The arguments RUNS and --out."""
     parser.add_argument(
         "runs", nargs=nargs, metavar="RUNS", help="a folder (s3://...) that holds run folders"
     )
@@ -57,14 +57,16 @@ def add_folders(parser: argparse.ArgumentParser, nargs: str | None = None) -> No
     )
 
 
-def print_table(name: str, place: str, out: Path | None) -> int:
-    """Exit status: 0 printed, 1 there were no finished runs, 2 there is no such folder or table, or
-    a result cannot be read.
+def print_table(name: str, location: str, out: Path | None) -> int:
+    """Print a table and write it as .md, .csv and .tex.
+
+    Exit status: 0 printed, 1 there were no finished runs, 2 there is no such folder or table, or a
+    result cannot be read.
     """
     try:
-        runs = pulled(place)
+        runs = pulled(location)
         if not runs.is_dir():
-            raise ConfigError(f"{place}: there is no such folder")
+            raise ConfigError(f"{location}: there is no such folder")
         folders = find_runs(runs)
         say(write_tables(load_paper_table(name), folders, out or runs))
     except (VididiError, ValueError) as error:

@@ -1,5 +1,6 @@
-"""What the pictures share: matplotlib without a screen, one look, run folders from arguments, and
-errors as one line.
+"""What the pictures share: matplotlib without a screen, one style, and arguments.
+
+Errors are shown as one line.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ COLOURS = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 INK, FAINT = "#222222", "#DDDDDD"
-LOOK = {
+STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,
@@ -86,9 +87,9 @@ def pyplot() -> Any:
     return extra("matplotlib.pyplot")
 
 
-def look() -> AbstractContextManager[None]:
+def style() -> AbstractContextManager[None]:
     """The style of all pictures, for as long as the context lasts."""
-    return pyplot().rc_context(LOOK)
+    return pyplot().rc_context(STYLE)
 
 
 def save(figure: Any, out: Path) -> None:
@@ -129,35 +130,37 @@ def runs_in(folders: Sequence[Path], find: Callable[[Path], list[Path]] = find_r
     Raises:
         ConfigError: there is no such folder, or no run in it.
     """
-    found: dict[Path, None] = {}
+    run_folders: dict[Path, None] = {}
     for folder in folders:
         pull(folder)
         if not folder.is_dir():
             raise ConfigError(f"{place_of(folder)}: there is no such folder")
-        inside = find(folder)
-        if not inside:
+        inner_runs = find(folder)
+        if not inner_runs:
             raise ConfigError(f"{place_of(folder)}: no runs in it")
-        found |= dict.fromkeys(inside)
-    return list(found)
+        run_folders |= dict.fromkeys(inner_runs)
+    return list(run_folders)
 
 
 def finished_in(folders: Sequence[Path]) -> list[Run]:
-    """The finished runs among ``folders`` and below them, in the order given; damaged ones and
-    copies are named and left out.
+    """The finished runs among ``folders`` and below them, in the order given.
+
+    Damaged ones and copies are named and left out.
 
     Raises:
         ConfigError: there is no such folder, or no run in it that can be read.
     """
-    found = runs_in(folders)
-    runs = read_finished(found)
+    run_folders = runs_in(folders)
+    runs = read_finished(run_folders)
     if not runs:
-        raise ConfigError(f"none of the {len(found)} runs can be read")
+        raise ConfigError(f"none of the {len(run_folders)} runs can be read")
     return runs
 
 
 def legend_text(label: str) -> str:
-    """A label for a picture; matplotlib leaves out of its legends what begins with an
-    underscore.
+    """A label for a picture.
+
+    matplotlib leaves out of its legends what begins with an underscore.
     """
     text = one_line(label)
     return f" {text}" if text.startswith("_") else text

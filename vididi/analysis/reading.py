@@ -28,16 +28,16 @@ from vididi.introduced import without_introduced
 from vididi.protocols import PROTOCOLS, hits_within, settings_model
 from vididi.runs import readers
 from vididi.runs.file_names import CELL, CONFIG, FEATURES, METRICS, QUERIES, RESULT
-from vididi.runs.mirror import fetch, has
+from vididi.runs.mirror import has, pull_file
 from vididi.runs.old_results import recheck
 from vididi.runs.readers import Queries, folders_with, is_there, needed, read_queries
 from vididi.terminal import say
 
-NOT_HOW = (
-    "seed",
-    "test_every",
-    "keep_encoder",
-)  # settings that do not say how something was measured
+# Settings that do not say how something was measured.
+NOT_HOW = ("seed", "test_every", "keep_encoder")
+SCORE_TOLERANCE = 1e-4  # of the mean of the queries' scores, which is the metric
+QUERY_FILES_CACHED = 1024
+IDENTITY_DIGITS, EVALUATION_DIGITS = 12, 10  # hex digits at the end of a folder's name
 PER_CLASS = ("/top1", "/mAP")  # what result.json has for each class too
 
 
@@ -69,7 +69,7 @@ class Measurement:
 
     def value(self, metric: str) -> float | None:
         """A metric, or ``METRIC/CLASS``, that of one class; None where it was not measured."""
-        whole = next(
+        overall = next(
             (
                 name
                 for name in self.metrics
@@ -79,13 +79,12 @@ class Measurement:
         )
         return (
             self.metrics.get(metric)
-            if whole is None
-            else self.per_class.get(metric.removeprefix(f"{whole}/"))
+            if overall is None
+            else self.per_class.get(metric.removeprefix(f"{overall}/"))
         )
 
     def scores(self, metric: str) -> tuple[NDArray[Any], NDArray[np.float64]] | None:
-        """The queries' video ids, sorted, and 1 for each that was answered right, else 0; None
-        where that is not known.
+        """The queries' video ids, sorted, and 1 for each right answer, else 0; None if not known.
 
         Scores whose mean is not the metric are of another one (an evaluation may have several, and
         one file of queries).
@@ -103,33 +102,34 @@ class Measurement:
         scores = right[order].astype(np.float64)
         return (
             (queries.videos[order], scores)
-            if len(scores) and abs(scores.mean() - self.metrics[metric]) < 1e-4
+            if len(scores) and abs(scores.mean() - self.metrics[metric]) < SCORE_TOLERANCE
             else None
         )
 
-    def rechecked(self, size: Callable[[], int | None], least: int) -> Measurement:
-        """Without what may be false in results of an earlier version; the arguments are those of
-        vididi.runs.old_results.recheck.
+    def rechecked(self, size: Callable[[], int | None], min_size: int) -> Measurement:
+        """Without what may be false in results of an earlier version.
+
+        The arguments are those of vididi.runs.old_results.recheck.
         """
 
         def queries() -> Queries | None:
             return None if self.queries is None else _queries(self.queries)
 
-        found = recheck(
+        checked = recheck(
             {**self.result, "per_class": self.per_class},
             self.metrics,
             self.untrained,
             queries,
             size,
-            least,
+            min_size,
         )
         changed = replace(
-            self, metrics=found.metrics, untrained=found.untrained, per_class=found.per_class
+            self, metrics=checked.metrics, untrained=checked.untrained, per_class=checked.per_class
         )
-        return replace(changed, notes=tuple(found.notes), gallery=found.gallery)
+        return replace(changed, notes=tuple(checked.notes), gallery=checked.gallery)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=QUERY_FILES_CACHED)
 def _read_queries(path: Path, changed: int) -> Queries:
     """``changed`` is part of the cache's key."""
     return read_queries(path)
@@ -137,8 +137,10 @@ def _read_queries(path: Path, changed: int) -> Queries:
 
 @dataclass(frozen=True)
 class Run:
-    """One finished cell: its configuration with dotted keys, its place in a sweep, its
-    measurements, its own first.
+    """One finished cell.
+
+    Its configuration with dotted keys, its place in a sweep, and its measurements, of which the
+    first is its own at the end of pretraining.
 
     left_out: a line for each of its evaluations that is damaged or a copy of another, and so not
     among the measurements.
@@ -159,11 +161,12 @@ class Run:
             return build_config(nest(self.config)).identity(checksum)
         except ConfigError:  # keys of a newer program
             return sha256(json.dumps([self.config, checksum], sort_keys=True).encode()).hexdigest()[
-                :12
+                :IDENTITY_DIGITS
             ]
 
     @property
     def seed(self) -> int:
+        """The seed of its pretraining."""
         return int(self.config["training.seed"])
 
     @property
@@ -173,6 +176,7 @@ class Run:
 
     @property
     def split(self) -> int | None:
+        """The split of the data it was pretrained on; None where they have no numbered splits."""
         return self.config.get("data.split")
 
     @property
@@ -182,12 +186,12 @@ class Run:
 
     def untrained(self) -> Run | None:
         """The same of its encoder before the first step, where that was measured."""
-        found = [
+        measurements = [
             replace(m, metrics=m.untrained, untrained={}, queries=None, per_class={})
             for m in self.measurements
             if m.untrained
         ]
-        return replace(self, measurements=found) if found else None
+        return replace(self, measurements=measurements) if measurements else None
 
 
 def notes_of(runs: Iterable[Run]) -> list[str]:
@@ -217,20 +221,20 @@ def read_run(folder: Path) -> Run:
     """
     result = needed(folder / RESULT, readers.read_run_result(folder))
     config = read_flat_config(folder)
-    own = _own(folder, config, result)
-    later, left_out = _evaluations(folder)
-    measurements = [m.rechecked(*_gallery(folder, m, config, result)) for m in (own, *later)]
-    return Run(folder, config, read_cell(folder), result, measurements, left_out)
+    final = _final_measurement(folder, config, result)
+    evaluations, left_out = _evaluations(folder)
+    measurements = [
+        m.rechecked(*_gallery(folder, m, config, result)) for m in (final, *evaluations)
+    ]
+    return Run(folder, config, read_cell_record(folder), result, measurements, left_out)
 
 
 def _gallery(
     folder: Path, measured: Measurement, config: dict[str, Any], result: dict[str, Any]
 ) -> tuple[Callable[[], int | None], int]:
-    """How many videos the gallery of a measurement has, if that is known, and how many it has at
-    least.
-    """
+    """How many videos the gallery of a measurement has, if that is known, and at least how many."""
     if measured.checksum != result["data_checksum"]:
-        return partial(_kept_gallery, folder / "evaluations" / measured.name / FEATURES), 1
+        return partial(_gallery_in_features, folder / "evaluations" / measured.name / FEATURES), 1
     batch, epochs, dropped = (
         config["training.batch_size"],
         config["training.epochs"],
@@ -242,12 +246,14 @@ def _gallery(
     return lambda: size, batch
 
 
-def _kept_gallery(features: Path) -> int | None:
+def _gallery_in_features(features: Path) -> int | None:
     import pyarrow.compute as pc
 
     try:
         table = (
-            readers.read_table(features, ("split",)) if has(features) and fetch(features) else None
+            readers.read_table(features, ("split",))
+            if has(features) and pull_file(features)
+            else None
         )
     except DamagedError:
         return None  # of a file that is no measurement
@@ -255,21 +261,24 @@ def _kept_gallery(features: Path) -> int | None:
 
 
 def read_flat_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a run folder with dotted keys, as it was written. Raises
-    DamagedError.
+    """The configuration of a run folder with dotted keys, as it was written.
+
+    Raises:
+        DamagedError: it is damaged or missing.
     """
     return flatten(needed(folder / CONFIG, readers.read_config(folder)))
 
 
-def read_cell(folder: Path) -> dict[str, Any]:
+def read_cell_record(folder: Path) -> dict[str, Any]:
     """What a run folder remembers of its cell. Raises DamagedError."""
     return needed(folder / CELL, readers.read_cell(folder))
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The runs that count among some folders, and a line for each other one, and for each
-    evaluation, that does not.
+    """The runs that count among some folders.
+
+    ``left_out`` has a line for each other run, and for each evaluation that does not count.
     """
 
     runs: list[Run]
@@ -293,18 +302,18 @@ def read_all(folders: Iterable[Path]) -> Finished:
         except DamagedError as error:
             left_out.append(f"left out: {error}")
     left_out += [line for run in runs for line in run.left_out]
-    kept, copies = each_cell_once(runs, lambda run: (run.cell.get("sweep"), run.cell["arm"]))
-    return Finished(kept, [*left_out, *(f"left out: {line}" for line in copies)])
+    unique, copies = one_run_per_cell(runs, lambda run: (run.cell.get("sweep"), run.cell["arm"]))
+    return Finished(unique, [*left_out, *(f"left out: {line}" for line in copies)])
 
 
 def read_finished(folders: Iterable[Path]) -> list[Run]:
     """The runs of read_all; what is left out is named on the standard error stream."""
-    found = read_all(folders)
-    tell(found.left_out)
-    return found.runs
+    finished = read_all(folders)
+    print_to_stderr(finished.left_out)
+    return finished.runs
 
 
-def tell(lines: Iterable[str]) -> None:
+def print_to_stderr(lines: Iterable[str]) -> None:
     """Lines beside the output of a program."""
     for line in lines:
         say(line, file=sys.stderr)
@@ -322,61 +331,63 @@ InFolder = TypeVar("InFolder", bound=_InFolder)
 _IDENTITY = re.compile(r"-([0-9a-f]{12})(?![0-9a-f])")  # in the name of a run folder, or of a copy
 
 
-def each_cell_once(
-    runs: Sequence[Run], apart: Callable[[Run], Any] = lambda run: None
+def one_run_per_cell(
+    runs: Sequence[Run], group_of: Callable[[Run], Any] = lambda run: None
 ) -> tuple[list[Run], list[str]]:
-    """One run of each cell, and a line for each other one: a seed counts once, however many folders
-    hold it.
+    """One run of each cell, and a line for each copy of it.
+
+    A seed counts once, however many folders hold it.
 
     Args:
-        apart: runs that differ in this count each.
+        group_of: runs that differ in this count each.
     """
 
-    def cheap(run: Run) -> tuple[Any, ...]:
-        return apart(run), run.seed, run.data, run.result["data_checksum"]
+    def cheap_key(run: Run) -> tuple[Any, ...]:
+        return group_of(run), run.seed, run.data, run.result["data_checksum"]
 
-    several = {key for key, group in _grouped(runs, cheap).items() if len(group) > 1}
-    return each_once(
+    ambiguous = {key for key, group in _grouped(runs, cheap_key).items() if len(group) > 1}
+    return deduplicate(
         runs,
-        lambda run: (cheap(run), run.identity if cheap(run) in several else ""),
+        lambda run: (cheap_key(run), run.identity if cheap_key(run) in ambiguous else ""),
         lambda run: run.identity,
     )
 
 
-def each_once(
-    found: Sequence[InFolder], key: Callable[[InFolder], Any], identity: Callable[[InFolder], str]
+def deduplicate(
+    items: Sequence[InFolder], key: Callable[[InFolder], Any], identity: Callable[[InFolder], str]
 ) -> tuple[list[InFolder], list[str]]:
-    """One of those with the same key, and a line for each other one: the one whose folder's name
-    ends in the identity, else the newest.
+    """One of the items with the same key, and a line for each other one.
+
+    It is the one whose folder's name ends in its identity, else the newest.
     """
-    kept = {
+    chosen = {
         key: (
             group[0]
             if len(group) == 1
-            else min(group, key=lambda one: _rank(one.folder, identity(one)))
+            else min(group, key=lambda item: _rank(item.folder, identity(item)))
         )
-        for key, group in _grouped(found, key).items()
+        for key, group in _grouped(items, key).items()
     }
     lines = [
-        f"{one.folder}: the same as {best.folder}"
-        for one in found
-        if one is not (best := kept[key(one)])
+        f"{item.folder}: the same as {best.folder}"
+        for item in items
+        if item is not (best := chosen[key(item)])
     ]
-    return [one for one in found if one is kept[key(one)]], lines
+    return [item for item in items if item is chosen[key(item)]], lines
 
 
 def _grouped(
-    found: Iterable[InFolder], key: Callable[[InFolder], Any]
+    items: Iterable[InFolder], key: Callable[[InFolder], Any]
 ) -> dict[Any, list[InFolder]]:
     groups: dict[Any, list[InFolder]] = {}
-    for one in found:
-        groups.setdefault(key(one), []).append(one)
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
     return groups
 
 
 def _rank(folder: Path, identity: str) -> tuple[int, int, str]:
     """The least is the original."""
-    named = (
+    name_rank = (
         0
         if folder.name.endswith(f"-{identity}")
         else 1
@@ -385,10 +396,10 @@ def _rank(folder: Path, identity: str) -> tuple[int, int, str]:
     )
     files = (folder / name for name in (RESULT, METRICS))
     written = next((path.stat().st_mtime_ns for path in files if path.is_file()), 0)
-    return named, -written, str(folder)
+    return name_rank, -written, str(folder)
 
 
-def named_identity(folder: Path) -> str:
+def identity_in_name(folder: Path) -> str:
     """The identity in a run folder's name, or in that of a copy; empty where there is none."""
     return (_IDENTITY.findall(folder.name) or [""])[-1]
 
@@ -396,9 +407,10 @@ def named_identity(folder: Path) -> str:
 # --- Measurements ---------------------------------------------------------------------------------
 
 
-def _own(folder: Path, config: dict[str, Any], result: dict[str, Any]) -> Measurement:
-    """What the run measured at its end, as an evaluation on its own data. Metrics are the keys with
-    a slash.
+def _final_measurement(folder: Path, config: dict[str, Any], result: dict[str, Any]) -> Measurement:
+    """What the run measured at its end, as an evaluation on its own data.
+
+    Metrics are the keys with a slash.
     """
     measured = {key: value for key, value in result.items() if "/" in key and value is not None}
     before = {
@@ -428,7 +440,7 @@ class _Evaluation:
     measurement: Measurement
 
     @property
-    def made(self) -> str:
+    def content_key(self) -> str:
         """What was measured on what and how, as text."""
         m = self.measurement
         what = [
@@ -447,21 +459,28 @@ class _Evaluation:
         if self.result["protocol"] in PROTOCOLS:
             settings = without_introduced(settings_model(self.result["protocol"]), settings)
         text = json.dumps([settings, self.measurement.checksum], sort_keys=True)
-        return sha256(text.encode()).hexdigest()[:10]
+        return sha256(text.encode()).hexdigest()[:EVALUATION_DIGITS]
 
 
 def _evaluations(run: Path) -> tuple[list[Measurement], list[str]]:
     """Those made since, and a line for each that is damaged or a copy of another."""
-    root, found, left_out = run / "evaluations", [], []
+    root, evaluations, left_out = run / "evaluations", [], []
     for folder in folders_with(root, RESULT):
         if folder.parent != root:
             continue
         try:
-            found.append(_read_evaluation(folder))
+            evaluations.append(_read_evaluation(folder))
         except DamagedError as error:
             left_out.append(f"left out: {error}")
-    kept, copies = each_once(found, lambda one: one.made, lambda one: one.identity)
-    return [one.measurement for one in kept], [*left_out, *(f"left out: {line}" for line in copies)]
+    unique, copies = deduplicate(
+        evaluations,
+        lambda evaluation: evaluation.content_key,
+        lambda evaluation: evaluation.identity,
+    )
+    return [evaluation.measurement for evaluation in unique], [
+        *left_out,
+        *(f"left out: {line}" for line in copies),
+    ]
 
 
 def _read_evaluation(folder: Path) -> _Evaluation:
@@ -485,8 +504,9 @@ def _read_evaluation(folder: Path) -> _Evaluation:
 
 
 def _queries_in(folder: Path) -> Path | None:
-    """The file of queries, if there is one; one that is damaged is found here, before anything is
-    made of it.
+    """The file of queries, if there is one.
+
+    A damaged one raises here, before anything is made of it.
     """
     path = folder / QUERIES
     if not is_there(path):

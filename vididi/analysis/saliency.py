@@ -1,5 +1,6 @@
-"""Where encoders look in a clip (ViDiDi Figures 4 and 10 to 14): ``python analysis/saliency.py RUN
-RUN --video ID --out clip.png``.
+"""Where encoders look in a clip: ``python analysis/saliency.py RUN RUN --video ID --out clip.png``.
+
+ViDiDi Figures 4 and 10 to 14.
 
 Saliency Tubes (Stergiou et al., ICIP 2019): the maps of the last stage, before they are averaged to
 a feature, are summed over channels with a weight for each, enlarged to the clip in time and space,
@@ -25,7 +26,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from vididi.analysis.plots import extra, finished_in, run_main, titles
-from vididi.analysis.reading import Run, read_run, tell
+from vididi.analysis.reading import Run, print_to_stderr, read_run
 from vididi.analysis.tsne import common_evaluation, read_features
 from vididi.components import check_clip, read_run_config
 from vididi.config import Config
@@ -44,11 +45,14 @@ from vididi.views.compose import square_view
 # brighter is stronger, in print and for colour-blind readers too; the original's rainbow is neither
 COLOURS = "inferno"
 HEAT = 0.55  # share of the heat map's colour in a pixel; the rest is the frame
-STRIP_CELL, FILM_CELL = (
-    96,
-    224,
-)  # pixels; smaller frames are enlarged by a whole number, so that one can see them
-GAP, LINE, MARGIN = 3, 15, 130
+# Pixels of a frame; smaller ones are enlarged by a whole number, so that one can see them.
+STRIP_CELL, FILM_CELL = 96, 224
+# Pixels: between frames, of a line of text, and of the left margin at least; the text's size.
+GAP, LINE, MIN_MARGIN, FONT_SIZE = 3, 15, 130, 12
+MAX_PIXEL = 255
+CENTRE = 0.5  # position of the square along a frame's longer side
+# How exactly the mean of the last maps must be the feature.
+RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-3, 1e-5
 
 WEIGHTS = ("feature", "class", "equal")
 
@@ -57,6 +61,7 @@ Weigh = Callable[[Tensor], Tensor]
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Exit status as of ``plots.run_main``."""
     parser = Parser(
         description=(
             "Saliency tubes: where each encoder looks in the middle clip of a video, run below run"
@@ -100,6 +105,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="FILE",
         help="clip.png, a strip, or clip.mp4; may be given twice (default: saliency.png)",
     )
+
     return run_main(_draw, parser, argv)
 
 
@@ -113,6 +119,7 @@ def _picture_or_film(text: str) -> Path:
 def _draw(arguments: argparse.Namespace) -> None:
     if arguments.fps < 1:
         raise ConfigError(f"--fps: {arguments.fps} is not valid; it must be at least 1")
+
     extra("matplotlib")  # first, as what follows may take a while
     runs = finished_in(arguments.runs)
     folders = [run.folder for run in runs]
@@ -125,6 +132,7 @@ def _draw(arguments: argparse.Namespace) -> None:
     )
     clip = read_clip(configs[0], shards, arguments.video, arguments.size)
     tubes = tubes_of(runs, clip, arguments.weights)
+
     for out in arguments.out or [Path("saliency.png")]:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix.lower() == ".png":
@@ -135,16 +143,16 @@ def _draw(arguments: argparse.Namespace) -> None:
 
 
 def _check_same_clip(folders: Sequence[Path], configs: Sequence[Config]) -> None:
-    seen = {
+    clip_settings = {
         (c.clip.size, c.evaluation.frames, c.evaluation.stride): folder
         for folder, c in zip(folders, configs, strict=True)
     }
-    if len(seen) > 1:
-        told = "; ".join(
+    if len(clip_settings) > 1:
+        listing = "; ".join(
             f"{folder.name}: {frames} frames of {size}, stride {stride}"
-            for (size, frames, stride), folder in seen.items()
+            for (size, frames, stride), folder in clip_settings.items()
         )
-        raise ConfigError(f"the runs do not look at the same clips ({told}); draw them apart")
+        raise ConfigError(f"the runs do not look at the same clips ({listing}); draw them apart")
 
 
 # --- The clip -------------------------------------------------------------------------------------
@@ -152,8 +160,9 @@ def _check_same_clip(folders: Sequence[Path], configs: Sequence[Config]) -> None
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip as encoders see it, ``[1, 3, T, S, S]``, where it is from, its class, and its
-    frames' numbers ``[T]``.
+    """One clip as encoders see it, ``[1, 3, T, S, S]``.
+
+    With where it is from, its class, and the numbers ``[T]`` of its frames.
     """
 
     about: str
@@ -168,8 +177,9 @@ class Clip:
 
 
 def read_clip(config: Config, shards: ShardSet, video_id: str, size: int | None = None) -> Clip:
-    """The middle clip of a video, with the evaluation's frames and stride, its centre square of
-    ``size`` pixels or the run's own.
+    """The middle clip of a video, its centre square of ``size`` pixels or the run's own.
+
+    Frames and stride are the evaluation's.
 
     Raises:
         ConfigError: there is no such video, or the size is too small for the backbone.
@@ -188,7 +198,7 @@ def read_clip(config: Config, shards: ShardSet, video_id: str, size: int | None 
         else "no class"
     )
     about = f"{video_id} ({shards.column('split')[row]}, {name})"
-    return Clip(about, name, square_view(pixels, batch.sizes, size, 0.5), request.frames[0, 0])
+    return Clip(about, name, square_view(pixels, batch.sizes, size, CENTRE), request.frames[0, 0])
 
 
 # --- Saliency -------------------------------------------------------------------------------------
@@ -214,8 +224,9 @@ def channel_weights(kind: str, run: Path, clip: Clip) -> Weigh:
 
 
 def tubes_of(runs: Sequence[Run], clip: Clip, kind: str) -> dict[str, Tube]:
-    """The clip's tube of each run by its title; runs whose features are damaged are named and left
-    out.
+    """The clip's tube of each run by its title.
+
+    Runs whose features are damaged are named and left out.
 
     Raises:
         ConfigError: none is left.
@@ -225,7 +236,7 @@ def tubes_of(runs: Sequence[Run], clip: Clip, kind: str) -> dict[str, Tube]:
         try:
             weigh = channel_weights(kind, run.folder, clip)
         except DamagedError as error:
-            tell([f"left out: {error}"])
+            print_to_stderr([f"left out: {error}"])
         else:
             tubes[name] = saliency_tube(load_encoder(run.folder), clip.view, weigh)
     if not tubes:
@@ -236,11 +247,11 @@ def tubes_of(runs: Sequence[Run], clip: Clip, kind: str) -> dict[str, Tube]:
 def class_row(folder: Path, name: str) -> NDArray[np.float32]:
     """``[C]``, from the training videos whose features an evaluation of the run kept."""
     run = read_run(folder)
-    known = read_features(run, common_evaluation([run]))
-    train = known.splits == "train"
+    evaluation = read_features(run, common_evaluation([run]))
+    train = evaluation.splits == "train"
     means = {
-        other: known.features[train & (known.classes == other)].mean(axis=0)
-        for other in np.unique(known.classes[train])
+        class_name: evaluation.features[train & (evaluation.classes == class_name)].mean(axis=0)
+        for class_name in np.unique(evaluation.classes[train])
     }
     if name not in means:
         raise ConfigError(
@@ -257,7 +268,7 @@ class Tube:
     size: tuple[int, ...]
 
     @property
-    def told(self) -> str:
+    def caption(self) -> str:
         """What the colours do not say: how fine it is, and how far the places differ."""
         mean = float(np.abs(self.values).mean()) or 1.0
         low, high = self.values.min() / mean, self.values.max() / mean
@@ -287,42 +298,45 @@ def last_maps(encoder: nn.Module, view: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ConfigError: there is no such submodule.
     """
-    found: list[Tensor] = []
+    maps: list[Tensor] = []
 
-    def keep(module: nn.Module, given: Any, output: Any) -> None:
+    def save_maps(module: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.dim() == 5 and output.shape[2:].numel() > 1:
-            found[:] = [output]
+            maps[:] = [output]
 
     hooks = [
-        module.register_forward_hook(keep) for module in encoder.modules() if module is not encoder
+        module.register_forward_hook(save_maps)
+        for module in encoder.modules()
+        if module is not encoder
     ]
     try:
         feature = encoder.eval()(view)
     finally:
         for hook in hooks:
             hook.remove()
-    if (
-        not found
-        or found[0].shape[:2] != feature.shape
-        or not torch.allclose(found[0].mean(dim=(2, 3, 4)), feature, rtol=1e-3, atol=1e-5)
-    ):
+    if not maps or not _is_mean(feature, maps[0]):
         raise ConfigError(
             "backbone: its feature is not the mean of its last maps over several positions, so"
             " there is no place to point at"
         )
-    return found[0], feature
+    return maps[0], feature
+
+
+def _is_mean(feature: Tensor, maps: Tensor) -> bool:
+    if maps.shape[:2] != feature.shape:
+        return False
+    mean = maps.mean(dim=(2, 3, 4))
+    return torch.allclose(mean, feature, rtol=RELATIVE_TOLERANCE, atol=ABSOLUTE_TOLERANCE)
 
 
 # --- The picture ----------------------------------------------------------------------------------
 
 
 def overlay(frames: Pixels, tube: NDArray[np.float32]) -> Pixels:
-    """The tube as colours over frames ``[T, S, S, 3]``, dark for its least value in the clip,
-    bright for its greatest.
-    """
+    """The tube as colours over frames ``[T, S, S, 3]``, dark where low and bright where high."""
     low, high = float(tube.min()), float(tube.max())
     share = (tube - low) / ((high - low) or 1.0)
-    heat = 255 * extra("matplotlib").colormaps[COLOURS](share)[..., :3]
+    heat = MAX_PIXEL * extra("matplotlib").colormaps[COLOURS](share)[..., :3]
     return np.rint((1 - HEAT) * frames + HEAT * heat).astype(np.uint8)
 
 
@@ -339,9 +353,8 @@ def write_film(clip: Clip, tubes: dict[str, Tube], out: Path, fps: int) -> None:
     columns = [
         np.asarray(_sheet(clip, rows, slice(t, t + 1), FILM_CELL)) for t in range(len(clip.numbers))
     ]
-    height, width = (
-        size - size % 2 for size in columns[0].shape[:2]
-    )  # H.264 halves the colour's resolution
+    # H.264 halves the colour's resolution.
+    height, width = (size - size % 2 for size in columns[0].shape[:2])
     with av.open(str(out), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "16", "threads": "1"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -359,31 +372,35 @@ def write_film(clip: Clip, tubes: dict[str, Tube], out: Path, fps: int) -> None:
 def _rows(clip: Clip, tubes: dict[str, Tube]) -> dict[str, Pixels]:
     """Names and pixels ``[T, S, S, 3]`` of each row."""
     overlays = {
-        f"{name}\n{tube.told}": overlay(clip.frames, tube.values) for name, tube in tubes.items()
+        f"{name}\n{tube.caption}": overlay(clip.frames, tube.values) for name, tube in tubes.items()
     }
     return {"frames": clip.frames, **overlays}
 
 
-def _sheet(clip: Clip, rows: dict[str, Pixels], which: slice, cell: int) -> Image.Image:
-    """Columns ``which`` of the strip, each frame at least ``cell`` pixels wide."""
+def _sheet(clip: Clip, rows: dict[str, Pixels], columns: slice, cell: int) -> Image.Image:
+    """Columns ``columns`` of the strip, each frame at least ``cell`` pixels wide."""
     side = clip.view.shape[-1]
     side *= -(-cell // side)
-    numbers, font = clip.numbers[which], ImageFont.load_default(12)
+    numbers, font = clip.numbers[columns], ImageFont.load_default(FONT_SIZE)
     margin = max(
-        MARGIN, *(int(font.getlength(line)) + 3 * GAP for name in rows for line in name.split("\n"))
+        MIN_MARGIN,
+        *(int(font.getlength(line)) + 3 * GAP for name in rows for line in name.split("\n")),
     )
     width = max(margin + len(numbers) * (side + GAP), int(font.getlength(clip.about)) + 2 * GAP)
     sheet = Image.new("RGB", (width, 2 * LINE + len(rows) * (side + GAP)), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, 0), clip.about, "black", font)
+
     for column, number in enumerate(numbers):
         draw.text((margin + column * (side + GAP), LINE), f"frame {number}", "black", font)
+
     for row, (name, pixels) in enumerate(rows.items()):
         top = 2 * LINE + row * (side + GAP)
         draw.multiline_text((GAP, top), name, "black", font, spacing=1)
-        for column, frame in enumerate(pixels[which]):
+        for column, frame in enumerate(pixels[columns]):
             sheet.paste(
                 Image.fromarray(frame).resize((side, side), Image.Resampling.BICUBIC),
                 (margin + column * (side + GAP), top),
             )
+
     return sheet

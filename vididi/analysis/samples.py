@@ -17,71 +17,78 @@ from vididi.analysis.paper import Column, Split
 from vididi.analysis.reading import Measurement, Run
 
 THREE_SPLITS = (1, 2, 3)
-FEWEST_SEEDS = 3  # for an interval over seeds alone
+MIN_SEEDS = 3  # for an interval over seeds alone
 
 
 class Ways:
-    """The ways in which a group of runs was evaluated, numbered from 0 for each protocol and data
-    set, the most used first.
+    """The ways in which a group of runs was evaluated, the most used first.
+
+    They are numbered from 0 for each protocol and data set.
 
     Two evaluations are made in one way if they have the same videos and no setting has two values
     in them.
     """
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        found = Counter(
-            (protocol, *_made(m))
+        counts = Counter(
+            (protocol, *_how_measured(m))
             for run in runs
             for m in run.measurements
             for protocol in _protocols(m)
         )
         videos: Counter[tuple[Any, ...]] = Counter()
-        for (*where, checksum, _), count in found.items():
-            videos[*where, checksum] += count
+        for (*split_key, checksum, _), count in counts.items():
+            videos[*split_key, checksum] += count
+
         # Splits have different videos; the place of a checksum among those of its split says which
         # belong together.
-        self._place: dict[tuple[Any, ...], int] = {}
-        for *where, checksum in sorted(videos, key=lambda key: -videos[key]):
-            self._place[*where, checksum] = sum(list(key[:-1]) == where for key in self._place)
-        self._known: dict[tuple[str, str], list[tuple[int, dict[str, Any]]]] = {}
+        self._checksum_rank: dict[tuple[Any, ...], int] = {}
+        for *split_key, checksum in sorted(videos, key=lambda key: -videos[key]):
+            self._checksum_rank[*split_key, checksum] = sum(
+                list(key[:-1]) == split_key for key in self._checksum_rank
+            )
+
+        self._ways: dict[tuple[str, str], list[tuple[int, dict[str, Any]]]] = {}
         self._number: dict[tuple[Any, ...], int] = {}
-        for key in sorted(found, key=lambda key: -found[key]):
+        for key in sorted(counts, key=lambda key: -counts[key]):
             self._add(*key)
 
     def _add(
         self, protocol: str, data: str, split: int | None, checksum: str, settings: str
     ) -> None:
-        known = self._known.setdefault((protocol, data), [])
-        place, values = self._place[protocol, data, split, checksum], json.loads(settings)
+        ways = self._ways.setdefault((protocol, data), [])
+        rank, values = self._checksum_rank[protocol, data, split, checksum], json.loads(settings)
         same = (
             i
-            for i, (other, others) in enumerate(known)
-            if other == place and all(others.get(k, v) == v for k, v in values.items())
+            for i, (other_rank, other_values) in enumerate(ways)
+            if other_rank == rank and all(other_values.get(k, v) == v for k, v in values.items())
         )
-        number = next(same, len(known))
-        if number == len(known):
-            known.append((place, {}))
-        known[number][1].update(values)
+        number = next(same, len(ways))
+        if number == len(ways):
+            ways.append((rank, {}))
+        ways[number][1].update(values)
         self._number[protocol, data, split, checksum, settings] = number
 
     def number(self, measurement: Measurement, metric: str) -> int:
-        return self._number[(_protocol(metric), *_made(measurement))]
+        """The number of the way in which a metric of a measurement was measured."""
+        return self._number[(_protocol(metric), *_how_measured(measurement))]
 
     def describe(self) -> Iterator[tuple[str, str, int, str]]:
-        """Protocol, data set, number and words for each way; beyond the first, what sets it
-        apart.
+        """Protocol, data set, number and words for each way.
+
+        Beyond the first way the words are what sets it apart.
         """
-        for (protocol, data), known in self._known.items():
-            first_place, first = known[0]
-            for number, (place, values) in enumerate(known):
-                other = {
+        for (protocol, data), ways in self._ways.items():
+            first_rank, first = ways[0]
+            for number, (rank, values) in enumerate(ways):
+                differing = {
                     key: value
                     for key, value in values.items()
                     if not number or first.get(key) != value
                 }
-                words = [f"{key} {value}" for key, value in sorted(other.items())] + [
+                words = [f"{key} {value}" for key, value in sorted(differing.items())] + [
                     "other videos"
-                ] * (place != first_place)
+                ] * (rank != first_rank)
                 yield protocol, data, number, ", ".join(words)
 
 
@@ -90,8 +97,9 @@ def _protocol(metric: str) -> str:
 
 
 def _protocols(measurement: Measurement) -> list[str]:
-    """Each once, in the order of the measurement's metrics: a set's order would be another one in
-    each process.
+    """The protocols of a measurement, each once, in the order of its metrics.
+
+    The order of a set would be another one in each process.
     """
     return list(
         dict.fromkeys(
@@ -100,14 +108,15 @@ def _protocols(measurement: Measurement) -> list[str]:
     )
 
 
-def _made(m: Measurement) -> tuple[str, int | None, str, str]:
+def _how_measured(m: Measurement) -> tuple[str, int | None, str, str]:
     return m.data, m.split, m.checksum, json.dumps(m.settings, sort_keys=True)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One metric of one run on one split; video ids and scores of its queries where they are
-    known.
+    """One metric of one run on one split.
+
+    With the video ids and scores of its queries where they are known.
     """
 
     value: float
@@ -131,9 +140,11 @@ class Samples:
 
     @property
     def mean(self) -> float:
+        """Over seeds and splits."""
         return statistics.mean(self.values)
 
     def of(self, splits: Iterable[Split]) -> Samples:
+        """The samples of some of the splits."""
         return Samples(self.seeds, {split: self.splits[split] for split in splits})
 
     def scores(self) -> list[NDArray[np.float64]] | None:
@@ -159,21 +170,22 @@ def collect(
     Of a mean over splits, those that all of the runs have count; where there is none, the one that
     most runs have.
     """
-    asked: tuple[Split, ...] = THREE_SPLITS if split == "mean" else (split,)
-    found: list[tuple[Run, dict[Split, Sample]]] = []
+    requested: tuple[Split, ...] = THREE_SPLITS if split == "mean" else (split,)
+    measured: list[tuple[Run, dict[Split, Sample]]] = []
     for run in sorted(runs, key=lambda run: run.seed):
-        samples = {s: sample for s in asked if (sample := _sample(run, column, s, way, ways))}
+        samples = {s: sample for s in requested if (sample := _sample(run, column, s, way, ways))}
         if samples:
-            found.append((run, samples))
-    if not found:
+            measured.append((run, samples))
+    if not measured:
         return None
-    counts = Counter(s for _, samples in found for s in samples)
-    splits = [s for s, count in counts.items() if count == len(found)] or [
+    counts = Counter(s for _, samples in measured for s in samples)
+    splits = [s for s, count in counts.items() if count == len(measured)] or [
         max(counts, key=lambda s: counts[s])
     ]
-    having = [(run, samples) for run, samples in found if splits[0] in samples]
+    complete = [(run, samples) for run, samples in measured if splits[0] in samples]
     return Samples(
-        [run.seed for run, _ in having], {s: [samples[s] for _, samples in having] for s in splits}
+        [run.seed for run, _ in complete],
+        {s: [samples[s] for _, samples in complete] for s in splits},
     )
 
 
@@ -189,8 +201,9 @@ def _sample(run: Run, column: Column, split: Split, way: int, ways: Ways) -> Sam
 
 
 def interval(samples: Samples) -> Interval | None:
-    """95% of a mean: over queries, and over seeds where there are several; without queries over
-    three seeds or more.
+    """The 95% interval of a mean, over queries and, where there are several, seeds.
+
+    Without queries it is over three seeds or more.
     """
     scores = samples.scores()
     if scores is not None:
@@ -198,7 +211,7 @@ def interval(samples: Samples) -> Interval | None:
         return max(low, 0.0), min(high, 1.0)
     return (
         mean_interval([np.array(samples.values)[:, None]])
-        if len(samples.seeds) >= FEWEST_SEEDS
+        if len(samples.seeds) >= MIN_SEEDS
         else None
     )
 
@@ -223,8 +236,9 @@ class Gain:
 
 
 def gain(ours: Samples | None, base: Samples | None) -> Gain | None:
-    """What ``ours`` has over ``base``, on the splits that both have; seeds in pairs where both have
-    the same ones.
+    """What ``ours`` has over ``base``, on the splits that both have.
+
+    Seeds are taken in pairs where both have the same ones.
     """
     if ours is None or base is None or not (splits := [s for s in ours.splits if s in base.splits]):
         return None
@@ -232,12 +246,12 @@ def gain(ours: Samples | None, base: Samples | None) -> Gain | None:
     same = ours.seeds == base.seeds
     seeds = min(len(ours.seeds), len(base.seeds))
     a, b = ours.scores(), base.scores()
-    found = None
+    ends = None
     if a is not None and b is not None:
         if all(np.array_equal(x, y) for x, y in zip(ours.videos(), base.videos(), strict=True)):
-            found = gain_interval(a, b, same_seeds=same)
-    elif seeds >= FEWEST_SEEDS:
-        found = gain_interval(
+            ends = gain_interval(a, b, same_seeds=same)
+    elif seeds >= MIN_SEEDS:
+        ends = gain_interval(
             [np.array(ours.values)[:, None]], [np.array(base.values)[:, None]], same_seeds=same
         )
-    return Gain(ours.mean - base.mean, found, seeds)
+    return Gain(ours.mean - base.mean, ends, seeds)

@@ -1,5 +1,6 @@
-"""A metric by length and data of pretraining (CVRL Figure 4): ``python analysis/training_length.py
-RUNS --out FILE``.
+"""A metric by length of pretraining: ``python analysis/training_length.py RUNS --out FILE``.
+
+A line for each data set of pretraining (CVRL Figure 4).
 """
 
 from __future__ import annotations
@@ -11,26 +12,29 @@ from typing import Any
 
 import numpy as np
 
+from vididi.analysis.paper import PERCENT
 from vididi.analysis.plots import (
     COLOURS,
     MARKERS,
     finished_in,
     legend_text,
-    look,
     picture_parser,
     pyplot,
     run_main,
     save,
+    style,
 )
-from vididi.analysis.reading import Run, each_cell_once
+from vididi.analysis.reading import Run, one_run_per_cell
 from vididi.analysis.tables import column_of
 from vididi.errors import ConfigError
 from vididi.words import counted
 
+FIGURE_SIZE = (4.6, 3.2)  # inches
 Points = dict[str, dict[int, list[float]]]  # line -> steps -> a value of each seed
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Exit status as of ``plots.run_main``."""
     parser = picture_parser(
         "A metric against the number of pretraining steps, a line for each label and data set of"
         " pretraining (CVRL Figure 4: linear/top1 on the validation videos of Kinetics-400 after"
@@ -54,13 +58,14 @@ def _draw(arguments: argparse.Namespace) -> None:
             f"--metric: of {counted(len(runs), 'run')} none has measured {arguments.metric} on"
             f" {arguments.data or 'its own data'}"
         )
-    with look():
-        figure, axis = plt.subplots(figsize=(4.6, 3.2))
+
+    with style():
+        figure, axis = plt.subplots(figsize=FIGURE_SIZE)
         scale = column_of(arguments.metric).scale
         draw_lines(axis, points, scale)
         axis.set(
             xlabel="pretraining steps",
-            ylabel=arguments.metric + (" (%)" if scale == 100 else ""),
+            ylabel=arguments.metric + (" (%)" if scale == PERCENT else ""),
             title=f"measured on {arguments.data or 'the data of pretraining'}",
         )
         save(figure, arguments.out)
@@ -73,9 +78,9 @@ def points_of(runs: Sequence[Run], metric: str, data: str | None) -> Points:
         ConfigError: a run measured it in several ways, or on several splits.
     """
     points: Points = defaultdict(lambda: defaultdict(list))
-    for run in each_cell_once(runs, lambda run: run.cell["label"])[0]:
-        here = [m for m in run.measurements if m.data == (data or run.data)]
-        values = {value for m in here if (value := m.value(metric)) is not None}
+    for run in one_run_per_cell(runs, lambda run: run.cell["label"])[0]:
+        measurements = [m for m in run.measurements if m.data == (data or run.data)]
+        values = {value for m in measurements if (value := m.value(metric)) is not None}
         if len(values) > 1:
             raise ConfigError(
                 f"{run.folder}: measured {metric} in several ways,"

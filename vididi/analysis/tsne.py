@@ -1,5 +1,6 @@
-"""t-SNE of the classes that a model retrieves best (ViDiDi Figures 3 and 6 to 9): ``python
-analysis/tsne.py RUN RUN --out tsne.png``.
+"""t-SNE of a model's best-retrieved classes: ``python analysis/tsne.py RUN RUN --out tsne.png``.
+
+ViDiDi Figures 3 and 6 to 9.
 """
 
 from __future__ import annotations
@@ -20,31 +21,34 @@ from vididi.analysis.plots import (
     finished_in,
     image_path,
     legend_text,
-    look,
     pyplot,
     run_main,
     save,
+    style,
     titles,
 )
-from vididi.analysis.reading import Measurement, Run, tell
+from vididi.analysis.reading import Measurement, Run, print_to_stderr
 from vididi.errors import ConfigError, DamagedError
 from vididi.evaluation.silhouette import best_retrieved_classes, silhouette
 from vididi.finite import check_finite
 from vididi.runs.file_names import FEATURES, QUERIES
-from vididi.runs.mirror import fetch, has, local_path
+from vididi.runs.mirror import has, local_path, pull_file
 from vididi.runs.readers import read_feature_table, read_queries
 from vididi.terminal import Parser, say
 
 PERPLEXITY = 30.0  # van der Maaten and Hinton: 5 to 50
-PANEL = 3.4  # inches
+# Inches: the side of a panel, its title, and a row of its legend.
+PANEL, TITLE_HEIGHT, LEGEND_ROW_HEIGHT = 3.4, 0.45, 0.17
 LEGEND_COLUMNS = 2
 
 
 @dataclass(frozen=True)
 class Features:
-    """What an evaluation kept of every video: label ``[V]``, class name ``[V]``, split ``[V]``,
-    features ``[V, D]``; and of its queries, the test videos, the label and how many wrong
-    neighbours were nearer than the first right one.
+    """The features of every video, as an evaluation stored them.
+
+    Label ``[V]``, class name ``[V]``, split ``[V]``, features ``[V, D]``; and of its queries, the
+    test videos, the label ``[Q]`` and how many wrong neighbours were nearer than the first right
+    one ``[Q]``.
     """
 
     labels: NDArray[Any]
@@ -57,18 +61,20 @@ class Features:
 
 @dataclass(frozen=True)
 class Panel:
-    """One model's best-retrieved classes: their videos in the plane ``[N, 2]``, each one's class,
-    and the classes' silhouette.
+    """One model's best-retrieved classes.
+
+    Their videos in the plane ``[N, 2]``, the class of each ``[N]``, and the classes' silhouette.
     """
 
     title: str
-    places: NDArray[np.float64]
+    positions: NDArray[np.float64]
     classes: NDArray[Any]
     order: list[str]  # of the classes, the best retrieved first
     silhouette: float
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Exit status as of ``plots.run_main``."""
     parser = Parser(
         description=(
             "t-SNE of the videos of the classes that each model retrieves best, side by side"
@@ -101,6 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=image_path, required=True, metavar="FILE.png", help="the picture"
     )
+
     return run_main(_draw, parser, argv)
 
 
@@ -109,24 +116,26 @@ def _draw(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             f"--classes: {arguments.classes} is not valid; a silhouette needs at least 2"
         )
+
     plt = pyplot()
     runs = with_features(finished_in(arguments.runs))
     name = arguments.evaluation or common_evaluation(runs)
-    known = features_of(runs, name)
-    runs = [run for run in runs if run.folder in known]
+    features = features_of(runs, name)
+    runs = [run for run in runs if run.folder in features]
     panels = [
-        make_panel(title, known[run.folder], arguments.classes, arguments.split, arguments.seed)
+        make_panel(title, features[run.folder], arguments.classes, arguments.split, arguments.seed)
         for run, title in zip(runs, titles(runs), strict=True)
     ]
-    with look():
-        height = (
-            PANEL + 0.45 + 0.17 * -(-arguments.classes // LEGEND_COLUMNS)
-        )  # with the title and the legend
+
+    with style():
+        # With the title and the legend.
+        height = PANEL + TITLE_HEIGHT + LEGEND_ROW_HEIGHT * -(-arguments.classes // LEGEND_COLUMNS)
         figure, axes = plt.subplots(
             1, len(panels), figsize=(PANEL * len(panels), height), squeeze=False
         )
         draw_panels(axes[0], panels)
         save(figure, arguments.out)
+
     for panel in panels:
         say(f"  {panel.title}: silhouette {panel.silhouette:.3f} of {', '.join(panel.order)}")
 
@@ -135,44 +144,47 @@ def _draw(arguments: argparse.Namespace) -> None:
 
 
 def with_features(runs: Sequence[Run]) -> list[Run]:
-    """The runs without those that have lost their features to a damaged evaluation, which are
-    named.
-    """
-    lost = [run for run in runs if run.left_out and not _with_features(run)]
-    tell(f"left out: {run.folder}: has no other features" for run in lost)
-    return [run for run in runs if run not in lost]
+    """The runs without those whose features are lost to a damaged evaluation, which are named."""
+    without = [run for run in runs if run.left_out and not _with_features(run)]
+    print_to_stderr(f"left out: {run.folder}: has no other features" for run in without)
+    return [run for run in runs if run not in without]
 
 
 def common_evaluation(runs: Sequence[Run]) -> str:
-    """The evaluation with features that all runs have; of several made in the same way on the same
-    videos, the first.
+    """The evaluation with features that all runs have.
+
+    Of several made in the same way on the same videos, the first.
 
     Raises:
         ConfigError: a run has none, they have none in common, or there are different ones to choose
             from.
     """
-    kept = [_with_features(run) for run in runs]
-    for run, found in zip(runs, kept, strict=True):
-        if not found:
+    evaluations = [_with_features(run) for run in runs]
+    for run, by_name in zip(runs, evaluations, strict=True):
+        if not by_name:
             raise ConfigError(
                 f"{run.folder}: no features; `vididi evaluate retrieval {run.folder}` makes them"
             )
-    names = [name for name in kept[0] if all(name in found for found in kept)]
+
+    names = [name for name in evaluations[0] if all(name in by_name for by_name in evaluations)]
     if not names:
         everything = "; ".join(
-            f"{run.folder.name}: {', '.join(found)}" for run, found in zip(runs, kept, strict=True)
+            f"{run.folder.name}: {', '.join(by_name)}"
+            for run, by_name in zip(runs, evaluations, strict=True)
         )
         raise ConfigError(
             f"the runs have no evaluation in common ({everything}); `vididi evaluate retrieval"
             " RUN...` makes one of all"
         )
-    made = {
+
+    variants = {
         (m.checksum, tuple(sorted(m.settings.items())))
-        for name, m in kept[0].items()
+        for name, m in evaluations[0].items()
         if name in names
     }
-    if len(made) > 1:
+    if len(variants) > 1:
         raise ConfigError(f"--evaluation: must say which, as there are {', '.join(names)}")
+
     return names[0]
 
 
@@ -190,15 +202,15 @@ def features_of(runs: Sequence[Run], name: str) -> dict[Path, Features]:
     Raises:
         ConfigError: it kept nothing of a run, or nothing that can be read.
     """
-    found = {}
+    features = {}
     for run in runs:
         try:
-            found[run.folder] = read_features(run, name)
+            features[run.folder] = read_features(run, name)
         except DamagedError as error:
-            tell([f"left out: {error}"])
-    if not found:
+            print_to_stderr([f"left out: {error}"])
+    if not features:
         raise ConfigError(f"none of the {len(runs)} runs has features that can be read")
-    return found
+    return features
 
 
 def read_features(run: Run, name: str) -> Features:
@@ -207,22 +219,24 @@ def read_features(run: Run, name: str) -> Features:
     Raises:
         ConfigError: it kept none. DamagedError: they, or its queries, cannot be read.
     """
-    if name not in (kept := _with_features(run)):
-        has = (
-            f"it has {', '.join(kept)}"
-            if kept
+    if name not in (evaluations := _with_features(run)):
+        existing = (
+            f"it has {', '.join(evaluations)}"
+            if evaluations
             else f"`vididi evaluate retrieval {run.folder}` makes some"
         )
-        raise ConfigError(f"{run.folder}: no features of evaluation {name!r}; {has}")
+        raise ConfigError(f"{run.folder}: no features of evaluation {name!r}; {existing}")
+
     folder = run.folder / "evaluations" / name
-    fetch(folder / FEATURES)
+    pull_file(folder / FEATURES)
     table, queries = read_feature_table(folder), read_queries(folder / QUERIES)
     if table is None:
         raise DamagedError(f"{folder / FEATURES}: is missing")
     if queries.first_hit is None:
         raise DamagedError(f"{folder / QUERIES}: has no column first_hit")
+
     features = table["features"].combine_chunks()
-    known = Features(
+    result = Features(
         labels=table["label"].to_numpy(),
         classes=np.array(table["class"].to_pylist()),
         splits=np.array(table["split"].to_pylist()),
@@ -230,30 +244,31 @@ def read_features(run: Run, name: str) -> Features:
         query_labels=queries.labels,
         first_hits=queries.first_hit,
     )
-    check_finite(f"{folder / FEATURES}", features=known.features)
-    return known
+    check_finite(f"{folder / FEATURES}", features=result.features)
+    return result
 
 
 # --- The plane ------------------------------------------------------------------------------------
 
 
-def make_panel(title: str, known: Features, count: int, split: str, seed: int) -> Panel:
-    """The ``count`` classes that the test videos say are retrieved best, and where t-SNE puts their
-    videos of ``split``.
+def make_panel(title: str, features: Features, count: int, split: str, seed: int) -> Panel:
+    """The ``count`` best-retrieved classes, and where t-SNE puts their videos of ``split``.
+
+    The test videos say which classes those are.
 
     Raises:
         ConfigError: there are fewer classes, or the encoder gives every video the same feature.
     """
-    best = best_retrieved_classes(known.first_hits, known.query_labels, count)
+    best = best_retrieved_classes(features.first_hits, features.query_labels, count)
     if len(best) < count:
         raise ConfigError(
             f"--classes: {count} is not valid; the test videos have {len(best)} classes"
         )
-    chosen = (known.splits == split) & np.isin(known.labels, best)
-    x, labels, names = known.features[chosen], known.labels[chosen], known.classes[chosen]
+    chosen = (features.splits == split) & np.isin(features.labels, best)
+    x, labels, names = features.features[chosen], features.labels[chosen], features.classes[chosen]
     if not np.ptp(x, axis=0).any():
         raise ConfigError(f"{title}: every video has the same feature, so there is nothing to draw")
-    order = [str(known.classes[known.labels == label][0]) for label in best]
+    order = [str(features.classes[features.labels == label][0]) for label in best]
     return Panel(title, tsne(x, seed), names, order, silhouette(x, labels))
 
 
@@ -263,6 +278,7 @@ def tsne(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
     Distances are Euclidean, as the silhouette's. One thread, because sums over several end in other
     last digits each time, which t-SNE's descent makes large.
     """
+    # t-SNE looks at three times the perplexity of neighbours.
     perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
     with extra("threadpoolctl").threadpool_limits(1):
         return (
@@ -274,11 +290,11 @@ def tsne(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
 
 def draw_panels(axes: Sequence[Any], panels: Sequence[Panel]) -> None:
     """A class that several panels have looks the same in all of them."""
-    known = list(dict.fromkeys(name for panel in panels for name in panel.order))
+    classes = list(dict.fromkeys(name for panel in panels for name in panel.order))
     for axis, panel in zip(axes, panels, strict=True):
         for name in panel.order:
-            style = known.index(name)
-            x, y = panel.places[panel.classes == name].T
+            style = classes.index(name)
+            x, y = panel.positions[panel.classes == name].T
             marker = MARKERS[(style + style // len(COLOURS)) % len(MARKERS)]
             axis.scatter(
                 x,

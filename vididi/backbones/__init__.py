@@ -1,5 +1,7 @@
-"""3D backbones. Each entry makes ``(module, feature width)``; the module is a Backbone, and maps
-``[B, 3, T, H, W]`` to ``[B, width]``.
+"""3D backbones.
+
+Each entry makes ``(module, feature width)``; the module is a Backbone, and maps ``[B, 3, T, H, W]``
+to ``[B, width]``.
 
 The keyword-only parameters of an entry are its options, and all take weights from a file
 (``weights.py``). None of them downloads anything.

@@ -6,9 +6,7 @@ from torch import Tensor, nn
 
 
 class Backbone(nn.Module):
-    """A network that says what its last stage gives; the features of a clip are the mean of that
-    over time and space.
-    """
+    """A network with a feature map, whose mean over time and space is the feature of a clip."""
 
     def feature_map(self, clips: Tensor) -> Tensor:
         """``[B, 3, T, H, W]`` -> ``[B, D, T', h, w]``: the last stage, before the mean."""

@@ -9,8 +9,9 @@ from vididi.backbones.backbone import Backbone
 
 
 class Block(nn.Module):
-    """Two 3x3x3 convolutions with a shortcut, as in ResNet's basic block; stride applies to time
-    and space alike.
+    """Two 3x3x3 convolutions with a shortcut, as in ResNet's basic block.
+
+    The stride applies to time and space alike.
     """
 
     def __init__(self, width_in: int, width_out: int, stride: tuple[int, int, int]) -> None:
@@ -26,14 +27,13 @@ class Block(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[B, width_in, T, H, W]`` -> ``[B, width_out, T', H', W']``."""
         y = torch.relu(self.norm1(self.conv1(x)))
         return torch.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
 class R3DTiny(Backbone):
-    """Stem and three stages of one block, widths w, 2w, 4w, 8w, then the mean over time and
-    space.
-    """
+    """Stem and three stages of one block, widths w, 2w, 4w, 8w."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -49,15 +49,14 @@ class R3DTiny(Backbone):
         )
 
     def feature_map(self, clips: Tensor) -> Tensor:
-        """``[B, 3, T, H, W]`` -> ``[B, 8 * width, T / 4, H / 16, W / 16]``: the last stage before
-        the mean.
-        """
+        """``[B, 3, T, H, W]`` -> ``[B, 8 * width, T / 4, H / 16, W / 16]``, before the mean."""
         return self.stages(self.stem(clips))
 
 
 def r3d_tiny(*, width: int = 8) -> tuple[Backbone, int]:
-    """``width`` channels in the stem, features of 8 x width; any T >= 1 and frames from 8 pixels
-    up.
+    """``width`` channels in the stem, features of 8 x width.
+
+    Any T >= 1 and frames from 8 pixels up.
     """
     if width < 1:
         raise ValueError(f"width: {width} is not valid; it must be at least 1")

@@ -1,5 +1,6 @@
-"""3D ResNets made of bottleneck blocks: CVRL's R3D-50 and R3D-101, and C2D and I3D of Non-local
-Neural Networks.
+"""3D ResNets of bottleneck blocks: CVRL's R3D-50 and R3D-101, and C2D and I3D.
+
+C2D and I3D are those of Non-local Neural Networks.
 
 They differ in one thing, which kernels reach over time. Parameters have the names of torchvision's
 2D ResNets, so that 2D weights are inflated by name (``weights.py``).
@@ -17,8 +18,9 @@ EXPANSION = 4  # a block's last convolution has four times as many filters as it
 
 
 class Bottleneck(nn.Module):
-    """1x1x1 or 3x1x1, 1x3x3, 1x1x1 with a shortcut; the spatial stride is in the middle (CVRL Table
-    1, conv2 to conv5).
+    """1x1x1 or 3x1x1, 1x3x3, 1x1x1 with a shortcut (CVRL Table 1, conv2 to conv5).
+
+    The spatial stride is in the middle.
 
     Args:
         channels_in: channels of the input.
@@ -47,6 +49,7 @@ class Bottleneck(nn.Module):
             self.downsample = nn.Sequential(shortcut, nn.BatchNorm3d(channels_out))
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[B, channels_in, T, H, W]`` -> ``[B, 4 * channels, T, H', W']``."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         return self.relu(self.bn3(self.conv3(y)) + self.downsample(x))
@@ -80,6 +83,7 @@ class ResNet3D(Backbone):
         super().__init__()
         if width < 1:
             raise ValueError(f"width: {width} is not valid; it must be at least 1")
+
         channels = 64 * width
         pool = 3 if temporal_pool else 1
         self.conv1 = nn.Conv3d(
@@ -103,8 +107,9 @@ class ResNet3D(Backbone):
         self.apply(_initialise)
 
     def feature_map(self, clips: Tensor) -> Tensor:
-        """``[B, 3, T, H, W]`` -> ``[B, 2048 * width, T / 2 or T / 8, H / 32, W / 32]``: the last
-        stage before the mean.
+        """The last stage before the mean.
+
+        ``[B, 3, T, H, W]`` -> ``[B, 2048 * width, T / 2 or T / 8, H / 32, W / 32]``.
         """
         x = self.maxpool(self.relu(self.bn1(self.conv1(clips))))
         x = self.layer2(self.maxpool2(self.layer1(x)))
@@ -125,8 +130,9 @@ def _initialise(module: nn.Module) -> None:
 
 
 def r3d_50(*, width: int = 1) -> tuple[Backbone, int]:
-    """CVRL's R3D-50, the slow pathway of SlowFast (CVRL Table 1): 3x1x1 in the last two stages.
-    2048 x width features.
+    """CVRL's R3D-50, the slow pathway of SlowFast (CVRL Table 1); 2048 x width features.
+
+    Kernels of 3x1x1 are in the last two stages.
 
     Args:
         width: factor on the number of all filters; CVRL's 2x and 4x.
@@ -134,19 +140,18 @@ def r3d_50(*, width: int = 1) -> tuple[Backbone, int]:
     Raises:
         ValueError: ``width`` is below 1.
     """
-    return _made(ResNet3D(5, [[1] * 3, [1] * 4, [3] * 6, [3] * 3], width=width))
+    return _with_width(ResNet3D(5, [[1] * 3, [1] * 4, [3] * 6, [3] * 3], width=width))
 
 
 def r3d_101(*, width: int = 1) -> tuple[Backbone, int]:
-    """CVRL's R3D-101: ``r3d_50`` with 23 blocks in the third stage (CVRL Table 2). Options as
-    there.
-    """
-    return _made(ResNet3D(5, [[1] * 3, [1] * 4, [3] * 23, [3] * 3], width=width))
+    """CVRL's R3D-101: ``r3d_50`` with 23 blocks in the third stage (CVRL Table 2). Same options."""
+    return _with_width(ResNet3D(5, [[1] * 3, [1] * 4, [3] * 23, [3] * 3], width=width))
 
 
 def c2d_50(*, temporal_pool: bool = False) -> tuple[Backbone, int]:
-    """C2D ResNet-50: no kernel reaches over time (CORP 4.3; Non-local Neural Networks 4.1, Table
-    1). 2048 features.
+    """C2D ResNet-50: no kernel reaches over time; 2048 features.
+
+    CORP 4.3; Non-local Neural Networks 4.1, Table 1.
 
     As everything but the strides treats frames apart, conv1 sees every second frame only.
 
@@ -154,21 +159,24 @@ def c2d_50(*, temporal_pool: bool = False) -> tuple[Backbone, int]:
         temporal_pool: False shrinks time as CVRL does, by 2 in conv1 (CORP 3.1); True as Non-local
             Neural Networks do, 8 times, with two max pools over three frames after conv1.
     """
-    return _made(ResNet3D(1, [[1] * 3, [1] * 4, [1] * 6, [1] * 3], temporal_pool=temporal_pool))
+    return _with_width(
+        ResNet3D(1, [[1] * 3, [1] * 4, [1] * 6, [1] * 3], temporal_pool=temporal_pool)
+    )
 
 
 def i3d_50(*, temporal_pool: bool = False) -> tuple[Backbone, int]:
-    """I3D ResNet-50: 3x1x1 in every second block (CORP 3.1; Non-local Neural Networks 3.3, I3D
-    3x1x1). 2048 features.
+    """I3D ResNet-50: 3x1x1 in every second block; 2048 features.
+
+    CORP 3.1; Non-local Neural Networks 3.3, I3D 3x1x1.
 
     All blocks of the first stage have it, as in that paper's code. Options as in ``c2d_50``.
     """
-    return _made(
+    return _with_width(
         ResNet3D(
             5, [[3, 3, 3], [3, 1, 3, 1], [3, 1, 3, 1, 3, 1], [1, 3, 1]], temporal_pool=temporal_pool
         )
     )
 
 
-def _made(network: ResNet3D) -> tuple[Backbone, int]:
+def _with_width(network: ResNet3D) -> tuple[Backbone, int]:
     return network, network.features

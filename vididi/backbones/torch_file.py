@@ -1,5 +1,4 @@
-"""Torch files as other programs save them, of which nothing but tensors and plain containers is
-read.
+"""Torch files of other programs, of which only tensors and plain containers are read.
 
 Beside the weights such files hold a Namespace, a configuration, numbers of numpy, counters of a
 logger. torch's weights_only loading refuses the whole file for one class that it does not know.
@@ -26,8 +25,9 @@ LEGACY_PICKLES = (
 
 
 class _Called(type):
-    """A class that is called, as pickle does for numbers of numpy, paths and enumerations, gives
-    something to hash.
+    """A class whose call gives something to hash.
+
+    pickle calls classes for numbers of numpy, paths and enumerations.
     """
 
     def __call__(cls, *arguments: Any, **options: Any) -> Any:
@@ -35,13 +35,12 @@ class _Called(type):
 
 
 class StandIn(metaclass=_Called):
-    """Stands for whatever else a file names: for the class itself, for what it makes, and for
-    functions.
-    """
+    """Stands for whatever else a file names: a class, what the class makes, and functions."""
 
     def __new__(cls, *arguments: Any) -> Any:
-        """As pickle makes instances before it gives them items and state: of a dict's subclass the
-        items are kept.
+        """As pickle makes instances, before it gives them items and state.
+
+        Of a dict's subclass the items are kept.
         """
         return _pairs()
 
@@ -51,9 +50,9 @@ class StandIn(metaclass=_Called):
 
 def _pairs(*arguments: Any) -> Any:
     """The one container that torch lets have items, and a state that it is told to forget."""
-    kept: Any = Counter()
-    kept.__setstate__ = StandIn.__setstate__.__get__(kept)
-    return kept
+    container: Any = Counter()
+    container.__setstate__ = StandIn.__setstate__.__get__(container)
+    return container
 
 
 def _sequence(*arguments: Any) -> list[Any]:
@@ -76,21 +75,23 @@ def read_torch_file(path: Path) -> Any:
 
 
 def _unknown_names(path: Path) -> set[str]:
-    """The names of classes and functions in a file, found without running it, but those that torch
-    knows.
+    """The names of classes and functions in a file that torch does not know.
+
+    They are read without running the file.
     """
     with path.open("rb") as file:
         if file.read(len(ZIP)) == ZIP:
             return set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
         file.seek(0)
-        return {
-            name for _ in range(LEGACY_PICKLES) for name in _names(file)
-        }  # torch looks among its own first
+        # torch looks among its own first.
+        return {name for _ in range(LEGACY_PICKLES) for name in _names(file)}
 
 
 def _names(file: IO[bytes]) -> Iterator[str]:
-    """The names in one pickle, those of Python 2 also as they are in Python 3; torch takes some of
-    them as the one or the other.
+    """The names in one pickle.
+
+    Those of Python 2 also as they are in Python 3; torch takes some of them as the one or the
+    other.
     """
     for operation, argument, _ in genops(file):
         if operation.name == "GLOBAL":

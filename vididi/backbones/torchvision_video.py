@@ -1,6 +1,4 @@
-"""The four networks of ViDiDi Table 2, as torchvision has them, with pooling and classifier cut
-off.
-"""
+"""The four networks of ViDiDi Table 2, torchvision's without pooling and classifier."""
 
 from __future__ import annotations
 
@@ -13,8 +11,9 @@ from vididi.backbones.backbone import Backbone
 
 
 class Layers(Backbone):
-    """Some layers of a torchvision network, one after another, under the names that they have
-    there, so that weights fit both.
+    """Some layers of a torchvision network, one after another.
+
+    They keep the names that they have there, so that weights fit both.
     """
 
     def __init__(self, network: nn.Module, *names: str) -> None:
@@ -23,8 +22,9 @@ class Layers(Backbone):
             self.add_module(name, network.get_submodule(name))
 
     def feature_map(self, clips: Tensor) -> Tensor:
-        """``[B, 3, T, H, W]`` -> ``[B, D, T', h, w]``: the last stage before the mean. Space
-        shrinks 16 times, in S3D 32 times.
+        """``[B, 3, T, H, W]`` -> ``[B, D, T', h, w]``, before the mean.
+
+        Space shrinks 16 times, in S3D 32 times.
         """
         for layer in self.children():
             clips = layer(clips)
@@ -57,8 +57,9 @@ def _without_classifier(make: Callable[[], nn.Module]) -> tuple[Backbone, int]:
 
 
 def s3d(*, norm_momentum: float = 0.001) -> tuple[Backbone, int]:
-    """S3D: an Inception of 1xkxk and kx1x1 kernels; 1024 features (ViDiDi E.2). ``MINIMUM`` has its
-    limits.
+    """S3D: an Inception of 1xkxk and kx1x1 kernels; 1024 features (ViDiDi E.2).
+
+    ``MINIMUM`` has its limits.
 
     torchvision averages over windows of 2x7x7, which a clip of 112 pixels does not fill; here the
     mean is over all positions, whatever the clip's size. At 16 frames of 224 pixels the two are the

@@ -1,6 +1,4 @@
-"""Finding a network in the checkpoints of other programs: where it lies there, and what its
-parameters are called.
-"""
+"""Finding a network in checkpoints of other programs: its entry, and its parameters' names."""
 
 from __future__ import annotations
 
@@ -16,8 +14,8 @@ from vididi.backbones.resnet3d import ResNet3D
 
 # Where a program keeps several, such as an average of the weights besides, these are the weights.
 WRAPPERS = ("state_dict", "model")
-DEEPEST = 32  # level of a file at which entries are still looked into
-SHOWN = 8  # so many networks of a file an error names
+MAX_DEPTH = 32  # level of a file at which entries are still looked into
+MAX_NAMED = 8  # so many networks of a file an error names
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,9 @@ RESNETS = {
 
 @dataclass(frozen=True)
 class Names:
-    """What the tensors of a network are called in files of one program, and what all that is part
-    of the network begins with.
+    """What the tensors of a network are called in files of one program.
+
+    ``of`` goes from our names to theirs; ``parts`` are what all names of the network begin with.
     """
 
     of: Mapping[str, str]
@@ -101,15 +100,13 @@ class Names:
 
 
 def known_names(network: nn.Module) -> list[Names]:
-    """The namings under which a network is known: its own, and for a ResNet of bottleneck blocks
-    those of other programs.
-    """
+    """The namings of a network: its own, and for a ResNet of bottlenecks other programs'."""
     ours = list(network.state_dict())
-    own = Names(
+    backbone_names = Names(
         {name: name for name in ours}, tuple(f"{name}." for name, _ in network.named_children())
     )
     return [
-        own,
+        backbone_names,
         *(_renamed(ours, naming) for naming in RESNETS.values() if isinstance(network, ResNet3D)),
     ]
 
@@ -124,8 +121,10 @@ def _renamed(ours: list[str], naming: Naming) -> Names:
 
 @dataclass(frozen=True)
 class FoundNetwork:
-    """A network in a checkpoint: the entry that it lies in, what stands before its names there, and
-    its tensors without that.
+    """A network in a checkpoint.
+
+    ``key``: of the entry that it lies in; ``prefix``: what stands before its names there;
+    ``tensors``: by their names without it.
     """
 
     key: str
@@ -134,7 +133,7 @@ class FoundNetwork:
     tensors: Mapping[str, Tensor]
 
     @property
-    def there(self) -> int:
+    def tensor_count(self) -> int:
         """How many of the network's tensors there are."""
         return len(self.tensors.keys() & set(self.names.of.values()))
 
@@ -151,8 +150,9 @@ def find_network(
     key: str | None = None,
     prefix: str | None = None,
 ) -> FoundNetwork:
-    """The one network in a checkpoint. By its first two kernels together a network is known,
-    whatever stands before.
+    """The one network in a checkpoint.
+
+    It is recognised by its first two kernels together, whatever stands before their names.
 
     Args:
         content: tensors by name, or entries with them, of any depth.
@@ -165,64 +165,72 @@ def find_network(
         ValueError: there is none, or more than one; the message says which of the two options tells
             them apart.
     """
-    found = [
+    candidates = [
         network
-        for place, entry in _entries(content)
-        for network in _networks(place, entry, namings, kernels)
+        for entry_key, entry in _entries(content)
+        for network in _networks(entry_key, entry, namings, kernels)
     ]
-    chosen = _narrow(found, "key", key) if key is not None else _usual(content, found)
+    chosen = _narrow(candidates, "key", key) if key is not None else _usual(content, candidates)
     chosen = _narrow(chosen, "prefix", prefix) if prefix is not None else chosen
     if len({network.identity for network in chosen}) == 1:  # one, or one under several keys
         return chosen[0]
-    known = f"known by {kernels[0]} and {kernels[1]} under the same prefix"
-    given = [
+
+    description = f"known by {kernels[0]} and {kernels[1]} under the same prefix"
+    restrictions = [
         f"{name} {value!r}"
         for name, value in (("weights_key", key), ("weights_prefix", prefix))
         if value is not None
     ]
-    holds = " under ".join([str(len(chosen) or "none"), *filter(None, [" and ".join(given)])])
-    choice = f"; {_choice(chosen or found)}" if chosen or (given and found) else ""
-    raise ValueError(f"it must hold exactly one such network, {known}, and holds {holds}{choice}")
+    holds = " under ".join(
+        [str(len(chosen) or "none"), *filter(None, [" and ".join(restrictions)])]
+    )
+    choice = f"; {_choice(chosen or candidates)}" if chosen or (restrictions and candidates) else ""
+    raise ValueError(
+        f"it must hold exactly one such network, {description}, and holds {holds}{choice}"
+    )
 
 
 def _entries(content: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """A checkpoint and every mapping in it, with the keys on the way joined by dots. What is there
-    twice is entered once.
+    """A checkpoint and every mapping in it, with the keys on the way joined by dots.
+
+    A mapping that occurs twice is entered once.
     """
-    left: deque[tuple[tuple[str, ...], Mapping[str, Any]]] = deque([((), content)])
+    queue: deque[tuple[tuple[str, ...], Mapping[str, Any]]] = deque([((), content)])
     entered = set()
-    while left:
-        place, entry = left.popleft()
-        yield ".".join(place), entry
-        if id(entry) not in entered and len(place) < DEEPEST:
+    while queue:
+        path, entry = queue.popleft()
+        yield ".".join(path), entry
+        if id(entry) not in entered and len(path) < MAX_DEPTH:
             entered.add(id(entry))
             inside = (
                 (key, value)
                 for key, value in _items(entry)
                 if isinstance(key, str) and isinstance(value, Mapping)
             )
-            left += [((*place, key), value) for key, value in inside]
+            queue += [((*path, key), value) for key, value in inside]
 
 
 def _items(entry: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Not by ``entry.items``: a file may give an OrderedDict attributes, which then hide its
-    methods.
+    """The items of a mapping, not by ``entry.items``.
+
+    A file may give an OrderedDict attributes, which then hide its methods.
     """
     return ((key, entry[key]) for key in entry)
 
 
 def _networks(
-    place: str, entry: Mapping[str, Any], namings: list[Names], kernels: tuple[str, str]
+    key: str, entry: Mapping[str, Any], namings: list[Names], kernels: tuple[str, str]
 ) -> Iterable[FoundNetwork]:
-    """Those in one entry. Where two namings begin alike, as pytorchvideo's do, the one that fits
-    best counts.
+    """The networks in one entry.
+
+    Where two namings begin alike, as pytorchvideo's do, the one that fits best counts.
     """
     tensors = {
         name: value
         for name, value in _items(entry)
         if isinstance(name, str) and isinstance(value, Tensor)
     }
-    found: dict[str, FoundNetwork] = {}
+    by_prefix: dict[str, FoundNetwork] = {}
     for names in namings:
         first, second = (names.of[kernel] for kernel in kernels)
         for prefix in [name.removesuffix(second) for name in tensors if name.endswith(second)]:
@@ -231,46 +239,51 @@ def _networks(
                 for name, tensor in tensors.items()
                 if name.startswith(prefix)
             }
-            network = FoundNetwork(place, prefix, names, inside)
-            if first in inside and (prefix not in found or network.there > found[prefix].there):
-                found[prefix] = network
-    return found.values()
+            network = FoundNetwork(key, prefix, names, inside)
+            if first in inside and (
+                prefix not in by_prefix or network.tensor_count > by_prefix[prefix].tensor_count
+            ):
+                by_prefix[prefix] = network
+
+    return by_prefix.values()
 
 
-def _usual(content: Mapping[str, Any], found: list[FoundNetwork]) -> list[FoundNetwork]:
+def _usual(content: Mapping[str, Any], networks: list[FoundNetwork]) -> list[FoundNetwork]:
     """Those in the entry where training programs keep the weights, if there are any, else all."""
-    place: list[str] = []
-    while len(place) < 2 * len(WRAPPERS) and (
+    path: list[str] = []
+    while len(path) < 2 * len(WRAPPERS) and (
         key := next(
             (key for key in WRAPPERS if key in content and isinstance(content[key], Mapping)), None
         )
     ):
         content = content[key]
-        place.append(key)
-    return [network for network in found if network.key == ".".join(place)] or found
+        path.append(key)
+    return [network for network in networks if network.key == ".".join(path)] or networks
 
 
-def _narrow(found: list[FoundNetwork], field: str, value: str) -> list[FoundNetwork]:
+def _narrow(networks: list[FoundNetwork], field: str, value: str) -> list[FoundNetwork]:
     """Those whose key or prefix is ``value``, else those where it begins with it, up to a dot."""
     value = value.removesuffix(".")
-    exact = [network for network in found if getattr(network, field).removesuffix(".") == value]
+    exact = [network for network in networks if getattr(network, field).removesuffix(".") == value]
     return exact or [
-        network for network in found if getattr(network, field).startswith(f"{value}.")
+        network for network in networks if getattr(network, field).startswith(f"{value}.")
     ]
 
 
-def _choice(found: list[FoundNetwork]) -> str:
+def _choice(networks: list[FoundNetwork]) -> str:
     """The options, with their values, that tell networks from each other, or of one network all."""
     fields = [
         field
         for field in ("key", "prefix")
-        if len(found) == 1 or len({getattr(network, field) for network in found}) > 1
+        if len(networks) == 1 or len({getattr(network, field) for network in networks}) > 1
     ]
     if not fields:
         return "no option tells them apart"
     choices = [
         " with ".join(f"weights_{field}: {getattr(network, field)!r}" for field in fields)
-        for network in found
+        for network in networks
     ]
-    shown = choices[:SHOWN] + [f"one of {len(choices) - SHOWN} more"] * (len(choices) > SHOWN)
-    return f"give {' or '.join(shown)}"
+    listed = choices[:MAX_NAMED] + [f"one of {len(choices) - MAX_NAMED} more"] * (
+        len(choices) > MAX_NAMED
+    )
+    return f"give {' or '.join(listed)}"

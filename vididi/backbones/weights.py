@@ -44,18 +44,18 @@ def with_weights(entry: Entry) -> Entry:
 
     weights: path of a ``.safetensors`` file, or of a torch file, of which nothing but tensors and
         plain containers is read. It holds one network with the backbone's names, torchvision's
-        where it has the network, or with those of a program that ``names.py`` knows: 3D weights,
-        such as another run's ``encoder.safetensors``, or 2D weights to inflate.
+        where it has the network, or with those of a program that ``weight_names.py`` knows: 3D
+        weights, such as another run's ``encoder.safetensors``, or 2D weights to inflate.
     weights_sha256: what the file's SHA-256 must be, in hexadecimal; without it the content is not
-    checked.
+        checked.
     weights_from: what the weights were trained on and how, such as ``imagenet``; free text, for
-    tables and readers.
+        tables and readers.
     weights_key: where the file has several networks, the entry that this one is in, such as
-    ``teacher``; keys joined by dots.
+        ``teacher``; keys joined by dots.
     weights_prefix: of several in one entry, what stands before this one's names, such as
-    ``module.encoder_q.``.
+        ``module.encoder_q.``.
     weights_inflate: whether 3D kernels of length 1 in time may become longer ones, inflated as 2D
-    kernels are.
+        kernels are.
 
     The entry raises ValueError if one of the others comes without weights, or the file cannot be
     read, has another digest or does not fit.
@@ -63,26 +63,26 @@ def with_weights(entry: Entry) -> Entry:
 
     @wraps(entry)
     def make(**options: Any) -> tuple[Backbone, int]:
-        given = {name: options.pop(name, None) for name in WEIGHTS_OPTIONS}
+        weight_options = {name: options.pop(name, None) for name in WEIGHTS_OPTIONS}
         network, width = entry(**options)
-        weights = given.pop("weights")
-        for name, value in given.items():
+        weights = weight_options.pop("weights")
+        for name, value in weight_options.items():
             if value not in (None, False) and weights is None:
                 raise ValueError(
                     f"{name}: {value} is not valid; it must come with weights, the file that it is"
                     " about"
                 )
         if weights is not None:
-            del given["weights_from"]
-            load_weights(network, weights, **given)
+            del weight_options["weights_from"]
+            load_weights(network, weights, **weight_options)
         return network, width
 
-    own = inspect.signature(entry)
+    signature = inspect.signature(entry)
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
         for name, kind in WEIGHTS_OPTIONS.items()
     ]
-    make.__signature__ = own.replace(parameters=[*own.parameters.values(), *added])  # type: ignore[attr-defined]
+    make.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
     make.__annotations__ = get_type_hints(entry) | WEIGHTS_OPTIONS
     return make
 
@@ -95,18 +95,19 @@ def load_weights(
     weights_prefix: str | None = None,
     weights_inflate: bool | None = None,
 ) -> None:
-    """Write the weights in a file into ``network``. On the meta device the file is read and checked
-    all the same, and nothing written.
+    """Write the weights in a file into ``network``.
+
+    On the meta device the file is read and checked all the same, and nothing is written.
 
     Raises:
         ValueError: the file cannot be read, has another digest, or does not fit the network.
     """
     path = Path(weights).expanduser()
     content = _read(path)
-    if weights_sha256 is not None and weights_sha256.lower() != (found := file_sha256(path)):
+    if weights_sha256 is not None and weights_sha256.lower() != (digest := file_sha256(path)):
         raise ValueError(
             f"weights_sha256: {weights_sha256} is not valid; the file given as weights, {path}, has"
-            f" {found}"
+            f" {digest}"
         )
     try:
         write_weights(
@@ -124,8 +125,9 @@ def write_weights(
     prefix: str | None = None,
     inflate: bool = False,
 ) -> None:
-    """Write the weights of a checkpoint into a 3D network, from parameters of its names or another
-    program's; 2D ones are inflated.
+    """Write the weights of a checkpoint into a 3D network; 2D ones are inflated.
+
+    Parameters may have the network's names or another program's.
 
     The weights may lie at the top or in an entry, and the names may have anything before them, such
     as ``module.encoder.``. What is no part of the network, such as the classifier, is left out.
@@ -145,17 +147,18 @@ def write_weights(
         if not name.endswith("num_batches_tracked")
     }
     kernels = [name for name, tensor in target.items() if tensor.dim() == 5]
-    found = find_network(content, known_names(network), (kernels[0], kernels[1]), key, prefix)
-    _check_names(found, target)
-    source = {name: found.tensors[found.names.of[name]] for name in target}
-    flat = _are_flat({found.names.of[name]: source[name] for name in kernels})
+    match = find_network(content, known_names(network), (kernels[0], kernels[1]), key, prefix)
+    _check_names(match, target)
+    source = {name: match.tensors[match.names.of[name]] for name in target}
+    flat = _are_flat({match.names.of[name]: source[name] for name in kernels})
+
     for name, tensor in target.items():
-        _check_tensor(found.names.of[name], source[name], tensor, flat, inflate)
+        _check_tensor(match.names.of[name], source[name], tensor, flat, inflate)
+
     with torch.no_grad():
         for name, tensor in target.items():
-            weight = source[name].to(
-                tensor.dtype
-            )  # files of half precision too are divided in the network's
+            # Files of half precision too are divided in the network's.
+            weight = source[name].to(tensor.dtype)
             if tensor.dim() == 5:
                 weight = weight.unsqueeze(2) if flat else weight
                 weight = weight / (tensor.shape[2] // weight.shape[2])
@@ -178,10 +181,9 @@ def _read(path: Path) -> Mapping[str, Any]:
         with torch.device("cpu"):  # the network may be in the making on the meta device
             content = load_file(path) if path.suffix == ".safetensors" else read_torch_file(path)
     except Exception as error:  # of many kinds, as the file may hold anything
-        said = re.split(r"WeightsUnpickler error:|from a trusted source\.", str(error))[
-            -1
-        ]  # before it torch advises to run the file
-        reason = f"{type(error).__name__}: {said.strip().partition(chr(10))[0]}"
+        # What stands around it is advice of torch to run the file.
+        message = re.split(r"WeightsUnpickler error:|from a trusted source\.", str(error))[-1]
+        reason = f"{type(error).__name__}: {message.strip().partition(chr(10))[0]}"
         raise ValueError(
             f"weights: {path} is not valid; it must be a readable file of weights ({reason})"
         ) from error
@@ -193,16 +195,17 @@ def _read(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _check_names(found: FoundNetwork, target: Mapping[str, Tensor]) -> None:
-    """Nothing of the network is missing, and nothing is left over inside its parts, as it would be
-    of a deeper network.
+def _check_names(match: FoundNetwork, target: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where a tensor is missing, or is left over inside the network's parts.
+
+    Those of a deeper network would be.
     """
-    names = found.names.of
-    missing = [names[name] for name in target if names[name] not in found.tensors]
+    names = match.names.of
+    missing = [names[name] for name in target if names[name] not in match.tensors]
     if missing:
         raise ValueError(f"it lacks {missing[0]} ({len(missing)} missing in all)")
-    extra = sorted(set(found.tensors) - set(names.values()), key=list(found.tensors).index)
-    extra = [name for name in extra if name.startswith(found.names.parts)]
+    extra = sorted(set(match.tensors) - set(names.values()), key=list(match.tensors).index)
+    extra = [name for name in extra if name.startswith(match.names.parts)]
     if extra:
         raise ValueError(
             f"its {repr(extra[0])[1:-1]} has no place in this network ({len(extra)} left over in"
@@ -210,38 +213,38 @@ def _check_names(found: FoundNetwork, target: Mapping[str, Tensor]) -> None:
         )
 
 
-def _check_tensor(name: str, found: Tensor, tensor: Tensor, flat: bool, inflate: bool) -> None:
-    """That a tensor of the file can be written into one of the network: dense, and of its shape,
-    without time if it is inflated.
+def _check_tensor(name: str, weight: Tensor, tensor: Tensor, flat: bool, inflate: bool) -> None:
+    """Raise ValueError unless a tensor of the file can be written into one of the network.
+
+    It must be dense and of its shape, without time if it is inflated.
     """
-    if found.layout != torch.strided or found.is_meta or not found.is_floating_point():
+    if weight.layout != torch.strided or weight.is_meta or not weight.is_floating_point():
         raise ValueError(f"its {name} is no ordinary tensor of floating-point numbers")
-    shape = (
-        tensor.shape[:2] + tensor.shape[3:] if flat else tensor.shape
-    )  # batch normalisation has one dimension
+    # Batch normalisation has one dimension.
+    shape = tensor.shape[:2] + tensor.shape[3:] if flat else tensor.shape
     one_frame = (*tensor.shape[:2], 1, *tensor.shape[3:]) if tensor.dim() == 5 else tensor.shape
-    if found.shape == shape or (inflate and found.shape == one_frame):
-        if not torch.isfinite(found).all():
+    if weight.shape == shape or (inflate and weight.shape == one_frame):
+        if not torch.isfinite(weight).all():
             raise ValueError(f"its {name} holds numbers that are not finite")
         return
-    said = f", to be inflated to {list(tensor.shape)}" if flat else ""
-    said = (
+    hint = f", to be inflated to {list(tensor.shape)}" if flat else ""
+    hint = (
         "; with weights_inflate: true it is repeated along time"
-        if found.shape == one_frame
-        else said
+        if weight.shape == one_frame
+        else hint
     )
-    raise ValueError(f"its {name} is {list(found.shape)} and must be {list(shape)}{said}")
+    raise ValueError(f"its {name} is {list(weight.shape)} and must be {list(shape)}{hint}")
 
 
 def _are_flat(kernels: Mapping[str, Tensor]) -> bool:
     """Whether kernels are 2D, which all of them are or none."""
     flat = {name: kernel.dim() == 4 for name, kernel in kernels.items()}
     (first, expected), *others = flat.items()
-    for name, found in others:
-        if found != expected:
+    for name, is_flat in others:
+        if is_flat != expected:
             dimensions = {True: "2D", False: "3D"}
             raise ValueError(
-                f"its {first} is {dimensions[expected]} and its {name} {dimensions[found]}; all"
+                f"its {first} is {dimensions[expected]} and its {name} {dimensions[is_flat]}; all"
                 " kernels must be one or the other"
             )
     return expected

@@ -4,6 +4,5 @@ Train), sweeps (Ray Tune).
 
 import os
 
-os.environ.setdefault(
-    "RAY_USAGE_STATS_ENABLED", "0"
-)  # read when Ray is imported: nothing leaves the cluster unasked
+# Read when Ray is imported: nothing leaves the cluster unasked.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -19,7 +19,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from vididi.errors import ResourceError, VididiError
 
-WAIT_S, LOOK_S = 600, 1.0  # for the first CPU of a cluster that has none yet
+WAIT_S, POLL_S = 600, 1.0  # for the first CPU of a cluster that has none yet
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def wait_for_cpus(purpose: str) -> None:
     print(
         f"the cluster has no CPUs to {purpose} with; waiting for nodes", file=sys.stderr, flush=True
     )
-    since, asked = time.monotonic(), placement_group([{"CPU": 1}])
+    since, request = time.monotonic(), placement_group([{"CPU": 1}])
     try:
         while not ray.cluster_resources().get("CPU"):
             if time.monotonic() - since > WAIT_S:
@@ -66,9 +66,9 @@ def wait_for_cpus(purpose: str) -> None:
                     f"cluster: it had no CPUs to {purpose} with for {WAIT_S:.0f} s; start nodes"
                     " that have some"
                 )
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
     finally:
-        remove_placement_group(asked)
+        remove_placement_group(request)
 
 
 def _check_reachable(address: str) -> None:
@@ -83,7 +83,7 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-def said_by_task(error: RayTaskError) -> VididiError | None:
+def error_of_task(error: RayTaskError) -> VididiError | None:
     """What a task of Ray Data said of data or configuration, as it said it; None if it failed
     otherwise.
 

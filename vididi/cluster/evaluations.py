@@ -15,7 +15,7 @@ from rich.console import Console
 from vididi.cell_status import report_unfinished
 from vididi.cluster.connection import connected
 from vididi.cluster.inference import default_gpus
-from vididi.cluster.jobs import Job
+from vididi.cluster.jobs import Job, JobsLeft
 from vididi.cluster.tune import run_jobs
 from vididi.components import read_run_config
 from vididi.data.shards import ShardSet
@@ -42,14 +42,16 @@ class Evaluation:
 
 
 class FinishedRun(Cell):
-    """A run that is there, whatever made it; its title is its label."""
+    """A finished run, whatever made it; its title is its label."""
 
     @property
     def title(self) -> str:
+        """Its label, the path of the run folder."""
         return self.label
 
     @classmethod
     def of(cls, run: Path, resources: Resources) -> FinishedRun:
+        """The run in a folder. Raises DamagedError where its configuration cannot be read."""
         config = read_run_config(run)
         return cls(
             arm=run.name,
@@ -62,9 +64,13 @@ class FinishedRun(Cell):
 
 
 def make_evaluations(
-    asked: Sequence[Evaluation], shards: ShardSet, runs: Path, address: str | None, console: Console
+    evaluations: Sequence[Evaluation],
+    shards: ShardSet,
+    runs: Path,
+    address: str | None,
+    console: Console,
 ) -> int:
-    """Make those that have not been made; one that fails does not stop the others.
+    """Make the evaluations that have not been made; one that fails does not stop the others.
 
     Args:
         shards, runs, address: as for run_jobs.
@@ -79,7 +85,7 @@ def make_evaluations(
     def ended(folder: Path) -> Outcome | None:
         return outcome(folder, measured=lambda folder: measured[folder]())
 
-    for one in asked:
+    for one in evaluations:
         data = one.shards or shards
         task = make_task(one.run, one.entry, data, local_stream(data), LocalContext(), print)
         folder = one.run.resolve() / "evaluations" / task.name
@@ -88,40 +94,40 @@ def make_evaluations(
         if ended(folder) != "finished":
             jobs[folder] = Job(one.cell, folder, {}, one.entry, one.shards)
             screen.add(jobs[folder].title, "waiting", getattr(task.settings, "epochs", 1), None)
+    runs_measured = {evaluation.run for evaluation in evaluations}
     console.print(
-        f"evaluations: {len(asked)} of {counted(len({one.run for one in asked}), 'run')},"
-        f" {len(jobs)} to make"
+        f"evaluations: {len(evaluations)} of {counted(len(runs_measured), 'run')}, {len(jobs)} to"
+        " make"
     )
-    elsewhere: set[Path] = set()
+    left = JobsLeft(set(), set())
     if jobs:
-        # While jobs run only files that are here are looked at: a store may be out of reach for a
-        # moment.
-        watcher: Any = ScreenWatcher(screen, partial(outcome, measured=has_new_result))
+        # While jobs run only local files are read: a store may be out of reach for a moment.
+        watcher = ScreenWatcher(screen, partial(outcome, measured=has_new_result))
         with screen:
-            elsewhere = run_jobs(list(jobs.values()), shards, runs, watcher, address)
-    return report_unfinished(jobs, console, ended, elsewhere)
+            left = run_jobs(list(jobs.values()), shards, runs, watcher, address)
+    return report_unfinished(jobs, console, ended, left.elsewhere, left.interrupted)
 
 
 def evaluate_runs(
     data: Mapping[Path, ShardSet],
     entry: EvaluationEntry,
-    asked: Mapping[str, Any],
+    options: Mapping[str, Any],
     address: str,
     console: Console,
 ) -> int:
-    """Make one evaluation of finished runs on the cluster at ``address``, each on its data; returns
-    as make_evaluations.
+    """Make one evaluation of each of some finished runs on a cluster.
 
     Args:
-        asked: ``workers``, how many runs at a time, and ``cpus_per_worker`` and
+        data: the prepared set that each run is measured on.
+        options: ``workers``, how many runs at a time, and ``cpus_per_worker`` and
             ``gpus_per_worker``; None is what the cluster has.
     """
     with connected(address):
-        gpus = default_gpus() if asked["gpus_per_worker"] is None else asked["gpus_per_worker"]
+        gpus = default_gpus() if options["gpus_per_worker"] is None else options["gpus_per_worker"]
     resources = Resources(
-        cpus_per_worker=asked["cpus_per_worker"] or 1,
+        cpus_per_worker=options["cpus_per_worker"] or 1,
         gpus_per_worker=gpus,
-        concurrency=asked["workers"],
+        concurrency=options["workers"],
     )
     evaluations = [
         Evaluation(FinishedRun.of(run, resources), run, entry, shards)

@@ -69,9 +69,8 @@ def open_stream(shards: ShardSet, held: Held | None, threads: int = 2) -> Stream
 
 class _HeldReader(FrameReader):
     def __init__(self, shards: ShardSet, held: Held) -> None:
-        super().__init__(
-            shards, cache_bytes=np.iinfo(np.int64).max
-        )  # what it keeps is not its own memory
+        # The row groups that it caches lie in the object store, not in this process's memory.
+        super().__init__(shards, cache_bytes=np.iinfo(np.int64).max)
         self.held = held
 
     def read(self, shard: int, group: int) -> RowGroup:

@@ -27,7 +27,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.annotations import RayDeprecationWarning
 from torch import nn
 
-from vididi.cluster.connection import said_by_task, wait_for_cpus
+from vididi.cluster.connection import error_of_task, wait_for_cpus
 from vididi.cluster.resources import pool_size
 from vididi.data.plan import Picked, Plan
 from vididi.data.shards import ShardSet
@@ -39,10 +39,9 @@ from vididi.evaluation.features import Extract, FeatureProgress, Features, Measu
 # pool of actors of Ray Data.
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
-TASK_BATCHES = (
-    8  # of a task at most: what is lost when an actor dies, and how finely progress shows
-)
-# at least, where there are batches enough: actors that are slow or come late then hold up nobody
+# Of a task at most: what is lost when an actor dies, and how finely progress shows.
+TASK_BATCHES = 8
+# At least, where there are batches enough: actors that are slow or come late then hold up nobody.
 TASKS_PER_ACTOR = 4
 RETRIES = 3  # of a task whose actor died; Ray Data's own number is without end
 WAIT_S = "vididi_wait_s"  # name in the DataContext: give up when no actor has run for this long
@@ -61,6 +60,7 @@ class Pool:
 
     @property
     def summary(self) -> str:
+        """For people: ``2 x (1 CPUs, 0 GPUs)``."""
         return f"{self.workers} x ({self.cpus_per_worker} CPUs, {self.gpus_per_worker:g} GPUs)"
 
     @classmethod
@@ -70,11 +70,11 @@ class Pool:
         cpus_per_worker: int | None = None,
         gpus_per_worker: float | None = None,
     ) -> Pool:
-        """Of the connected cluster: as many actors as it has room for, of 1 CPU and, where it has
-        GPUs, 1 GPU, unless told otherwise.
+        """Of the connected cluster: as many actors as fit, of 1 CPU each, and of 1 GPU where it has
+        some, where an argument is None.
 
         Raises:
-            ResourceError: no node has room for one, even if nothing else ran there.
+            ResourceError: one fits on no node, even if nothing else ran there.
         """
         wait_for_cpus("compute features")
         cpus, gpus = (
@@ -96,13 +96,13 @@ class Pool:
             encoder: nn.Module, plan: Plan, measure: Measure, progress: FeatureProgress
         ) -> tuple[NDArray[np.int64], Features]:
             work = ray.put(_Work(encoder.cpu(), shards, plan, measure))
-            found = []
+            received = []
             done = 0
             for part in self._blocks(work, len(plan)):
-                found.append(part)
+                received.append(part)
                 done += len(np.unique(part["batch"]))
                 progress(done, len(plan))
-            return _in_order(found)
+            return _in_order(received)
 
         return extract
 
@@ -113,9 +113,8 @@ class Pool:
         # this takes no CPU of the cluster.
         numbers = [{"batch": number} for number in range(count)]
         with DataContext.current(self._context()), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", RayDeprecationWarning
-            )  # max_task_retries has no other way in, in Ray 2.60
+            # Ray 2.60 takes max_task_retries in no other way.
+            warnings.simplefilter("ignore", RayDeprecationWarning)
             dataset = ray.data.from_items(numbers, override_num_blocks=tasks).map_batches(
                 _Encoder,  # type: ignore[arg-type]
                 fn_constructor_args=(work, self.cpus_per_worker, self.gpus_per_worker > 0),
@@ -131,7 +130,7 @@ class Pool:
             try:
                 yield from dataset.iter_batches(batch_size=None, batch_format="numpy")  # type: ignore[misc]
             except RayTaskError as error:
-                raise said_by_task(error) or ResourceError(
+                raise error_of_task(error) or ResourceError(
                     f"cluster: a node cannot work: {error}"
                 ) from None
             except RayError as error:
@@ -144,7 +143,7 @@ class Pool:
         context = DataContext.get_current().copy()
         context.enable_progress_bars = False
         context.raise_original_map_exception = True
-        context.custom_execution_callback_classes = [_Room]
+        context.custom_execution_callback_classes = [_StartTimeout]
         context.set_config(WAIT_S, self.wait_s)
         return context
 
@@ -187,24 +186,24 @@ class _Encoder:
 
 
 def _in_order(parts: list[dict[str, NDArray]]) -> tuple[NDArray[np.int64], Features]:
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = np.argsort(whole.pop("batch"), kind="stable")
-    rows = whole.pop("row")[order]
-    return rows, {name: values[order] for name, values in whole.items()}
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(joined.pop("batch"), kind="stable")
+    rows = joined.pop("row")[order]
+    return rows, {name: values[order] for name, values in joined.items()}
 
 
-class _Room(ExecutionCallback):
-    """Ends an execution none of whose actors runs; Ray Data would wait for room without end."""
+class _StartTimeout(ExecutionCallback):
+    """Ends an execution none of whose actors runs; Ray Data would wait without end."""
 
     def __init__(self) -> None:
-        self.seen = time.monotonic()
+        self.active_at = time.monotonic()
 
     def on_execution_step(self, executor: Any) -> None:
         now = time.monotonic()
         wait_s = executor._data_context.get_config(WAIT_S)
         if any(operator.get_actor_info().running for operator in executor._topology):
-            self.seen = now
-        elif now - self.seen > wait_s:
+            self.active_at = now
+        elif now - self.active_at > wait_s:
             raise ResourceError(
                 f"cluster: no worker could start for {wait_s:g} s; other work takes the CPUs or"
                 " GPUs that it needs"

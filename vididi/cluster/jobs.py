@@ -1,10 +1,10 @@
-"""What a trial of Ray Tune has to do, and who is told what becomes of it."""
+"""What a trial of Ray Tune has to do, and who is notified of what becomes of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from vididi.data.shards import ShardSet
 from vididi.protocols import EvaluationEntry
@@ -29,6 +29,7 @@ class Job:
 
     @property
     def title(self) -> str:
+        """The cell's, and the evaluation's if it is one; names it on the screen."""
         return f"{self.cell.title} {self.evaluation.title}" if self.evaluation else self.cell.title
 
     def plain(self) -> dict[str, Any]:
@@ -42,7 +43,7 @@ class Job:
         }
 
     def values(self, shards: ShardSet, held: Held | None) -> dict[str, Any]:
-        """Plain values for another process; ``shards`` and ``held`` are the sweep's."""
+        """Plain values and data for another process; ``shards`` and ``held`` are the sweep's."""
         data = (
             {"shards": str(self.shards.root), "held": None}
             if self.shards
@@ -51,15 +52,27 @@ class Job:
         return {**self.plain(), **data}
 
 
-class Watcher:
-    """Is told what happens to the cells. The screen of run_sweep.py is one."""
+class JobsLeft(NamedTuple):
+    """Folders of the jobs that came to no end in this start."""
 
-    def started(self, job: Job) -> None: ...
+    elsewhere: set[Path]  # another driver is at work there
+    interrupted: set[Path]
 
-    def reported(self, job: Job, metrics: dict[str, Any]) -> None: ...
 
-    def ended(self, job: Job, failures: int) -> None: ...
+class Watcher(Protocol):
+    """Is notified of what happens to jobs; vididi.screen.ScreenWatcher is one."""
 
-    def elsewhere(self, job: Job) -> None: ...
+    def started(self, job: Job) -> None:
+        """Its trial began, for the first time or again."""
 
-    def waiting(self, seconds: float, why: str) -> None: ...
+    def reported(self, job: Job, metrics: dict[str, Any]) -> None:
+        """It has trained another epoch; ``metrics`` has its number under ``epoch``."""
+
+    def ended(self, job: Job, failures: int) -> None:
+        """Its trial ended, after this many deaths of its process."""
+
+    def elsewhere(self, job: Job) -> None:
+        """It was left to another driver."""
+
+    def waiting(self, seconds: float, why: str) -> None:
+        """Nothing could start for this long."""

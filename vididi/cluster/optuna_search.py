@@ -34,8 +34,8 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from vididi.cluster.capacity import Capacity
 from vididi.cluster.jobs import Job
-from vididi.cluster.room import Room
 from vididi.cluster.stopping import EarlyStopping
 from vididi.errors import ResourceError, VididiError
 from vididi.runs.file_names import JOURNAL
@@ -154,6 +154,7 @@ class StoredStudy:
 
     @property
     def trials(self) -> list[FrozenTrial]:
+        """All trials of the study, in the order of their numbers."""
         return self.study.get_trials(deepcopy=False)
 
     @property
@@ -165,8 +166,8 @@ class StoredStudy:
         """Put finished runs, by name with point and result, into the study that are not there yet.
         How many were new.
         """
-        there = {trial.user_attrs.get(KNOWN) for trial in self.trials}
-        new = {name: found for name, found in points.items() if name not in there}
+        recorded = {trial.user_attrs.get(KNOWN) for trial in self.trials}
+        new = {name: run for name, run in points.items() if name not in recorded}
         for name, (point, result) in new.items():
             values = self.values(result)
             if values is not None:
@@ -228,12 +229,14 @@ class StoredStudy:
 
     def values(self, result: Mapping[str, Any]) -> list[float] | None:
         """The search's metrics in a result, or None if one is missing or not finite."""
-        found = [result.get(metric) for metric in self.search.metrics]
-        if any(not isinstance(value, int | float) or not math.isfinite(value) for value in found):
+        measured = [result.get(metric) for metric in self.search.metrics]
+        if any(
+            not isinstance(value, int | float) or not math.isfinite(value) for value in measured
+        ):
             return None
-        return found  # type: ignore[return-value]
+        return measured  # type: ignore[return-value]
 
-    def found(self) -> list[MeasuredPoint]:
+    def measured_points(self) -> list[MeasuredPoint]:
         """Each point that has a finished run; of a seed that was run again, the last values
         count.
         """
@@ -253,29 +256,30 @@ class StoredStudy:
         """The best by the first metric, the best first, by an estimate from all seeds of each (see
         `shrunk`).
         """
-        found = self.found()
-        estimates = shrunk([[values[0] for values in point.values] for point in found])
+        points = self.measured_points()
+        estimates = shrunk([[values[0] for values in point.values] for point in points])
         keys = [
             (-self.signs[0] * estimate, -self.signs[0] * point.means[0])
-            for estimate, point in zip(estimates, found, strict=True)
+            for estimate, point in zip(estimates, points, strict=True)
         ]
-        return [found[i] for i in sorted(range(len(found)), key=keys.__getitem__)[:count]]
+        return [points[i] for i in sorted(range(len(points)), key=keys.__getitem__)[:count]]
 
     def front(self) -> list[MeasuredPoint]:
         """The points that none surpasses in all metrics at once, by their means over seeds."""
-        found = self.found()
+        points = self.measured_points()
         means = [
             [sign * mean for sign, mean in zip(self.signs, point.means, strict=True)]
-            for point in found
+            for point in points
         ]
         return [
             point
-            for point, own in zip(found, means, strict=True)
-            if not any(_surpasses(other, own) for other in means)
+            for point, point_means in zip(points, means, strict=True)
+            if not any(_surpasses(other, point_means) for other in means)
         ]
 
     @property
     def signs(self) -> list[int]:
+        """For each metric 1 where it is maximised, else -1."""
         return [1 if mode == "max" else -1 for mode in self.search.metrics.values()]
 
 
@@ -290,6 +294,7 @@ class MeasuredPoint:
 
     @property
     def means(self) -> list[float]:
+        """The mean over seeds of each metric."""
         return [fmean(metric) for metric in zip(*self.values, strict=True)]
 
 
@@ -301,7 +306,7 @@ class Live(NamedTuple):
     """A cell that runs, the name of its draw, and its trial in the study."""
 
     job: Job
-    asked: str
+    draw_name: str
     trial: optuna.Trial
 
 
@@ -328,13 +333,12 @@ class CellSearch(Searcher):
         super().__init__()
         self.study, self.make, self.seeds, self.epochs = study, make, seeds, epochs
         self.stopping: EarlyStopping | None = None
-        self.room = Room(1)
+        self.capacity = Capacity(1)
         self.jobs: list[Job] = []  # that Tune was given, by number
         self.cells: dict[Path, Job] = {}  # that were drawn, by folder
         self.live: dict[str, Live] = {}  # by Tune's trial
-        self.trained: dict[
-            Path, int
-        ] = {}  # epochs that the search gave to cells that ended; Tune's every step asks for them
+        # Epochs that the search gave to cells that ended; cached, for each step of Tune's.
+        self.trained: dict[Path, int] = {}
         self.refused: dict[str, int] = {}
         self.exhausted = False
         self.draws = 0
@@ -366,20 +370,20 @@ class CellSearch(Searcher):
         """A draw, and the first of its point's cells that nothing has become of and that does not
         run; None if there is none.
         """
-        asked = f"draw-{self.draws}"
+        draw_name = f"draw-{self.draws}"
         self.draws += 1
-        point = self.inner.suggest(asked) or {}
+        point = self.inner.suggest(draw_name) or {}
         running = {live.job.folder for live in self.live.values()}
         try:
             for seed in self.seeds:
                 job = self.make(point, seed)
                 if job.folder not in running and not self._outcome(job):
                     self.trial.set_user_attr(SEED, seed)
-                    return asked, job
+                    return draw_name, job
         except VididiError as error:
             reason = str(error).strip().splitlines()[-1].strip()
             self.refused[reason] = self.refused.get(reason, 0) + 1
-        return asked, None
+        return draw_name, None
 
     @property
     def drawn(self) -> int:
@@ -426,20 +430,20 @@ class CellSearch(Searcher):
         return 0 if self.ended else max(1, self.study.search.trials - self.drawn)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        if len(self.live) >= self.room():
+        """The next cell for Tune, if one fits; see Searcher."""
+        if len(self.live) >= self.capacity():
             return None
         for number in range(MOST_DRAWS):
             self.sampler.evenly = number >= PATIENCE
             if self.ended:
-                return (
-                    None if self.live else Searcher.FINISHED
-                )  # a cell that is stopped early leaves some of the budget
-            asked, job = self._draw()
+                # A cell that is stopped early leaves some of the budget for others.
+                return None if self.live else Searcher.FINISHED
+            draw_name, job = self._draw()
             if job is None:
-                self.inner.on_trial_complete(asked, error=True)
+                self.inner.on_trial_complete(draw_name, error=True)
                 continue
             self.cells[job.folder] = job
-            self.live[trial_id] = Live(job, asked, self.trial)
+            self.live[trial_id] = Live(job, draw_name, self.trial)
             self.jobs.append(job)
             self.study.push()
             return {"cell": len(self.jobs) - 1, "job": json.dumps(job.plain())}
@@ -459,25 +463,27 @@ class CellSearch(Searcher):
         self.trained.pop(folder.path, None)
         if outcome == "stopped":
             live.trial.set_user_attr(STOPPED, folder.epochs)
-            self.inner.on_trial_complete(
-                live.asked
-            )  # without a value and an error it counts as pruned
+            # Without a value and an error it counts as pruned.
+            self.inner.on_trial_complete(live.draw_name)
             return
+
         values = self.study.values(finished(folder.path) or {})
         metrics = dict(zip(self.study.search.metrics, values, strict=True)) if values else None
-        self.inner.on_trial_complete(live.asked, metrics, error=values is None)
+        self.inner.on_trial_complete(live.draw_name, metrics, error=values is None)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Pass an epoch's online metric of a running cell on to the sampler."""
         stopping = self.stopping and self.stopping.stopping.metric
         if stopping in result and isinstance(self.inner.metric, str):
             # How far a cell got that is stopped, and how well it did, is what TPE ranks such cells
             # by.
-            told = {self.inner.metric: result[stopping], "training_iteration": result["epoch"]}
-            self.inner.on_trial_result(self.live[trial_id].asked, told)
+            report = {self.inner.metric: result[stopping], "training_iteration": result["epoch"]}
+            self.inner.on_trial_result(self.live[trial_id].draw_name, report)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
+        """Close the draw of a cell that ended, by what its run folder says."""
         live = self.live[trial_id]
         stopped = self.stopping is not None and trial_id in self.stopping.stopped
         outcome = self._outcome(live.job) or ("stopped" if stopped else "failed" if error else None)
@@ -495,11 +501,14 @@ class CellSearch(Searcher):
 
     def save_to_dir(
         self, checkpoint_dir: str, session_str: str = "default", **options: Any
-    ) -> None: ...
+    ) -> None:
+        """Nothing: the study is in its journal."""
 
-    def save(self, checkpoint_path: str) -> None: ...
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is in its journal."""
 
-    def restore(self, checkpoint_path: str) -> None: ...
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the study is in its journal."""
 
 
 def _counted(reasons: Mapping[str, int]) -> str:

@@ -22,7 +22,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from vididi.cluster.connection import connected, wait_for_cpus
-from vididi.data.prepare import Reject, Runner, versions
+from vididi.data.encode import Reject
+from vididi.data.prepare import Runner, versions
 from vididi.data.workers import Failed, run_apart
 from vididi.errors import ResourceError, VididiError
 
@@ -88,7 +89,7 @@ def _in_order(start: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> It
             node, result = ray.get(reference)
             if isinstance(result, Failed) and result.crashed:
                 node, result = _alone(start, item, [results, *(other for _, other in running)])
-            _check_seen(item, node, result)
+            _check_visible(item, node, result)
             yield result
 
 
@@ -113,7 +114,7 @@ def _alone(start: Callable[[Sequence[Any]], Any], item: Any, running: list[Any])
     return ray.get(reference)
 
 
-def _check_seen(item: Any, node: str, result: Any) -> None:
+def _check_visible(item: Any, node: str, result: Any) -> None:
     if (
         isinstance(result, Reject)
         and result.reason.startswith(("missing", "unreadable"))
@@ -131,20 +132,19 @@ def _chunk(
 ) -> Iterator[tuple[str, Any]]:
     """The node's name with each result, in the order of the items."""
     node = f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
-    here = versions(made_with)
-    if here != made_with:
+    installed = versions(made_with)
+    if installed != made_with:
         others = ", ".join(
-            f"{name} {here[name]} instead of {made_with[name]}"
+            f"{name} {installed[name]} instead of {made_with[name]}"
             for name in made_with
-            if here[name] != made_with[name]
+            if installed[name] != made_with[name]
         )
         raise ResourceError(
             f"node {node}: has {others}, and would write other bytes; install the same versions on"
             " all nodes"
         )
-    with suppress(
-        AttributeError
-    ):  # or the child would run this worker's main module first, which imports Ray: 0.4 s
+    # Else the child would run this worker's main module first, which imports Ray: 0.4 s.
+    with suppress(AttributeError):
         del sys.modules["__main__"].__file__
     for result in run_apart(function, items, 1, timeout):
         yield node, result

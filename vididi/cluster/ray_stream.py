@@ -24,16 +24,15 @@ from numpy.typing import NDArray
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.exceptions import RayTaskError
 
-from vididi.cluster.connection import said_by_task
+from vididi.cluster.connection import error_of_task
 from vididi.data.layout import binary_parts, take
 from vididi.data.plan import Plan
 from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.stream import Batch, Buffers, Stream, background, decode, fetch
 
-TASK_BATCHES, TASK_FRAMES = (
-    8,
-    8192,
-)  # what a task reads at most: a few batches, some 64 MiB at 200 x 150 pixels
+# What a task reads at most: a few batches, some 64 MiB at 200 x 150 pixels.
+TASK_BATCHES, TASK_FRAMES = 8, 8192
+PAUSE_S = 0.02  # between steps of Ray Data's control loop; docs/log.md has what it saves
 TASKS = 256  # of one execution: Ray Data sets them all up before the first runs, 1.3 ms each
 AHEAD_BYTES = 256 << 20  # of the object store that an execution may fill before it is consumed
 LEAD = 1 / 4  # of an execution's batches that are still to come when the next one is set up
@@ -85,8 +84,8 @@ def _encoded(shards: ShardSet, plan: Plan, start: int) -> Generator[list[memoryv
         "plan": ray.put(plan),
         "token": f"{shards.root} {shards.manifest.checksum}",
     }
-    most = max(plan[number].frames.size for number in (start, len(plan) - 1))
-    per_task = max(1, min(TASK_BATCHES, TASK_FRAMES // most))
+    max_frames = max(plan[number].frames.size for number in (start, len(plan) - 1))
+    per_task = max(1, min(TASK_BATCHES, TASK_FRAMES // max_frames))
     segments = [
         range(first, min(first + TASKS * per_task, len(plan)))
         for first in range(start, len(plan), TASKS * per_task)
@@ -150,9 +149,8 @@ class _Execution:
                     f"batch {batches[first]} came where {self.expected} was due"
                 )
                 self.expected += 1
-                yield take(
-                    data, ends, np.arange(first, end)
-                )  # parts of the object store, nothing is copied
+                # Slices of the object store: nothing is copied.
+                yield take(data, ends, np.arange(first, end))
 
     def close(self) -> None:
         self.blocks.close()
@@ -165,30 +163,29 @@ def _blocks(dataset: ray.data.Dataset) -> Generator[pa.Table, None, None]:
             for block in bundle.block_refs:
                 yield ray.get(block)
     except RayTaskError as error:
-        raise said_by_task(error) or error from None
+        raise error_of_task(error) or error from None
 
 
 class Pace(ExecutionCallback):
     """Lets the execution's control loop rest between its steps.
 
-    While the consumer is slower than the reader, which is how it should be, Ray 2.60's loop has
-    nothing to wait for and
-    turns without a pause: 40% of a core in the training process, and the interpreter lock with it.
+    While the consumer is slower than the reader, as it should be, Ray 2.60's loop has nothing to
+    wait for and turns without a pause: 40% of a core in the training process, and the interpreter
+    lock with it.
     """
 
     def on_execution_step(self, executor: Any) -> None:
-        time.sleep(0.02)
+        """Sleep, after each step of the loop."""
+        time.sleep(PAUSE_S)
 
 
 def _set_up(context: ray.data.DataContext) -> None:
     context.enable_progress_bars = False
-    context.raise_original_map_exception = (
-        True  # so that what is wrong with the data is told here as it is on one machine
-    )
+    # So that faults of the data are raised here as they are on one machine.
+    context.raise_original_map_exception = True
     context.execution_options.preserve_order = True
-    context.target_max_block_size = (
-        None  # a task gives one block and ends: one that waits to give another would hold its CPU
-    )
+    # A task gives one block and ends: one that waits to give another would hold its CPU.
+    context.target_max_block_size = None
     context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
         object_store_memory=AHEAD_BYTES
     )

@@ -35,7 +35,7 @@ def local_concurrency(resources: Resources, cores: int, gpus: float) -> int:
         ResourceError: one cell needs more than the machine has.
     """
     fits = (
-        _places({"CPU": cores, "GPU": gpus}, resources.cpus_per_worker, resources.gpus_per_worker)
+        _slots({"CPU": cores, "GPU": gpus}, resources.cpus_per_worker, resources.gpus_per_worker)
         // resources.workers
     )
     if not fits:
@@ -50,18 +50,15 @@ def cluster_concurrency(resources: Resources, nodes: Sequence[Mapping[str, float
     """Cells at a time on a running cluster whose nodes have these total resources; 0 if not even
     one fits.
     """
-    places = sum(
-        _places(node, reserved_cpus(resources), resources.gpus_per_worker) for node in nodes
-    )
-    fits = places // resources.workers
+    slots = sum(_slots(node, reserved_cpus(resources), resources.gpus_per_worker) for node in nodes)
+    fits = slots // resources.workers
     return min(fits, resources.concurrency or fits)
 
 
 def cluster_shortage(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> str:
     """Why no cell fits on a cluster, and what would help."""
-    return (
-        f"{_need(resources, reserved_cpus(resources))}, and {_there(nodes)}; {LOWER}, or add nodes"
-    )
+    need = _need(resources, reserved_cpus(resources))
+    return f"{need}, and {_available(nodes)}; {LOWER}, or add nodes"
 
 
 def _need(resources: Resources, cpus: int) -> str:
@@ -75,7 +72,7 @@ def _need(resources: Resources, cpus: int) -> str:
     )
 
 
-def _there(nodes: Iterable[Mapping[str, float]]) -> str:
+def _available(nodes: Iterable[Mapping[str, float]]) -> str:
     sizes = sorted(
         Counter((node.get("CPU", 0), node.get("GPU", 0)) for node in nodes).items(), reverse=True
     )
@@ -90,15 +87,15 @@ def _have(cpus: float, gpus: float) -> str:
     return f"{cpus:g} CPUs and {gpus:g} GPUs" if gpus else f"{cpus:g} CPUs"
 
 
-def _places(node: Mapping[str, float], cpus: int, gpus: float) -> int:
+def _slots(node: Mapping[str, float], cpus: int, gpus: float) -> int:
     """Processes of ``cpus`` and ``gpus`` each that fit on a node; several may share a GPU, but none
     has parts of two.
     """
-    places = int(node.get("CPU", 0) / cpus + 1e-9)
+    slots = int(node.get("CPU", 0) / cpus + 1e-9)
     if not gpus:
-        return places
+        return slots
     have = node.get("GPU", 0)
-    return min(places, int(have / gpus + 1e-9) if gpus >= 1 else int(have) * int(1 / gpus + 1e-9))
+    return min(slots, int(have / gpus + 1e-9) if gpus >= 1 else int(have) * int(1 / gpus + 1e-9))
 
 
 def pool_size(cpus: int, gpus: float, nodes: Iterable[Mapping[str, float]]) -> int:
@@ -109,11 +106,11 @@ def pool_size(cpus: int, gpus: float, nodes: Iterable[Mapping[str, float]]) -> i
         ResourceError: none does.
     """
     nodes = list(nodes)
-    fits = sum(_places(node, cpus, gpus) for node in nodes)
+    fits = sum(_slots(node, cpus, gpus) for node in nodes)
     if not fits:
         raise ResourceError(
             f"--cpus-per-worker, --gpus-per-worker: a worker needs {_have(cpus, gpus)} on one node,"
-            f" and {_there(nodes)}"
+            f" and {_available(nodes)}"
         )
     return fits
 

@@ -57,9 +57,11 @@ class EarlyStopping(FIFOScheduler):
         self.stopped: dict[str, dict[str, Any]] = {}  # by trial
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Let the rule know of a new trial."""
         self.rule.on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Ask the rule about an epoch; STOP ends the trial, where ``kill`` is set."""
         if trial.trial_id in self.stopped or result.get("epoch", 0) >= self.length(trial):
             return TrialScheduler.CONTINUE
         action = self.rule.on_trial_result(tune_controller, trial, result)
@@ -73,15 +75,14 @@ class EarlyStopping(FIFOScheduler):
             return action if self.kill else TrialScheduler.CONTINUE
         return TrialScheduler.CONTINUE
 
-    # A finished cell's last report has no online metric, which the rules would trip over; what they
-    # need they have been told.
-    def on_trial_complete(
-        self, tune_controller: Any, trial: Any, result: dict[str, Any]
-    ) -> None: ...
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Nothing: the last report lacks the online metric that the rules need."""
 
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None: ...
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Nothing: the rules have all the epochs of the trial."""
 
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None: ...
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Nothing: the rules have all the epochs of the trial."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # pickled by Tune for a restore that we do not use

@@ -13,7 +13,7 @@ from rich.console import Console
 from vididi.cell_status import INTERRUPTED, report_unfinished
 from vididi.cluster.jobs import Job
 from vididi.cluster.optuna_search import MOST_DRAWS, CellSearch, StoredStudy
-from vididi.cluster.sweeps import read_curve, report_stopping
+from vididi.cluster.sweeps import measured_epochs, report_stopping
 from vididi.cluster.tune import run_drawn
 from vididi.components import resolve
 from vididi.config import nest
@@ -26,7 +26,8 @@ from vididi.runs.outcome import Outcome, finished, outcome
 from vididi.runs.run_folder import RunFolder
 from vididi.screen import ScreenWatcher, SweepScreen
 from vididi.search import Point, rounded
-from vididi.sweep import Cell, Sweep, cell_at, point_of, study_name
+from vididi.study_names import study_name
+from vididi.sweep import Cell, Sweep, cell_at, point_of
 from vididi.words import counted, written
 from vididi.workspace import Workspace
 
@@ -35,13 +36,16 @@ class KnownRun(Protocol):
     """A finished run: its folder, configuration with dotted keys, and result."""
 
     @property
-    def folder(self) -> Path: ...
+    def folder(self) -> Path:
+        """The run folder."""
 
     @property
-    def config(self) -> dict[str, Any]: ...
+    def config(self) -> dict[str, Any]:
+        """The configuration by dotted key."""
 
     @property
-    def result(self) -> dict[str, Any]: ...
+    def result(self) -> dict[str, Any]:
+        """The content of result.json."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,9 @@ class Searched:
 @contextmanager
 def only_search(runs: Path) -> Iterator[None]:
     """Hold the study of a runs folder, which takes one process at a time."""
-    with ExitStack() as held:
+    with ExitStack() as locks:
         try:
-            held.enter_context(RunFolder(runs / ".search").locked())
+            locks.enter_context(RunFolder(runs / ".search").locked())
         except HeldError:
             raise ConfigError(
                 f"{place_of(runs)}: another process is running a search in this folder"
@@ -124,13 +128,13 @@ class SearchCells:
         return Job(cell, folder, record)
 
     def known_points(self) -> dict[str, tuple[Point, dict[str, Any]]]:
-        """Point and result of the known runs that are of the space, by where they are."""
-        seen = [
+        """Point and result of the known runs that are points of the space, by run folder."""
+        points = [
             (run, known_point(self.work.sweep, run, self.cell, self.work.checksum))
             for run in self.known
         ]
         return {
-            place_of(run.folder): (point, run.result) for run, point in seen if point is not None
+            place_of(run.folder): (point, run.result) for run, point in points if point is not None
         }
 
 
@@ -138,18 +142,18 @@ def run_search(work: Workspace, known: Sequence[KnownRun], again: bool = False) 
     """Run a search from wherever it got to.
 
     Args:
-        known: finished runs that the study is told first, where they are points of the space.
+        known: finished runs that the study gets first, where they are points of the space.
         again: whether cells that failed are run again.
     """
     sweep, console = work.sweep, work.console
     work.runs.mkdir(parents=True, exist_ok=True)
-    made = SearchCells(work, known)
+    search_cells = SearchCells(work, known)
     study = StoredStudy(
         sweep.search,
         work.runs,
         study_name(sweep, work.changes, work.checksum, work.cells[0].config),
     )
-    cells = _take_up(work, study, made, again)
+    cells = _take_up(work, study, search_cells, again)
 
     def ended(folder: Path) -> Outcome | None:
         """What was stopped early before stays so, but for what runs now where nothing is to be
@@ -158,7 +162,9 @@ def run_search(work: Workspace, known: Sequence[KnownRun], again: bool = False) 
         runs_now = any(job.folder == folder for job in cells.jobs)
         return outcome(folder, stopping=sweep.stopping is not None or not runs_now)
 
-    elsewhere = set() if cells.ended else _run_drawn(work, cells, ScreenWatcher(made.screen, ended))
+    elsewhere = (
+        set() if cells.ended else _run_drawn(work, cells, ScreenWatcher(search_cells.screen, ended))
+    )
     status = report_unfinished(cells.cells, console, ended, elsewhere)
     if any(ended(folder) == "failed" for folder in cells.cells):
         console.print(
@@ -166,7 +172,7 @@ def run_search(work: Workspace, known: Sequence[KnownRun], again: bool = False) 
             " again"
         )
     if cells.interrupted:
-        return Searched(INTERRUPTED, [], lambda count: [], made.find)
+        return Searched(INTERRUPTED, [], lambda count: [], search_cells.find)
     report_search(study, cells, console)
     if sweep.stopping:
         report_stopping({folder: job.cell for folder, job in cells.cells.items()}, console)
@@ -174,27 +180,38 @@ def run_search(work: Workspace, known: Sequence[KnownRun], again: bool = False) 
     return Searched(
         status,
         drawn_cells,
-        lambda count: [made.cell(found.point) for found in study.best(count)],
-        made.find,
+        lambda count: [search_cells.cell(measured.point) for measured in study.best(count)],
+        search_cells.find,
     )
 
 
-def _take_up(work: Workspace, study: StoredStudy, made: SearchCells, again: bool) -> CellSearch:
-    """The search from where its study is: what is known was told to it, and what was lost will be
-    drawn again. Prints how far it is.
+def _take_up(
+    work: Workspace, study: StoredStudy, search_cells: SearchCells, again: bool
+) -> CellSearch:
+    """The search as its study has it, with known runs added and lost ones to be drawn again.
+
+    Prints how far it is.
     """
     sweep = work.sweep
-    points = made.known_points()
+    points = search_cells.known_points()
     study.tell_known(points)
     halves = study.take_back()
-    lost = study.draw_lost_again(lambda point, seed: outcome(made.job(point, seed).folder) is None)
+    lost = study.draw_lost_again(
+        lambda point, seed: outcome(search_cells.job(point, seed).folder) is None
+    )
     failed = f", {lost} to be measured again" if lost else ""
-    failed += f", {retry_failed(study, made.job)} failed and to be run again" if again else ""
-    cells = CellSearch(study, made.job, sweep.seeds, work.cells[0].config.training.epochs)
-    told = f", {len(points)} of {len(made.known)} runs known before" if made.known else ""
+    failed += (
+        f", {retry_failed(study, search_cells.job)} failed and to be run again" if again else ""
+    )
+    cells = CellSearch(study, search_cells.job, sweep.seeds, work.cells[0].config.training.epochs)
+    known_before = (
+        f", {len(points)} of {len(search_cells.known)} runs known before"
+        if search_cells.known
+        else ""
+    )
     before = (
         f"{cells.drawn} of {sweep.search.trials} cells drawn before, {halves} of them"
-        f" half-done{failed}{told}"
+        f" half-done{failed}{known_before}"
     )
     work.console.print(f"search {sweep.name}: {before}, in {place_of(work.runs)}")
     return cells
@@ -203,15 +220,16 @@ def _take_up(work: Workspace, study: StoredStudy, made: SearchCells, again: bool
 def _run_drawn(work: Workspace, cells: CellSearch, watcher: ScreenWatcher) -> set[Path]:
     """Run the cells that the search draws; returns the folders that were left to another driver."""
     stopping = work.sweep.stopping
-    told: Any = watcher
-    curves = [read_curve(folder, stopping.metric) for folder in cells.cells] if stopping else []
+    curves = (
+        [measured_epochs(folder, stopping.metric) for folder in cells.cells] if stopping else []
+    )
     with watcher.screen:
         return run_drawn(
             cells,
             work.cells[0].resources,
             work.shards,
             work.runs,
-            told,
+            watcher,
             work.address,
             stopping,
             [curve for curve in curves if curve],
@@ -246,6 +264,7 @@ def known_point(
 
 
 def report_search(study: Any, cells: Any, console: Console) -> None:
+    """Print how far a search got, why points make no cell, and the best points or the front."""
     search = study.search
     budget = f" of {search.budget}" if search.budget else ""
     counts = f"{len(cells.jobs)} of them run now; {cells.spent}{budget} epochs spent"
@@ -260,11 +279,11 @@ def report_search(study: Any, cells: Any, console: Console) -> None:
             f"{counted(count, 'point')} {'makes' if count == 1 else 'make'} no cell: {reason}"
         )
     metrics = list(search.metrics)
-    found = study.front() if len(metrics) > 1 else study.best(5)
+    points = study.front() if len(metrics) > 1 else study.best(5)
     console.print(
         "the points that none surpasses in all metrics:" if len(metrics) > 1 else "the best points:"
     )
-    for each in found:
+    for each in points:
         measured = ", ".join(
             f"{metric} {value:.4g}" for metric, value in zip(metrics, each.means, strict=True)
         )

@@ -40,13 +40,14 @@ class TrainContext:
         self.device: torch.device = get_device()
 
     def report(self, metrics: Metrics) -> None:
+        """Report metrics to Ray Train; all workers call it alike."""
         ray.train.report(dict(metrics))
 
 
-def _nodes(own: int, world_size: int) -> int:
+def _nodes(node_rank: int, world_size: int) -> int:
     """How many nodes the workers are on, which nothing but their ranks tells."""
     ranks: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(ranks, own)
+    torch.distributed.all_gather_object(ranks, node_rank)
     return len(set(ranks))
 
 
@@ -119,6 +120,5 @@ def train_distributed(job: Mapping[str, Any], resources: Resources, callbacks: l
     try:
         trainer.fit()
     finally:
-        shutil.rmtree(
-            storage, ignore_errors=True
-        )  # Train's own records; our checkpoint is in the run folder
+        # Train's own records; our checkpoint is in the run folder.
+        shutil.rmtree(storage, ignore_errors=True)

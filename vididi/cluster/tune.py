@@ -26,9 +26,8 @@ from typing import Any, NamedTuple
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault(
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5"
-)  # 2 s by default, and a short cell waits for it
+# 2 s by default, and a short cell waits for it.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 
 import ray
 import torch
@@ -36,12 +35,12 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
+from vididi.cluster.capacity import POLL_S, Capacity, ClusterCapacity, Queue
 from vididi.cluster.connection import connected
 from vididi.cluster.held import SHARE, Held, hold
-from vididi.cluster.jobs import Job, Watcher
+from vididi.cluster.jobs import Job, JobsLeft, Watcher
 from vididi.cluster.optuna_search import CellSearch
 from vididi.cluster.resources import cpus_to_declare, local_concurrency, worker_needs
-from vididi.cluster.room import ClusterRoom, Queue, Room
 from vididi.cluster.stopping import Curve, EarlyStopping
 from vididi.cluster.train import train_distributed, work
 from vididi.data.shards import ShardSet
@@ -54,10 +53,9 @@ from vididi.sweep import Resources
 from vididi.training.context import Metrics
 
 OBJECT_STORE_BYTES = 1 << 30  # of a Ray of our own: encoded frames in flight, no more
-DRIVER = {
-    "node:__internal_head__": 0.001
-}  # Ray wants to be asked for something; the head, which every cluster has, has 1 of this
-WARN_S = 30
+# Of a trial that only drives workers: Ray wants some resource, and each cluster's head has 1 of it.
+DRIVER = {"node:__internal_head__": 0.001}
+WARN_S = 30  # between warnings that nothing can start
 
 
 class TuneContext:
@@ -69,6 +67,7 @@ class TuneContext:
         self.device = torch.device("cuda:0" if gpu else "cpu")
 
     def report(self, metrics: Metrics) -> None:
+        """Report metrics to Tune, which may end the process here."""
         tune.report(dict(metrics))
 
 
@@ -80,8 +79,11 @@ def run_jobs(
     address: str | None = None,
     stopping: Stopping | None = None,
     curves: Sequence[Curve] = (),
-) -> set[Path]:
+) -> JobsLeft:
     """Run every job to its end; what became of each is in its run folder.
+
+    Jobs with equal resources run as one group, the groups one after the other. When one is
+    interrupted, no other begins.
 
     Args:
         stopping: which cells end early, compared with each other and with ``curves``, of cells that
@@ -90,38 +92,35 @@ def run_jobs(
             starts on this machine alone and is stopped at the end.
 
     Returns:
-        the folders that were left to another driver, which is at work there.
+        which jobs did not end, and why.
 
     Raises:
         ResourceError: a cell needs more than there is, or no cell could start for
             ``resources.wait_s``.
     """
-    elsewhere: set[Path] = set()
+    left = JobsLeft(elsewhere=set(), interrupted={job.folder for job in jobs})
     groups = [list(group) for _, group in groupby(sorted(jobs, key=_group_key), key=_group_key)]
-    asked = [group[0].cell.resources for group in groups]
-    holding = any(resources.hold_data for resources in asked)
-    with _ray(asked, address, shards.nbytes if holding else 0) as room:
+    needs = [group[0].cell.resources for group in groups]
+    holding = any(resources.hold_data for resources in needs)
+    with _ray(needs, address, shards.nbytes if holding else 0) as capacity_of:
         held = hold(shards) if holding else None
-        for group, resources in zip(groups, asked, strict=True):
-            scheduler = _scheduler(
-                stopping,
-                group,
-                resources,
-                max(job.cell.config.training.epochs for job in group),
-                curves,
-            )
+        for group, resources in zip(groups, needs, strict=True):
+            longest = max(job.cell.config.training.epochs for job in group)
+            scheduler = _scheduler(stopping, group, resources, longest, curves)
             data = _Data(shards, held if resources.hold_data else None, runs)
-            events = _Group(group, resources, room(resources), data, watcher, scheduler).run()
-            elsewhere |= events.elsewhere
-            if any(
-                _untouched(job, stopping is not None)
-                for job in group
-                if job.folder not in events.elsewhere | events.failed
-            ):
-                break  # interrupted: Tune returns normally then, and the next group must not start
-    for folder in elsewhere:
+            events = _Group(
+                group, resources, capacity_of(resources), data, watcher, scheduler
+            ).run()
+            left.elsewhere.update(events.elsewhere)
+            left.interrupted.difference_update(
+                job.folder for job in group if _has_ended(job, events, stopping is not None)
+            )
+            if left.interrupted & {job.folder for job in group}:
+                break  # Tune returns normally when it is interrupted
+
+    for folder in left.elsewhere:
         pull(folder)  # it may have been finished by now
-    return elsewhere
+    return left
 
 
 def run_drawn(
@@ -134,17 +133,21 @@ def run_drawn(
     stopping: Stopping | None = None,
     curves: Sequence[Curve] = (),
 ) -> set[Path]:
-    """Run the cells that a search asks for until it asks for no more. Arguments, value and errors
-    are those of run_jobs.
+    """Run the cells that a search draws until it draws no more.
+
+    Arguments and errors are those of run_jobs.
+
+    Returns:
+        the folders that were left to another driver, which is at work there.
     """
-    with _ray([resources], address, shards.nbytes if resources.hold_data else 0) as room:
+    with _ray([resources], address, shards.nbytes if resources.hold_data else 0) as capacity_of:
         held = hold(shards) if resources.hold_data else None
         search.stopping = _scheduler(stopping, search.jobs, resources, search.epochs, curves)
-        search.room = room(resources)
+        search.capacity = capacity_of(resources)
         group = _Group(
             search.jobs,
             resources,
-            search.room,
+            search.capacity,
             _Data(shards, held, runs),
             watcher,
             search.stopping,
@@ -173,9 +176,13 @@ def _scheduler(
     return scheduler
 
 
-def _untouched(job: Job, stopping: bool) -> bool:
-    """Neither finished nor failed, nor stopped where that is to stay so."""
-    return outcome(job.folder, stopping) is None
+def _has_ended(job: Job, events: _Events, stopping: bool) -> bool:
+    """Whether a job ended in this start. Its folder alone cannot tell: a result or an error may be
+    of an earlier one.
+    """
+    if job.folder in events.elsewhere | events.failed:
+        return True
+    return job.folder in events.ended and outcome(job.folder, stopping) is not None
 
 
 def _group_key(job: Job) -> str:
@@ -184,29 +191,29 @@ def _group_key(job: Job) -> str:
 
 @contextmanager
 def _ray(
-    asked: list[Resources], address: str | None, held_bytes: int
-) -> Iterator[Callable[[Resources], Room]]:
-    """A connection to Ray, and the room there for cells of some resources."""
+    needs: list[Resources], address: str | None, held_bytes: int
+) -> Iterator[Callable[[Resources], Capacity]]:
+    """A connection to Ray, and the capacity there for cells of some resources."""
     if address:
         with connected(address):
-            yield ClusterRoom
+            yield ClusterCapacity
         return
     cores, gpus = len(os.sched_getaffinity(0)), float(torch.cuda.device_count())
 
-    def room(resources: Resources) -> Room:
-        return Room(local_concurrency(resources, cores, gpus))
+    def capacity_of(resources: Resources) -> Capacity:
+        return Capacity(local_concurrency(resources, cores, gpus))
 
     ray.init(
         address="local",
         # An impossible group fails here, before any other has run for hours.
-        num_cpus=cpus_to_declare([(resources, room(resources)()) for resources in asked]),
+        num_cpus=cpus_to_declare([(resources, capacity_of(resources)()) for resources in needs]),
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES + int(held_bytes / SHARE),
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
     try:
-        yield room
+        yield capacity_of
     finally:
         ray.shutdown()
 
@@ -225,7 +232,7 @@ class _Group:
 
     jobs: list[Job]
     resources: Resources
-    room: Room
+    capacity: Capacity
     data: _Data
     watcher: Watcher
     stopping: EarlyStopping | None = None
@@ -239,7 +246,7 @@ class _Group:
         """
         storage = self.data.runs / ".tune" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         events = _Events(
-            self.jobs, self.watcher, self.resources, self.stopping, self.room, self.search
+            self.jobs, self.watcher, self.resources, self.stopping, self.capacity, self.search
         )
         tuner = tune.Tuner(
             tune.with_resources(self._trainable(), _trial_resources(self.resources)),
@@ -251,16 +258,15 @@ class _Group:
         )
         try:
             # Where Tune has nothing to run it waits for a trial and calls nobody.
-            while not self.room() and not events.gave_up:
+            while not self.capacity() and not events.gave_up:
                 events.on_step_end(0, [])
-                time.sleep(1)
+                time.sleep(POLL_S)
             if not events.gave_up:
                 tuner.fit()
         finally:
-            self.room.close()
-            shutil.rmtree(
-                storage, ignore_errors=True
-            )  # Tune's own records; a stopped sweep goes on from the run folders
+            self.capacity.close()
+            # Tune's own records; a stopped sweep goes on from the run folders.
+            shutil.rmtree(storage, ignore_errors=True)
         if events.gave_up:
             raise ResourceError(
                 f"no cell could start for {self.resources.wait_s:g} s (resources.wait_s);"
@@ -283,7 +289,7 @@ class _Group:
 
     def _tune_config(self) -> tune.TuneConfig:
         return tune.TuneConfig(
-            search_alg=self.search or Queue(self.room),
+            search_alg=self.search or Queue(self.capacity),
             num_samples=-1 if self.search else 1,  # a search says itself when it ends
             scheduler=self.stopping,
             # Reused trial processes and TorchTrainer together hang for ever when a trial is stopped
@@ -304,14 +310,13 @@ class _Group:
 
 
 def _trial_resources(resources: Resources) -> tune.PlacementGroupFactory:
-    if (
-        resources.workers > 1
-    ):  # the workers are asked for all at once by Ray Train; the trial only drives them
+    # Ray Train requests the workers of a cell all at once; its trial only drives them.
+    if resources.workers > 1:
         return tune.PlacementGroupFactory([DRIVER])
     return tune.PlacementGroupFactory([worker_needs(resources)])
 
 
-def _asked(
+def _job_values(
     values: list[dict[str, Any]], data: dict[str, Any], parameters: dict[str, Any]
 ) -> dict[str, Any]:
     """The values of a trial's job: one of those known from the start, or one that a search brings
@@ -326,7 +331,7 @@ def _single(
     values: list[dict[str, Any]], data: dict[str, Any], resources: Resources
 ) -> Callable[[dict[str, Any]], None]:
     def run(parameters: dict[str, Any]) -> None:
-        job = _asked(values, data, parameters)
+        job = _job_values(values, data, parameters)
         context = TuneContext(gpu=resources.gpus_per_worker > 0)
         try:
             work(job, context)
@@ -346,7 +351,7 @@ def _distributed(
     def run(parameters: dict[str, Any]) -> None:
         from ray.tune.integration.ray_train import TuneReportCallback
 
-        job = _asked(values, data, parameters)
+        job = _job_values(values, data, parameters)
         # Ray Train gives up a group of workers that it could not place for a minute, three times;
         # others may be at work there.
         os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(resources.wait_s)
@@ -379,18 +384,19 @@ class _Events(TrialProgressCallback):
         watcher: Watcher,
         resources: Resources,
         stopping: EarlyStopping | None,
-        room: Room,
+        capacity: Capacity,
         search: CellSearch | None,
     ) -> None:
         super().__init__()
-        self.stopping, self.room, self.search = stopping, room, search
+        self.stopping, self.capacity, self.search = stopping, capacity, search
         self.jobs, self.watcher, self.wait_s = jobs, watcher, resources.wait_s
         self.needs = resources.summary
         self.idle_since: float | None = None
         self.warned: float | None = None
         self.gave_up = False
         self.elsewhere: set[Path] = set()  # folders in which another driver is at work
-        self.failed: set[Path] = set()
+        self.ended: set[Path] = set()  # folders whose trial ended, well or not
+        self.failed: set[Path] = set()  # of these, those whose trial had an error
         self.stopper = _Stop(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -401,7 +407,7 @@ class _Events(TrialProgressCallback):
             "watcher": None,
             "stopping": None,
             "jobs": [],
-            "room": None,
+            "capacity": None,
             "search": None,
         }
 
@@ -433,7 +439,7 @@ class _Events(TrialProgressCallback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         self._mark_stopped(trial)
-        self._tell_end(trial)
+        self._notify_end(trial)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -446,13 +452,13 @@ class _Events(TrialProgressCallback):
             else "its process died"
         )
         folder.save_error(text)
-        self._tell_end(trial)
+        self._notify_end(trial)
 
-    def _tell_end(self, trial: Trial) -> None:
+    def _notify_end(self, trial: Trial) -> None:
         job = self._job(trial)
-        with suppress(
-            DataError
-        ):  # a store that is out of reach for a moment; all is pulled again at the end
+        self.ended.add(job.folder)
+        # The store may be out of reach for a moment; all is pulled again at the end.
+        with suppress(DataError):
             pull(job.folder)
         if job.folder in self.elsewhere:
             self.watcher.elsewhere(job)
@@ -462,9 +468,11 @@ class _Events(TrialProgressCallback):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         waiting = self.search.left if self.search else len(self.jobs) - len(trials)
         statuses = [trial.status for trial in trials]
-        self.room.ask(
+        self.capacity.request(
             waiting
-            - max(0, self.room() - statuses.count(Trial.RUNNING) - statuses.count(Trial.PENDING))
+            - max(
+                0, self.capacity() - statuses.count(Trial.RUNNING) - statuses.count(Trial.PENDING)
+            )
         )
         if Trial.RUNNING in statuses or (Trial.PENDING not in statuses and not waiting):
             self.idle_since = self.warned = None
@@ -480,7 +488,7 @@ class _Events(TrialProgressCallback):
         """
         assert self.idle_since
         if now - (self.warned or self.idle_since) > WARN_S or (
-            self.warned is None and self.room.shortage
+            self.warned is None and self.capacity.shortage
         ):
             self.warned = now
             self.watcher.waiting(now - self.idle_since, self.why)
@@ -488,7 +496,7 @@ class _Events(TrialProgressCallback):
     @property
     def why(self) -> str:
         """Why nothing starts."""
-        return self.room.shortage or f"each needs {self.needs}, and that is not free"
+        return self.capacity.shortage or f"each needs {self.needs}, and that is not free"
 
     def _job(self, trial: Trial) -> Job:
         return self.jobs[trial.config["cell"]]

@@ -47,7 +47,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
-    """Give a parser the arguments of one of the COMMANDS."""
+    """Give a parser the arguments of one of the COMMANDS, in groups."""
     parser.set_defaults(command=command, seeds="", count=None)
     parser.add_argument(
         "spec",
@@ -55,33 +55,30 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         metavar="SWEEP.yaml",
         help="a sweep file, or else the name of one that vididi ships",
     )
-    parser.add_argument(
+    _add_cell_options(parser.add_argument_group("which cells"), command)
+    _add_folder_options(parser.add_argument_group("data and run folders"))
+    if command != "status":
+        _add_run_options(parser.add_argument_group("how they run"))
+        _add_preview_options(parser.add_argument_group("instead of running"))
+
+
+def _add_cell_options(group: argparse._ArgumentGroup, command: str) -> None:
+    group.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="override a configuration value in every cell",
     )
-    parser.add_argument(
+    group.add_argument(
         "--only",
         action="append",
         default=[],
         metavar="ARM",
         help="only this arm; may be given again",
     )
-    parser.add_argument(
-        "--runs",
-        default="runs",
-        metavar="URI",
-        help="where run folders go (default: runs): storage that all nodes share, or s3://...",
-    )
-    parser.add_argument(
-        "--shards",
-        metavar="URI",
-        help="prepared data, a folder or s3://... (default: prepared once into the cache)",
-    )
     if command == "extend":
-        parser.add_argument(
+        group.add_argument(
             "--seeds",
             dest="count",
             type=int,
@@ -90,28 +87,41 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
             help="how many there are to be in all",
         )
     else:
-        parser.add_argument("--seeds", metavar="0,1,2", help="these seeds instead of the file's")
+        group.add_argument("--seeds", metavar="0,1,2", help="these seeds instead of the file's")
     if command == "rerun":
-        parser.add_argument(
-            "--failed", action="store_true", required=True, help="those that failed"
-        )
-    if command != "status":
-        _add_running(parser)
+        group.add_argument("--failed", action="store_true", required=True, help="those that failed")
 
 
-def _add_running(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="print the cells and stop")
-    parser.add_argument(
+def _add_folder_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--runs",
+        default="runs",
+        metavar="URI",
+        help="where run folders go (default: runs): storage that all nodes share, or s3://...",
+    )
+    group.add_argument(
+        "--shards",
+        metavar="URI",
+        help="prepared data, a folder or s3://... (default: prepared once into the cache)",
+    )
+
+
+def _add_run_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--address",
         metavar="ADDRESS",
         help="of a running Ray cluster, or 'auto'; default: this machine alone",
     )
-    parser.add_argument(
+    group.add_argument(
         "--no-stopping",
         action="store_true",
         help="stop no cell early; those that were stopped go on",
     )
-    parser.add_argument(
+
+
+def _add_preview_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--dry-run", action="store_true", help="print the cells and stop")
+    group.add_argument(
         "--audit-stopping",
         nargs="?",
         const="",

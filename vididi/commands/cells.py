@@ -1,6 +1,4 @@
-"""Which cells a command is about: from a sweep file and the arguments to resolved cells, and what
-is printed of them.
-"""
+"""Which cells a command is about: a sweep file and arguments to resolved cells, and their text."""
 
 from __future__ import annotations
 
@@ -45,9 +43,7 @@ def plan(arguments: argparse.Namespace, console: Console) -> tuple[Sweep, list[C
         else (expand(sweep, changes, arguments.only, seeds), [])
     )
     excluded = 0 if searching else size(sweep, arguments.only, seeds) - len(cells)
-    from vididi.components import (
-        resolve,
-    )  # imports torch, so not before the file is known to be good
+    from vididi.components import resolve  # imports torch, so not before the file is checked
 
     cells, same = distinct(
         [replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in cells]
@@ -59,10 +55,10 @@ def plan(arguments: argparse.Namespace, console: Console) -> tuple[Sweep, list[C
         print_search(console, sweep, cells[0], faults)
     else:
         print_left_out(console, excluded, same)
-        for asked in without_effect(sweep, changes):
+        for excluded_values in without_effect(sweep, changes):
             console.print(
-                f"exclude: {shown(asked)} leaves out no cell: none of the file's has these values,"
-                " defaults aside"
+                f"exclude: {shown(excluded_values)} leaves out no cell: none of the file's has"
+                " these values, defaults aside"
             )
     return sweep, cells
 
@@ -79,25 +75,29 @@ def _read(arguments: argparse.Namespace, console: Console) -> Sweep:
     return sweep
 
 
-def extended(sweep: Sweep, asked: int | None) -> list[int]:
-    """As many seeds as are asked for: the file's, and then those from 0 that it leaves out; none if
-    nothing is asked for.
+def extended(sweep: Sweep, total: int | None) -> list[int]:
+    """``total`` seeds: the file's, and then those from 0 that it leaves out; empty for None.
+
+    Raises:
+        ConfigError: the file has more than ``total`` seeds, or there would be too many.
     """
-    if asked is None:
+    if total is None:
         return []
-    if asked < len(sweep.seeds):
+    if total < len(sweep.seeds):
         raise ConfigError(
-            f"--seeds {asked}: is not valid; the file has {len(sweep.seeds)} already, {sweep.seeds}"
+            f"--seeds {total}: is not valid; the file has {len(sweep.seeds)} already, {sweep.seeds}"
         )
-    if asked > MOST_CELLS:
-        raise ConfigError(f"--seeds {asked}: is not valid; at most {MOST_CELLS}")
+    if total > MOST_CELLS:
+        raise ConfigError(f"--seeds {total}: is not valid; at most {MOST_CELLS}")
     more = (seed for seed in count() if seed not in sweep.seeds)
-    return [*sweep.seeds, *islice(more, asked - len(sweep.seeds))]
+    return [*sweep.seeds, *islice(more, total - len(sweep.seeds))]
 
 
 def check_evaluations(sweep: Sweep, cells: list[Cell]) -> None:
-    """Refuse what an evaluation's settings ask for and cannot be made, before any cell is
-    trained.
+    """Refuse settings of evaluations that cannot be measured, before any cell is trained.
+
+    Raises:
+        ConfigError: it names the evaluation.
     """
     from vididi.components import resolve_component
     from vididi.protocols.task import check_settings
@@ -127,7 +127,7 @@ def print_left_out(console: Console, excluded: int, same: list[str]) -> None:
 def print_search(console: Console, sweep: Sweep, example: Cell, faults: list[str]) -> None:
     """What a search may cost, and whether its space is sound."""
     search, epochs = sweep.search, example.config.training.epochs
-    most = (
+    max_epochs = (
         search.trials * epochs
         if search.budget is None
         else min(search.trials * epochs, search.budget)
@@ -135,7 +135,7 @@ def print_search(console: Console, sweep: Sweep, example: Cell, faults: list[str
     stopping = f"; early stopping: {sweep.stopping.summary}" if sweep.stopping else ""
     console.print(
         f"search: {search.name} with seed {search.seed}, {counted(search.trials, 'point')} of up to"
-        f" {counted(epochs, 'epoch')}, {counted(most, 'epoch')} at most{stopping}"
+        f" {counted(epochs, 'epoch')}, {counted(max_epochs, 'epoch')} at most{stopping}"
     )
     if faults:
         console.print(

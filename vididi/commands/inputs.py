@@ -85,9 +85,9 @@ def runs_of(arguments: argparse.Namespace, sweep: Sweep) -> Path:
     return runs
 
 
-def existing(place: str, field: str) -> Path:
+def existing(text: str, field: str) -> Path:
     """A folder that a sweep file names in ``field``, as it is on this machine."""
-    folder = pulled(place)
+    folder = pulled(text)
     if not folder.is_dir():
-        raise ConfigError(f"{field}: {place!r} is not a folder; it is one that holds finished runs")
+        raise ConfigError(f"{field}: {text!r} is not a folder; it is one that holds finished runs")
     return folder

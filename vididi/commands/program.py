@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from vididi.cell_status import INTERRUPTED
 from vididi.commands.arguments import parse_arguments
-from vididi.commands.results import compare
+from vididi.commands.results import compare_program
 from vididi.commands.running import run
 from vididi.commands.states import report_status
 from vididi.errors import VididiError
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """run_sweep.py. Exit status: see execute."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0] == "compare":
-        return compare(argv[1:], "run_sweep.py compare")
+        return compare_program(argv[1:], "run_sweep.py compare")
     return execute(parse_arguments(argv), "run_sweep.py", ["python", "run_sweep.py", *argv])
 
 

@@ -28,12 +28,12 @@ PICTURES = (
 )
 
 
-def table(argv: Sequence[str]) -> int:
+def table_program(argv: Sequence[str]) -> int:
     """``vididi table``: one of the papers' tables from run folders; returns its exit status."""
     return _program("paper_table", "vididi table", argv)
 
 
-def plot(argv: Sequence[str]) -> int:
+def plot_program(argv: Sequence[str]) -> int:
     """``vididi plot PICTURE``: a picture of run folders; returns its exit status."""
     parser = Parser(prog="vididi plot", description="A picture of run folders; each has --help.")
     parser.add_argument("picture", choices=PICTURES, metavar="PICTURE", help=", ".join(PICTURES))
@@ -52,7 +52,7 @@ def _program(name: str, prog: str, argv: Sequence[str]) -> int:
         sys.argv = before
 
 
-def compare(argv: Sequence[str], prog: str) -> int:
+def compare_program(argv: Sequence[str], prog: str) -> int:
     """The program of the difference between two arms; returns its exit status."""
     from vididi.analysis.compare import main
 
@@ -87,18 +87,18 @@ def finished_runs(folders: Iterable[Path]) -> list[Run]:
     return read_finished(folders)
 
 
-def finished_under(*places: Path) -> list[Run]:
+def finished_under(*folders: Path) -> list[Run]:
     """The finished runs in folders that hold some."""
     from vididi.analysis.reading import find_runs, read_finished
 
-    return read_finished(run for place in places for run in find_runs(place))
+    return read_finished(run for folder in folders for run in find_runs(folder))
 
 
-def best_arm(runs: Sequence[Run], metric: str, largest: bool) -> list[Run]:
+def find_best_arm(runs: Sequence[Run], metric: str, largest: bool) -> list[Run]:
     """The runs of the arm with the best mean of a metric; none if none has it."""
-    from vididi.analysis.compare import best_arm as best
+    from vididi.analysis.compare import best_arm
 
-    return best(runs, metric, largest)
+    return best_arm(runs, metric, largest)
 
 
 def difference(
@@ -107,9 +107,9 @@ def difference(
     """What is to be said of the difference between two arms, and of whether it is above
     ``bound``.
     """
-    from vididi.analysis.compare import compare as compared
+    from vididi.analysis.compare import compare
 
-    return compared(ours, theirs, metric, names).lines(bound)
+    return compare(ours, theirs, metric, names).lines(bound)
 
 
 def scaled(metric: str, value: float) -> str:
@@ -119,8 +119,8 @@ def scaled(metric: str, value: float) -> str:
     return column_of(metric).scaled(value)
 
 
-def unit(metric: str) -> str:
+def difference_unit(metric: str) -> str:
     """What follows a difference of such values."""
-    from vididi.analysis.compare import unit as of
+    from vididi.analysis.compare import unit
 
-    return of(metric)
+    return unit(metric)

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace, console: Console, program: str) -> int:
         work = replace(work, cells=failed(work))
     if arguments.audit_stopping is not None:
         return audit(work, arguments.audit_stopping)
-    status, cells = run_search(work, again) if sweep.searching else run_grid(work)
+    status, cells = search_and_confirm(work, again) if sweep.searching else run_grid(work)
     if status == INTERRUPTED:
         return status
     if sweep.evaluations:
@@ -69,44 +69,42 @@ def run_grid(work: Workspace) -> tuple[int, list[Cell]]:
     return run_cells(work), work.cells
 
 
-def run_search(work: Workspace, again: bool) -> tuple[int, list[Cell]]:
+def search_and_confirm(work: Workspace, again: bool) -> tuple[int, list[Cell]]:
     """Exit status, and the cells that the search drew.
 
     Args:
         again: whether cells that failed are run again.
     """
-    from vididi.cluster.studies import only_search
-    from vididi.cluster.studies import run_search as search_on
+    from vididi.cluster.studies import only_search, run_search
 
     search = work.sweep.search
-    known = finished_under(*(existing(place, "search.warm_start") for place in search.warm_start))
-    fresh = (
-        search.confirm.seeds if search.confirm else []
-    )  # runs with these seeds must not have had a say in what was found
+    known = finished_under(*(existing(text, "search.warm_start") for text in search.warm_start))
+    # Runs with the confirming seeds must have no part in the choice that they confirm.
+    fresh = search.confirm.seeds if search.confirm else []
     known = [run for run in known if run.seed not in fresh]
     baseline = grid_best(work) if search.confirm else []
     with only_search(work.runs):
-        found = search_on(work, known, again)
-        if search.confirm and found.status != INTERRUPTED:
+        searched = run_search(work, known, again)
+        if search.confirm and searched.status != INTERRUPTED:
             try:
-                confirm(work, found, baseline)
+                confirm(work, searched, baseline)
             except Unfinished as unfinished:
-                return max(found.status, unfinished.status), found.cells
-    return found.status, found.cells
+                return max(searched.status, unfinished.status), searched.cells
+    return searched.status, searched.cells
 
 
 def failed(work: Workspace) -> list[Cell]:
     """Those of the cells that failed, and those with damaged files."""
     states = cell_states(work.cells, work.runs, work.checksum)
-    found = [
+    cells = [
         cell
         for cell, state in zip(work.cells, states, strict=True)
         if state.name in ("failed", "damaged")
     ]
     damaged = sum(state.name == "damaged" for state in states)
     more = f", {damaged} with damaged files" if damaged else ""
-    work.console.print(f"{len(found) - damaged} of {counted(len(work.cells), 'cell')} failed{more}")
-    return found
+    work.console.print(f"{len(cells) - damaged} of {counted(len(work.cells), 'cell')} failed{more}")
+    return cells
 
 
 def audit(work: Workspace, rule: str) -> int:

@@ -28,11 +28,13 @@ def report_status(arguments: argparse.Namespace, console: Console) -> int:
         name: sum(state.name == name for state in states)
         for name in dict.fromkeys(state.name for state in states)
     }
-    said = ", ".join(f"{number} {name}" for name, number in counts.items()) or "none has begun"
-    whole = (
+    states_text = (
+        ", ".join(f"{number} {name}" for name, number in counts.items()) or "none has begun"
+    )
+    cells_text = (
         f"{counted(len(states), 'cell')} so far" if sweep.searching else counted(len(cells), "cell")
     )
-    console.print(f"sweep {sweep.name}: {whole}, {said}, in {place_of(runs)}")
+    console.print(f"sweep {sweep.name}: {cells_text}, {states_text}, in {place_of(runs)}")
     return 0 if counts and set(counts) <= {"finished", "stopped early"} else 1
 
 

@@ -7,37 +7,39 @@ from pathlib import Path
 from vididi.shipped import SWEEPS
 
 
-def sweep_file(given: Path, shipped: Path = SWEEPS) -> tuple[Path, str]:
+def sweep_file(requested: Path, shipped: Path = SWEEPS) -> tuple[Path, str]:
     """The file that is meant, and a remark on which one it is where that could be mistaken.
 
     Args:
         given: a path, or the name of a shipped file, such as ``ablation`` or
             ``paper/vididi_table_2.yaml``.
     """
-    ours = _shipped(given, shipped)
-    if _is_there(given):
+    ours = _shipped(requested, shipped)
+    if _exists(requested):
         other = (
-            f"sweep file: {given}; {ours} has this name too"
-            if ours and not given.samefile(ours)
+            f"sweep file: {requested}; {ours} has this name too"
+            if ours and not requested.samefile(ours)
             else ""
         )
-        return given, other
+        return requested, other
     return (
-        (ours, f"sweep file: {ours}, as shipped; there is no {given} here") if ours else (given, "")
+        (ours, f"sweep file: {ours}, as shipped; there is no {requested} here")
+        if ours
+        else (requested, "")
     )
 
 
-def _shipped(given: Path, shipped: Path) -> Path | None:
-    if given.is_absolute() or ".." in given.parts:
+def _shipped(requested: Path, shipped: Path) -> Path | None:
+    if requested.is_absolute() or ".." in requested.parts:
         return None
-    name = given.relative_to("sweeps") if given.parts[:1] == ("sweeps",) else given
+    name = requested.relative_to("sweeps") if requested.parts[:1] == ("sweeps",) else requested
     for path in (shipped / name, shipped / f"{name}.yaml"):
-        if path.suffix == ".yaml" and _is_there(path):
+        if path.suffix == ".yaml" and _exists(path):
             return path
     return None
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError:  # such as a name that is too long, or a folder that must not be looked into

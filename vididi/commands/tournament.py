@@ -36,14 +36,16 @@ def grid_best(work: Workspace) -> list[Run]:
     search = work.sweep.search
     assert search.confirm is not None
     metric, mode = next(iter(search.metrics.items()))
-    place = existing(search.confirm.against, "search.confirm.against")
+    folder = existing(search.confirm.against, "search.confirm.against")
     runs = [
-        run for run in results.finished_under(place) if run.result["data_checksum"] == work.checksum
+        run
+        for run in results.finished_under(folder)
+        if run.result["data_checksum"] == work.checksum
     ]
-    best = results.best_arm(runs, metric, mode == "max")
+    best = results.find_best_arm(runs, metric, mode == "max")
     if not best:
         raise ConfigError(
-            f"search.confirm.against: {place} has no finished run on these videos with {metric};"
+            f"search.confirm.against: {folder} has no finished run on these videos with {metric};"
             " run that sweep first"
         )
     return best
@@ -58,7 +60,7 @@ class Entrants:
     """
 
     work: Workspace
-    found: Searched
+    searched: Searched
     metric: str
     largest: bool
 
@@ -70,7 +72,7 @@ class Entrants:
         """
         from vididi.cluster.sweeps import run_cells
 
-        folders = [self.found.find(cell) for cell in cells]
+        folders = [self.searched.find(cell) for cell in cells]
         new = [
             cell
             for cell, folder in zip(cells, folders, strict=True)
@@ -86,7 +88,7 @@ class Entrants:
         return [run.result[self.metric] for run in self.finished(cells)]
 
 
-def confirm(work: Workspace, found: Searched, baseline: list[Run]) -> None:
+def confirm(work: Workspace, searched: Searched, baseline: list[Run]) -> None:
     """Train the search's best and the grid's best arm with fresh seeds, and print their difference.
 
     Args:
@@ -95,32 +97,35 @@ def confirm(work: Workspace, found: Searched, baseline: list[Run]) -> None:
     Raises:
         Unfinished: the cells that this takes did not all finish.
     """
-    asked, (metric, mode) = work.sweep.search.confirm, next(iter(work.sweep.search.metrics.items()))
-    assert asked is not None
-    entrants = Entrants(work, found, metric, mode == "max")
-    candidates = found.best(asked.top)
+    options, (metric, mode) = (
+        work.sweep.search.confirm,
+        next(iter(work.sweep.search.metrics.items())),
+    )
+    assert options is not None
+    entrants = Entrants(work, searched, metric, mode == "max")
+    candidates = searched.best(options.top)
     if not candidates:
         work.console.print("confirm: the search has no finished cell")
         raise Unfinished(1)
     against = _as_cell(baseline[0], candidates[0])
     chosen = (
-        choose(entrants, candidates, against, asked.choose_seeds)
-        if asked.choose_seeds
+        choose(entrants, candidates, against, options.choose_seeds)
+        if options.choose_seeds
         else candidates[0]
     )
     if same_but_seed(chosen, against):
         work.console.print(
             f"confirm: the search found nothing better than the grid's best arm, {against.label}:"
             " the difference is 0, above"
-            f" {results.scaled(metric, -asked.margin)}{results.unit(metric)}"
+            f" {results.scaled(metric, -options.margin)}{results.difference_unit(metric)}"
         )
         return
     both = entrants.finished(
-        [with_seed(cell, seed) for cell in (chosen, against) for seed in asked.seeds]
+        [with_seed(cell, seed) for cell in (chosen, against) for seed in options.seeds]
     )
-    ours, theirs = both[: len(asked.seeds)], both[len(asked.seeds) :]
+    ours, theirs = both[: len(options.seeds)], both[len(options.seeds) :]
     lines = results.difference(
-        ours, theirs, metric, (f"{chosen.arm} ({chosen.label})", against.label), -asked.margin
+        ours, theirs, metric, (f"{chosen.arm} ({chosen.label})", against.label), -options.margin
     )
     work.console.print("\nthe search's best against the grid's best arm, with fresh seeds:")
     work.console.print("\n".join(lines))
@@ -182,8 +187,8 @@ def print_choice(
     """What each candidate reached over its seeds, the chosen one marked."""
     console, metric = entrants.work.console, entrants.metric
     console.print(f"\nchosen by {metric} over seeds {', '.join(map(str, seeds))}:")
-    for cell, own in zip(candidates, values, strict=True):
-        mean, over = results.scaled(metric, fmean(own)), counted(len(own), "seed")
+    for cell, cell_values in zip(candidates, values, strict=True):
+        mean, over = results.scaled(metric, fmean(cell_values)), counted(len(cell_values), "seed")
         console.print(f"{'*' if cell is chosen else ' '} {mean} ({over}): {cell.label}")
 
 

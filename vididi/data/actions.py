@@ -10,7 +10,9 @@ from vididi.files import check_regular
 
 
 def read_actions(path: Path) -> dict[int, str]:
-    """Names by id, of ``item { name: "stand" id: 12 }`` and of ``label { name: "stand" label_id: 12
+    """Names by id of a list of actions.
+
+    Entries are ``item { name: "stand" id: 12 }`` or ``label { name: "stand" label_id: 12
     label_type: ... }``.
 
     Raises:

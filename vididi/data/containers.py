@@ -28,24 +28,20 @@ ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 FLV_TAGS = (8, 9, 15, 18)  # sound, pictures, and two kinds of data
 PICTURES = (b"dc", b"db")  # kinds of chunks of AVI, after the number of their stream
 INDEX_ENTRY = np.dtype([("name", "S4"), ("flags", "<u4"), ("at", "<u4"), ("size", "<u4")])
-TS_BLOCK = 1 << 14  # packets that are in memory as a whole
-TS_PACKETS = (
-    (188, 0),
-    (192, 4),
-    (204, 0),
-)  # bytes, and where in a packet its sync byte is: plain, of Blu-rays, with a checksum
+TS_SYNC = 0x47  # the byte that every packet begins with
+TS_BLOCK = 1 << 14  # packets that are read at a time
+# Bytes of a packet, and the offset of its sync byte: plain, of Blu-rays, with a checksum.
+TS_PACKETS = ((188, 0), (192, 4), (204, 0))
 
 
 def open_bytes(path: Path) -> mmap.mmap:
-    """The file's content, read as far as it is looked at; close it after use."""
+    """The file's content, of which only what is used is read; close it after use."""
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _forget(data: Bytes) -> None:
-    """Keep no page of a file in memory that was looked at, where the system can be told; else it
-    finds out by itself.
-    """
+    """Free the memory of what was read of a file, where a process can ask for that."""
     if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         data.madvise(mmap.MADV_DONTNEED)
 
@@ -68,19 +64,22 @@ def check_size(path: Path, format_name: str, structure: bool = True) -> bool:
         if format_name == "flv" and structure:
             _check_tags(data)
         if format_name in ("flv", "asf"):
-            return _check_said(data, _flv_size(data) if format_name == "flv" else _asf_size(data))
+            return _check_stated_size(
+                data, _flv_size(data) if format_name == "flv" else _asf_size(data)
+            )
     return False
 
 
-def _check_said(data: Bytes, size: int) -> bool:
+def _check_stated_size(data: Bytes, size: int) -> bool:
     if size > len(data):
         raise DataError(f"corrupt: the file says that it has {size} bytes, and has {len(data)}")
     return size > 0
 
 
 def _check_tags(data: Bytes) -> None:
-    """Each tag of an FLV file ends where the next one begins; FFmpeg goes on at the next one that
-    it finds.
+    """Refuse an FLV file in which a tag does not end where the next one begins.
+
+    FFmpeg would go on at the next one that it finds.
     """
     at = int.from_bytes(data[5:9], "big") + 4
     while at < (_flv_size(data) or len(data)):  # what comes after what the file says is none of it
@@ -92,19 +91,17 @@ def _check_tags(data: Bytes) -> None:
 
 def _flv_size(data: Bytes) -> int:
     """By the entry of its metadata; 0 if there is none."""
-    found = re.search(rb"\x00\x08filesize\x00(.{8})", data[:4096], re.DOTALL)
-    size = struct.unpack(">d", found[1])[0] if found else 0.0
+    match = re.search(rb"\x00\x08filesize\x00(.{8})", data[:4096], re.DOTALL)
+    size = struct.unpack(">d", match[1])[0] if match else 0.0
     return int(size) if 0 < size < 2**53 else 0
 
 
 def _asf_size(data: Bytes) -> int:
-    """By its file properties; 0 if there are none, or they were written before the size was
-    known.
-    """
-    place = data[: 1 << 16].find(ASF_FILE_PROPERTIES)
-    head = data[place : place + 92] if place >= 0 else b""
-    broadcast = len(head) == 92 and head[88] & 1
-    return 0 if len(head) < 92 or broadcast else int.from_bytes(head[40:48], "little")
+    """By its file properties; 0 without them, or if they were written before the size was known."""
+    offset = data[: 1 << 16].find(ASF_FILE_PROPERTIES)
+    properties = data[offset : offset + 92] if offset >= 0 else b""
+    broadcast = len(properties) == 92 and properties[88] & 1
+    return 0 if len(properties) < 92 or broadcast else int.from_bytes(properties[40:48], "little")
 
 
 # --- Matroska and WebM: https://www.rfc-editor.org/rfc/rfc8794 ------------------------------------
@@ -125,8 +122,10 @@ def _check_matroska(data: Bytes, structure: bool) -> bool:
 
 
 def _check_elements(data: Bytes, start: int, end: int) -> bool:
-    """Of a segment: each ends where the next one begins, and what pictures are in has the checksum
-    that it says, where it says one.
+    """Refuse a segment whose elements do not follow one another, or have another checksum.
+
+    The checksum is that which an element with pictures states, if it states one. False if the
+    segment's size is not known.
     """
     while start < end:
         name, inside, stop = _element(data, start, end)
@@ -136,10 +135,11 @@ def _check_elements(data: Bytes, start: int, end: int) -> bool:
             raise DataError(
                 f"corrupt: the element at byte {start} reaches beyond the one that holds it"
             )
+
         if name in (TRACKS, CLUSTER) and data[inside : inside + 2] == CRC_32:
-            says = int.from_bytes(data[inside + 2 : inside + 6], "little")
+            stated = int.from_bytes(data[inside + 2 : inside + 6], "little")
             with memoryview(data) as view, view[inside + 6 : stop] as content:
-                if crc32(content) != says:
+                if crc32(content) != stated:
                     raise DataError(
                         f"corrupt: bytes {inside} to {stop} have another checksum than the file"
                         " says"
@@ -150,8 +150,9 @@ def _check_elements(data: Bytes, start: int, end: int) -> bool:
 
 
 def _element(data: Bytes, at: int, end: int) -> tuple[int, int, int | None]:
-    """Id of the EBML element at a byte, and where its content starts and stops; None if it does not
-    say.
+    """Id of the EBML element at a byte, and where its content starts and stops.
+
+    The stop is None if the element does not state its size.
     """
     name_length = 9 - data[at].bit_length()
     size_at = at + name_length
@@ -170,23 +171,22 @@ def _element(data: Bytes, at: int, end: int) -> tuple[int, int, int | None]:
 
 
 def avi_chunks(path: Path, stream: int) -> int:
-    """How many chunks of a stream an AVI file holds: its frames, and the empty ones that say "the
-    same again".
-    """
+    """How many chunks of a stream an AVI file holds: frames, and empty ones ("the same again")."""
     names = [b"%02d%s" % (stream, kind) for kind in PICTURES]
     with open_bytes(path) as data:
         return sum(name in names for name in _riff(data, 0, len(data)))
 
 
 def _check_index(data: Bytes) -> None:
-    """An AVI file is as large as it says, if it does, and every frame of its index is there; FFmpeg
-    goes on at the next that it finds.
+    """Refuse an AVI file that is smaller than it states, or lacks a frame of its index.
+
+    FFmpeg would go on at the next one that it finds.
     """
-    if len(data) + 1 < (says := int.from_bytes(data[4:8], "little") + 8) < 1 << 31:
-        raise DataError(f"corrupt: the file says that it has {says} bytes, and has {len(data)}")
-    chunks = {
-        name: (start, size) for name, start, size in _chunks(data, 12, len(data))
-    }  # of the first part of a long file
+    if len(data) + 1 < (stated := int.from_bytes(data[4:8], "little") + 8) < 1 << 31:
+        raise DataError(f"corrupt: the file says that it has {stated} bytes, and has {len(data)}")
+
+    # Of the first part of a long file.
+    chunks = {name: (start, size) for name, start, size in _chunks(data, 12, len(data))}
     start, size = chunks.get(b"idx1", (0, 0))
     movi = next(
         (
@@ -196,6 +196,7 @@ def _check_index(data: Bytes) -> None:
         ),
         0,
     )
+
     entries = np.frombuffer(data[start : start + size // 16 * 16], INDEX_ENTRY)
     frames = entries[
         np.isin(
@@ -204,7 +205,8 @@ def _check_index(data: Bytes) -> None:
         )
     ]
     listed = [(at, (name[:2], (length + 1) // 2)) for name, _, at, length in frames.tolist()]
-    # Places count from the file's start or from the list of chunks; an index that counts from
+
+    # Offsets count from the file's start or from the list of chunks; an index that counts from
     # elsewhere says nothing.
     base = next(
         (
@@ -215,6 +217,7 @@ def _check_index(data: Bytes) -> None:
         ),
         None,
     )
+
     for at, head in listed if base is not None else []:
         if _frame_head(data, base + at) != head:
             raise DataError(
@@ -224,17 +227,16 @@ def _check_index(data: Bytes) -> None:
 
 
 def _frame_head(data: Bytes, at: int) -> tuple[bytes, int] | None:
-    """The stream's number of a chunk of pictures, and its size in pairs of bytes: an index may
-    round it, and tell whole pictures apart.
+    """The number of a picture chunk's stream, and its size in pairs of bytes; else None.
+
+    An index may round the size, and mark key frames by another kind of chunk.
     """
     size = int.from_bytes(data[at + 4 : at + 8], "little")
     return (data[at : at + 2], (size + 1) // 2) if data[at + 2 : at + 4] in PICTURES else None
 
 
 def _chunks(data: Bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Names, places and sizes of the chunks between two bytes, as far as they follow one
-    another.
-    """
+    """Name, offset and size of each chunk between two bytes, as far as they follow one another."""
     while at + 8 <= end:
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         yield name, at + 8, size
@@ -256,11 +258,10 @@ def _riff(data: Bytes, at: int, end: int) -> Iterator[bytes]:
 
 
 def ts_joins(path: Path, pid: int) -> int:
-    """At how many places a transport stream, of which the packets ``pid`` are read, is one file's
-    end and another's start.
+    """How often in a transport stream one file ends and another begins, for its packets ``pid``.
 
-    There the packets' counters break, as they do where packets are lost; but tables begin anew too,
-    before anything else comes.
+    At such a join the packets' counters break, as they do where packets are lost; but tables begin
+    anew too, before anything else comes.
 
     Raises:
         DataError: the file ends within a packet, or the counters of ``pid`` break anywhere else.
@@ -284,31 +285,33 @@ def ts_joins(path: Path, pid: int) -> int:
 
 
 def _in_step(data: Bytes, size: int, sync: int) -> bool:
-    return len(data) >= 2 * size and data[sync] == data[sync + size] == 0x47
+    return len(data) >= 2 * size and data[sync] == data[sync + size] == TS_SYNC
 
 
 def _joins(packets: NDArray[np.uint8], pid: int) -> int:
-    if (packets[:, 0] != 0x47).any():
+    unmarked = packets[:, 0] != TS_SYNC
+    if unmarked.any():
         raise DataError(
-            f"corrupt: transport packet {int((packets[:, 0] != 0x47).argmax())} does not begin with"
-            " its mark"
+            f"corrupt: transport packet {int(unmarked.argmax())} does not begin with its mark"
         )
     pids = (packets[:, 1] & 0x1F).astype(np.uint16) << 8 | packets[:, 2]
-    places = np.flatnonzero(pids == pid)
-    if (damaged := places[packets[places, 1] & 0x80 > 0]).size:
+    positions = np.flatnonzero(pids == pid)
+    if (damaged := positions[packets[positions, 1] & 0x80 > 0]).size:
         raise DataError(f"corrupt: transport packet {int(damaged[0])} says that it is damaged")
+
     # What the programs consist of: tables of kind 2 (byte 5), after a header without extras and a
     # pointer to the next byte.
     starts = (packets[:, 1] & 0x40 > 0) & (packets[:, 3] & 0x30 == 0x10) & (packets[:, 4] == 0)
     tables = np.unique(pids[starts & (packets[:, 5] == 2) & (pids > 0x1F)])
     joins = [
-        place
-        for place in _begun_anew(packets, np.flatnonzero(pids == 0))
-        if np.isin(pids[place + 1 : place + 4], tables).any()
+        position
+        for position in _begun_anew(packets, np.flatnonzero(pids == 0))
+        if np.isin(pids[position + 1 : position + 4], tables).any()
     ]
+
     used = set()
-    for before, after in _breaks(packets, places):
-        join = next((place for place in joins if before < place < after), None)
+    for before, after in _breaks(packets, positions):
+        join = next((position for position in joins if before < position < after), None)
         if join is None:
             raise DataError(f"corrupt: packets are missing before transport packet {after}")
         used.add(join)
@@ -316,23 +319,29 @@ def _joins(packets: NDArray[np.uint8], pid: int) -> int:
 
 
 def _begun_anew(packets: NDArray[np.uint8], lists: NDArray[np.int64]) -> list[int]:
-    """Which of the lists of programs may be a file's first: its counter is 0, or not one more than
-    that of the list before.
+    """Which of the lists of programs may be a file's first.
+
+    Its counter is 0, or not one more than that of the list before.
     """
     broken = {after for _, after in _breaks(packets, lists)}
-    return [int(place) for place in lists[1:] if place in broken or packets[place, 3] & 0xF == 0]
+    return [
+        int(position)
+        for position in lists[1:]
+        if position in broken or packets[position, 3] & 0xF == 0
+    ]
 
 
-def _breaks(packets: NDArray[np.uint8], places: NDArray[np.int64]) -> list[tuple[int, int]]:
+def _breaks(packets: NDArray[np.uint8], positions: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Between which packets of one stream its counter breaks."""
-    flags = packets[places, 3]
+    flags = packets[positions, 3]
     announced = np.cumsum(
-        (flags & 0x20 > 0) & (packets[places, 4] > 0) & (packets[places, 5] & 0x80 > 0)
+        (flags & 0x20 > 0) & (packets[positions, 4] > 0) & (packets[positions, 5] & 0x80 > 0)
     )
-    # it holds something, so the counter is one more than before; FFmpeg takes in what is sent
-    # twice, too
+
+    # It holds something, so the counter is one more than before; FFmpeg takes in what is sent
+    # twice, too.
     counted = flags & 0x10 > 0
-    places, counters, announced = places[counted], flags[counted] & 0xF, announced[counted]
+    positions, counters, announced = positions[counted], flags[counted] & 0xF, announced[counted]
     steps = (counters[1:] - counters[:-1]) % 16
     wrong = np.flatnonzero((steps != 1) & (announced[1:] == announced[:-1]))
-    return [(int(places[number]), int(places[number + 1])) for number in wrong]
+    return [(int(positions[number]), int(positions[number + 1])) for number in wrong]

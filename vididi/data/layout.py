@@ -71,13 +71,15 @@ BOX_SCHEMA = pa.schema(
 
 
 def shard_name(number: int) -> str:
+    """The name of a shard's file, counted from 0."""
     return f"shard-{number:05d}.parquet"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What manifest.json says. ``checksum`` is over every video's id, label, split and frames, in
-    index order, and the boxes.
+    """What manifest.json says.
+
+    ``checksum`` is over every video's id, label, split and frames, in index order, and the boxes.
     """
 
     version: int
@@ -90,21 +92,22 @@ class Manifest:
     source: dict[str, Any]
     prepare: dict[str, Any]
     command: str = ""  # that makes this set again
-    listing_notes: list[str] = field(
-        default_factory=list
-    )  # what the source saw and left out, a sentence each
-    # version of the rules by which files became frames (vididi/data/video.py); not part of the
-    # checksum
+    # What the source left out or holds to be odd, a sentence each.
+    listing_notes: list[str] = field(default_factory=list)
+    # Version of the rules by which files became frames (vididi/data/video_reader.py); not part of
+    # the checksum.
     reader: int = 1
 
     def to_json(self) -> str:
+        """The text of manifest.json."""
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
 
 
 @dataclass(frozen=True)
 class PreparedTables:
-    """The manifest, index and boxes of the prepared set in ``root``, as they are: nobody has
-    compared them (see ShardSet.open).
+    """The manifest, index and boxes of the prepared set in ``root``.
+
+    They are not compared with each other; ShardSet.open does that.
     """
 
     root: Folder
@@ -117,8 +120,9 @@ class PreparedTables:
 
     @cached_property
     def boxes(self) -> pa.Table:
-        """BOX_SCHEMA, one row per person box, in index order; the schema's metadata holds
-        ``actions`` and ``evaluated`` (docs/data.md).
+        """BOX_SCHEMA, one row per person box, in index order.
+
+        The schema's metadata holds ``actions`` and ``evaluated`` (docs/data.md).
 
         Raises:
             DataError: the data set has no boxes.
@@ -132,6 +136,7 @@ class PreparedTables:
         return read_parquet(path, BOX_SCHEMA)
 
     def column(self, name: str) -> NDArray:
+        """A column of the index, ``[V]``."""
         return self.index.column(name).to_numpy(zero_copy_only=False)
 
     def rows(self, split: str) -> NDArray[np.int64]:
@@ -146,8 +151,11 @@ class PreparedTables:
 
 @contextmanager
 def reading(path: Folder) -> Iterator[None]:
-    """Whatever says inside that a file is not what was written becomes a DamagedError; a place that
-    is away, a DataError.
+    """Turn errors of reading ``path`` into ours.
+
+    Raises:
+        DamagedError: the file is missing, or not what was written.
+        DataError: the disk or store that it is on cannot be reached.
     """
     try:
         yield
@@ -163,6 +171,7 @@ def reading(path: Folder) -> Iterator[None]:
 
 
 def is_missing(path: Folder) -> DamagedError:
+    """The error of a file of a prepared set that is not there."""
     return DamagedError(
         f"{path}: is missing, though manifest.json says that the data set is complete"
     )
@@ -198,12 +207,14 @@ class RowGroup:
     first: NDArray[np.int32]
 
     def frames(self, position: int, picks: NDArray) -> list[memoryview]:
+        """Frames ``picks`` of the video at a row of the group, as JPEG bytes."""
         return take(self.data, self.ends, self.first[position] + picks)
 
 
 def take(data: NDArray[np.uint8], ends: NDArray, numbers: NDArray) -> list[memoryview]:
-    """Parts of ``data``: part n lies from ``ends[n]`` to ``ends[n + 1]``. An Arrow scalar for each
-    part would cost more than copying it.
+    """Some parts of ``data``, of which part n goes from ``ends[n]`` to ``ends[n + 1]``.
+
+    An Arrow scalar for each part would cost more than copying it.
     """
     view = data.data
     return [
@@ -213,6 +224,11 @@ def take(data: NDArray[np.uint8], ends: NDArray, numbers: NDArray) -> list[memor
 
 
 def read_row_group(root: Folder, shard: int, group: int) -> RowGroup:
+    """The frames of a row group of a shard.
+
+    Raises:
+        DamagedError: it cannot be read, or is not of frames.
+    """
     # Opening a file again costs little once its footer is known; holding thousands of handles would
     # not do.
     path = root / shard_name(shard)
@@ -232,13 +248,15 @@ def read_row_group(root: Folder, shard: int, group: int) -> RowGroup:
 
 @lru_cache(maxsize=512)  # 64 GiB of shards; parsing one takes as long as reading a video
 def footer(path: Folder) -> pq.FileMetaData:
+    """The metadata of a shard; DamagedError if they cannot be read."""
     with reading(path):
         return pq.read_metadata(parquet_source(path))
 
 
 def binary_parts(array: pa.BinaryArray | pa.LargeBinaryArray) -> tuple[NDArray[np.uint8], NDArray]:
-    """The bytes of all values of an Arrow array, and where each begins and the last one ends;
-    nothing is copied.
+    """The bytes of all values of an Arrow array, and where each begins and the last one ends.
+
+    Nothing is copied.
     """
     _, offsets, data = array.buffers()
     ends = np.frombuffer(offsets, np.int64 if pa.types.is_large_binary(array.type) else np.int32)
@@ -254,24 +272,30 @@ class Expected:
     """
 
     def __init__(
-        self, checksum: str, videos: pa.ChunkedArray, count: NDArray, sha: NDArray, place: NDArray
+        self,
+        checksum: str,
+        videos: pa.ChunkedArray,
+        count: NDArray,
+        sha: NDArray,
+        location: NDArray,
     ) -> None:
         self.checksum, self.videos, self.count, self.sha = checksum, videos, count, sha
-        self.order = np.lexsort(place.T[::-1])
-        self.groups = place[self.order, 0].astype(np.int64) << 32 | place[self.order, 1]
+        self.order = np.lexsort(location.T[::-1])
+        self.groups = location[self.order, 0].astype(np.int64) << 32 | location[self.order, 1]
 
     @classmethod
     def of(cls, shards: PreparedTables) -> Expected:
+        """What the index of a prepared set says."""
         sha = np.frombuffer(
             bytes.fromhex("".join(shards.index.column("frames_sha256").to_pylist())), np.uint8
         ).reshape(-1, 32)
-        place = np.stack([shards.column(name) for name in ("shard", "row_group", "row")], axis=1)
+        location = np.stack([shards.column(name) for name in ("shard", "row_group", "row")], axis=1)
         return cls(
             shards.manifest.checksum,
             shards.index.column("video_id"),
             shards.column("frame_count"),
             sha,
-            place,
+            location,
         )
 
     def rows(self, shard: int, group: int) -> NDArray[np.int64]:
@@ -281,13 +305,11 @@ class Expected:
             np.searchsorted(self.groups, key) : np.searchsorted(self.groups, key, "right")
         ]
 
-    def faults(self, rows: NDArray[np.int64], found: RowGroup) -> Iterator[tuple[str, str]]:
-        """The videos of a row group whose frames are not those of the index, and what is wrong with
-        each.
-        """
-        if len(rows) != len(found.first) - 1:
+    def faults(self, rows: NDArray[np.int64], content: RowGroup) -> Iterator[tuple[str, str]]:
+        """The videos of a row group whose frames are not those of the index, and what is wrong."""
+        if len(rows) != len(content.first) - 1:
             reason = (
-                f"a row group has {len(found.first) - 1} videos, where index.parquet lists"
+                f"a row group has {len(content.first) - 1} videos, where index.parquet lists"
                 f" {len(rows)}"
             )
             yield from ((self.videos[row].as_py(), reason) for row in rows.tolist())
@@ -295,7 +317,7 @@ class Expected:
         for position, row in enumerate(rows.tolist()):
             video, count = (
                 self.videos[row].as_py(),
-                int(found.first[position + 1] - found.first[position]),
+                int(content.first[position + 1] - content.first[position]),
             )
             if count != self.count[row]:
                 yield (
@@ -305,7 +327,9 @@ class Expected:
                         f" {self.count[row]}"
                     ),
                 )
-            elif frames_sha256(found.frames(position, np.arange(count))) != self.sha[row].tobytes():
+            elif (
+                frames_sha256(content.frames(position, np.arange(count))) != self.sha[row].tobytes()
+            ):
                 yield video, f"video {video!r} has other frames than those of its frames_sha256"
 
 

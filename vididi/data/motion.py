@@ -33,13 +33,16 @@ FPS = 20
 # lie in memory.
 ENCODER = {"crf": "18", "preset": "veryfast", "threads": "1", "x264-params": "cpu-independent=1"}
 
+MINIMUM = {"train": 1, "test": 0, "size": 16, "frames": 8, "seed": 0}  # of the options
+
 Array = NDArray[np.float64]
 
 
 @dataclass
 class Track:
-    """Where an object is: centre x, y in [0, 1] of the frame, its radius, and its angle, each per
-    frame ``[T]``.
+    """Where an object is in each frame, ``[T]``.
+
+    x, y: its centre, in [0, 1] of the frame; its radius; and its angle.
     """
 
     x: Array
@@ -183,10 +186,8 @@ SCENES: dict[str, Texture] = {
 SHAPES = ("disc", "square", "triangle", "cross")
 
 
-def render(law: str, scene: str, size: int, frames: int, seed: int) -> NDArray[np.uint8]:
-    """One video ``[frames, size, size, 3]`` of class ``law`` before a background of family
-    ``scene``.
-    """
+def render_video(law: str, scene: str, size: int, frames: int, seed: int) -> NDArray[np.uint8]:
+    """One video ``[frames, size, size, 3]`` of class ``law`` before a background of ``scene``."""
     rng = np.random.default_rng(seed)
     y, x = (np.mgrid[:size, :size] + 0.5) / size
     dark, light = np.sort(rng.uniform(0.1, 0.9, (2, 3)), axis=0)
@@ -194,6 +195,7 @@ def render(law: str, scene: str, size: int, frames: int, seed: int) -> NDArray[n
     background = dark + (light - dark) * texture[..., None]
     colour = _distinct_colour(background.mean(axis=(0, 1)), rng)
     t = np.arange(frames, dtype=np.float64)
+
     track = LAWS[law](
         t,
         float(frames),
@@ -204,6 +206,7 @@ def render(law: str, scene: str, size: int, frames: int, seed: int) -> NDArray[n
         rng.choice(SHAPES[1:] if law == "spin" else SHAPES)
     )  # a spinning disc would stand still
     tilt = rng.uniform(0, 2 * np.pi)
+
     video = np.empty((frames, size, size, 3))
     for i in range(frames):
         inside = _coverage(
@@ -254,7 +257,7 @@ class _Job:
 def _write(job: _Job) -> None:
     import av
 
-    video = render(job.law, job.scene, job.size, job.frames, job.seed)
+    video = render_video(job.law, job.scene, job.size, job.frames, job.seed)
     with av.open(str(job.path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options=ENCODER)
         stream.width = stream.height = job.size
@@ -273,34 +276,25 @@ def motion(
     frames: int = 40,
     seed: int = 0,
 ) -> list[Video]:
-    """Make the motion set as H.264 MP4 files under ``cache``, unless it is already there, and list
-    it.
+    """The motion set, made as H.264 MP4 files under ``cache`` unless it is there already.
 
     Args:
         cache: folder that holds made sets, one sub-folder per combination of the options.
         train, test: number of videos; classes are balanced, scenes drawn independently.
         size: height and width in pixels, even; frames: frames per video; seed: of every draw.
+
+    Raises:
+        ValueError: an option is too small, or the size is odd.
     """
-    for name, value, least in (
-        ("train", train, 1),
-        ("test", test, 0),
-        ("size", size, 16),
-        ("frames", frames, 8),
-        ("seed", seed, 0),
-    ):
-        if value < least:
-            raise ValueError(f"{name}: {value} is not valid; it must be at least {least}")
+    options = {"train": train, "test": test, "size": size, "frames": frames, "seed": seed}
+    for name, minimum in MINIMUM.items():
+        if options[name] < minimum:
+            raise ValueError(f"{name}: {options[name]} is not valid; it must be at least {minimum}")
     if size % 2:
         raise ValueError(f"size: {size} is not valid; H.264 with 4:2:0 colour needs an even size")
-    options = {
-        "format": FORMAT,
-        "train": train,
-        "test": test,
-        "size": size,
-        "frames": frames,
-        "seed": seed,
-    }
-    name = "motion-" + sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:12]
+
+    text = json.dumps({"format": FORMAT, **options}, sort_keys=True)
+    name = "motion-" + sha256(text.encode()).hexdigest()[:12]
     root = cache / name
     jobs = {
         split: _jobs(root, split, count, size, frames, seed)
@@ -308,6 +302,7 @@ def motion(
     }
     if not root.is_dir():
         _make(root, [job for split in jobs.values() for job in split])
+
     return [
         Video(
             path=job.path,
@@ -339,11 +334,13 @@ def _jobs(root: Path, split: str, count: int, size: int, frames: int, seed: int)
 
 
 def _make(root: Path, jobs: list[_Job]) -> None:
-    """Write aside, then rename: a half-made set is never taken for a whole one."""
-    aside = root.with_name(f"{root.name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
+    """Write into a staging folder, then rename: a half-made set is never taken for a whole one."""
+    staging = root.with_name(f"{root.name}.{os.getpid()}")
+    shutil.rmtree(staging, ignore_errors=True)
     moved = [
-        _Job(aside / job.path.relative_to(root), job.law, job.scene, job.size, job.frames, job.seed)
+        _Job(
+            staging / job.path.relative_to(root), job.law, job.scene, job.size, job.frames, job.seed
+        )
         for job in jobs
     ]
     for parent in {job.path.parent for job in moved}:
@@ -351,8 +348,8 @@ def _make(root: Path, jobs: list[_Job]) -> None:
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         list(pool.map(_write, moved, chunksize=8))
     try:
-        aside.rename(root)
+        staging.rename(root)
     except OSError:
         if not root.is_dir():
             raise
-        shutil.rmtree(aside)  # another process made the same set first
+        shutil.rmtree(staging)  # another process made the same set first

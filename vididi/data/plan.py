@@ -40,17 +40,18 @@ class Plan(Protocol):
 def clip_frames(
     starts: NDArray, length: int, stride: int, frame_count: NDArray
 ) -> NDArray[np.int64]:
-    """Frame numbers ``[..., length]`` of clips that begin at ``starts``; a video that is too short
-    starts over.
+    """Frame numbers ``[..., length]`` of clips that begin at ``starts``.
+
+    In a video that is too short a clip starts over.
     """
     return (starts[..., None] + stride * np.arange(length)) % frame_count[..., None]
 
 
 @dataclass(frozen=True)
 class PretrainPlan:
-    """``clips`` clips of each training video per epoch, placed by ``sampling``, videos shuffled
-    anew each epoch.
+    """``clips`` clips of each training video per epoch, which begin where ``sampling`` says.
 
+    Videos are shuffled anew each epoch.
     ``batch_size`` is the global batch, of which worker ``rank`` of ``world_size`` gets its own
     equal part. A partial last batch of an epoch is dropped (``dropped`` videos), so that every
     worker takes the same number of steps.
@@ -82,6 +83,7 @@ class PretrainPlan:
 
     @property
     def steps_per_epoch(self) -> int:
+        """Whole batches of an epoch."""
         return len(self.rows) // self.batch_size
 
     @property
@@ -98,9 +100,9 @@ class PretrainPlan:
         return self.epochs * self.steps_per_epoch
 
     def __getitem__(self, number: int) -> Request:
-        epoch, place = divmod(number, self.steps_per_epoch)
+        epoch, step = divmod(number, self.steps_per_epoch)
         share = self.batch_size // self.world_size
-        first = place * self.batch_size + self.rank * share
+        first = step * self.batch_size + self.rank * share
         rows = self.rows[
             permutation(len(self.rows), Use.SHUFFLE, self.seed, epoch)[first : first + share]
         ]
@@ -117,8 +119,9 @@ class PretrainPlan:
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """``clips`` clips of every video in ``rows``, uniformly spaced from the first to the last
-    possible start (ViDiDi E.4).
+    """``clips`` clips of every video in ``rows`` (ViDiDi E.4).
+
+    They are spaced uniformly from the first to the last possible start.
     """
 
     rows: NDArray[np.int64]
@@ -151,22 +154,21 @@ class EvaluationPlan:
 
 @dataclass(frozen=True)
 class KeyFramePlan:
-    """A clip round the key frame of every row in ``rows``; in an order of its own, and without a
-    partial last batch, to train on.
+    """A clip round the key frame of every row in ``rows``.
 
+    To train on, they come in random order and without a partial last batch.
     As SlowFast's: the first frame lies ``length * stride // 2`` before the key frame, and where the
     clip reaches beyond the first or the last frame that there is, that one is repeated.
     """
 
     rows: NDArray[np.int64]
-    key_frame: NDArray[np.int64]  # of every index row: its place among the row's frames
+    key_frame: NDArray[np.int64]  # of every index row: its index among the row's frames
     frame_count: NDArray[np.int64]
     length: int
     stride: int
     batch_size: int
-    shuffle: tuple[int, int] | None = (
-        None  # seed and epoch; None: in the order of ``rows``, all of them
-    )
+    # Seed and epoch; None: in the order of ``rows``, all of them.
+    shuffle: tuple[int, int] | None = None
 
     @property
     def cut(self) -> int:
@@ -183,14 +185,11 @@ class KeyFramePlan:
         )
 
     def __getitem__(self, number: int) -> Request:
-        places = slice(number * self.batch_size, (number + 1) * self.batch_size)
-        rows = self.rows[
-            (
-                permutation(len(self.rows), Use.SHUFFLE, *self.shuffle)[places]
-                if self.shuffle
-                else places
-            )
-        ]
+        batch = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        if self.shuffle:
+            rows = self.rows[permutation(len(self.rows), Use.SHUFFLE, *self.shuffle)[batch]]
+        else:
+            rows = self.rows[batch]
         first = self.key_frame[rows] - self.length * self.stride // 2
         frames = first[:, None] + self.stride * np.arange(self.length)
         return Request(rows, np.clip(frames, 0, self.frame_count[rows, None] - 1)[:, None])
@@ -198,7 +197,7 @@ class KeyFramePlan:
 
 @dataclass(frozen=True)
 class Chain:
-    """One plan after another: a single stream feeds training and then evaluation."""
+    """Plans one after another: a single stream feeds training and then evaluation."""
 
     parts: tuple[Plan, ...]
 
@@ -215,7 +214,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Picked:
-    """Some batches of a plan, by their numbers there."""
+    """Some batches of a plan, by their numbers in it."""
 
     plan: Plan
     numbers: NDArray[np.int64]
@@ -240,23 +239,25 @@ class Interrupted:
         """Training batches between two interruptions."""
         return self.every * self.training.steps_per_epoch
 
-    def place(self, step: int) -> int:
-        """The number of the batch of training step ``step``, from 0; what comes between it and the
-        step before is over.
+    def batch_number(self, step: int) -> int:
+        """The number of the batch of training step ``step``, from 0.
+
+        Batches of the other plan that come between it and the step before have lower ones.
         """
         return step + step // self._stretch * len(self.other)
 
     def __len__(self) -> int:
-        return self.place(len(self.training))
+        return self.batch_number(len(self.training))
 
     def __getitem__(self, number: int) -> Request:
-        stretch, place = divmod(number, self._stretch + len(self.other))
+        stretch, position = divmod(number, self._stretch + len(self.other))
         return (
-            self.training[stretch * self._stretch + place]
-            if place < self._stretch
-            else self.other[place - self._stretch]
+            self.training[stretch * self._stretch + position]
+            if position < self._stretch
+            else self.other[position - self._stretch]
         )
 
 
 def frame_counts(shards: ShardSet) -> NDArray[np.int64]:
+    """How many frames the video of each index row has, ``[V]``."""
     return shards.column("frame_count").astype(np.int64)

@@ -47,6 +47,7 @@ class _AnyLength:
     def possible(
         self, frame_count: NDArray, clips: int, length: int, stride: int
     ) -> NDArray[np.bool_]:
+        """True of every video: in one that is too short the clip starts over."""
         return np.ones(len(frame_count), dtype=bool)
 
 
@@ -57,6 +58,7 @@ class UniformSampling(_AnyLength):
     def __call__(
         self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int
     ) -> NDArray[np.int64]:
+        """A start of its own for each clip."""
         return (
             uniform(keys, 1)[..., 0] * start_count(frame_count, length, stride)[:, None]
         ).astype(np.int64)
@@ -69,6 +71,7 @@ class SameSampling(_AnyLength):
     def __call__(
         self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int
     ) -> NDArray[np.int64]:
+        """The start of the first clip for all."""
         start = (
             uniform(keys[:, :1], 1)[..., 0] * start_count(frame_count, length, stride)[:, None]
         ).astype(np.int64)
@@ -77,8 +80,7 @@ class SameSampling(_AnyLength):
 
 @dataclass(frozen=True)
 class IntervalSampling(_AnyLength):
-    """CVRL's temporal augmentation (section 3.3, appendix A): first how far apart two clips are,
-    then where they lie.
+    """CVRL's temporal augmentation (section 3.3, appendix A): two clips, some interval apart.
 
     The interval k, on 0..S - 1, has a density that falls from 1 at 0 to ``floor`` at S
     (``decreasing``: 1 - (1 - floor) (k/S)^power) or rises from ``floor`` to 1 (``increasing``), or
@@ -93,6 +95,7 @@ class IntervalSampling(_AnyLength):
     def __call__(
         self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int
     ) -> NDArray[np.int64]:
+        """Starts of two clips; ValueError for any other number of them."""
         if keys.shape[1] != 2:
             raise ValueError(
                 f"clip.per_video: {keys.shape[1]} is not valid with sampling 'interval', which"
@@ -113,12 +116,13 @@ class IntervalSampling(_AnyLength):
             return draws ** (1 / (self.power + 1))
         if self.floor == 0 and self.power == 1:
             return 1 - np.sqrt(1 - draws)
+
         # No closed inverse. Halving the interval 53 times gives all bits.
         low, high = np.zeros_like(draws), np.ones_like(draws)
-        whole = self._mass(np.ones(1))
+        total = self._mass(np.ones(1))
         for _ in range(53):
             middle = (low + high) / 2
-            above = self._mass(middle) > draws * whole
+            above = self._mass(middle) > draws * total
             low, high = np.where(above, low, middle), np.where(above, middle, high)
         return low
 
@@ -130,8 +134,7 @@ class IntervalSampling(_AnyLength):
 
 @dataclass(frozen=True)
 class MinOffsetSampling:
-    """CORP's rule (section 3.2, eq. 3): independent uniform starts, any two of which differ by more
-    than Delta.
+    """CORP's rule (section 3.2, eq. 3): random starts, any two of which differ by more than Delta.
 
     Delta = min(max((L - D T) / K, 1), D T), with T frames a clip and D the stride. The paper draws
     again until it holds (with K = 4, about 250 times); here the same distribution is drawn at once:
@@ -142,12 +145,13 @@ class MinOffsetSampling:
     def __call__(
         self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int
     ) -> NDArray[np.int64]:
+        """Starts that keep the rule."""
         clips = keys.shape[1]
-        gap, room = self._gap_and_room(frame_count, clips, length, stride)
+        gap, capacity = self._gap_and_capacity(frame_count, clips, length, stride)
         draws = uniform(keys[:, 0], 2 * clips)
         chosen = np.full(keys.shape, -1, dtype=np.int64)
-        for i in range(clips):  # Floyd's sampling of K different numbers below `room`
-            top = room - clips + i
+        for i in range(clips):  # Floyd's sampling of K different numbers below `capacity`
+            top = capacity - clips + i
             pick = (draws[:, i] * (top + 1)).astype(np.int64)
             taken = (chosen[:, :i] == pick[:, None]).any(axis=1)
             chosen[:, i] = np.where(taken, top, pick)
@@ -159,11 +163,11 @@ class MinOffsetSampling:
     def possible(
         self, frame_count: NDArray, clips: int, length: int, stride: int
     ) -> NDArray[np.bool_]:
-        """False where no starts hold the rule."""
-        return self._gap_and_room(frame_count, clips, length, stride)[1] >= clips
+        """False where no starts keep the rule."""
+        return self._gap_and_capacity(frame_count, clips, length, stride)[1] >= clips
 
     @staticmethod
-    def _gap_and_room(
+    def _gap_and_capacity(
         frame_count: NDArray, clips: int, length: int, stride: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         frames = np.asarray(frame_count, dtype=np.int64)

@@ -25,7 +25,7 @@ from vididi.data.layout import (
     shard_name,
 )
 from vididi.data.storage import Folder, sizes, stamps
-from vididi.data.video import CHANGES, READER
+from vididi.data.video_reader import CHANGES, READER
 from vididi.errors import DamagedError, DataError
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,9 @@ class ShardSet(PreparedTables):
 
     @classmethod
     def open(cls, root: Folder) -> ShardSet:
-        """Open a prepared folder, and make sure that its files agree with each other
-        (vididi.data.verify); once in a process.
+        """Open a prepared folder, and make sure that its files agree; once in a process.
+
+        vididi.data.verify says what that means.
 
         Raises:
             DataError: there is no manifest, or it is of another version.
@@ -77,8 +78,9 @@ class ShardSet(PreparedTables):
 
     @cached_property
     def classes(self) -> dict[int, str]:
-        """The names of the classes that have videos, by label. Labels number all of the source's
-        classes, so there may be gaps.
+        """The names of the classes that have videos, by label.
+
+        Labels number all of the source's classes, so there may be gaps.
         """
         return {
             label: self.manifest.classes[label]
@@ -95,6 +97,7 @@ class ShardSet(PreparedTables):
 
     @property
     def summary(self) -> str:
+        """The counts of videos, classes and rejects, as text."""
         m = self.manifest
         counts = " and ".join(
             f"{m.videos[split]} {name}" for split, name in (("train", "training"), ("test", "test"))
@@ -124,7 +127,7 @@ class ShardSet(PreparedTables):
         names, splits = self.column("video_id"), self.column("split")
         pairs = sorted(self.equal_frames, key=lambda pair: splits[pair[0]] == splits[pair[1]])
         across = sum(splits[one] != splits[other] for one, other in pairs)
-        shown = [
+        described = [
             f"{names[other]} ({splits[other]}) and {names[one]} ({splits[one]})"
             for one, other in pairs
         ]
@@ -132,35 +135,34 @@ class ShardSet(PreparedTables):
             f"warning: {len(pairs)} videos have the frames of another file, {across} of them of one"
             " in the other split"
         )
-        return [f"{what}: {_first(shown, '; ')}"] if pairs else []
+        return [f"{what}: {_first(described, '; ')}"] if pairs else []
 
     @cached_property
     def equal_frames(self) -> list[tuple[int, int]]:
-        """Index rows of videos from different files that have the same frames: the first with these
-        frames, and a later one.
+        """Videos from different files that have the same frames, as pairs of index rows.
+
+        Of each pair one is the first with these frames, the other a later one.
         """
         first: dict[str, int] = {}
         sources = self.column("source_sha256")
-        found = [
+        pairs = [
             (first.setdefault(frames, row), row)
             for row, frames in enumerate(self.column("frames_sha256"))
         ]
-        return [(one, other) for one, other in found if sources[one] != sources[other]]
+        return [(one, other) for one, other in pairs if sources[one] != sources[other]]
 
     @cached_property
     def nbytes(self) -> int:
         """Bytes of the shard files, nearly all of them frames."""
-        found = sizes(self.root)
-        return sum(found[shard_name(number)] for number in range(self.manifest.shards))
+        file_sizes = sizes(self.root)
+        return sum(file_sizes[shard_name(number)] for number in range(self.manifest.shards))
 
 
 @lru_cache(maxsize=4)
 def _opened(root: Folder, manifest: str, files: frozenset[tuple[str, tuple[int, int]]]) -> ShardSet:
     """The set with this manifest and these files; a file that changes makes it another one."""
-    from vididi.data.verify import (
-        read_manifest,
-        verify_set,
-    )  # whoever only reads frames has no use for it
+    # Whoever only reads frames has no use for it.
+    from vididi.data.verify import read_manifest, verify_set
 
     forget(root)
     shards = ShardSet(root, read_manifest(root / "manifest.json", manifest))
@@ -177,7 +179,7 @@ class FrameReader:
 
     def __init__(self, shards: ShardSet, cache_bytes: int = 256 << 20) -> None:
         self.root = shards.root
-        self.place = np.stack(
+        self.location = np.stack(
             [shards.column(name) for name in ("shard", "row_group", "row")], axis=1
         )
         self.expected = Expected.of(shards)
@@ -190,19 +192,19 @@ class FrameReader:
 
     def frames(self, row: int, picks: NDArray) -> list[memoryview]:
         """The JPEG bytes of frames ``picks`` of the video at index ``row``."""
-        shard, group, position = (int(value) for value in self.place[row])
+        shard, group, position = (int(value) for value in self.location[row])
         return self._row_group(shard, group).frames(position, picks)
 
     def _row_group(self, shard: int, group: int) -> RowGroup:
-        found = self._cache.get((shard, group))
-        if found is not None:
+        content = self._cache.get((shard, group))
+        if content is not None:
             self._cache.move_to_end((shard, group))
-            return found
-        found = self._cache[(shard, group)] = self.read(shard, group)
-        self._cached += len(found.data)
+            return content
+        content = self._cache[(shard, group)] = self.read(shard, group)
+        self._cached += len(content.data)
         while self._cached > self.cache_bytes and len(self._cache) > 1:
             self._cached -= len(self._cache.popitem(last=False)[1].data)
-        return found
+        return content
 
     def read(self, shard: int, group: int) -> RowGroup:
         """A row group from its file.
@@ -210,31 +212,30 @@ class FrameReader:
         Raises:
             DamagedError: it is not what the index says.
         """
-        found = read_row_group(self.root, shard, group)
+        content = read_row_group(self.root, shard, group)
         rows = self.expected.rows(shard, group)
-        seen = _SEEN.setdefault(
-            (str(self.root), self.expected.checksum), np.zeros(len(self.place), np.bool_)
+        verified = _VERIFIED.setdefault(
+            (str(self.root), self.expected.checksum), np.zeros(len(self.location), np.bool_)
         )
-        if not seen[rows].all():
-            for _, reason in self.expected.faults(rows, found):
+        if not verified[rows].all():
+            for _, reason in self.expected.faults(rows, content):
                 raise DamagedError(
                     f"{self.root / shard_name(shard)}: {reason}; `vididi check` names all videos"
                     " that differ"
                 )
-            seen[rows] = True
-        return found
+            verified[rows] = True
+        return content
 
 
-_SEEN: dict[
-    tuple[str, str], NDArray[np.bool_]
-] = {}  # by place and checksum of a set: the index rows that this process has compared
+# By path and checksum of a set: which index rows this process has compared with their frames.
+_VERIFIED: dict[tuple[str, str], NDArray[np.bool_]] = {}
 
 
 def forget(root: Folder) -> None:
-    """What this process has seen of the files in a place, which may be others now."""
+    """Drop what this process knows of the files in a folder, which may be others now."""
     footer.cache_clear()
-    for key in [key for key in _SEEN if key[0] == str(root)]:
-        del _SEEN[key]
+    for key in [key for key in _VERIFIED if key[0] == str(root)]:
+        del _VERIFIED[key]
 
 
 def check_no_overlap(shards: ShardSet) -> None:
@@ -251,19 +252,23 @@ def check_no_overlap(shards: ShardSet) -> None:
 
 
 def overlap(where: str, both: list[tuple[str, str]]) -> DataError:
-    """The error of test videos that are training videos too. both: the name in the test split, and
-    that in the training split.
+    """The error of test videos that are training videos too.
+
+    Args:
+        both: of each the name in the test split, and that in the training split.
     """
-    shown = _first([f"{test} (test) is {train} (train)" for test, train in both], "; ")
+    examples = _first([f"{test} (test) is {train} (train)" for test, train in both], "; ")
     many = (
         "1 test video is also a training video"
         if len(both) == 1
         else f"{len(both)} test videos are also training videos"
     )
     return DataError(
-        f"{where}: {many}, so retrieval would find {'it' if len(both) == 1 else 'them'}: {shown}"
+        f"{where}: {many}, so retrieval would find {'it' if len(both) == 1 else 'them'}: {examples}"
     )
 
 
-def _first(names: list[str], mark: str = ", ", most: int = 5) -> str:
-    return mark.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _first(names: list[str], mark: str = ", ", count: int = 5) -> str:
+    return mark.join(names[:count]) + (
+        f" and {len(names) - count} more" if len(names) > count else ""
+    )

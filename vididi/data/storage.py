@@ -30,8 +30,9 @@ SCHEMES = ("s3", "gs")  # gs goes the same way as s3 and is untested
 
 @dataclass(frozen=True)
 class RemotePath:
-    """A file or folder in an object store. Picklable; the connection is made anew in each
-    process.
+    """A file or folder in an object store.
+
+    Picklable; the connection is made anew in each process.
     """
 
     uri: str
@@ -48,10 +49,11 @@ class RemotePath:
 
     @property
     def name(self) -> str:
+        """As of a Path: the last part."""
         return self.uri.partition("?")[0].rstrip("/").rpartition("/")[2]
 
     @cached_property
-    def place(self) -> tuple[pafs.FileSystem, str]:
+    def location(self) -> tuple[pafs.FileSystem, str]:
         """The filesystem and the path in it.
 
         Raises:
@@ -63,24 +65,28 @@ class RemotePath:
             raise DataError(f"{self.uri}: cannot be opened: {error}") from None
 
     def is_file(self) -> bool:
+        """As of a Path; DataError where the store cannot be reached."""
         return self._info().type == pafs.FileType.File
 
     def exists(self) -> bool:
+        """As of a Path, also for a folder; DataError where the store cannot be reached."""
         return self._info().type != pafs.FileType.NotFound
 
     def _info(self) -> pafs.FileInfo:
-        filesystem, path = self.place
+        filesystem, path = self.location
         try:
             return filesystem.get_file_info(path)
         except OSError as error:
             raise DataError(f"{self.uri}: cannot be reached: {error}") from None
 
     def read_text(self) -> str:
+        """The content of a file in UTF-8."""
         with self.open() as file:
             return file.read().decode()
 
     def open(self) -> pa.NativeFile:
-        filesystem, path = self.place
+        """The file, to read at any position."""
+        filesystem, path = self.location
         return filesystem.open_input_file(path)
 
 
@@ -88,9 +94,7 @@ Folder = Path | RemotePath
 
 
 def cache_folder() -> Path:
-    """Where built-in data, prepared shards and mirrors go unless told otherwise: $VIDIDI_CACHE,
-    else ~/.cache/vididi.
-    """
+    """$VIDIDI_CACHE, else ~/.cache/vididi: where built-in data, prepared sets and mirrors lie."""
     return Path(os.environ.get("VIDIDI_CACHE", "~/.cache/vididi")).expanduser().resolve()
 
 
@@ -139,17 +143,18 @@ def sizes(folder: Folder) -> dict[str, int]:
 
 
 def stamps(folder: Folder) -> dict[str, tuple[int, int]]:
-    """Bytes and time of writing (ns) of each file right inside ``folder``; none where there is no
-    such folder.
+    """Size in bytes and time of writing (ns) of each file right inside ``folder``.
+
+    None where there is no such folder.
     """
     if isinstance(folder, Path):
-        found = (
+        states = (
             {path.name: path.stat() for path in folder.iterdir() if path.is_file()}
             if folder.is_dir()
             else {}
         )
-        return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
-    filesystem, root = folder.place
+        return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in states.items()}
+    filesystem, root = folder.location
     try:
         files = filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
     except OSError as error:
@@ -162,25 +167,26 @@ def stamps(folder: Folder) -> dict[str, tuple[int, int]]:
 
 
 def write_durably(path: Folder, text: str) -> None:
-    """Write a small file that is whole or not there, after a power failure too."""
+    """Write a small file that is complete or not there, after a power failure too."""
     if isinstance(path, RemotePath):
-        filesystem, place = path.place
-        with filesystem.open_output_stream(place) as file:  # an object appears when it is closed
+        filesystem, location = path.location
+        with filesystem.open_output_stream(location) as file:  # an object appears when it is closed
             file.write(text.encode())
         return
-    aside = path.with_name(f"{path.name}.new")
-    aside.write_text(text)
-    _sync(aside)
-    aside.rename(path)
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.write_text(text)
+    _sync(temporary)
+    temporary.rename(path)
     _sync(path.parent)
 
 
 def keep(file: Path, folder: Folder) -> None:
-    """Make sure that a written file survives: on the disk, where it lies in ``folder`` already, or
-    moved to the store.
+    """Make sure that a written file survives a power failure.
+
+    On a disk it lies in ``folder`` already; to a store it is moved.
     """
     if isinstance(folder, RemotePath):
-        filesystem, root = folder.place
+        filesystem, root = folder.location
         pafs.copy_files(str(file), f"{root}/{file.name}", pafs.LocalFileSystem(), filesystem)
         file.unlink()
     else:
@@ -190,12 +196,12 @@ def keep(file: Path, folder: Folder) -> None:
 def remove(path: Folder) -> None:
     """Remove a file, or a folder with all that is in it, if it is there."""
     if isinstance(path, RemotePath):
-        filesystem, place = path.place
-        kind = filesystem.get_file_info(place).type
+        filesystem, location = path.location
+        kind = filesystem.get_file_info(location).type
         if kind == pafs.FileType.File:
-            filesystem.delete_file(place)
+            filesystem.delete_file(location)
         elif kind == pafs.FileType.Directory:
-            filesystem.delete_dir(place)
+            filesystem.delete_dir(location)
     elif path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -24,15 +24,16 @@ from vididi.data.plan import Plan, Request
 from vididi.data.shards import FrameReader, ShardSet
 from vididi.errors import DamagedError
 
+STOP_CHECK_S = 0.2  # how often a full queue asks whether the consumer has stopped
+
 
 @dataclass(frozen=True)
 class Batch:
     """Decoded clips.
 
-    rows: ``[B]`` index rows of the videos. sizes: ``[B, 2]`` true height and width. starts: ``[B,
-    K]`` first source frames.
-    clips: uint8 ``[B, K, N, H, W, 3]``, padded with zeros at the right and the bottom where videos
-    differ in size.
+    rows: ``[B]``, index rows of the videos. sizes: ``[B, 2]``, true height and width.
+    starts: ``[B, K]``, first source frames. clips: uint8 ``[B, K, N, H, W, 3]``, padded with zeros
+    at the right and the bottom where videos differ in size.
     """
 
     rows: NDArray[np.int64]
@@ -51,33 +52,32 @@ def fetch(reader: FrameReader, request: Request) -> list[memoryview]:
 
 
 class Buffers:
-    """Memory for batches, which goes to a later batch once nobody holds the earlier one.
+    """Memory for batches, used again once no array refers to the earlier batch.
 
     Fresh memory of 58 MB, a batch of the default size, costs 12 ms of page faults, a fifth of what
     decoding into it does.
     """
 
     def __init__(self) -> None:
-        self._free: deque[NDArray[np.uint8]] = (
-            deque()
-        )  # its operations are atomic, so threads may share it
+        # Operations of a deque are atomic, so threads may share it.
+        self._free: deque[NDArray[np.uint8]] = deque()
 
     def empty(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """An array of any content."""
         size = math.prod(shape)
         return np.asarray(_Lease(self._take(size), self._free))[:size].reshape(shape)
 
     def _take(self, size: int) -> NDArray[np.uint8]:
         with suppress(IndexError):
             block = self._free.popleft()
+            # One that does not fit is dropped, so what stays is what is needed now.
             if size <= block.size <= 4 * size:
-                return (
-                    block  # one that does not fit is dropped, so what stays is what is needed now
-                )
+                return block
         return np.empty(size, np.uint8)
 
 
 class _Lease:
-    """What an array and all its views hold on to; when the last one is gone the memory is free."""
+    """What an array and all its views refer to; when the last one is gone the memory is free."""
 
     def __init__(self, block: NDArray[np.uint8], free: deque[NDArray[np.uint8]]) -> None:
         self.__array_interface__ = block.__array_interface__
@@ -103,36 +103,39 @@ def decode(
         raise DamagedError(
             f"{shards.root}: {len(jpegs)} frames came where {request.frames.size} were asked for"
         )
-    own = shards.sizes[request.rows]
-    height, width = own.max(axis=0)
-    out = buffers.empty(
-        (batch, clips * length, height, width, 3)
-    )  # holds an earlier batch still, so every pixel must be written
+    sizes = shards.sizes[request.rows]
+    height, width = sizes.max(axis=0)
+    # It still holds an earlier batch, so every pixel must be written.
+    pixels_out = buffers.empty((batch, clips * length, height, width, 3))
+
     for i, jpeg in enumerate(jpegs):
         video, frame = divmod(i, clips * length)
-        h, w = own[video]
-        whole = h == height and w == width
+        h, w = sizes[video]
+        is_largest = h == height and w == width
         try:
-            pixels = simplejpeg.decode_jpeg(jpeg, buffer=out[video, frame] if whole else None)
+            pixels = simplejpeg.decode_jpeg(
+                jpeg, buffer=pixels_out[video, frame] if is_largest else None
+            )
         except ValueError as error:
             raise _damaged(
                 shards, request, i, f"cannot be decoded to {h} x {w} pixels: {error}"
             ) from None
         if pixels.shape != (h, w, 3):
-            found = (
+            fault = (
                 f"is {pixels.shape[0]} x {pixels.shape[1]} pixels (height x width), where"
                 f" index.parquet says {h} x {w}"
             )
-            raise _damaged(shards, request, i, found)
-        if not whole:
-            out[video, frame, :h, :w] = pixels
-            out[video, frame, h:] = 0
-            out[video, frame, :h, w:] = 0
+            raise _damaged(shards, request, i, fault)
+
+        if not is_largest:
+            pixels_out[video, frame, :h, :w] = pixels
+            pixels_out[video, frame, h:] = 0
+            pixels_out[video, frame, :h, w:] = 0
     return Batch(
         request.rows,
-        own,
+        sizes,
         request.frames[:, :, 0],
-        out.reshape(batch, clips, length, height, width, 3),
+        pixels_out.reshape(batch, clips, length, height, width, 3),
     )
 
 
@@ -145,17 +148,14 @@ def _damaged(shards: ShardSet, request: Request, number: int, what: str) -> Dama
     )
 
 
-Stream = Callable[
-    [Plan, int], Iterator[Batch]
-]  # (plan, first batch) -> batches in the plan's order
+# (plan, first batch) -> batches in the plan's order
+Stream = Callable[[Plan, int], Iterator[Batch]]
 
 
 def local_stream(
     shards: ShardSet, threads: int = 1, depth: int = 4, reader: FrameReader | None = None
 ) -> Stream:
-    """A stream that reads and decodes in ``threads`` threads of this process, up to ``depth``
-    batches ahead.
-    """
+    """A stream that reads and decodes in threads of this process, ``depth`` batches ahead."""
     reader, buffers = reader or FrameReader(shards), Buffers()
 
     def stream(plan: Plan, start: int) -> Iterator[Batch]:
@@ -221,7 +221,7 @@ def background(items: Iterable[Any], depth: int) -> Generator[Any, None, None]:
 def _put(out: queue.Queue, item: Any, stop: threading.Event) -> bool:
     while not stop.is_set():
         try:
-            out.put(item, timeout=0.2)
+            out.put(item, timeout=STOP_CHECK_S)
             return True
         except queue.Full:
             continue

@@ -42,14 +42,12 @@ from vididi.errors import DamagedError, DataError
 from vididi.names import check_name
 
 FOOTERS = 16  # that are read at a time
-LONGEST = 65_500  # pixels, the most that libjpeg writes
+MAX_SIDE = 65_500  # pixels, the most that libjpeg writes
 SHA256 = "^[0-9a-f]{64}$"
 
 
 def index_checksum(index: pa.Table, boxes: pa.Table | None) -> str:
-    """What a manifest has as ``checksum``: over every video's id, label, split and frames, in
-    order, and the boxes with their metadata.
-    """
+    """A manifest's ``checksum``: over every video's id, label, split and frames, and the boxes."""
     digest = sha256()
     columns = [
         index.column(name).to_pylist() for name in ("video_id", "label", "split", "frames_sha256")
@@ -80,6 +78,7 @@ def read_manifest(path: Folder, text: str) -> Manifest:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{path}: is not JSON: {error}") from None
+
     if not isinstance(content, dict) or "version" not in content:
         raise DamagedError(f"{path}: is not the manifest of a prepared data set: it has no version")
     if content["version"] != VERSION:
@@ -94,6 +93,7 @@ def read_manifest(path: Folder, text: str) -> Manifest:
         raise DamagedError(
             f"{path}: {'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}"
         ) from None
+
     for field, good, allowed in _manifest_rules(manifest):
         if not good:
             raise DamagedError(
@@ -149,24 +149,26 @@ def verify_set(shards: PreparedTables, files: Collection[str]) -> None:
     if missing := next((name for name in names if name not in files), None):
         raise is_missing(shards.root / missing)
     index = shards.index
-    # Not shards.boxes: the table is large, only detection needs it, and a set that goes to another
-    # process goes without.
+    # Not shards.boxes: the table is large, only detection needs it, and a set that is sent to
+    # another process should not take it along.
     boxes = (
         read_parquet(shards.root / "boxes.parquet", BOX_SCHEMA)
         if "boxes.parquet" in files
         else None
     )
+
     _verify_index(shards)
     if boxes is not None:
         _verify_boxes(shards, boxes)
-    found = index_checksum(index, boxes)
-    if found != shards.manifest.checksum:
+
+    checksum = index_checksum(index, boxes)
+    if checksum != shards.manifest.checksum:
         what = "index.parquet" if boxes is None else "index.parquet and boxes.parquet"
         raise DamagedError(
             f"{shards.root / 'manifest.json'}: checksum: {shards.manifest.checksum} is not that of"
-            f" {what}, {found}"
+            f" {what}, {checksum}"
         )
-    _verify_places(shards)
+    _verify_locations(shards)
 
 
 class _Rules:
@@ -176,12 +178,18 @@ class _Rules:
         self.path, self.table = path, table
         for name in table.column_names:
             if table.column(name).null_count:
-                self.hold(name, ~table.column(name).is_null().to_numpy(), "given")
+                self.require(name, ~table.column(name).is_null().to_numpy(), "given")
 
     def column(self, name: str) -> NDArray:
+        """A column's values, ``[N]``."""
         return self.table.column(name).to_numpy(zero_copy_only=False)
 
-    def hold(self, name: str, good: NDArray[np.bool_] | pa.ChunkedArray, allowed: str) -> None:
+    def require(self, name: str, good: NDArray[np.bool_] | pa.ChunkedArray, allowed: str) -> None:
+        """Raise DamagedError, with the first bad row, unless all values of a column are good.
+
+        Args:
+            name: of the column; good: ``[N]``; allowed: what a good value is, for the message.
+        """
         good = np.asarray(good, dtype=np.bool_)
         if good.all():
             return
@@ -203,68 +211,69 @@ def _verify_index(shards: PreparedTables) -> None:
     if not len(shards.index):
         raise DamagedError(f"{path}: has no rows")
     rules = _Rules(path, shards.index)
-    videos = rules.table.column("video_id")
-    rules.hold(
-        "video_id",
-        pc.and_(pc.not_equal(videos, ""), pc.invert(pc.match_substring(videos, "\0"))),
-        "a name",
-    )
-    rules.hold("video_id", _new(videos), "unlike that of any row before")
+    _verify_names(rules)
     _verify_labels(rules, m)
-    rules.hold(
+    rules.require(
         "split", pc.is_in(rules.table.column("split"), pa.array(SPLITS)), " or ".join(SPLITS)
     )
-    rules.hold("frame_count", rules.column("frame_count") >= 1, "at least 1")
-    for name in ("height", "width"):
-        rules.hold(
-            name, (rules.column(name) >= 1) & (rules.column(name) <= LONGEST), f"1 to {LONGEST}"
-        )
-    rules.hold(
-        "fps",
-        np.isfinite(rules.column("fps")) & (rules.column("fps") >= 0),
-        "finite and at least 0",
-    )
-    if "short_side" in m.prepare:
-        side = m.prepare["short_side"]
-        shorter = np.where(
-            rules.column("height") <= rules.column("width"),
-            rules.column("height"),
-            rules.column("width"),
-        )
-        rules.hold(
-            "height",
-            (shorter == side) | (rules.column("height") > rules.column("width")),
-            f"{side}, the short side",
-        )
-        rules.hold("width", shorter == side, f"{side}, the short side")
+    _verify_frames(rules, m.prepare.get("short_side"))
     for name in ("source_sha256", "frames_sha256"):
-        rules.hold(
+        rules.require(
             name,
             pc.match_substring_regex(rules.table.column(name), SHA256),
             "64 hexadecimal digits",
         )
-    rules.hold(
+    rules.require(
         "shard",
         (rules.column("shard") >= 0) & (rules.column("shard") < m.shards),
         f"0 to {m.shards - 1}",
     )
     for name in ("row_group", "row"):
-        rules.hold(name, rules.column(name) >= 0, "at least 0")
+        rules.require(name, rules.column(name) >= 0, "at least 0")
     _verify_counts(shards, path)
+
+
+def _verify_names(rules: _Rules) -> None:
+    videos = rules.table.column("video_id")
+    rules.require(
+        "video_id",
+        pc.and_(pc.not_equal(videos, ""), pc.invert(pc.match_substring(videos, "\0"))),
+        "a name",
+    )
+    rules.require("video_id", _new(videos), "unlike that of any row before")
+
+
+def _verify_frames(rules: _Rules, short_side: int | None) -> None:
+    """Numbers and sizes of frames, and their rate."""
+    rules.require("frame_count", rules.column("frame_count") >= 1, "at least 1")
+    for name in ("height", "width"):
+        rules.require(
+            name, (rules.column(name) >= 1) & (rules.column(name) <= MAX_SIDE), f"1 to {MAX_SIDE}"
+        )
+    rules.require(
+        "fps",
+        np.isfinite(rules.column("fps")) & (rules.column("fps") >= 0),
+        "finite and at least 0",
+    )
+    if short_side is not None:
+        height, width = rules.column("height"), rules.column("width")
+        is_short = np.minimum(height, width) == short_side
+        rules.require("height", is_short | (height > width), f"{short_side}, the short side")
+        rules.require("width", is_short, f"{short_side}, the short side")
 
 
 def _verify_labels(rules: _Rules, m: Manifest) -> None:
     labels, names = rules.column("label"), rules.column("class_name")
     if not m.classes:
-        rules.hold("label", labels == -1, "-1, because manifest.json names no classes")
-        rules.hold("class_name", names == "", "empty, because manifest.json names no classes")
+        rules.require("label", labels == -1, "-1, because manifest.json names no classes")
+        rules.require("class_name", names == "", "empty, because manifest.json names no classes")
         return
-    rules.hold(
+    rules.require(
         "label",
         (labels >= 0) & (labels < len(m.classes)),
         f"0 to {len(m.classes) - 1}, the place in manifest.json's classes",
     )
-    rules.hold(
+    rules.require(
         "class_name",
         np.array(m.classes, dtype=object)[labels] == names,
         "the class in manifest.json that label is the place of",
@@ -289,11 +298,11 @@ def _verify_counts(shards: PreparedTables, path: Folder) -> None:
         ("frames", m.frames, int(shards.column("frame_count").sum(dtype=np.int64))),
         ("shards", m.shards, len(np.unique(shards.column("shard")))),
     ]
-    for name, said, found in counted:
-        if said != found:
+    for name, stated, counted_number in counted:
+        if stated != counted_number:
             raise DamagedError(
-                f"{shards.root / 'manifest.json'}: {name}: {said} is not what {path.name} has,"
-                f" {found}"
+                f"{shards.root / 'manifest.json'}: {name}: {stated} is not what {path.name} has,"
+                f" {counted_number}"
             )
 
 
@@ -302,32 +311,35 @@ def _verify_boxes(shards: PreparedTables, boxes: pa.Table) -> None:
     actions = _actions(path, boxes)
     rules = _Rules(path, boxes)
     row = pc.index_in(boxes.column("video_id"), shards.index.column("video_id").combine_chunks())
-    rules.hold("video_id", row.is_valid(), "that of a video in index.parquet")
+    rules.require("video_id", row.is_valid(), "that of a video in index.parquet")
     row, key_frame = row.to_numpy(), rules.column("key_frame")
-    rules.hold(
+    rules.require(
         "key_frame",
         (key_frame >= 0) & (key_frame < shards.column("frame_count")[row]),
         "one of the video's frames",
     )
+
     first = np.full(len(shards.index), -1)
     first[row[::-1]] = np.arange(len(row))[::-1]  # the first box of each video
     for name in ("key_frame", "second"):
-        rules.hold(
+        rules.require(
             name,
             rules.column(name) == rules.column(name)[first[row]],
             "the same in all boxes of a video",
         )
+
     for low, high in (("x1", "x2"), ("y1", "y2")):
-        rules.hold(
+        rules.require(
             low,
             (rules.column(low) >= 0) & (rules.column(low) <= rules.column(high)),
             f"0 to {high}",
         )
-        rules.hold(high, rules.column(high) <= 1, "at most 1")
+        rules.require(high, rules.column(high) <= 1, "at most 1")
+
     known = pc.is_in(pc.list_flatten(boxes.column("actions")), pa.array(actions, pa.int32()))
     good = np.ones(len(boxes), np.bool_)
     good[pc.list_parent_indices(boxes.column("actions")).to_numpy()[~known.to_numpy()]] = False
-    rules.hold("actions", good, "ids of the actions that the file names")
+    rules.require("actions", good, "ids of the actions that the file names")
 
 
 def _actions(path: Folder, boxes: pa.Table) -> list[int]:
@@ -346,43 +358,44 @@ def _actions(path: Folder, boxes: pa.Table) -> list[int]:
     return actions
 
 
-def _verify_places(shards: PreparedTables) -> None:
+def _verify_locations(shards: PreparedTables) -> None:
     """Each row of each row group is that of one video of the index, and none is another's."""
     path, videos = shards.root / "index.parquet", shards.index.column("video_id")
-    place = np.stack(
+    location = np.stack(
         [shards.column(name) for name in ("shard", "row_group", "row")], axis=1
     ).astype(np.int64)
-    order = np.lexsort(place.T[::-1])
-    same = (np.diff(place[order], axis=0) == 0).all(axis=1)
+    order = np.lexsort(location.T[::-1])
+    same = (np.diff(location[order], axis=0) == 0).all(axis=1)
     if same.any():
         pair = order[int(np.argmax(same)) :][:2]
         one, other = (videos[row].as_py() for row in pair.tolist())
-        shard, group, row = place[pair[0]].tolist()
+        shard, group, row = location[pair[0]].tolist()
         raise DamagedError(
             f"{path}: videos {one!r} and {other!r} are both in row {row} of row group {group} of"
             f" {shard_name(shard)}"
         )
+
     with ThreadPoolExecutor(FOOTERS) as pool:
-        there = list(
+        group_sizes = list(
             pool.map(
                 lambda shard: _group_sizes(shards.root / shard_name(shard)),
                 range(shards.manifest.shards),
             )
         )
-    first, sizes = (
-        np.cumsum([0, *map(len, there)]),
-        np.concatenate(there),
-    )  # all row groups, shard after shard
-    inside = place[:, 1] < np.diff(first)[place[:, 0]]
-    number = first[place[:, 0]] + np.where(inside, place[:, 1], 0)
-    inside &= place[:, 2] < np.append(sizes, 0)[number]
+    # Of all row groups, shard after shard.
+    first, sizes = np.cumsum([0, *map(len, group_sizes)]), np.concatenate(group_sizes)
+
+    inside = location[:, 1] < np.diff(first)[location[:, 0]]
+    number = first[location[:, 0]] + np.where(inside, location[:, 1], 0)
+    inside &= location[:, 2] < np.append(sizes, 0)[number]
     if not inside.all():
         row = int(np.argmin(inside))
-        shard, group, position = place[row].tolist()
+        shard, group, row_in_group = location[row].tolist()
         raise DamagedError(
             f"{path}: row {row}, video {videos[row].as_py()!r}: {shard_name(shard)} has no row"
-            f" {position} in a row group {group}"
+            f" {row_in_group} in a row group {group}"
         )
+
     listed = np.bincount(number, minlength=len(sizes))
     for group in np.flatnonzero(listed != sizes):
         shard = int(np.searchsorted(first, group, "right")) - 1
@@ -413,13 +426,13 @@ def check_frames(
             is wrong.
     """
     expected, sizes = Expected.of(shards), shards.sizes
-    place = np.unique(
+    groups = np.unique(
         np.stack([shards.column("shard"), shards.column("row_group")], axis=1), axis=0
     )
 
     def check(shard: int) -> tuple[int, list[tuple[str, str]]]:
         count, bad = 0, []
-        for group in place[place[:, 0] == shard, 1].tolist():
+        for group in groups[groups[:, 0] == shard, 1].tolist():
             rows = expected.rows(shard, group)
             count += len(rows)
             bad += _faults(shards, expected, rows, sizes, shard, group)
@@ -438,26 +451,24 @@ def _faults(
     group: int,
 ) -> list[tuple[str, str]]:
     try:
-        found = read_row_group(shards.root, shard, group)
+        content = read_row_group(shards.root, shard, group)
     except DataError as error:
         return [(expected.videos[row].as_py(), str(error)) for row in rows.tolist()]
-    bad = dict(expected.faults(rows, found))
+    bad = dict(expected.faults(rows, content))
     for position, row in enumerate(rows.tolist()):
         video = expected.videos[row].as_py()
-        if video not in bad and (reason := _wrong_size(found, position, sizes[row])):
+        if video not in bad and (reason := _wrong_size(content, position, sizes[row])):
             bad[video] = f"video {video!r}, {reason}"
     return list(bad.items())
 
 
-def _wrong_size(found: RowGroup, position: int, size: NDArray[np.int64]) -> str | None:
-    """What is wrong with the first frame of a video that has another size than the index says; None
-    if all have it.
-    """
+def _wrong_size(content: RowGroup, position: int, size: NDArray[np.int64]) -> str | None:
+    """What is wrong with the first frame of another size than the index says, if there is one."""
     import simplejpeg
 
     expected = (int(size[0]), int(size[1]))
     for number, jpeg in enumerate(
-        found.frames(position, np.arange(found.first[position + 1] - found.first[position]))
+        content.frames(position, np.arange(content.first[position + 1] - content.first[position]))
     ):
         try:
             have = simplejpeg.decode_jpeg_header(jpeg)[:2]

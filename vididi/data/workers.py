@@ -21,9 +21,10 @@ from typing import Any
 
 from vididi.errors import ResourceError
 
-# items per process that may be under way or finished before the caller took the one they wait for
+# Items per process that may be under way or finished before the caller took the one that is due.
 AHEAD = 2
 STARTS = 3  # processes in a row that may die before they are ready
+EXIT_WAIT_S = 1.0  # the pipe ends a moment before the process does
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,12 @@ class Failed:
     """An item without a result, and why."""
 
     reason: str
-    crashed: bool = field(
-        default=False, compare=False
-    )  # its process died each time that it was run
+    # Whether its process died each time that it was run.
+    crashed: bool = field(default=False, compare=False)
+
+
+class ChildKilledError(Exception):
+    """A process that the function started was killed: the item counts as one whose own did."""
 
 
 def run_apart(
@@ -74,10 +78,10 @@ class _Worker:
         self.deadline = float("inf")
 
     def give(self, number: int, item: Any, timeout: float) -> None:
+        """Send it an item to work on."""
         self.item, self.deadline = number, time.monotonic() + timeout
-        with suppress(
-            OSError
-        ):  # it died while it had nothing to do: reading from the pipe will find that out
+        # If it died while it had nothing to do, reading from the pipe will find that out.
+        with suppress(OSError):
             self.pipe.send(item)
 
     def end(self) -> int | None:
@@ -93,9 +97,8 @@ class _Pool:
         self, function: Callable[[Any], Any], items: Sequence[Any], workers: int, timeout: float
     ) -> None:
         self.function, self.items, self.timeout = function, items, timeout
-        self.given = self.taken = (
-            0  # items given out for the first time; results handed to the caller
-        )
+        self.started = 0  # items handed to a worker for the first time
+        self.delivered = 0  # results handed to the caller
         self.done: dict[int, Any] = {}
         self.again: deque[int] = deque()  # items whose process died
         self.alone: int | None = None  # the item that is run for the second time
@@ -103,15 +106,17 @@ class _Pool:
         self.workers = [_Worker(function) for _ in range(workers)]
 
     def results(self) -> Iterator[Any]:
-        while self.taken < len(self.items):
+        """Of each item, in the order of the items."""
+        while self.delivered < len(self.items):
             self._give()
-            if self.taken in self.done:
-                yield self.done.pop(self.taken)
-                self.taken += 1
+            if self.delivered in self.done:
+                yield self.done.pop(self.delivered)
+                self.delivered += 1
             else:
                 self._collect()
 
     def close(self) -> None:
+        """End all processes."""
         for worker in self.workers:
             worker.end()
 
@@ -121,8 +126,9 @@ class _Pool:
                 worker.give(number, self.items[number], self.timeout)
 
     def _next(self) -> int | None:
-        """The item to run next; None while one is run alone or waits to be, and where enough are
-        ahead of the caller.
+        """The item to run next, if any.
+
+        None while one is run alone or waits to be, and where enough are ahead of the caller.
         """
         if self.alone is not None:
             return None
@@ -131,9 +137,9 @@ class _Pool:
                 self.alone = self.again.popleft()
                 return self.alone
             return None
-        if self.given < min(len(self.items), self.taken + AHEAD * len(self.workers)):
-            self.given += 1
-            return self.given - 1
+        if self.started < min(len(self.items), self.delivered + AHEAD * len(self.workers)):
+            self.started += 1
+            return self.started - 1
         return None
 
     def _collect(self) -> None:
@@ -143,20 +149,20 @@ class _Pool:
             [worker.pipe for worker in self.workers],
             None if left == float("inf") else max(0.0, left),
         )
-        for place, worker in enumerate(self.workers):
+        for index, worker in enumerate(self.workers):
             if worker.pipe in news:
-                self._read(place, worker)
+                self._read(index, worker)
             elif worker.deadline <= time.monotonic():
                 worker.end()
                 self._finish(worker, Failed(f"no result after {self.timeout:g} s"))
-                self.workers[place] = _Worker(self.function)
+                self.workers[index] = _Worker(self.function)
 
-    def _read(self, place: int, worker: _Worker) -> None:
+    def _read(self, index: int, worker: _Worker) -> None:
         try:
             result = worker.pipe.recv()
         except (EOFError, OSError):
             self._bury(worker)
-            self.workers[place] = _Worker(self.function)
+            self.workers[index] = _Worker(self.function)
             return
         if worker.ready:
             self._finish(worker, result)
@@ -170,25 +176,25 @@ class _Pool:
         worker.item, worker.deadline = None, float("inf")
 
     def _bury(self, worker: _Worker) -> None:
-        worker.process.join(
-            1.0
-        )  # the pipe ends a moment before the process does, and killing it would hide why it died
+        worker.process.join(EXIT_WAIT_S)  # killing it would hide why it died
         code = worker.end()
         if not worker.ready:
             self.failed_starts += 1
             if self.failed_starts >= STARTS:
                 raise ResourceError(
                     f"workers: {STARTS} processes in a row died while they started, the last one"
-                    f" with {_cause(code)}"
+                    f" with {exit_cause(code)}"
                 )
         elif worker.item is not None and worker.item != self.alone:
             self.again.append(worker.item)
         elif worker.item is not None:
-            self._finish(worker, Failed(f"decoder crashed twice ({_cause(code)})", crashed=True))
+            self._finish(
+                worker, Failed(f"decoder crashed twice ({exit_cause(code)})", crashed=True)
+            )
 
 
-def _cause(code: int | None) -> str:
-    """What an exit code says, in words."""
+def exit_cause(code: int | None) -> str:
+    """What an exit code says, in words; a negative one is that of a signal."""
     if code is not None and code < 0:
         hint = ": killed, as it happens when memory runs out" if code == -signal.SIGKILL else ""
         return f"signal {-code}{hint}"
@@ -203,6 +209,8 @@ def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
         pipe.send(None)  # ready
         while True:
             pipe.send(_result(function, pipe.recv()))
+    except ChildKilledError:
+        os.kill(os.getpid(), signal.SIGKILL)
     except (EOFError, OSError):  # the parent is gone, or wants no more
         return
 
@@ -210,6 +218,8 @@ def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
 def _result(function: Callable[[Any], Any], item: Any) -> Any:
     try:
         return function(item)
+    except ChildKilledError:
+        raise
     except MemoryError:
         return Failed("out of memory")
     except Exception as error:  # libraries raise what they like; the reason is kept, not swallowed

@@ -26,8 +26,9 @@ Row = tuple[str, float, float, float, float, float, int, float]
 
 
 def read_ground_truth(path: Path) -> AvaRows:
-    """Rows of 8 columns, or of 7, whose person is then 1 as in AVA's script; those of 2 are key
-    frames without a box.
+    """Rows of 8 columns, or of 7, whose person is then 1, as in AVA's script.
+
+    Rows of 2 columns are key frames without a box.
 
     Raises:
         DataError: the file cannot be read, or a line is malformed; names file and line.
@@ -65,8 +66,10 @@ def read_excluded(path: Path) -> set[tuple[str, float]]:
 
 
 def _read(path: Path, columns: str, lengths: tuple[int, ...]) -> AvaRows:
-    """All rows. Arrow reads millions in a second but does not say where a fault is; what it does
-    not like is read again line by line.
+    """All rows.
+
+    Arrow reads millions in a second but does not say where a fault is; what it refuses is read
+    again line by line.
     """
     rows = _read_by_arrow(path, lengths)
     return _read_by_line(path, columns, lengths) if rows is None else rows
@@ -100,15 +103,15 @@ def _read_by_arrow(path: Path, lengths: tuple[int, ...]) -> AvaRows | None:
         films = tuple(film.dictionary.to_pylist()) if len(table) else ()
         if any(name != name.strip() or not name for name in films):
             return None
-        film_places = (
+        film_indices = (
             film.indices.to_numpy().astype(np.int64) if len(table) else np.zeros(0, dtype=np.int64)
         )
-        corners = np.stack([table.column(place).to_numpy() for place in range(2, 6)], axis=1)
+        corners = np.stack([table.column(column).to_numpy() for column in range(2, 6)], axis=1)
         value = table.column(7).to_numpy() if length == 8 else np.ones(len(table))
         try:
             return AvaRows(
                 films,
-                film_places,
+                film_indices,
                 table.column(1).to_numpy(),
                 corners,
                 table.column(6).to_numpy(),
@@ -158,7 +161,7 @@ def _row(cells: list[str], columns: str, lengths: tuple[int, ...]) -> Row:
         _number(name, cell) for name, cell in zip(names[2:6], cells[2:6], strict=True)
     )
     value = _number(names[7], cells[7]) if len(cells) == 8 else 1.0
-    return *_key_frame(cells), x1, y1, x2, y2, _whole("action_id", cells[6]), value
+    return *_key_frame(cells), x1, y1, x2, y2, _integer("action_id", cells[6]), value
 
 
 def _key_frame(cells: list[str]) -> tuple[str, float]:
@@ -173,7 +176,7 @@ def _film(cell: str) -> str:
     return cell
 
 
-def _whole(name: str, cell: str) -> int:
+def _integer(name: str, cell: str) -> int:
     if not re.fullmatch(r"[0-9]{1,10}", cell):
         raise ValueError(f"{name} {cell!r} is not a whole number")
     return int(cell)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +20,13 @@ from vididi.errors import DataError
 VERSION = 1  # of AvaMap.to_dict
 IOU = 0.5  # overlap from which a prediction finds a box
 LIMIT = 50  # predictions of a key frame that AVA's script looks at
-MOST_SECONDS, MOST_FILMS = (
-    2**23,
-    2**20,
-)  # so that a film and a second, to its millionth, are one number of 63 bits
+# So that a film and a second, to its millionth, are one number of 63 bits.
+MAX_SECONDS, MAX_FILMS = 2**23, 2**20
 _MILLIONTHS = 43  # bits
 
 
 class BadRow(ValueError):
-    """A row that does not hold what it must; ``row`` counts from 0, and ``what`` says what is
-    wrong.
-    """
+    """A row that is not valid; ``row`` counts from 0, and ``what`` says what is wrong."""
 
     def __init__(self, row: int, what: str) -> None:
         super().__init__(f"row {row}: {what}")
@@ -43,8 +39,8 @@ class AvaRows:
 
     Args:
         films: the distinct names of films.
-        film: ``[N]``, places in ``films``; second: ``[N]``. The two make the key frame; seconds are
-            the same where their millionths are.
+        film: ``[N]``, indices of ``films``; second: ``[N]``. The two make the key frame; seconds
+            are the same where their millionths are.
         corners: ``[N, 4]``, x1, y1, x2, y2 as fractions of width and height.
         action: ``[N]``, ids as in the list of actions.
         value: ``[N]``, the score of a prediction, or the number of the person in a ground-truth
@@ -66,13 +62,13 @@ class AvaRows:
     empty: frozenset[tuple[str, float]] = frozenset()
 
     def __post_init__(self) -> None:
-        if len(self.films) > MOST_FILMS:
-            raise ValueError(f"films: {len(self.films)} are too many; at most {MOST_FILMS}")
+        if len(self.films) > MAX_FILMS:
+            raise ValueError(f"films: {len(self.films)} are too many; at most {MAX_FILMS}")
         x1, y1, x2, y2 = self.corners.T
         for good, what in (
             (
-                (self.second >= 0) & (self.second < MOST_SECONDS),
-                f"second {{second:.15g}} is not from 0 to {MOST_SECONDS - 1}",
+                (self.second >= 0) & (self.second < MAX_SECONDS),
+                f"second {{second:.15g}} is not from 0 to {MAX_SECONDS - 1}",
             ),
             ((x1 >= 0) & (x1 <= x2) & (x2 <= 1), "x1 {x1} and x2 {x2} are not 0 <= x1 <= x2 <= 1"),
             ((y1 >= 0) & (y1 <= y2) & (y2 <= 1), "y1 {y1} and y2 {y2} are not 0 <= y1 <= y2 <= 1"),
@@ -94,8 +90,9 @@ class AvaRows:
         rows: Sequence[tuple[str, float, float, float, float, float, int, float]],
         empty: Iterable[tuple[str, float]] = (),
     ) -> AvaRows:
-        """From rows of film, second, x1, y1, x2, y2, action, and score or person; and key frames
-        without a box.
+        """From rows of film, second, x1, y1, x2, y2, action, and score or person.
+
+        ``empty``: key frames without a box.
         """
         names: dict[str, int] = {}
         film = np.array([names.setdefault(row[0], len(names)) for row in rows], dtype=np.int64)
@@ -109,6 +106,7 @@ class AvaRows:
         return len(self.second)
 
     def take(self, rows: NDArray) -> AvaRows:
+        """Some rows, in the order of their indices ``[M]``."""
         return AvaRows(
             self.films,
             self.film[rows],
@@ -121,8 +119,10 @@ class AvaRows:
 
 @dataclass(frozen=True)
 class ActionScore:
-    """One line of the result: the ground-truth boxes and the predictions that count, and the
-    average precision, NaN without a box.
+    """One line of the result.
+
+    The ground-truth boxes and the predictions that count, and the average precision, NaN without a
+    box.
     """
 
     action: int
@@ -152,6 +152,7 @@ class AvaMap:
 
     @property
     def without_ground_truth(self) -> list[ActionScore]:
+        """The actions that have no ground truth, which the mean leaves out."""
         return [score for score in self.actions if score.ground_truth == 0]
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,7 +181,7 @@ class AvaMap:
         """What a reader of the mean has to know, a sentence each."""
         missing = ", ".join(f"{score.action} {score.name}" for score in self.without_ground_truth)
         unannotated = "left out" if self.ignore_unannotated else "false positives"
-        said = {
+        texts = {
             "predictions_over_limit": (
                 f"predictions left out: beyond the {self.limit} best-scored ones of their key frame"
             ),
@@ -201,7 +202,9 @@ class AvaMap:
                 "ground-truth boxes have no area: they count, and cannot be found"
             ),
         }
-        lines = [f"{count:,} {text}" for name, text in said.items() if (count := self.counts[name])]
+        lines = [
+            f"{count:,} {text}" for name, text in texts.items() if (count := self.counts[name])
+        ]
         lines = (
             [f"not in the mean, having no ground truth: {missing}", *lines] if missing else lines
         )
@@ -221,8 +224,7 @@ def ava_map(
     limit: int | None = LIMIT,
     ignore_unannotated: bool = False,
 ) -> AvaMap:
-    """Average precision of each action at an overlap (intersection over union) of 0.5, and their
-    mean.
+    """Average precision of each action at an intersection over union of 0.5, and their mean.
 
     In a key frame, a prediction belongs to the ground-truth box of its action that it overlaps
     most, and finds it if the overlap is at least 0.5 and no better-scored prediction found it
@@ -248,28 +250,13 @@ def ava_map(
         raise ValueError(
             f"limit: {limit} is not valid; it must be at least 1, or None for no limit"
         )
+
     ids = np.array(sorted(labels), dtype=np.int64)
-    films: dict[str, int] = {}
-    truth_key, key = _key_frames(ground_truth, films), _key_frames(predictions, films)
-    left_out = _numbers_of(excluded, films)
-    frames = np.union1d(
-        truth_key, _numbers_of(ground_truth.empty, films)
-    )  # with any action or none, as AVA's later script counts them
-
-    truth_rows, counts = _true(ground_truth, truth_key, ids, left_out)
-    truth, truth_key = ground_truth.take(truth_rows), truth_key[truth_rows]
-    known = frames if ignore_unannotated else np.unique(truth_key)
-    rows, more = _counting(predictions, key, ids, left_out, limit, known, ignore_unannotated)
-    counts |= more
-    found, key = predictions.take(rows), key[rows]
-
-    hits = _hits(truth, truth_key, found, key, ids)
-    counts |= {
-        "key_frames": len(np.unique(truth_key)),
-        "ground_truth": len(truth),
-        "predictions": len(found),
-    }
-    actions = tuple(_score(int(action), labels, truth, found, hits) for action in ids)
+    truth, predicted, counts = _counted(
+        ground_truth, predictions, ids, excluded, limit, ignore_unannotated
+    )
+    hits = _find_boxes(*truth, *predicted, ids)
+    actions = tuple(_score(int(action), labels, truth.rows, predicted.rows, hits) for action in ids)
     mean = float(np.nanmean([score.average_precision for score in actions]))
     return AvaMap(mean, actions, limit, ignore_unannotated, counts)
 
@@ -277,10 +264,51 @@ def ava_map(
 # --- Which rows count -----------------------------------------------------------------------------
 
 
+class _KeyedRows(NamedTuple):
+    """Rows, and the number of the key frame of each, ``[N]``."""
+
+    rows: AvaRows
+    key: NDArray[np.int64]
+
+
+def _counted(
+    ground_truth: AvaRows,
+    predictions: AvaRows,
+    ids: NDArray[np.int64],
+    excluded: Iterable[tuple[str, float]],
+    limit: int | None,
+    ignore_unannotated: bool,
+) -> tuple[_KeyedRows, _KeyedRows, dict[str, int]]:
+    """The rows of the ground truth and of the predictions that count, and ``AvaMap.counts``."""
+    films: dict[str, int] = {}
+    truth_key, key = _key_frames(ground_truth, films), _key_frames(predictions, films)
+    left_out = _numbers_of(excluded, films)
+    # With any action or none, as AVA's later script counts them.
+    frames = np.union1d(truth_key, _numbers_of(ground_truth.empty, films))
+
+    truth_rows, counts = _truth_rows(ground_truth, truth_key, ids, left_out)
+    truth = _KeyedRows(ground_truth.take(truth_rows), truth_key[truth_rows])
+    known = frames if ignore_unannotated else np.unique(truth.key)
+    rows, prediction_counts = _prediction_rows(
+        predictions, key, ids, left_out, limit, known, ignore_unannotated
+    )
+    predicted = _KeyedRows(predictions.take(rows), key[rows])
+
+    counts |= prediction_counts
+    counts |= {
+        "key_frames": len(np.unique(truth.key)),
+        "ground_truth": len(truth.rows),
+        "predictions": len(rows),
+    }
+    return truth, predicted, counts
+
+
 def _key_frames(rows: AvaRows, films: dict[str, int]) -> NDArray[np.int64]:
     """The key frame of each row as a number, ``[N]``; ``films`` numbers the films, and grows."""
-    places = np.array([films.setdefault(name, len(films)) for name in rows.films], dtype=np.int64)
-    return places[rows.film] << _MILLIONTHS | np.rint(rows.second * 1e6).astype(np.int64)
+    film_numbers = np.array(
+        [films.setdefault(name, len(films)) for name in rows.films], dtype=np.int64
+    )
+    return film_numbers[rows.film] << _MILLIONTHS | np.rint(rows.second * 1e6).astype(np.int64)
 
 
 def _numbers_of(
@@ -297,34 +325,34 @@ def _numbers_of(
     )
 
 
-def _kept(
+def _listed_rows(
     rows: AvaRows,
     key: NDArray[np.int64],
     ids: NDArray[np.int64],
     left_out: NDArray[np.int64],
     what: str,
 ) -> tuple[NDArray[np.int64], dict[str, int]]:
-    """The rows with an action of the list in a key frame that is not excluded, and how many are
-    left out for either reason.
-    """
+    """The rows with a listed action in a key frame that is not excluded; counts of the others."""
     listed = np.flatnonzero(np.isin(rows.action, ids))
-    kept = listed[~np.isin(key[listed], left_out)]
-    return kept, {
+    counted = listed[~np.isin(key[listed], left_out)]
+    return counted, {
         f"{what}_other_actions": len(rows) - len(listed),
-        f"{what}_excluded": len(listed) - len(kept),
+        f"{what}_excluded": len(listed) - len(counted),
     }
 
 
-def _true(
+def _truth_rows(
     ground_truth: AvaRows,
     key: NDArray[np.int64],
     ids: NDArray[np.int64],
     left_out: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], dict[str, int]]:
-    """The rows of the ground truth that count, and how many do not, repeat another or are no area.
-    Raises DataError where none is left.
+    """The rows of the ground truth that count; counts of those that do not, or count for nothing.
+
+    Raises:
+        DataError: none is left.
     """
-    rows, counts = _kept(ground_truth, key, ids, left_out, "ground_truth")
+    rows, counts = _listed_rows(ground_truth, key, ids, left_out, "ground_truth")
     if not len(rows):
         raise DataError(
             f"ground truth: no boxes to find: of {len(ground_truth)} rows none has an action of the"
@@ -339,7 +367,7 @@ def _true(
     return rows, counts
 
 
-def _counting(
+def _prediction_rows(
     predictions: AvaRows,
     key: NDArray[np.int64],
     ids: NDArray[np.int64],
@@ -354,9 +382,9 @@ def _counting(
         known: key frames with ground truth; predictions in others count too, as false ones, unless
             ``only_known``.
     """
-    rows, counts = _kept(predictions, key, ids, left_out, "predictions")
+    rows, counts = _listed_rows(predictions, key, ids, left_out, "predictions")
     # In AVA's order: by key frame, in the order in which these first appear, then by row.
-    rows = rows[np.argsort(_numbered(key[rows]), kind="stable")]
+    rows = rows[np.argsort(_by_first_appearance(key[rows]), kind="stable")]
     best = _best(predictions, rows, key, limit)
     counts["predictions_over_limit"] = len(rows) - len(best)
     rows = best[_with_area(predictions.corners[best])]
@@ -371,20 +399,18 @@ def _with_area(corners: NDArray[np.float64]) -> NDArray[np.bool_]:
     return (x1 < x2) & (y1 < y2)
 
 
-def _numbered(key: NDArray[np.int64]) -> NDArray[np.int64]:
+def _by_first_appearance(key: NDArray[np.int64]) -> NDArray[np.int64]:
     """Numbers for keys ``[N]``, from 0 in the order in which these first appear."""
     change = np.flatnonzero(key[1:] != key[:-1]) + 1
     begins = np.concatenate(
         [np.zeros(min(len(key), 1), dtype=np.int64), change]
     )  # of runs of one key: sorting these is quicker
-    _, first, place = np.unique(key[begins], return_index=True, return_inverse=True)
-    return np.repeat(np.argsort(np.argsort(first))[place], np.diff(np.append(begins, len(key))))
+    _, first, distinct = np.unique(key[begins], return_index=True, return_inverse=True)
+    return np.repeat(np.argsort(np.argsort(first))[distinct], np.diff(np.append(begins, len(key))))
 
 
-def _within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many earlier members of its group each has, ``[N]``; the members of a group follow one
-    another.
-    """
+def _position_in_group(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many earlier members of its group each has, ``[N]``; groups are contiguous."""
     change = np.flatnonzero(groups[1:] != groups[:-1]) + 1
     begins = np.concatenate([np.zeros(min(len(groups), 1), dtype=np.int64), change])
     return np.arange(len(groups)) - np.repeat(begins, np.diff(np.append(begins, len(groups))))
@@ -393,8 +419,9 @@ def _within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
 def _best(
     predictions: AvaRows, rows: NDArray[np.int64], key: NDArray[np.int64], limit: int | None
 ) -> NDArray[np.int64]:
-    """Those of ``rows``, in their order, that are among the best-scored ``limit`` of their key
-    frame; ``rows`` has key frames together.
+    """Those of ``rows``, in their order, that are among the ``limit`` best of their key frame.
+
+    ``rows`` has key frames together.
 
     AVA's script keeps them in a heap, and lets a row in only if it is better than the worst in it,
     which then goes. So of equal scores at the limit the candidates are the rows among the first
@@ -403,18 +430,23 @@ def _best(
     """
     if limit is None:
         return rows
-    frame = _numbered(key[rows])
+
+    frame = _by_first_appearance(key[rows])
     crowded = np.flatnonzero(np.bincount(frame)[frame] > limit)
     frame, score = frame[crowded], predictions.value[rows[crowded]]
     order = np.lexsort((-score, frame))
-    last = order[_within(frame) == limit - 1]  # frame is sorted, so it is the same in this order
-    edge = score[last][_numbered(frame)]
+    last = order[
+        _position_in_group(frame) == limit - 1
+    ]  # frame is sorted, so it is the same in this order
+    edge = score[last][_by_first_appearance(frame)]
     reach = np.flatnonzero(score >= edge)
-    reach = reach[(score[reach] > edge[reach]) | (_within(frame[reach]) < limit)]
+    reach = reach[(score[reach] > edge[reach]) | (_position_in_group(frame[reach]) < limit)]
+
     x1, y1, x2, y2 = predictions.corners[rows[crowded[reach]]].T
     action = predictions.action[rows[crowded[reach]]]
     order = np.lexsort((-x2, -y2, -x1, -y1, -action, -score[reach], frame[reach]))
-    chosen = reach[order][_within(frame[reach]) < limit]
+    chosen = reach[order][_position_in_group(frame[reach]) < limit]
+
     keep = np.ones(len(rows), dtype=bool)
     keep[crowded] = False
     keep[crowded[chosen]] = True
@@ -424,10 +456,10 @@ def _best(
 # --- Matching -------------------------------------------------------------------------------------
 
 
-def _hits(
+def _find_boxes(
     truth: AvaRows,
     truth_key: NDArray[np.int64],
-    found: AvaRows,
+    predictions: AvaRows,
     key: NDArray[np.int64],
     ids: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
@@ -443,28 +475,30 @@ def _hits(
 
     candidates = np.flatnonzero(np.isin(key, frames))
     group = np.searchsorted(frames, key[candidates]) * len(ids) + np.searchsorted(
-        ids, found.action[candidates]
+        ids, predictions.action[candidates]
     )
     overlap, box = np.zeros(len(candidates)), np.zeros(len(candidates), dtype=np.int64)
     left, turn = np.flatnonzero(counts[group]), 0
     while len(left):  # one turn for the n-th box of every key frame and action
         other = begins[group[left]] + turn
-        now = _overlap(found.corners[candidates[left]], boxes[other])
+        now = _overlap(predictions.corners[candidates[left]], boxes[other])
         more = now > overlap[left]
         overlap[left[more]], box[left[more]] = now[more], other[more]
         turn += 1
         left = left[counts[group[left]] > turn]
+
     near = np.flatnonzero(overlap >= IOU)
-    near = near[np.argsort(-found.value[candidates[near]], kind="stable")]
+    near = near[np.argsort(-predictions.value[candidates[near]], kind="stable")]
     _, first = np.unique(box[near], return_index=True)
-    hits = np.zeros(len(found), dtype=bool)
+    hits = np.zeros(len(predictions), dtype=bool)
     hits[candidates[near[first]]] = True
     return hits
 
 
 def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union of boxes ``[N, 4]``, pair by pair: ``[N]``. In AVA's order of
-    operations, so 0.5 is 0.5 here and there.
+    """Intersection over union of boxes ``[N, 4]``, pair by pair: ``[N]``.
+
+    In AVA's order of operations, so 0.5 is 0.5 in both.
     """
     width = np.maximum(0.0, np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0]))
     height = np.maximum(0.0, np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1]))
@@ -481,12 +515,16 @@ def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _score(
-    action: int, labels: Mapping[int, str], truth: AvaRows, found: AvaRows, hits: NDArray[np.bool_]
+    action: int,
+    labels: Mapping[int, str],
+    truth: AvaRows,
+    predictions: AvaRows,
+    hits: NDArray[np.bool_],
 ) -> ActionScore:
-    rows = np.flatnonzero(found.action == action)
+    rows = np.flatnonzero(predictions.action == action)
     # Of equal scores the later one comes first: AVA's script sorts upwards and reverses. Its sort
     # is not stable, ours is.
-    ranked = rows[np.argsort(found.value[rows], kind="stable")[::-1]]
+    ranked = rows[np.argsort(predictions.value[rows], kind="stable")[::-1]]
     boxes = int((truth.action == action).sum())
     return ActionScore(
         action, labels[action], boxes, len(rows), average_precision(hits[ranked], boxes)
@@ -494,8 +532,9 @@ def _score(
 
 
 def average_precision(hits: NDArray[np.bool_], boxes: int) -> float:
-    """The area under the curve of precision over recall, precision made non-increasing from the
-    end.
+    """The area under the curve of precision over recall.
+
+    Precision is made non-increasing from the end.
 
     Args:
         hits: ``[N]``, whether each prediction finds a box, best-scored first.

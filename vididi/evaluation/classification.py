@@ -30,11 +30,14 @@ from vididi.views import evaluation_view, square_view
 from vididi.views.compose import Augment, make_view
 
 Crops = Literal["random", "centre", "three"]
-PLACES = {"centre": (0.5,), "three": (0.0, 0.5, 1.0)}  # along the longer side
+CROP_POSITIONS = {"centre": (0.5,), "three": (0.0, 0.5, 1.0)}  # shares of the longer side
 
 
 class UnitLength(nn.Module):
+    """Features ``[B, D]`` as unit vectors."""
+
     def forward(self, x: Tensor) -> Tensor:
+        """Scale each feature to length 1; one of length 0 stays."""
         return F.normalize(x, dim=-1)
 
 
@@ -75,12 +78,14 @@ class Classifier(nn.Module):
         return self.head if self.frozen else self
 
     def train(self, mode: bool = True) -> Classifier:
+        """As of any module, but a frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.encoder.eval()
         return self
 
     def forward(self, clips: Tensor) -> Tensor:
+        """Clips ``[B, 3, T, S, S]`` -> logits ``[B, K]``."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             features = self.encoder(clips)
         return self.head(features.float())
@@ -96,8 +101,9 @@ def labelled_rows(
     balance: Literal["classes", "proportions"],
     seed: int,
 ) -> NDArray[np.int64]:
-    """A share of ``rows``, drawn from the seed, at least one of each class; a larger share of the
-    same seed contains a smaller one.
+    """A share of ``rows``, drawn from the seed, at least one of each class.
+
+    A larger share of the same seed contains a smaller one.
 
     Args:
         rows: ``[V]`` index rows; labels: ``[V]``.
@@ -109,12 +115,13 @@ def labelled_rows(
     """
     if share == 1:
         return np.sort(rows)
+
     classes, counts = np.unique(labels, return_counts=True)
     chosen = []
     for label, count in zip(classes, counts, strict=True):
-        wanted = share * (len(rows) / len(classes) if balance == "classes" else count)
+        target = share * (len(rows) / len(classes) if balance == "classes" else count)
         order = permutation(int(count), Use.LABELS, seed, int(label))
-        chosen.append(rows[labels == label][order[: max(1, round(wanted))]])
+        chosen.append(rows[labels == label][order[: max(1, round(target))]])
     return np.sort(np.concatenate(chosen))
 
 
@@ -128,9 +135,8 @@ class ClassifierFit:
     epochs: int
     steps_per_epoch: int
     warmup_epochs: int
-    rate_steps: (
-        tuple[int, ...] | None
-    )  # epochs after which the rate falls to a tenth; None: half a cosine
+    # Epochs after which the rate falls to a tenth; None: half a cosine.
+    rate_steps: tuple[int, ...] | None
     frames: int
     augment: Augment
     seed: int
@@ -138,6 +144,7 @@ class ClassifierFit:
 
     @property
     def steps(self) -> int:
+        """Of all epochs."""
         return self.epochs * self.steps_per_epoch
 
     def rate(self, step: int) -> float:
@@ -160,8 +167,9 @@ def train_classifier(
     context: Context,
     on_epoch: Callable[[dict[str, float | int]], None],
 ) -> None:
-    """Train from step ``start`` to the last one, on ``batches`` that begin at that step: this
-    worker's equal part of each.
+    """Train from step ``start`` to the last one.
+
+    ``batches`` begin at that step, and are this worker's equal part of each.
 
     Args:
         labels: of every index row.
@@ -172,10 +180,11 @@ def train_classifier(
         TrainingError: the loss is not finite, or after the last step a weight or a statistic of the
             whole model.
     """
-    called = model if context.world_size == 1 else data_parallel(model)
+    parallel = model if context.world_size == 1 else data_parallel(model)
     model.train()
     device = context.device
-    told: list[Tensor] = []  # of each step: loss, top-1 accuracy
+    step_metrics: list[Tensor] = []  # of each step of the epoch: loss, top-1 accuracy
+
     for step in range(start, fit.steps):
         batch, epoch = next(batches), step // fit.steps_per_epoch
         target = torch.from_numpy(labels[batch.rows]).to(device)
@@ -183,17 +192,18 @@ def train_classifier(
         seed = int(key(Use.CLASSIFIER, fit.seed, step, context.rank)) >> 1
         loss = partial(F.cross_entropy, target=target)
         rate, logits, value = training_step(
-            called, optimiser, (view,), loss, fit.rate(step), seed, fit.precision
+            parallel, optimiser, (view,), loss, fit.rate(step), seed, fit.precision
         )
-        told.append(torch.stack([value, (logits.argmax(dim=1) == target).float().mean()]))
+        step_metrics.append(torch.stack([value, (logits.argmax(dim=1) == target).float().mean()]))
+
         if (step + 1) % fit.steps_per_epoch == 0:
-            mean, top1 = _over_workers(torch.stack(told).mean(dim=0), context).tolist()
+            mean, top1 = _over_workers(torch.stack(step_metrics).mean(dim=0), context).tolist()
             check_loss(mean, epoch + 1)
-            told = []
+            step_metrics = []
             on_epoch(
                 {"epoch": epoch + 1, "step": step + 1, "loss": mean, "train_top1": top1, "lr": rate}
             )
-            model.train()  # what is called may have tested it
+            model.train()  # on_epoch may have tested it
     check_weights("the classifier after its last step", model)
 
 
@@ -224,8 +234,7 @@ def predict(
     seed: int,
     device: torch.device,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Class probabilities of the videos in the next ``count`` batches, averaged over their clips
-    and crops.
+    """Class probabilities of the next ``count`` batches' videos, averaged over clips and crops.
 
     Args:
         crop, seed: of random crops, see evaluation_view.
@@ -242,26 +251,29 @@ def predict(
         views = (
             [evaluation_view(pixels, sizes, keys, size, crop)]
             if crops == "random"
-            else (square_view(pixels, sizes, size, place) for place in PLACES[crops])
+            else (square_view(pixels, sizes, size, position) for position in CROP_POSITIONS[crops])
         )
         probabilities = torch.stack([_probabilities(model(view).float()) for view in views]).mean(
             dim=0
         )
+
         scores.append(probabilities.view(*batch.clips.shape[:2], -1).mean(dim=1).cpu().numpy())
         rows.append(batch.rows)
     return np.concatenate(rows), np.concatenate(scores)
 
 
 def _probabilities(logits: Tensor) -> Tensor:
-    """Softmax ``[B, K]``; NaN for all classes where a logit is not finite, of which softmax makes 0
-    or 1 where it can.
+    """Softmax ``[B, K]``; NaN for all classes where a logit is not finite.
+
+    softmax alone would make 0 or 1 of it where it can.
     """
     return logits.softmax(dim=1).where(logits.isfinite().all(dim=1, keepdim=True), torch.nan)
 
 
 def true_class_ranks(scores: NDArray, labels: NDArray) -> NDArray[np.int64]:
-    """How many classes score higher than the true one, ``[V]``; of equal scores the lower class
-    number counts as higher.
+    """How many classes score higher than the true one, ``[V]``.
+
+    Of equal scores the lower class number counts as higher.
 
     Args:
         scores: ``[V, K]``; labels: ``[V]`` class numbers.
@@ -271,21 +283,20 @@ def true_class_ranks(scores: NDArray, labels: NDArray) -> NDArray[np.int64]:
         ValueError: a label is not a class number.
     """
     check_finite("accuracy", scores=scores)
-    if (wrong := labels[(labels < 0) | (labels >= scores.shape[1])]).size:
+    if (invalid := labels[(labels < 0) | (labels >= scores.shape[1])]).size:
         raise ValueError(
-            f"labels: {wrong[0]} is not one of the {scores.shape[1]} classes, which are numbered"
+            f"labels: {invalid[0]} is not one of the {scores.shape[1]} classes, which are numbered"
             " from 0"
         )
-    own = scores[np.arange(len(labels)), labels][:, None]
-    before = (scores == own) & (np.arange(scores.shape[1]) < labels[:, None])
-    return ((scores > own) | before).sum(axis=1)
+    true_scores = scores[np.arange(len(labels)), labels][:, None]
+    ties_before = (scores == true_scores) & (np.arange(scores.shape[1]) < labels[:, None])
+    return ((scores > true_scores) | ties_before).sum(axis=1)
 
 
 def accuracy(
     ranks: NDArray[np.int64], labels: NDArray, classes: dict[int, str]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """``top1`` and, where there are more than 5 classes, ``top5``; and top-1 accuracy of each class
-    that was tested.
+    """``top1``, and ``top5`` of more than 5 classes; and top-1 accuracy of each tested class.
 
     Args:
         classes: names by label of the classes that have videos.

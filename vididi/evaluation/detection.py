@@ -34,8 +34,9 @@ CELLS = 7  # a box is pooled to this many cells along either side, as SlowFast h
 
 
 def pool_boxes(features: Tensor, boxes: Tensor, owner: Tensor) -> Tensor:
-    """One feature of each box: 3D RoIAlign, the mean over time, the maximum over space (ViDiDi
-    E.6).
+    """One feature of each box (ViDiDi E.6).
+
+    3D RoIAlign, the mean over time, the maximum over space.
 
     The 3D RoIAlign cuts the same box out of every time's features. It is linear in them, so the
     mean over time comes first, which gives the same for less.
@@ -82,8 +83,9 @@ class Detector(nn.Module):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a detector sees of a batch; ``numbers`` ``[N]`` say which boxes of the data set these
-    are.
+    """What a detector sees of a batch.
+
+    ``numbers`` ``[N]`` say which boxes of the data set these are.
     """
 
     clips: Tensor
@@ -109,6 +111,7 @@ def make_inputs(
         torch.from_numpy(batch.clips[:, 0]).to(device, non_blocking=True).permute(0, 4, 1, 2, 3)
     )
     clips, shares = whole_view(pixels, batch.sizes, size, flip)
+
     numbers, owner = key_frames.boxes_of(batch.rows)
     corners = key_frames.corners[numbers]
     if flip is not None:
@@ -167,8 +170,9 @@ def train_epoch(
     fit: DetectorFit,
     epoch: int,
 ) -> dict[str, float | int]:
-    """Train for one epoch, counted from 0, on the next batches. The loss is the mean over boxes and
-    actions.
+    """Train for one epoch, counted from 0, on the next batches.
+
+    The loss is the mean over boxes and actions.
 
     Returns:
         the epoch's metrics: epoch and step (from 1), loss, lr.
@@ -185,11 +189,12 @@ def train_epoch(
         targets = torch.from_numpy(key_frames.targets[inputs.numbers]).to(device).float()
         seed = int(key(Use.CLASSIFIER, fit.seed, step)) >> 1
         loss = partial(F.binary_cross_entropy_with_logits, target=targets)
-        seen = (inputs.clips, inputs.boxes, inputs.owner)
+        model_inputs = (inputs.clips, inputs.boxes, inputs.owner)
         rate, _, value = training_step(
-            model, optimiser, seen, loss, fit.rate(step), seed, fit.precision
+            model, optimiser, model_inputs, loss, fit.rate(step), seed, fit.precision
         )
         losses.append(value)
+
     mean = float(torch.stack(losses).mean())
     check_loss(mean, epoch + 1)
     return {"epoch": epoch + 1, "step": (epoch + 1) * fit.steps_per_epoch, "loss": mean, "lr": rate}
@@ -207,10 +212,11 @@ def predict_boxes(
     size: int,
     device: torch.device,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The probability of each action in each box of the next ``count`` batches: index rows of the
-    boxes ``[N]``, scores ``[N, A]``.
+    """The probability of each action in each box of the next ``count`` batches.
 
-    A row's boxes follow one another in the order of ``key_frames``.
+    Returns:
+        numbers of the boxes ``[N]``, and scores ``[N, A]``; a row's boxes follow one another in the
+        order of ``key_frames``.
 
     Raises:
         NotFiniteError: a score is not finite.
@@ -223,25 +229,23 @@ def predict_boxes(
         logits = model(inputs.clips, inputs.boxes, inputs.owner).float()
         scores.append(logits.sigmoid().where(logits.isfinite(), torch.nan).cpu().numpy())
         rows.append(inputs.numbers)
-    found = np.concatenate(scores)
-    check_finite("detection", scores=found)
-    return np.concatenate(rows), found
+    all_scores = np.concatenate(scores)
+    check_finite("detection", scores=all_scores)
+    return np.concatenate(rows), all_scores
 
 
 def true_rows(key_frames: KeyFrames, boxes: NDArray[np.int64]) -> AvaRows:
-    """What is annotated for ``boxes`` ``[N]`` with the evaluated actions, as ``ava_map`` takes
-    it.
-    """
-    place, column = np.nonzero(key_frames.targets[boxes])
-    return _ava_rows(key_frames, boxes[place], column, key_frames.person[boxes[place]])
+    """The annotated, evaluated actions of ``boxes`` ``[N]``, as ``ava_map`` takes them."""
+    box, column = np.nonzero(key_frames.targets[boxes])
+    return _ava_rows(key_frames, boxes[box], column, key_frames.person[boxes[box]])
 
 
 def predicted_rows(
     key_frames: KeyFrames, boxes: NDArray[np.int64], scores: NDArray[np.float32]
 ) -> AvaRows:
     """Scores ``[N, A]`` of ``boxes`` ``[N]``, as ``ava_map`` takes them."""
-    place, column = (index.ravel() for index in np.indices(scores.shape))
-    return _ava_rows(key_frames, boxes[place], column, scores.ravel())
+    box, column = (index.ravel() for index in np.indices(scores.shape))
+    return _ava_rows(key_frames, boxes[box], column, scores.ravel())
 
 
 def _ava_rows(
@@ -261,8 +265,9 @@ def _ava_rows(
 
 
 def write_predictions(path: Path, rows: AvaRows) -> None:
-    """A file of predictions in AVA's layout, which ``vididi evaluate ava-map`` reads; numbers have
-    the digits that single them out.
+    """Write predictions in AVA's layout, which ``vididi evaluate ava-map`` reads.
+
+    Numbers have as many digits as tell them from any other.
     """
     names = ("x1", "y1", "x2", "y2")
     table = pa.table(
@@ -272,17 +277,16 @@ def write_predictions(path: Path, rows: AvaRows) -> None:
                     pa.string()
                 )
             ),
-            "second": np.char.zfill(
-                rows.second.astype(np.int64).astype(str), 4
-            ),  # those of a prepared set are whole
-            **{name: rows.corners[:, place] for place, name in enumerate(names)},
+            # Seconds of a prepared set are whole.
+            "second": np.char.zfill(rows.second.astype(np.int64).astype(str), 4),
+            **{name: rows.corners[:, column] for column, name in enumerate(names)},
             "action_id": rows.action,
             "score": rows.value.astype(np.float32),
         }
     )
-    odd = any(
-        character in film for film in rows.films for character in ',"\r\n'
-    )  # Arrow quotes all names or none
+
+    # Arrow quotes all names or none.
+    odd = any(character in film for film in rows.films for character in ',"\r\n')
     csv.write_csv(
         table,
         path,

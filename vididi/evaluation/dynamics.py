@@ -1,5 +1,6 @@
-"""How much of a representation is motion: retrieval when time is taken away, turned round or mixed
-up (ours, no paper has it).
+"""How much of a representation is motion: retrieval of frozen, reversed and shuffled clips.
+
+Ours; no paper has it.
 
     frozen      every frame of every clip, of queries and gallery, is the clip's middle frame: what
                 is left is appearance
@@ -24,17 +25,18 @@ from vididi.evaluation.features import Features, FeatureView
 from vididi.evaluation.retrieval import retrieval_recall
 from vididi.finite import check_finite
 
-Change = Callable[
-    [Batch, int], NDArray[np.uint8]
-]  # (batch, seed) -> its clips [B, K, N, H, W, 3], with other frames
+# (batch, seed) -> its clips [B, K, N, H, W, 3], with other frames
+Change = Callable[[Batch, int], NDArray[np.uint8]]
 
 
 def frozen(batch: Batch, seed: int) -> NDArray[np.uint8]:
+    """Each frame of a clip is its middle one."""
     middle = batch.clips.shape[2] // 2
     return np.repeat(batch.clips[:, :, middle : middle + 1], batch.clips.shape[2], axis=2)
 
 
 def reversed_in_time(batch: Batch, seed: int) -> NDArray[np.uint8]:
+    """Each clip backwards."""
     return np.ascontiguousarray(batch.clips[:, :, ::-1])
 
 
@@ -61,6 +63,7 @@ class ChangedView(FeatureView):
     """As a Measure it gives the features of a batch under each of CHANGES."""
 
     def __call__(self, encoder: nn.Module, batch: Batch) -> Features:
+        """Features ``[B, D]`` by change."""
         return {
             name: self.features(encoder, batch, change(batch, self.seed))
             for name, change in CHANGES.items()
@@ -70,8 +73,9 @@ class ChangedView(FeatureView):
 def dynamics(
     features: dict[str, NDArray], labels: NDArray, scenes: NDArray, test: NDArray[np.bool_]
 ) -> dict[str, float]:
-    """R@1 under each change, ``motion``, and, where every video has a scene label, R@1 by scene and
-    by class less that by scene.
+    """R@1 under each change, and ``motion``.
+
+    Where every video has a scene label, also R@1 by scene, and by class less that by scene.
 
     Args:
         features: ``[V, D]`` by change; labels, scenes: ``[V]``; test: ``[V]``, which videos are
@@ -87,14 +91,14 @@ def dynamics(
             features[queries][test], names[test], features[gallery][~test], names[~test], (1,)
         )[1]
 
-    found = {
+    recalls = {
         "intact_R@1": recall("intact", "intact"),
         "frozen_R@1": recall("frozen", "frozen"),
         "reversed_R@1": recall("reversed", "intact"),
         "shuffled_R@1": recall("shuffled", "intact"),
     }
-    found["motion"] = found["intact_R@1"] - found["frozen_R@1"]
+    recalls["motion"] = recalls["intact_R@1"] - recalls["frozen_R@1"]
     if all(scenes):
-        found["scene_R@1"] = recall("intact", "intact", scenes)
-        found["class_over_scene"] = found["intact_R@1"] - found["scene_R@1"]
-    return {f"dynamics/{name}": value for name, value in found.items()}
+        recalls["scene_R@1"] = recall("intact", "intact", scenes)
+        recalls["class_over_scene"] = recalls["intact_R@1"] - recalls["scene_R@1"]
+    return {f"dynamics/{name}": value for name, value in recalls.items()}

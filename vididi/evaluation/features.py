@@ -19,19 +19,18 @@ from vididi.evaluation.retrieval import unit_rows
 from vididi.views import evaluation_view
 
 Features = dict[str, NDArray[np.float32]]  # features [B, D] by name
-Measure = Callable[
-    [nn.Module, Batch], Features
-]  # (encoder in evaluation mode, batch); picklable, so that it can run anywhere
+# (encoder in evaluation mode, batch) -> its features; picklable, so that it can run anywhere
+Measure = Callable[[nn.Module, Batch], Features]
 FeatureProgress = Callable[[int, int], None]  # (batches done, batches in all)
-Extract = Callable[
-    [nn.Module, Plan, Measure, FeatureProgress], tuple[NDArray[np.int64], Features]
-]  # of a whole plan, as measure_batches
+# The features of a whole plan, as of measure_batches
+Extract = Callable[[nn.Module, Plan, Measure, FeatureProgress], tuple[NDArray[np.int64], Features]]
 
 
 @dataclass(frozen=True)
 class FeatureView:
-    """How an encoder sees a clip: the random crop of evaluation_view. As a Measure it gives the
-    features of the clips as they are.
+    """How an encoder sees a clip: the random crop of evaluation_view.
+
+    As a Measure it gives the features of the clips as they are.
     """
 
     size: int
@@ -39,14 +38,16 @@ class FeatureView:
     seed: int
 
     def __call__(self, encoder: nn.Module, batch: Batch) -> Features:
+        """Features ``[B, D]`` of the clips as they are, as ``intact``."""
         return {"intact": self.features(encoder, batch, batch.clips)}
 
     @torch.inference_mode()
     def features(
         self, encoder: nn.Module, batch: Batch, clips: NDArray[np.uint8]
     ) -> NDArray[np.float32]:
-        """``[B, D]``, the mean over a video's clips ``[B, K, N, H, W, 3]``, which have the crops of
-        the batch's own clips.
+        """``[B, D]``, the mean over a video's clips ``[B, K, N, H, W, 3]``.
+
+        They have the crops of the batch's own clips.
         """
         view = evaluation_view(
             *clips_in_a_row(batch, clips, self.seed, next(encoder.parameters()).device),
@@ -100,8 +101,8 @@ def measure_batches(
     }
 
 
-def extract_here(stream: Stream) -> Extract:
-    """Features by this process, of the batches that ``stream`` gives."""
+def local_extract(stream: Stream) -> Extract:
+    """An Extract in this process, of the batches that ``stream`` gives."""
 
     def extract(
         encoder: nn.Module, plan: Plan, measure: Measure, progress: FeatureProgress
@@ -112,8 +113,9 @@ def extract_here(stream: Stream) -> Extract:
 
 
 def spread(features: NDArray) -> float:
-    """How far features ``[V, D]`` point in different directions: 1 - |mean of their unit
-    vectors|^2, from 0 to 1.
+    """How far features ``[V, D]`` point in different directions, from 0 to 1.
+
+    It is 1 - |mean of their unit vectors|^2.
 
     0 is a collapsed encoder, which gives every video the same feature; its retrieval then says only
     which video comes first.

@@ -21,8 +21,9 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.07,
 ) -> float:
-    """Top-1 accuracy of the k nearest neighbours' votes, weighted exp(cosine similarity /
-    temperature) (Wu et al., CVPR 2018, section 3.4).
+    """Top-1 accuracy of the votes of the k nearest neighbours (Wu et al., CVPR 2018, section 3.4).
+
+    A vote weighs exp(cosine similarity / temperature).
 
     Args:
         queries: ``[Q, D]``; gallery: ``[G, D]``; labels: ``[Q]``, ``[G]``. Of equal votes the
@@ -34,6 +35,7 @@ def knn_accuracy(
     similar = unit_rows(KNN, "queries", queries) @ unit_rows(KNN, "gallery", gallery).T
     nearest = np.argsort(-similar, axis=1, kind="stable")[:, :k]
     weights = np.exp((np.take_along_axis(similar, nearest, axis=1) - 1) / temperature)
+
     classes, numbers = np.unique(gallery_labels, return_inverse=True)
     votes = np.zeros((len(queries), len(classes)))
     np.add.at(votes, (np.arange(len(queries))[:, None], numbers[nearest]), weights)
@@ -47,8 +49,9 @@ def probe_accuracy(
     gallery_labels: NDArray,
     ridge: float = 0.1,
 ) -> float:
-    """Top-1 accuracy of a linear classifier: ridge regression of the classes on standardised
-    features, in closed form.
+    """Top-1 accuracy of a linear classifier, in closed form.
+
+    It is the ridge regression of the classes on standardised features.
 
     Args:
         queries: ``[Q, D]``; gallery: ``[G, D]``, which it is fitted on; labels: ``[Q]``, ``[G]``.

@@ -9,14 +9,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from vididi.finite import check_finite
 
+BLOCK = 256  # queries whose similarities to the gallery are in memory at a time
 ABSENT = np.iinfo(np.int64).max  # the rank of what is not there, which no k reaches
 
 
 def first_hits(
     queries: ArrayLike, query_labels: ArrayLike, gallery: ArrayLike, gallery_labels: ArrayLike
 ) -> NDArray[np.int64]:
-    """For each query, how many gallery videos are nearer than the first one of its own class: 0 is
-    a hit at rank one.
+    """For each query, how many gallery videos are nearer than the first one of its own class.
+
+    0 is a hit at rank one.
 
     Nearness is cosine similarity, in float64; ties go to the lower gallery index. A query whose
     class is not in the gallery is ABSENT. A zero vector has similarity 0 to everything.
@@ -45,13 +47,14 @@ def first_hits(
         )
     if len(g) == 0:
         raise ValueError("gallery: it is empty")
+
     hits = np.empty(len(q), dtype=np.int64)
     # A product with equal rows is rounded differently from column to column, so equal rows are
     # multiplied once: else ties would not be ties.
-    distinct, place = np.unique(g, axis=0, return_inverse=True)
-    for start in range(0, len(q), 256):  # bounds the memory of the similarity matrix
-        part = slice(start, start + 256)
-        nearest = np.argsort(-(q[part] @ distinct.T)[:, place.ravel()], axis=1, kind="stable")
+    distinct, column = np.unique(g, axis=0, return_inverse=True)
+    for start in range(0, len(q), BLOCK):
+        part = slice(start, start + BLOCK)
+        nearest = np.argsort(-(q[part] @ distinct.T)[:, column.ravel()], axis=1, kind="stable")
         same = g_labels[nearest] == q_labels[part, None]
         hits[part] = np.where(same.any(axis=1), same.argmax(axis=1), ABSENT)
     return hits
@@ -78,9 +81,7 @@ def unit_rows(measure: str, name: str, features: NDArray) -> NDArray[np.float64]
 
 
 def recall_at(hits: ArrayLike, ks: Sequence[int]) -> dict[int, float]:
-    """The fraction of queries with a hit among the first k, for each k; one that is ABSENT is never
-    hit.
-    """
+    """The fraction of queries with a hit among the first k, for each k; ABSENT is no hit."""
     ranks = np.asarray(hits)
     if len(ranks) == 0:
         raise ValueError("queries: there are none")
@@ -94,7 +95,8 @@ def retrieval_recall(
     gallery_labels: ArrayLike,
     ks: Sequence[int] = (1, 5, 10),
 ) -> dict[int, float]:
-    """R@k as fractions: a query counts if at least one of its k nearest gallery videos has its
-    class (see first_hits).
+    """R@k as fractions, by k.
+
+    A query counts if at least one of its k nearest gallery videos has its class (see first_hits).
     """
     return recall_at(first_hits(queries, query_labels, gallery, gallery_labels), ks)

@@ -7,10 +7,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from vididi.finite import check_finite
 
+BLOCK = 1024  # videos whose distances to all others are in memory at a time
+
 
 def silhouette(features: ArrayLike, labels: ArrayLike) -> float:
-    """The mean silhouette coefficient with Euclidean distances (Rousseeuw 1987); a class of one
-    video counts as 0.
+    """The mean silhouette coefficient with Euclidean distances (Rousseeuw 1987).
+
+    A class of one video counts as 0.
 
     Args:
         features: ``[V, D]``; labels: ``[V]`` with at least 2 classes and fewer classes than videos.
@@ -27,12 +30,14 @@ def silhouette(features: ArrayLike, labels: ArrayLike) -> float:
             f"labels: {len(sizes)} classes of {len(x)} videos; a silhouette needs 2 or more, and"
             " fewer than videos"
         )
+
     x = x - x.mean(axis=0)  # distances do not change, and their rounding error shrinks
     members = np.eye(len(sizes))[classes]
     squares = (x * x).sum(axis=1)
+
     scores = np.empty(len(x))
-    for start in range(0, len(x), 1024):
-        part = slice(start, start + 1024)
+    for start in range(0, len(x), BLOCK):
+        part = slice(start, start + BLOCK)
         distances = np.sqrt(
             np.maximum(0.0, squares[part, None] + squares[None] - 2 * x[part] @ x.T)
         )
@@ -42,21 +47,22 @@ def silhouette(features: ArrayLike, labels: ArrayLike) -> float:
     return float(scores.mean())
 
 
-def _coefficients(sums: NDArray, own: NDArray, sizes: NDArray) -> NDArray:
+def _coefficients(sums: NDArray, classes: NDArray, sizes: NDArray) -> NDArray:
     """(b - a) / max(a, b) from the summed distances of videos to each class."""
     rows = np.arange(len(sums))
-    within = sums[rows, own] / np.maximum(sizes[own] - 1, 1)
+    within = sums[rows, classes] / np.maximum(sizes[classes] - 1, 1)
     means = sums / sizes
-    means[rows, own] = np.inf
+    means[rows, classes] = np.inf
     nearest = means.min(axis=1)
     scale = np.maximum(within, nearest)
     scores = np.where(scale > 0, (nearest - within) / np.where(scale > 0, scale, 1.0), 0.0)
-    return np.where(sizes[own] == 1, 0.0, scores)
+    return np.where(sizes[classes] == 1, 0.0, scores)
 
 
 def best_retrieved_classes(hits: ArrayLike, labels: ArrayLike, count: int) -> NDArray:
-    """The ``count`` classes with the highest R@1 of this model (F.2); ties by mean rank, then by
-    label.
+    """The ``count`` classes with the highest R@1 of this model (F.2).
+
+    Ties go by mean rank, then by label.
     """
     ranks, labels = np.asarray(hits), np.asarray(labels)
     classes = np.unique(labels)
@@ -71,8 +77,9 @@ def silhouette_table(
     hits: ArrayLike,
     counts: tuple[int, ...] = (3, 5, 10, 15, 20),
 ) -> dict[str, float]:
-    """Table 7's columns: the best-retrieved 3, 5, 10, 15, 20 classes, as far as there are more, and
-    ``all``.
+    """Table 7's columns: the best-retrieved 3, 5, 10, 15, 20 classes, and ``all``.
+
+    A number of classes that is not less than all has no column.
 
     A column whose score is not defined (every class has one video) is left out.
     """

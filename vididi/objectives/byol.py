@@ -11,33 +11,41 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from vididi.objectives.heads import mlp
-from vididi.objectives.objective import Objective, check_embeddings, full_precision, widen
+from vididi.objectives.objective import (
+    Objective,
+    at_least_float32,
+    check_embeddings,
+    full_precision,
+)
 
 
 def byol_regression(prediction: Tensor, target: Tensor) -> Tensor:
-    """Eq. 2, with s_ii where the print has s_ij: the sum of 2 - 2 cos over ``[B, D]`` rows, over
-    2B.
+    """Eq. 2: the sum of 2 - 2 cos over ``[B, D]`` rows, over 2B.
+
+    With s_ii where the print has s_ij.
 
     Raises:
         ValueError: the shapes differ or a value is not finite.
     """
-    check_embeddings(prediction, target, ("prediction", "target"), least=1)
+    check_embeddings(prediction, target, ("prediction", "target"), min_batch=1)
     with full_precision(prediction.device.type):
-        return (2 - 2 * cosine_similarity(widen(prediction), widen(target), dim=1)).sum() / (
-            2 * len(prediction)
-        )
+        return (
+            2 - 2 * cosine_similarity(at_least_float32(prediction), at_least_float32(target), dim=1)
+        ).sum() / (2 * len(prediction))
 
 
 def target_momentum(step: int, steps: int, base: float) -> float:
-    """tau at 0-based ``step`` of ``steps``: 1 - (1 - base) (cos(pi step / steps) + 1) / 2, from
-    base to 1 (E.3).
+    """tau at 0-based ``step`` of ``steps``, which rises from ``base`` to 1 (E.3).
+
+    1 - (1 - base) (cos(pi step / steps) + 1) / 2.
     """
     return 1 - (1 - base) * (math.cos(math.pi * step / steps) + 1) / 2
 
 
 class BYOL(Objective):
-    """Eq. 2 in both directions, summed, with projector and predictor of two layers, 4096 wide, 256
-    out (E.2).
+    """Eq. 2 in both directions, summed.
+
+    Projector and predictor have two layers, 4096 wide, 256 out (E.2).
 
     The target network is a copy that gets no gradient and follows the online one by a moving
     average of its parameters after each step, at a rate that goes from 1 - ``momentum`` to 0. It
@@ -74,6 +82,7 @@ class BYOL(Objective):
     def forward(
         self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
     ) -> dict[str, Tensor]:
+        """``loss`` (eq. 2), and ``target_std``, the spread of the target embeddings."""
         self.check_batch(view_a, view_b)
         prediction_a, prediction_b = (
             self.gather(self.predictor(self.projector(self.backbone(view))))
@@ -93,8 +102,9 @@ class BYOL(Objective):
 
 
 def _spread(z: Tensor) -> Tensor:
-    """The mean deviation of normalised embeddings over the batch, times the root of D: near 1 when
-    spread, 0 when collapsed.
+    """The mean deviation of normalised embeddings over the batch, times the root of D.
+
+    Near 1 when spread, 0 when collapsed.
     """
-    z = nn.functional.normalize(widen(z), dim=1)
+    z = nn.functional.normalize(at_least_float32(z), dim=1)
     return z.std(dim=0).mean() * z.shape[1] ** 0.5

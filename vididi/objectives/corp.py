@@ -14,7 +14,12 @@ from torch.nn.functional import cross_entropy, normalize
 from vididi.checks import check_positive
 from vididi.objectives.cvrl import nt_xent
 from vididi.objectives.heads import Relation, mlp
-from vididi.objectives.objective import Objective, check_finite, full_precision, widen
+from vididi.objectives.objective import (
+    Objective,
+    at_least_float32,
+    check_finite_outside_graph,
+    full_precision,
+)
 
 Task = Literal["both", "contrast", "order"]
 TASKS = ("both", "contrast", "order")
@@ -28,8 +33,9 @@ def corp_f_loss(
     a_first: Tensor,
     temperature: float,
 ) -> Tensor:
-    """Eq. 6: the (4B - 2)-way cross entropy of finding a clip's partner and telling which of the
-    two is earlier.
+    """Eq. 6: the cross entropy of finding a clip's partner and telling which is earlier.
+
+    The choice is one of 4B - 2.
 
     The probability of eq. 5 (partner) times that of eq. 4 (order, given the partner) makes it a sum
     of two losses; both are summed over the two clips of a video and averaged over videos.
@@ -49,8 +55,9 @@ def corp_f_loss(
 
 
 def order_loss(logits_ab: Tensor, logits_ba: Tensor, a_first: Tensor) -> Tensor:
-    """The order part of eq. 6: the cross entropies of (a, b) and of (b, a), added, averaged over
-    videos.
+    """The order part of eq. 6: the cross entropies of (a, b) and of (b, a), added.
+
+    Averaged over videos. Arguments and errors as of corp_f_loss.
     """
     batch = len(a_first)
     for name, logits in (("logits_ab", logits_ab), ("logits_ba", logits_ba)):
@@ -61,10 +68,12 @@ def order_loss(logits_ab: Tensor, logits_ba: Tensor, a_first: Tensor) -> Tensor:
             )
     if a_first.dtype != torch.bool:
         raise ValueError(f"a_first: {a_first.dtype} is not valid; it must be bool")
-    check_finite(logits_ab=logits_ab, logits_ba=logits_ba)
+    check_finite_outside_graph(logits_ab=logits_ab, logits_ba=logits_ba)
     with full_precision(logits_ab.device.type):
         later = (~a_first).long()  # the class of (a, b): 0 where a precedes
-        return cross_entropy(widen(logits_ab), later) + cross_entropy(widen(logits_ba), 1 - later)
+        return cross_entropy(at_least_float32(logits_ab), later) + cross_entropy(
+            at_least_float32(logits_ba), 1 - later
+        )
 
 
 def pair_labels(starts: Tensor) -> Tensor:
@@ -89,8 +98,9 @@ def pair_labels(starts: Tensor) -> Tensor:
 def corp_m_loss(
     logits: Tensor, starts: Tensor, task: Task = "both", reduction: Literal["sum", "mean"] = "sum"
 ) -> Tensor:
-    """The loss of CORP_m (section 3.2): cross entropy over all ordered clip pairs of each pair of
-    videos.
+    """The loss of CORP_m (section 3.2): cross entropy over the clip pairs of each pair of videos.
+
+    All ordered pairs of clips count.
 
     Video pairs are formed within a group. Over the 4K^2 - 2K clip pairs of a video pair the losses
     are summed, as printed, or averaged; over video pairs and groups they are averaged. A pair of
@@ -106,6 +116,27 @@ def corp_m_loss(
         ValueError: a shape that does not fit, fewer than 2 videos in a group or 2 clips of a video,
             a value that is not finite.
     """
+    _check_pair_logits(logits, starts, task, reduction)
+    groups, videos, clips = starts.shape
+    labels = pair_labels(starts)
+    with full_precision(logits.device.type):
+        losses = cross_entropy(
+            at_least_float32(logits).flatten(0, 2),
+            _targets(labels, task).flatten(),
+            ignore_index=-1,
+            reduction="none",
+        )
+    # Ignored pairs have no loss to weigh.
+    weights = torch.where(labels == 0, 1, videos - 1).flatten()
+    video_pairs = groups * videos * (videos - 1) / 2
+    per_video_pair = (losses * weights).sum() / video_pairs
+    if reduction == "mean":
+        return per_video_pair / _clip_pairs_of_video_pair(clips, task)
+    return per_video_pair
+
+
+def _check_pair_logits(logits: Tensor, starts: Tensor, task: Task, reduction: str) -> None:
+    """Raise ValueError as corp_m_loss says."""
     if task not in TASKS:
         raise ValueError(f"task: {task!r} is not valid; it is one of {', '.join(TASKS)}")
     if reduction not in ("sum", "mean"):
@@ -122,27 +153,10 @@ def corp_m_loss(
             f"logits: shape {tuple(logits.shape)}; for task {task!r} and these starts it must be"
             f" {(groups, n, n, classes)}"
         )
-    check_finite(logits=logits)
-    labels = pair_labels(starts)
-    with full_precision(logits.device.type):
-        each = cross_entropy(
-            widen(logits).flatten(0, 2),
-            _targets(labels, task).flatten(),
-            ignore_index=-1,
-            reduction="none",
-        )
-    weights = torch.where(
-        labels == 0, 1, videos - 1
-    ).flatten()  # ignored pairs have no loss to weigh
-    per_video_pair = (each * weights).sum() / (groups * videos * (videos - 1) / 2)
-    return (
-        per_video_pair / _pairs_of_two_videos(clips, task)
-        if reduction == "mean"
-        else per_video_pair
-    )
+    check_finite_outside_graph(logits=logits)
 
 
-def _pairs_of_two_videos(clips: int, task: Task) -> int:
+def _clip_pairs_of_video_pair(clips: int, task: Task) -> int:
     return 2 * clips * (clips - 1) if task == "order" else 4 * clips**2 - 2 * clips
 
 
@@ -156,8 +170,9 @@ def _targets(labels: Tensor, task: Task) -> Tensor:
 
 
 class _CORP(Objective):
-    """What both have: the projector, three hidden layers of 2048, d = 128 (section 3.1), and
-    embeddings of unit length.
+    """What both have: a projector, and embeddings of unit length.
+
+    The projector has three hidden layers of 2048 and d = 128 (section 3.1).
     """
 
     default_augment = "corp"
@@ -180,12 +195,15 @@ class _CORP(Objective):
         self.projector = mlp(feature_width, hidden, out, hidden_layers)
 
     def embed(self, view: Tensor) -> Tensor:
-        return normalize(widen(self.projector(self.backbone(view))), dim=1)
+        """``[B, C, T, H, W]`` -> ``[B, D]`` of unit length."""
+        return normalize(at_least_float32(self.projector(self.backbone(view))), dim=1)
 
     @staticmethod
     def check_starts(starts: Tensor | None, videos: int) -> Tensor:
-        """``starts`` itself; ValueError unless it has a row for each video and no two equal numbers
-        in a row.
+        """``starts`` itself, ``[B, K]``.
+
+        Raises:
+            ValueError: it lacks a row for each video, or two numbers of a row are equal.
         """
         if starts is None or starts.ndim != 2 or len(starts) != videos:
             shape = None if starts is None else tuple(starts.shape)
@@ -236,23 +254,26 @@ class CORPf(_CORP):
     def forward(
         self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
     ) -> dict[str, Tensor]:
+        """``loss`` (eq. 6), its parts ``contrast`` and ``order``, and ``order_accuracy``."""
         self.check_batch(view_a, view_b)
         starts = self.check_starts(starts, len(view_a)).to(view_a.device)
         if starts.shape[1] != 2:
             raise ValueError(f"starts: {starts.shape[1]} clips of each video; CORP_f compares two")
+
         z_a, z_b = self.embed(view_a), self.embed(view_b)
         terms: dict[str, Tensor] = {}
+        # Which clip of the batch is the partner (eq. 5)?
         if self.task != "order":
             terms["contrast"] = 2 * nt_xent(self.gather(z_a), self.gather(z_b), self.temperature)
+        # Which of the two clips of a video is earlier (eq. 4)?
         if self.task != "contrast":
-            logits_ab, logits_ba = (
-                self.gather(self.relation(z_a, z_b)),
-                self.gather(self.relation(z_b, z_a)),
-            )
+            logits_ab = self.gather(self.relation(z_a, z_b))
+            logits_ba = self.gather(self.relation(z_b, z_a))
             starts = self.gather(starts)
             a_first = starts[:, 0] < starts[:, 1]
             terms["order"] = order_loss(logits_ab, logits_ba, a_first)
             terms["order_accuracy"] = ((logits_ab.argmax(dim=1) == 0) == a_first).float().mean()
+
         loss = sum(terms[name] for name in ("contrast", "order") if name in terms)
         return {"loss": loss, **terms}  # type: ignore[dict-item]
 
@@ -269,7 +290,7 @@ class CORPm(_CORP):
     """
 
     default_clips = 4
-    most_clips = 16
+    max_clips = 16
 
     def __init__(
         self,
@@ -305,6 +326,7 @@ class CORPm(_CORP):
         self.group, self.reduction = group, reduction
 
     def check_share(self, videos: int) -> None:
+        """Raise ValueError unless a worker's ``videos`` are whole groups."""
         if videos % self.group:
             raise ValueError(
                 f"group: {self.group} is not valid; it must divide the {videos} videos of a batch"
@@ -314,6 +336,7 @@ class CORPm(_CORP):
     def forward(
         self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
     ) -> dict[str, Tensor]:
+        """``loss`` (section 3.2), ``pair_accuracy`` and ``total_accuracy``."""
         videos = 0 if starts is None else len(starts)
         starts = self.check_starts(starts, videos)
         self.check_share(videos)
@@ -332,28 +355,33 @@ class CORPm(_CORP):
 
     @staticmethod
     def _by_clip(z_a: Tensor, z_b: Tensor, videos: int, clips: int) -> Tensor:
-        """Embeddings ``[B * K, D]``, video by video and clip by clip, from those of the two
-        views.
-        """
+        """The two views' embeddings as ``[B * K, D]``, video by video and clip by clip."""
         z = z_a.new_empty(videos, clips, z_a.shape[1])
-        z[:, 0::2], z[:, 1::2] = (
-            z_a.view(videos, -1, z_a.shape[1]),
-            z_b.view(videos, -1, z_b.shape[1]),
-        )
+        z[:, 0::2] = z_a.view(videos, -1, z_a.shape[1])
+        z[:, 1::2] = z_b.view(videos, -1, z_b.shape[1])
         return z.flatten(0, 1)
 
     def _accuracies(self, logits: Tensor, starts: Tensor) -> dict[str, Tensor]:
-        """The share of clip pairs told right, and of video pairs all of whose clip pairs are
-        (Figure 3's total accuracy).
+        """The shares of clip pairs and of video pairs that were classified right.
+
+        A video pair is where all its clip pairs are (Figure 3's total accuracy).
         """
         groups, videos, clips = starts.shape
         targets = _targets(pair_labels(starts), self.task)
-        right, counts = logits.argmax(dim=-1) == targets, targets >= 0
-        whole = (right | ~counts).view(groups, videos, clips, videos, clips).all(dim=4).all(dim=2)
-        own = whole.diagonal(dim1=1, dim2=2)
-        both = whole & whole.transpose(1, 2) & own[:, :, None] & own[:, None, :]
-        off = ~torch.eye(videos, dtype=torch.bool, device=logits.device)
+        correct, counted = logits.argmax(dim=-1) == targets, targets >= 0
+        all_correct = (
+            (correct | ~counted).view(groups, videos, clips, videos, clips).all(dim=4).all(dim=2)
+        )
+        same_video = all_correct.diagonal(dim1=1, dim2=2)
+        pair_correct = (
+            all_correct
+            & all_correct.transpose(1, 2)
+            & same_video[:, :, None]
+            & same_video[:, None, :]
+        )
+        off_diagonal = ~torch.eye(videos, dtype=torch.bool, device=logits.device)
+
         return {
-            "pair_accuracy": (right & counts).sum() / counts.sum(),
-            "total_accuracy": both[:, off].float().mean(),
+            "pair_accuracy": (correct & counted).sum() / counted.sum(),
+            "total_accuracy": pair_correct[:, off_diagonal].float().mean(),
         }

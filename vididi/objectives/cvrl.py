@@ -1,5 +1,6 @@
-"""CVRL (Qian et al. 2021, section 3.1): every other clip of the batch is a negative, of either
-view.
+"""CVRL (Qian et al. 2021, section 3.1).
+
+Every other clip of the batch is a negative, of either view.
 """
 
 from __future__ import annotations
@@ -10,12 +11,18 @@ from torch.nn.functional import cross_entropy, normalize
 
 from vididi.checks import check_positive
 from vididi.objectives.heads import mlp
-from vididi.objectives.objective import Objective, check_embeddings, full_precision, widen
+from vididi.objectives.objective import (
+    Objective,
+    at_least_float32,
+    check_embeddings,
+    full_precision,
+)
 
 
 def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
-    """Eq. 1 over embeddings ``[N, D]`` of two views, as the mean over all 2N anchors (the paper
-    averages N of them).
+    """Eq. 1 over embeddings ``[N, D]`` of two views, as the mean over all 2N anchors.
+
+    The paper averages N of them.
 
     Each embedding picks its partner out of the 2N - 1 others by cosine similarity over
     ``temperature``.
@@ -28,13 +35,14 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
 
 
 def anchors(z_a: Tensor, z_b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Logits ``[2N, 2N]`` of every embedding against every other (minus infinity for itself), and
-    each one's partner ``[2N]``.
+    """Logits ``[2N, 2N]`` of every embedding against every other, and each one's partner ``[2N]``.
+
+    The logit of an embedding with itself is minus infinity.
     """
     check_positive(temperature=temperature)
     check_embeddings(z_a, z_b)
     with full_precision(z_a.device.type):
-        z = normalize(widen(torch.cat([z_a, z_b])), dim=1)
+        z = normalize(at_least_float32(torch.cat([z_a, z_b])), dim=1)
         logits = z @ z.T / temperature
         itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
         partner = torch.arange(len(z), device=z.device).roll(len(z_a))
@@ -42,8 +50,9 @@ def anchors(z_a: Tensor, z_b: Tensor, temperature: float) -> tuple[Tensor, Tenso
 
 
 class CVRL(Objective):
-    """Eq. 1 with its projector: three hidden layers of 2048 (its Table 6), 128 out; temperature
-    0.1.
+    """Eq. 1 with its projector, temperature 0.1.
+
+    The projector has three hidden layers of 2048 (its Table 6), 128 out.
 
     ``sum_over_workers`` multiplies the loss by the number of workers. The authors' code does not
     divide the loss by the number of replicas, so that its gradient, and with SGD its learning rate,
@@ -73,6 +82,7 @@ class CVRL(Objective):
     def forward(
         self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
     ) -> dict[str, Tensor]:
+        """``loss`` (eq. 1), and ``accuracy`` of anchors picking their partner."""
         self.check_batch(view_a, view_b)
         z_a = self.gather(self.projector(self.backbone(view_a)))
         z_b = self.gather(self.projector(self.backbone(view_b)))

@@ -7,14 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-MOST_LAYERS = 1000
+MAX_LAYERS = 1000  # hidden ones of a perceptron; more are a slip
 
 
 def mlp(
     width_in: int, hidden: int, width_out: int, hidden_layers: int, *, last_bias: bool = True
 ) -> nn.Sequential:
-    """A multi-layer perceptron with batch normalisation and ReLU after every hidden layer (ViDiDi
-    E.2).
+    """A multi-layer perceptron with batch normalisation and ReLU after hidden layers (ViDiDi E.2).
 
     ``hidden_layers`` of 0 is a linear layer; ViDiDi's "3-layer MLP" has 2, CVRL's default head 3
     (its Table 6).
@@ -22,9 +21,9 @@ def mlp(
     for name, value in (("width_in", width_in), ("hidden", hidden), ("out", width_out)):
         if value < 1:
             raise ValueError(f"{name}: {value} is not valid; it must be at least 1")
-    if not 0 <= hidden_layers <= MOST_LAYERS:
+    if not 0 <= hidden_layers <= MAX_LAYERS:
         raise ValueError(
-            f"hidden_layers: {hidden_layers} is not valid; it must be 0 to {MOST_LAYERS}"
+            f"hidden_layers: {hidden_layers} is not valid; it must be 0 to {MAX_LAYERS}"
         )
     modules: list[nn.Module] = []
     for _ in range(hidden_layers):
@@ -64,8 +63,9 @@ class DecouplingAttention(nn.Module):
 
 
 class MixedAttention(nn.Module):
-    """CORP's eq. 1, multi-head attention as it is: ``<U_i x, V_i y>`` for each of ``heads`` heads
-    (for its Table 6c).
+    """CORP's eq. 1, multi-head attention: ``<U_i x, V_i y>`` for each of ``heads`` heads.
+
+    For its Table 6c.
     """
 
     def __init__(self, width: int, *, heads: int = 128) -> None:
@@ -122,7 +122,5 @@ class Relation(nn.Module):
         self.perceptron = nn.Sequential(*first, nn.Linear(between, classes))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """``[..., D]`` and ``[..., D]``, broadcast against each other -> logits ``[...,
-        classes]``.
-        """
+        """``[..., D]`` and ``[..., D]``, broadcast -> logits ``[..., classes]``."""
         return self.perceptron(self.attention(x, y))

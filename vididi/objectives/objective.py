@@ -27,7 +27,7 @@ class Objective(nn.Module):
     default_augment: ClassVar[str] = "vididi"
     default_sampling: ClassVar[str] = "uniform"
     default_clips: ClassVar[int] = 2
-    most_clips: ClassVar[int] = 2  # per video
+    max_clips: ClassVar[int] = 2  # per video
     samplings: ClassVar[tuple[str, ...]] = ()  # the ones that it can use; empty for any
 
     backbone: nn.Module
@@ -53,16 +53,18 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def after_step(self, step: int, steps: int) -> None:
-        """Called after the optimiser's 0-based ``step`` of ``steps``, for what is not learned by
-        gradient.
+        """Called after the optimiser's 0-based ``step`` of ``steps``.
+
+        For what is not learned by gradient.
         """
 
     def check_share(self, videos: int) -> None:
         """Raise ValueError unless a worker can hold ``videos`` videos of a batch."""
 
     def check_batch(self, view_a: Tensor, view_b: Tensor) -> None:
-        """Raise ValueError unless the views fit each other (T may differ) and hold, with other
-        workers' share, 2 videos or more.
+        """Raise ValueError unless the views have the same shape but for T, and hold enough videos.
+
+        That is 2 or more with the other workers' share.
         """
         without_time = [(*view.shape[:2], *view.shape[3:]) for view in (view_a, view_b)]
         if without_time[0] != without_time[1]:
@@ -82,10 +84,11 @@ def _identity(z: Tensor) -> Tensor:
 
 
 def check_embeddings(
-    z_a: Tensor, z_b: Tensor, names: tuple[str, str] = ("z_a", "z_b"), least: int = 2
+    z_a: Tensor, z_b: Tensor, names: tuple[str, str] = ("z_a", "z_b"), min_batch: int = 2
 ) -> None:
-    """Raise ValueError unless both are finite (see check_finite) ``[B, D]`` of the same shape with
-    B >= ``least``.
+    """Raise ValueError unless both are finite ``[B, D]`` of the same shape, B >= ``min_batch``.
+
+    Finite as check_finite_outside_graph looks at it.
     """
     a, b = names
     if z_a.ndim != 2 or z_a.shape != z_b.shape:
@@ -93,15 +96,15 @@ def check_embeddings(
             f"{a}, {b}: shapes {tuple(z_a.shape)} and {tuple(z_b.shape)}; both must be the same"
             " [B, D]"
         )
-    if z_a.shape[0] < least:
+    if z_a.shape[0] < min_batch:
         raise ValueError(
             f"{a}, {b}: a batch of {z_a.shape[0]}; this loss compares videos with each other and"
-            f" needs at least {least}"
+            f" needs at least {min_batch}"
         )
-    check_finite(**{a: z_a, b: z_b})
+    check_finite_outside_graph(**{a: z_a, b: z_b})
 
 
-def check_finite(**tensors: Tensor) -> None:
+def check_finite_outside_graph(**tensors: Tensor) -> None:
     """Raise ValueError naming the first tensor with a value that is not finite.
 
     Tensors inside a training graph are not read for that: it would make a GPU wait in every step.
@@ -118,12 +121,13 @@ def check_finite(**tensors: Tensor) -> None:
 
 
 def full_precision(device: str) -> torch.autocast:
-    """Losses run in float32 even under autocast, which would otherwise narrow their matrix products
-    again.
+    """A context in which losses run in float32 even under autocast.
+
+    Autocast would otherwise narrow their matrix products again.
     """
     return torch.autocast(device, enabled=False)
 
 
-def widen(z: Tensor) -> Tensor:
+def at_least_float32(z: Tensor) -> Tensor:
     """To float32; float64 stays."""
     return z if z.dtype == torch.float64 else z.float()

@@ -1,5 +1,6 @@
-"""SimCLR as ViDiDi uses it (appendix D.2, eq. 1): an embedding is contrasted with those of the
-other view only.
+"""SimCLR as ViDiDi uses it (appendix D.2, eq. 1).
+
+An embedding is contrasted with those of the other view only.
 """
 
 from __future__ import annotations
@@ -10,7 +11,12 @@ from torch.nn.functional import cross_entropy, normalize
 
 from vididi.checks import check_positive
 from vididi.objectives.heads import mlp
-from vididi.objectives.objective import Objective, check_embeddings, full_precision, widen
+from vididi.objectives.objective import (
+    Objective,
+    at_least_float32,
+    check_embeddings,
+    full_precision,
+)
 
 
 def info_nce(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
@@ -32,13 +38,18 @@ def pick_partners(logits: Tensor, partner: Tensor) -> Tensor:
 
 
 def cross_view_logits(z_a: Tensor, z_b: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """``[B, B]`` cosine similarities s_ij of ``z_a`` (rows) and ``z_b`` over the temperature, in
-    full precision; partners ``[B]``.
+    """Cosine similarities s_ij over the temperature ``[B, B]``, and partners ``[B]``.
+
+    ``z_a`` are the rows; computed in full precision.
     """
     check_positive(temperature=temperature)
     check_embeddings(z_a, z_b)
     with full_precision(z_a.device.type):
-        logits = normalize(widen(z_a), dim=1) @ normalize(widen(z_b), dim=1).T / temperature
+        logits = (
+            normalize(at_least_float32(z_a), dim=1)
+            @ normalize(at_least_float32(z_b), dim=1).T
+            / temperature
+        )
     return logits, torch.arange(len(logits), device=logits.device)
 
 
@@ -63,6 +74,7 @@ class SimCLR(Objective):
     def forward(
         self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
     ) -> dict[str, Tensor]:
+        """``loss`` (eq. 1), and ``accuracy`` of first views picking their partner."""
         self.check_batch(view_a, view_b)
         z_a = self.gather(self.projector(self.backbone(view_a)))
         z_b = self.gather(self.projector(self.backbone(view_b)))

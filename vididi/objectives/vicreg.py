@@ -10,7 +10,12 @@ from torch.nn.functional import mse_loss, relu
 
 from vididi.checks import check_not_negative, check_positive
 from vididi.objectives.heads import mlp
-from vididi.objectives.objective import Objective, check_embeddings, full_precision, widen
+from vididi.objectives.objective import (
+    Objective,
+    at_least_float32,
+    check_embeddings,
+    full_precision,
+)
 
 
 def vicreg_terms(
@@ -29,16 +34,14 @@ def vicreg_terms(
     check_positive(eps=eps)
     check_embeddings(z_a, z_b)
     with full_precision(z_a.device.type):
-        z_a, z_b = widen(z_a), widen(z_b)
+        z_a, z_b = at_least_float32(z_a), at_least_float32(z_b)
         invariance = mse_loss(z_a, z_b)
         variance = variance_term(z_a, gamma, eps) + variance_term(z_b, gamma, eps)
         return invariance, variance, covariance_term(z_a) + covariance_term(z_b)
 
 
 def variance_term(z: Tensor, gamma: float, eps: float) -> Tensor:
-    """The hinge of eq. 4: how far the standard deviation of each dimension falls short of
-    ``gamma``, on average.
-    """
+    """Eq. 4: by how much each dimension's deviation falls short of ``gamma``, on average."""
     return relu(gamma - torch.sqrt(z.var(dim=0) + eps)).mean()
 
 
@@ -84,6 +87,7 @@ class VICReg(Objective):
                 f"invariance_reduction: {invariance_reduction!r} is not valid; it is 'mean' or"
                 " 'sum'"
             )
+
         self.projector = mlp(feature_width, hidden, out, hidden_layers, last_bias=False)
         self.coefficients = (invariance, variance, covariance)
         self.gamma, self.eps = gamma, eps
@@ -96,6 +100,7 @@ class VICReg(Objective):
     def forward(
         self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
     ) -> dict[str, Tensor]:
+        """``loss`` (eq. 6), and its terms before their coefficients."""
         self.check_batch(view_a, view_b)
         # Both views in one pass of the encoder would share batch statistics between the two orders;
         # the paper's two streams have their own.

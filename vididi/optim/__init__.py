@@ -1,5 +1,6 @@
-"""Optimisers and learning-rate schedules. Each entry of OPTIMISERS takes parameters and keyword
-options.
+"""Optimisers and learning-rate schedules.
+
+Each entry of OPTIMISERS takes parameters and keyword options.
 """
 
 from __future__ import annotations

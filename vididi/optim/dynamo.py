@@ -19,6 +19,5 @@ def leave_compiler_out() -> None:
     for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
         method = getattr(getattr(Optimizer, name), "__wrapped__", None)
         if method is not None and not hasattr(method, "__dynamo_disable"):
-            setattr(
-                method, "__dynamo_disable", method
-            )  # as an attribute it would be mangled in a class alone
+            # As an attribute it would be mangled in a class alone.
+            setattr(method, "__dynamo_disable", method)

@@ -15,10 +15,15 @@ from vididi.checks import check_not_negative
 class LARS(Optimizer):
     """Momentum SGD whose step for each weight matrix is scaled to the size of that matrix.
 
-    For a parameter w with gradient g:  g <- g + weight_decay * w;  g <- g * trust * |w| / |g|  (1
-    where a norm is zero); v <- momentum * v + g;  w <- w - lr * v.  Weight decay enters before the
-    norms and nothing is clipped. Parameters of one dimension (biases, normalisation) are exempt
-    from both decay and scaling.
+    For a parameter w with gradient g and momentum v:
+
+        g <- g + weight_decay * w
+        g <- g * trust * |w| / |g|, or g where a norm is zero
+        v <- momentum * v + g
+        w <- w - lr * v
+
+    Weight decay enters before the norms and nothing is clipped. Parameters of one dimension
+    (biases, normalisation) are exempt from both decay and scaling.
 
     Args:
         params: parameters or groups.
@@ -55,8 +60,9 @@ class LARS(Optimizer):
         return loss
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        """All parameters of a group at once: a network has hundreds, and on a GPU one by one each
-        would cost several launches.
+        """Update all parameters of a group at once.
+
+        A network has hundreds, and on a GPU one by one each would cost several launches.
         """
         if not parameters:
             return
@@ -84,10 +90,8 @@ def _scaled(matrices: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
     gradients = torch._foreach_add(
         [_gradient(p) for p in matrices], matrices, alpha=group["weight_decay"]
     )
-    norm_w, norm_g = (
-        torch.stack(torch._foreach_norm(matrices)),
-        torch.stack(torch._foreach_norm(gradients)),
-    )
+    norm_w = torch.stack(torch._foreach_norm(matrices))
+    norm_g = torch.stack(torch._foreach_norm(gradients))
     ratios = torch.where((norm_w > 0) & (norm_g > 0), group["trust"] * norm_w / norm_g, 1.0)
     torch._foreach_mul_(gradients, list(ratios.unbind()))
     return list(gradients)

@@ -30,16 +30,17 @@ def cosine_with_warmup(
             " steps of the run"
         )
     begin = warmup if cosine == "remaining" else 0
-    place = max(step, warmup)
+    position = max(step, warmup)
     rise = (step + 1) / warmup if step < warmup else 1.0
-    return rise * 0.5 * (math.cos(math.pi * (place - begin) / (steps - begin)) + 1)
+    return rise * 0.5 * (math.cos(math.pi * (position - begin) / (steps - begin)) + 1)
 
 
 def steps_with_warmup(
     step: int, falls: Iterable[int], factor: float = 0.1, warmup: int = 0
 ) -> float:
-    """The factor on the base learning rate at 0-based ``step``: ``factor`` for each of ``falls``
-    (steps) that is past.
+    """The factor on the base learning rate at 0-based ``step``.
+
+    It is ``factor`` for each of ``falls`` (steps) that is past, multiplied.
 
     Over the first ``warmup`` steps it is also multiplied by a linear rise.
     """
@@ -48,8 +49,9 @@ def steps_with_warmup(
 
 
 def scale_rates(optimiser: Optimizer, factor: float) -> float:
-    """Make each group's rate ``factor`` times its first one, which the group keeps as ``base_lr``;
-    the first group's rate.
+    """Make each group's learning rate ``factor`` times its first one; returns the first group's.
+
+    The group stores its first rate as ``base_lr``.
     """
     for group in optimiser.param_groups:
         group["lr"] = group.setdefault("base_lr", group["lr"]) * factor

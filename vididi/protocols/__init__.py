@@ -166,6 +166,7 @@ class EvaluationEntry(Closed):
 
     @property
     def measured_by(self) -> EvaluationProtocol:
+        """What the program knows of its protocol."""
         return EVALUATIONS[self.protocol]
 
     def check_workers(self, workers: int) -> None:
@@ -181,8 +182,9 @@ class EvaluationEntry(Closed):
 
     @property
     def title(self) -> str:
-        """What tells it from the sweep's others: the protocol, the share of the labels, the data
-        set and its split.
+        """What tells it from the sweep's others.
+
+        The protocol, the share of the labels, the data set and its split.
         """
         share = getattr(
             protocol_settings(self.protocol, self.recipe, flatten(self.settings)), "labels", 1
@@ -231,9 +233,7 @@ def metric_prefix(protocol: str, settings: Any) -> str:
 
 
 def protocol_of(metric: str) -> EvaluationProtocol | None:
-    """The protocol that a metric of a result.json is of; None for one of none, such as
-    ``features/spread``.
-    """
+    """The protocol that a metric of a result.json is of; None of others as ``features/spread``."""
     prefix = metric.partition("/")[0]
     name, _, share = prefix.rpartition("_")
     if name in EVALUATIONS and EVALUATIONS[name].by_labels and share:
@@ -243,17 +243,18 @@ def protocol_of(metric: str) -> EvaluationProtocol | None:
 
 
 def hits_within(metric: str) -> int | None:
-    """k, where a metric is the share of test videos with ``first_hit`` below k in queries.parquet;
-    None for any other metric.
+    """k, where a metric is a share of test videos with ``first_hit`` below k; else None.
+
+    ``first_hit`` is that of queries.parquet.
     """
     known, name = protocol_of(metric), metric.partition("/")[2]
     if (
         known is None
         or known.hits is None
-        or not (found := re.fullmatch(rf"{re.escape(known.hits)}(\d+)", name))
+        or not (match := re.fullmatch(rf"{re.escape(known.hits)}(\d+)", name))
     ):
         return None
-    return int(found[1])
+    return int(match[1])
 
 
 def classifiers() -> list[str]:

@@ -46,19 +46,20 @@ def measure_classification(
 ) -> EvaluationResult:
     """Train a classifier from wherever an earlier attempt got to, and test it."""
     s, shards, labels = task.settings, task.shards, task.shards.column("label").astype(np.int64)
-    train, test = make_plans(s, shards, task.context)
+    train, test = classifier_plans(s, shards, task.context)
     glance = replace(test, clips=1)
     training = Interrupted(train, glance, s.test_every) if s.test_every else train
-    fit = make_fit(s, train.steps_per_epoch)
+    fit = classifier_fit(s, train.steps_per_epoch)
+
     torch.manual_seed(s.seed)
     model = Classifier(
         encoder, width, len(shards.manifest.classes), s.frozen, s.features, s.dropout
     ).to(task.device)
     optimiser = make_optimiser(s.optimiser, model.trained)
     step, epochs = _restore(model, optimiser, folder, task.device)
-    batches = task.open_stream(
-        Chain((training, test)), training.place(step) if isinstance(training, Interrupted) else step
-    )
+
+    first = training.batch_number(step) if isinstance(training, Interrupted) else step
+    batches = task.open_stream(Chain((training, test)), first)
 
     def glance_top1() -> float:
         rows, scores = _predict(task, model, batches, glance, "centre")
@@ -68,12 +69,13 @@ def measure_classification(
     train_classifier(model, optimiser, batches, labels, fit, step, task.context, on_epoch)
     if s.keep_encoder and task.context.rank == 0:
         folder.save_encoder(model.encoder.state_dict(), TUNED)
+
     rows, scores = _predict(task, model, batches, test, s.crops)
     ranks = true_class_ranks(scores, labels[rows])
     tops, each = accuracy(ranks, labels[rows], shards.classes)
     prefix = metric_prefix(task.protocol, s)
-    found = {f"{prefix}/{top}": value for top, value in tops.items()}
-    return EvaluationResult(found, queries_of(shards, rows, ranks), each, {"epochs": epochs})
+    metrics = {f"{prefix}/{top}": value for top, value in tops.items()}
+    return EvaluationResult(metrics, queries_of(shards, rows, ranks), each, {"epochs": epochs})
 
 
 def _restore(
@@ -97,9 +99,7 @@ def _epoch_end(
     epochs: Epochs,
     glance: Callable[[], float],
 ) -> Callable[[dict[str, float | int]], None]:
-    """What happens after each epoch: it is tested at a glance where the settings say so, added to
-    ``epochs``, kept and reported.
-    """
+    """What happens after each epoch: it is tested if the settings say so, kept and reported."""
     every = task.settings.test_every
 
     def on_epoch(metrics: dict[str, float | int]) -> None:
@@ -117,16 +117,17 @@ def _epoch_end(
 def _predict(
     task: Task, model: Classifier, batches: Iterator[Batch], plan: EvaluationPlan, crops: Crops
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Class probabilities ``[V, K]`` of the videos ``[V]`` of the next batches, which are
-    ``plan``'s, of all workers.
+    """Class probabilities ``[V, K]`` of the videos ``[V]`` of all workers' next batches.
+
+    These are ``plan``'s.
     """
     s: Any = task.settings
     rows, scores = predict(model, batches, len(plan), s.size, crops, s.crop, s.seed, task.device)
     return gather_rows(rows, scores, task.context)
 
 
-def make_fit(s: ClassificationSettings, steps_per_epoch: int) -> ClassifierFit:
-    """How the settings train."""
+def classifier_fit(s: ClassificationSettings, steps_per_epoch: int) -> ClassifierFit:
+    """How the settings train a classifier."""
     assert s.frames
     assert s.size
     augment = make_augment(s.augment, s.size)
@@ -135,7 +136,7 @@ def make_fit(s: ClassificationSettings, steps_per_epoch: int) -> ClassifierFit:
     )
 
 
-def make_plans(
+def classifier_plans(
     s: ClassificationSettings, shards: ShardSet, context: Context
 ) -> tuple[PretrainPlan, EvaluationPlan]:
     """One clip of each labelled video an epoch, and then the test videos: this worker's part.
@@ -148,6 +149,7 @@ def make_plans(
     assert s.stride
     counts, rows = frame_counts(shards), shards.rows("train")
     chosen = labelled_rows(rows, shards.column("label")[rows], s.labels, s.balance, s.seed)
+
     if len(chosen) < s.batch_size:
         raise DataError(
             f"batch_size: {s.batch_size} is more than the {len(chosen)} training videos with labels"
@@ -157,6 +159,7 @@ def make_plans(
         raise ConfigError(
             f"batch_size: {s.batch_size} does not divide over {context.world_size} workers"
         )
+
     part = context.rank, context.world_size
     train = PretrainPlan(
         chosen, counts, s.frames, s.stride, s.batch_size, s.epochs, s.seed, *part, clips=1

@@ -58,21 +58,21 @@ class _Attempt:
 def measure_detection(
     task: Task, encoder: nn.Module, width: int, folder: RunFolder
 ) -> EvaluationResult:
-    """Train a detector from wherever an earlier attempt got to, and test it after the epochs that
-    the settings say.
-    """
+    """Train a detector from wherever an earlier attempt got to, and test it as the settings say."""
     s, key_frames = task.settings, KeyFrames.of(task.shards)
     train, test = key_frame_plans(s, task.shards, key_frames)
     fit = detection.DetectorFit(
         len(train[0]), s.warmup_epochs, s.steps, s.factor, s.size, s.flip, s.seed, s.precision
     )
+
     assert isinstance(encoder, Backbone)
     torch.manual_seed(s.seed)
     model = detection.Detector(encoder, width, len(key_frames.actions), s.dropout).to(task.device)
     attempt = _Attempt.restored(model, make_optimiser(s.optimiser, model), folder, task.device)
+
     result, predicted = _train_and_test(task, attempt, fit, key_frames, train, test, folder)
-    with replacing(folder.path / PREDICTIONS) as aside:
-        detection.write_predictions(aside, predicted)
+    with replacing(folder.path / PREDICTIONS) as path:
+        detection.write_predictions(path, predicted)
     return _detected(s, attempt.scores, result, {"train": train[0], "test": test})
 
 
@@ -97,9 +97,11 @@ def _train_and_test(
         for plan, then in zip(train, tested, strict=True)
         for part in (plan, test if then else Chain(()))
     ]
+
     begin = sum(map(len, parts[: max(0, 2 * attempt.trained - 1)]))
     batches = task.open_stream(Chain(tuple(parts)), begin)
     truth = detection.true_rows(key_frames, key_frames.boxes_of(test.rows)[0])
+
     for epoch in range(max(0, attempt.trained - 1), s.epochs):
         if epoch >= attempt.trained:
             metrics = detection.train_epoch(
@@ -110,10 +112,10 @@ def _train_and_test(
             task.report(metrics)
         check_weights("the detector", model)
         if tested[epoch]:
-            boxes, found = detection.predict_boxes(
+            boxes, scores = detection.predict_boxes(
                 model, batches, len(test), key_frames, s.size, task.device
             )
-            predicted = detection.predicted_rows(key_frames, boxes, found)
+            predicted = detection.predicted_rows(key_frames, boxes, scores)
             result = ava_map(truth, predicted, key_frames.actions, limit=s.limit or None)
             attempt.scores = [*attempt.scores, result.mean]
     return result, predicted
@@ -122,13 +124,15 @@ def _train_and_test(
 def _detected(
     s: DetectionSettings, scores: list[float], result: AvaMap, plans: dict[str, KeyFramePlan]
 ) -> EvaluationResult:
-    """The last epoch's result. The best epoch is chosen by the test set, as ViDiDi E.6 does, so it
-    has a name of its own.
+    """The last epoch's result.
+
+    The best epoch is chosen by the test set, as ViDiDi E.6 does, so it has a name of its own.
     """
     metrics = {"detection/mAP": scores[-1]}
     if s.test == "each":
         best = int(np.argmax(scores))
         metrics |= {"detection/best_mAP": scores[best], "detection/best_epoch": best + 1}
+
     cut = {split: plan.cut for split, plan in plans.items()}
     notes = [
         f"{count:,} of {len(plans[split].rows):,} {split} clips reach beyond the frames round their"
@@ -136,6 +140,7 @@ def _detected(
         for split, count in cut.items()
         if count
     ]
+
     each = {
         action.name: action.average_precision for action in result.actions if action.ground_truth
     }
@@ -153,8 +158,7 @@ def _detected(
 def key_frame_plans(
     s: DetectionSettings, shards: ShardSet, key_frames: KeyFrames
 ) -> tuple[list[KeyFramePlan], KeyFramePlan]:
-    """The key frames with boxes: those to train on, shuffled anew for each epoch, and those to test
-    on.
+    """The key frames with boxes: to train on, shuffled anew for each epoch, and to test on.
 
     Raises:
         DataError: there are fewer than make a batch, the boxes of a split show no action that is
@@ -168,10 +172,13 @@ def key_frame_plans(
             f"stride: {s.stride} is not a multiple of {step}; {shards.root} keeps one of every"
             f" {step} frames"
         )
+
     rows = {split: shards.rows(split) for split in ("train", "test")}
-    rows = {split: found[key_frames.key_frame[found] >= 0] for split, found in rows.items()}
-    for split, found in rows.items():
-        if not key_frames.targets[key_frames.boxes_of(found)[0]].any():
+    rows = {
+        split: of_split[key_frames.key_frame[of_split] >= 0] for split, of_split in rows.items()
+    }
+    for split, of_split in rows.items():
+        if not key_frames.targets[key_frames.boxes_of(of_split)[0]].any():
             raise DataError(
                 f"{shards.root}: no box of split {split} shows an action that is evaluated"
             )
@@ -179,6 +186,7 @@ def key_frame_plans(
         raise DataError(
             f"batch_size: {s.batch_size} is more than the {len(rows['train'])} training key frames"
         )
+
     clip = (key_frames.key_frame, counts, s.frames, s.stride // step)
     train = [
         KeyFramePlan(rows["train"], *clip, s.batch_size, (s.seed, epoch))

@@ -41,7 +41,7 @@ from vididi.runs.file_names import CHECKPOINT, ENCODER, ERROR, QUERIES
 from vididi.runs.old_results import recheck
 from vididi.runs.readers import Queries, read_queries
 from vididi.runs.run_folder import RunFolder
-from vididi.training.context import from_first
+from vididi.training.context import broadcast_from_rank_0
 
 
 def find_encoders(folder: Path) -> list[Path]:
@@ -51,17 +51,18 @@ def find_encoders(folder: Path) -> list[Path]:
         TrainingError: there is none.
     """
     files = mirror.find(folder, ENCODER)
-    found = [folder] if folder / ENCODER in files else [file.parent for file in files]
-    if not found:
+    runs = [folder] if folder / ENCODER in files else [file.parent for file in files]
+    if not runs:
         raise TrainingError(
             f"{mirror.place_of(folder)}: no {ENCODER}, so there is no finished run here"
         )
-    return found
+    return runs
 
 
 def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> dict[str, Any]:
-    """Measure the encoder of a run folder, or read what was measured before; every worker calls it,
-    the first one writes.
+    """Measure the encoder of a run folder, or read what was measured before.
+
+    Every worker calls it, and rank 0 writes.
 
     Args:
         task: with settings as complete_settings gives them for this run.
@@ -83,22 +84,29 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
     config = read_run_config(run)
     torch.set_num_threads(config.training.threads)
     folder = RunFolder(run / "evaluations" / task.name)
-    with ExitStack() as held:
-        done = claim(folder, task.context, held)
-        if done is not None and not from_first(_holds(task, folder, done), task.context):
+
+    with ExitStack() as locks:
+        done = claim(folder, task.context, locks)
+        if done is not None and not broadcast_from_rank_0(
+            _is_current(task, folder, done), task.context
+        ):
             done = None
-        if done is not None and from_first(is_measured(task, run, untrained), task.context):
+        if done is not None and broadcast_from_rank_0(
+            is_measured(task, run, untrained), task.context
+        ):
             return done
+
         began = time.perf_counter()
         if task.context.rank == 0:
             folder.forget(ERROR)
-        found, before = _measure(
+        measured, untrained_metrics = _measure(
             run, task, config, folder, untrained, done and done.get("untrained")
         )
-        result = _result(task, recipe, found, before, time.perf_counter() - began)
+
+        result = _result(task, recipe, measured, untrained_metrics, time.perf_counter() - began)
         if task.context.rank == 0:
-            _save(folder, found, result)
-        return from_first(result, task.context)
+            _save(folder, measured, result)
+        return broadcast_from_rank_0(result, task.context)
 
 
 def _measure(
@@ -107,28 +115,31 @@ def _measure(
     config: Config,
     folder: RunFolder,
     untrained: bool,
-    before: dict[str, float] | None,
+    untrained_metrics: dict[str, float] | None,
 ) -> tuple[EvaluationResult, dict[str, float] | None]:
-    """Of the run's encoder, and the metrics of the untrained one if they are asked for; ``before``:
-    those that are there already.
+    """What is measured of the run's encoder, and, if requested, the untrained one's metrics.
+
+    Args:
+        untrained_metrics: those that were measured before.
     """
     if EVALUATIONS[task.protocol].shares == "nothing" and task.context.world_size > 1:
         raise ConfigError(
             f"{task.protocol}: trains on one worker, not on {task.context.world_size}"
         )
+
     with torch.device("meta"):
         width = make_encoder(config.backbone)[1]
     with about(f"{run.name}, {task.name}"):
-        found = task.measure(load_encoder(run).to(task.device), width, folder)
-        if untrained and before is None:
-            before = _measure_untrained(task, config, width, found, folder)
-    return found, before
+        measured = task.measure(load_encoder(run).to(task.device), width, folder)
+        if untrained and untrained_metrics is None:
+            untrained_metrics = _measure_untrained(task, config, width, measured, folder)
+    return measured, untrained_metrics
 
 
 def _result(
     task: Task,
     recipe: str | None,
-    found: EvaluationResult,
+    measured: EvaluationResult,
     untrained: dict[str, float] | None,
     seconds: float,
 ) -> dict[str, Any]:
@@ -138,21 +149,22 @@ def _result(
         for name, value in task.shards.manifest.source.items()
         if name not in ("videos", "splits", "list")
     }
+
     return {
         "rules": RULES,
         "protocol": task.protocol,
         "recipe": recipe,
         "data": {**source, "checksum": task.shards.manifest.checksum},
         "settings": task.settings.model_dump(mode="json"),
-        "metrics": found.metrics,
+        "metrics": measured.metrics,
         "untrained": untrained,
-        "per_class": found.per_class,
+        "per_class": measured.per_class,
         **(
             {"classes_without_videos": task.shards.empty_classes}
             if task.shards.empty_classes
             else {}
         ),
-        **found.details,
+        **measured.details,
         "seconds": seconds,
         "versions": {
             "vididi": __version__,
@@ -162,21 +174,21 @@ def _result(
     }
 
 
-def _save(folder: RunFolder, found: EvaluationResult, result: dict[str, Any]) -> None:
-    if found.queries is not None:
-        folder.save_queries(found.queries)
-    if found.features is not None:
-        folder.save_features(found.features)
+def _save(folder: RunFolder, measured: EvaluationResult, result: dict[str, Any]) -> None:
+    if measured.queries is not None:
+        folder.save_queries(measured.queries)
+    if measured.features is not None:
+        folder.save_features(measured.features)
     folder.save_result(result)
     for checkpoint in mirror.find(folder.path, CHECKPOINT):
-        mirror.remove(checkpoint)
+        mirror.remove_file(checkpoint)
 
 
 def _measure_untrained(
-    task: Task, config: Config, width: int, found: EvaluationResult, folder: RunFolder
+    task: Task, config: Config, width: int, measured: EvaluationResult, folder: RunFolder
 ) -> dict[str, float]:
     if config.training.epochs == 0 and config.backbone.options.get("weights") is None:
-        return found.metrics
+        return measured.metrics
     with about("the untrained encoder"):
         return task.measure(
             untrained_encoder(config, task.device), width, RunFolder(folder.path / "untrained")
@@ -184,33 +196,35 @@ def _measure_untrained(
 
 
 def is_measured(task: Task, run: Path, untrained: bool) -> bool:
-    """Whether nothing is missing that is asked for, nor false; features are, in what was measured
-    before they were kept.
+    """Whether nothing that is requested is missing or false.
+
+    Features are missing from what was measured before they were kept.
     """
     folder = RunFolder(run / "evaluations" / task.name)
     done = folder.result
-    if done is None or not _holds(task, folder, done):
+    if done is None or not _is_current(task, folder, done):
         return False
     return (done.get("untrained") is not None or not untrained) and (
         folder.has_features or not task.keeps_features
     )
 
 
-def _holds(task: Task, folder: RunFolder, done: dict[str, Any]) -> bool:
-    """Whether a result is what this version would say, as far as can be told; one of an earlier
-    version may not be.
+def _is_current(task: Task, folder: RunFolder, done: dict[str, Any]) -> bool:
+    """Whether a result is what this version would say, as far as can be told.
+
+    One of an earlier version may not be.
     """
 
     def queries() -> Queries | None:
         path = folder.path / QUERIES
-        return read_queries(path) if mirror.fetch(path) else None
+        return read_queries(path) if mirror.pull_file(path) else None
 
     size = len(task.shards.rows("train"))
     try:
         return not recheck(
             done, done["metrics"], done.get("untrained") or {}, queries, lambda: size, size
         ).notes
-    except DamagedError:  # what nobody can look at any more is measured again
+    except DamagedError:  # what cannot be checked any more is measured again
         return False
 
 

@@ -19,7 +19,7 @@ from vididi.data.plan import EvaluationPlan, frame_counts
 from vididi.data.shards import ShardSet
 from vididi.evaluation import first_hits, recall_at, silhouette_table
 from vididi.evaluation.dynamics import ChangedView, dynamics
-from vididi.evaluation.features import Features, FeatureView, extract_here, spread
+from vididi.evaluation.features import Features, FeatureView, local_extract, spread
 from vididi.finite import check_finite
 from vididi.protocols.task import EvaluationResult, Task, queries_of, share_of_worker
 from vididi.runs.run_folder import RunFolder
@@ -48,16 +48,16 @@ def measure_dynamics(
     """Retrieval under each change of time (vididi/evaluation/dynamics.py)."""
     rows, features = video_features(task, encoder, ChangedView)
     shards, test = task.shards, is_test(task.shards, rows)
-    found = score((), shards, rows, features["intact"])
+    result = score((), shards, rows, features["intact"])
     more = dynamics(features, shards.column("label")[rows], shards.column("scene")[rows], test)
-    return EvaluationResult({**found.metrics, **more}, found.queries)
+    return EvaluationResult({**result.metrics, **more}, result.queries)
 
 
 def _score_intact(task: Task, encoder: nn.Module, protocol: str) -> EvaluationResult:
     rows, features = video_features(task, encoder, FeatureView)
-    found = score((protocol,), task.shards, rows, features["intact"])
-    kept = features_table(task.shards, rows, features["intact"]) if task.keeps_features else None
-    return EvaluationResult(found.metrics, found.queries, features=kept)
+    result = score((protocol,), task.shards, rows, features["intact"])
+    table = features_table(task.shards, rows, features["intact"]) if task.keeps_features else None
+    return EvaluationResult(result.metrics, result.queries, features=table)
 
 
 # --- Features -------------------------------------------------------------------------------------
@@ -66,8 +66,9 @@ def _score_intact(task: Task, encoder: nn.Module, protocol: str) -> EvaluationRe
 def video_features(
     task: Task, encoder: nn.Module, view: type[FeatureView]
 ) -> tuple[NDArray[np.int64], Features]:
-    """Features of all training and test videos, computed where the task says; the same on every
-    worker.
+    """Features of all training and test videos; the same on every worker.
+
+    They are computed where the task says.
 
     Args:
         encoder: ``[B, 3, T, H, W]`` -> ``[B, D]``.
@@ -86,11 +87,12 @@ def video_features(
         np.concatenate([shards.rows("train"), shards.rows("test")]), task.context
     )
     plan = EvaluationPlan(rows, frame_counts(shards), s.frames, s.stride, s.clips, EVALUATION_BATCH)
-    extract = task.extract or extract_here(task.open_stream)
-    own, parts = extract(encoder, plan, view(s.size, s.crop, s.seed), task.progress)
+
+    extract = task.extract or local_extract(task.open_stream)
+    local_rows, parts = extract(encoder, plan, view(s.size, s.crop, s.seed), task.progress)
     features = {}
     for name, part in parts.items():
-        rows, features[name] = gather_rows(own, part, task.context)
+        rows, features[name] = gather_rows(local_rows, part, task.context)
     check_finite(task.protocol, **features)
     return rows, features
 
@@ -129,8 +131,8 @@ def score(
     features: NDArray[np.float32],
     by_scene: bool = False,
 ) -> EvaluationResult:
-    """From features to metrics by name, and one row for each test video: how many wrong neighbours
-    come before the right one.
+    """Metrics of features, by name, and for each test video how many wrong neighbours come before
+    the first right one.
 
     Args:
         protocols: ``retrieval``, ``silhouette``, both, or none for what goes with any:
@@ -151,6 +153,7 @@ def score(
             f"silhouette/{count}": value
             for count, value in silhouette_table(features[test], labels[test], hits).items()
         }
+
     scenes = shards.column("scene")[rows]
     if "retrieval" in protocols and by_scene and all(scenes):
         scene_hits = first_hits(features[test], scenes[test], features[~test], scenes[~test])

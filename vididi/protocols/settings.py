@@ -24,8 +24,9 @@ CROP_AND_FLIP = {"name": "cvrl", "jitter": 0.0, "gray": 0.0, "blur": 0.0}
 
 
 class FeatureSettings(Closed):
-    """Features of whole videos, and what is measured on them: retrieval, silhouette, dynamics. What
-    is left open is the run's own.
+    """Features of whole videos, for retrieval, silhouette and dynamics.
+
+    What is left open is the run's own.
     """
 
     clips: int | None = Field(

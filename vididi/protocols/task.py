@@ -67,12 +67,10 @@ class Task:
     open_stream: Stream
     context: Context
     report: Report
-    extract: Extract | None = (
-        None  # where features are computed; None: in this process, of the batches of open_stream
-    )
-    progress: FeatureProgress = lambda done, count: (
-        None
-    )  # of the batches whose features are computed
+    # Where features are computed; None: in this process, of the batches of open_stream.
+    extract: Extract | None = None
+    # Of the batches whose features are computed.
+    progress: FeatureProgress = lambda done, count: None
 
     @property
     def name(self) -> str:
@@ -96,6 +94,7 @@ class Task:
 
     @property
     def device(self) -> torch.device:
+        """Of this worker."""
         return self.context.device
 
     @property
@@ -104,9 +103,8 @@ class Task:
         return EVALUATIONS[self.protocol].keeps_features
 
 
-Measuring = Callable[
-    [Task, nn.Module, int, RunFolder], EvaluationResult
-]  # (task, encoder, its feature width, the evaluation's folder)
+# (task, encoder, its feature width, the evaluation's folder) -> what was measured
+Measuring = Callable[[Task, nn.Module, int, RunFolder], EvaluationResult]
 
 
 def measuring_function(protocol: str) -> Measuring:
@@ -118,27 +116,25 @@ def measuring_function(protocol: str) -> Measuring:
     where = EVALUATIONS[protocol].measure
     module, _, name = where.partition(":")
     try:
-        found = getattr(import_module(module), name, None)
+        function = getattr(import_module(module), name, None)
     except ModuleNotFoundError as error:
-        if not f"{module}.".startswith(
-            f"{error.name}."
-        ):  # it is there, and imports something that is not
+        # Otherwise it exists, and imports something that does not.
+        if not f"{module}.".startswith(f"{error.name}."):
             raise
-        found = None
-    if found is None:
+        function = None
+    if function is None:
         raise ConfigError(f"protocol: {protocol!r} is measured by {where}, which is not there")
-    return found
+    return function
 
 
 def complete_settings(settings: ProtocolSettings, config: Config) -> ProtocolSettings:
-    """The settings with the run's own values where they leave something open, and their components
-    checked.
+    """The settings, with the run's values for what they leave open, and with checked components.
 
     Raises:
         ConfigError: an unknown component or option, or clips that are too small for the backbone.
     """
     e = config.evaluation
-    own = {
+    run_values = {
         "frames": e.frames,
         "stride": e.stride,
         "size": config.clip.size,
@@ -147,10 +143,12 @@ def complete_settings(settings: ProtocolSettings, config: Config) -> ProtocolSet
         "seed": e.seed,
     }
     changes: dict[str, Any] = {
-        name: own[name] for name, value in settings if value is None and name in own
+        name: run_values[name] for name, value in settings if value is None and name in run_values
     }
+
     components = [name for name in ("augment", "optimiser") if hasattr(settings, name)]
     changes |= {name: resolve_component(name, getattr(settings, name)) for name in components}
+
     settings = settings.model_copy(update=changes)
     assert settings.frames
     assert settings.size
@@ -159,8 +157,8 @@ def complete_settings(settings: ProtocolSettings, config: Config) -> ProtocolSet
 
 
 def check_settings(entry: EvaluationEntry, config: Config) -> None:
-    """Raise ConfigError unless there is what an evaluation names: its augmentation and optimiser
-    for runs of ``config``, its function.
+    """Raise ConfigError unless what an evaluation names exists: its augmentation and optimiser for
+    runs of ``config``, and its measuring function.
     """
     settings = complete_settings(
         protocol_settings(entry.protocol, entry.recipe, flatten(entry.settings)), config
@@ -181,8 +179,9 @@ def make_task(
     context: Context,
     report: Report,
 ) -> Task:
-    """The task of an evaluation for a run: the recipe, the entry's own settings, and the run's
-    values for what is left open.
+    """The task of an evaluation for a run.
+
+    Its settings are the recipe's, changed by the entry's, and the run's for what these leave open.
 
     Args:
         context: of this worker; several share the work of one evaluation, where the protocol can
@@ -217,7 +216,10 @@ def share_of_worker(rows: NDArray[np.int64], context: Context) -> NDArray[np.int
 
 
 def queries_of(shards: ShardSet, rows: NDArray[np.int64], first_hit: NDArray[np.int64]) -> pa.Table:
-    """A row for each test video, of index rows ``[V]``, with how many wrong ones come before its
-    right one ``[V]``.
+    """The rows of queries.parquet.
+
+    Args:
+        rows: index rows of the test videos, ``[V]``.
+        first_hit: ``[V]``, how many wrong ones come before the first right one.
     """
     return queries_table(shards.column("video_id")[rows], shards.column("label")[rows], first_hit)

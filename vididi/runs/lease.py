@@ -33,10 +33,8 @@ import pyarrow.fs as pafs
 from vididi.errors import DataError, HeldError, TrainingError
 from vididi.runs.mirror import Mirror, mirror_of, working_in
 
-REFRESH_S, LEASE_S = (
-    15.0,
-    120.0,
-)  # how often a lease is renewed, and when one that is not renewed is over
+REFRESH_S = 15.0  # between renewals of a lease
+LEASE_S = 120.0  # after which one that is not renewed is over
 
 
 @contextmanager
@@ -80,20 +78,26 @@ class Lease:
         self.thread = threading.Thread(target=self._renew, daemon=True)
 
     def acquire(self, wait_s: float, wait_for_dead_s: float) -> None:
+        """Take the lease and keep renewing it in a thread.
+
+        Args:
+            wait_s: for processes that renew theirs.
+            wait_for_dead_s: for processes that may be dead.
+
+        Raises:
+            HeldError: another process still holds the folder.
+        """
         began = time.monotonic()
         clock: float | None = None  # what the store's clock is ahead of ours
-        first: dict[
-            str, int
-        ] = {}  # when each of the others had been renewed when it was first seen
+        first: dict[str, int] = {}  # when others had last been renewed, as first seen, by path
         while True:
             others = self._others(clock)
             if not others:
                 self.renewed = time.monotonic()
                 clock = self._write() - time.monotonic()
                 others = self._others(clock)
-                if (
-                    not others and time.monotonic() - self.renewed < LEASE_S / 2
-                ):  # else it may be over for somebody else
+                # Later than that the lease may be over for somebody else.
+                if not others and time.monotonic() - self.renewed < LEASE_S / 2:
                     break
                 self.mirror.delete(self.path)
                 if not others:
@@ -125,6 +129,7 @@ class Lease:
             )
 
     def release(self) -> None:
+        """Give the lease up, unless it was lost."""
         self.done.set()
         self.thread.join()
         if not self.gone:
@@ -155,7 +160,7 @@ class Lease:
                 continue
             over = clock is not None and clock + time.monotonic() - info.mtime_ns / 1e9 > LEASE_S
             if over or _died(self._read(info)):
-                self.mirror.delete(self.mirror.here(info.path))
+                self.mirror.delete(self.mirror.path_of(info.path))
             else:
                 alive.append(info)
         return alive
@@ -168,8 +173,8 @@ class Lease:
             return {}
 
     def _who(self, info: pafs.FileInfo) -> str:
-        found = self._read(info)
-        return f" (process {found['pid']} of {found['host']})" if found else ""
+        owner = self._read(info)
+        return f" (process {owner['pid']} of {owner['host']})" if owner else ""
 
 
 def _process() -> dict[str, Any]:

@@ -33,44 +33,44 @@ from vididi.runs.run_folder import RunFolder, write_atomically
 
 WAIT_S = 2.0  # for a process that is at work in the folder; it is left to that one then
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def mend_run(
-    folder: Path, config: Config, record: Mapping[str, Any], checksum: str, say: Say
+    folder: Path, config: Config, record: Mapping[str, Any], checksum: str, report: Report
 ) -> None:
     """Set the damaged files of a run aside, if there are any.
 
     Args:
-        config, record, checksum: of the cell, and of its data. say: is told each file, what is
-            wrong with it and where it is now.
+        config, record, checksum: of the cell, and of its data.
+        report: is called for each file, with what is wrong with it and where it is now.
 
     Raises:
         DataError: a file cannot be read, or was written by a newer program, or cannot be set aside.
     """
-    anew = {
+    replacements = {
         CONFIG: config.to_yaml(),
         CELL: json.dumps({**record, "data_checksum": checksum}, indent=2) + "\n",
     }
     fits = folder.name.endswith(f"-{config.identity(checksum)}")
-    _mend(folder, anew if fits else {}, say)
+    _mend(folder, replacements if fits else {}, report)
 
 
-def mend_evaluation(folder: Path, say: Say) -> None:
+def mend_evaluation(folder: Path, report: Report) -> None:
     """Set the damaged files of an evaluation aside, so that it is made again. Raises as
     mend_run.
     """
-    _mend(folder, {}, say)
+    _mend(folder, {}, report)
 
 
-def _mend(folder: Path, anew: Mapping[str, str], say: Say) -> None:
+def _mend(folder: Path, replacements: Mapping[str, str], report: Report) -> None:
     if not damage(folder):
         return
     try:
         with RunFolder(folder).locked(WAIT_S):
             _fetch_again(folder)
             for name, error in damage(folder).items():
-                _mend_file(folder, name, error, anew, say)
+                _mend_file(folder, name, error, replacements, report)
     except HeldError:
         return
     except OSError as error:
@@ -84,15 +84,15 @@ def _fetch_again(folder: Path) -> None:
     for name in damage(folder):
         path = folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        mirror.fetch(path)
+        mirror.pull_file(path)
 
 
 def _mend_file(
-    folder: Path, name: str, error: DamagedError, anew: Mapping[str, str], say: Say
+    folder: Path, name: str, error: DamagedError, replacements: Mapping[str, str], report: Report
 ) -> None:
     path, lines = folder / name, []
-    if name in (CONFIG, CELL) and name not in anew:
-        say(f"{error}; left as it is, for the folder's name does not say which cell this is")
+    if name in (CONFIG, CELL) and name not in replacements:
+        report(f"{error}; left as it is, for the folder's name does not say which cell this is")
         return
     if name == QUERIES and (folder / RESULT).is_file():
         # The result counts as measured only with its queries; it goes first, so that a kill in
@@ -100,12 +100,12 @@ def _mend_file(
         set_aside(folder / RESULT, "replaced")
     if name == METRICS:
         lines = [line for line, _ in valid_lines(folder)]
-    kept = set_aside(path) if path.exists() or path.is_symlink() else None
-    if name in anew:
-        write_atomically(path, anew[name])
+    renamed = set_aside(path) if path.exists() or path.is_symlink() else None
+    if name in replacements:
+        write_atomically(path, replacements[name])
     if name == METRICS:
         write_atomically(path, b"".join(lines).decode())
-    say(f"{error}; {f'set aside as {kept.name}' if kept else 'written anew'}")
+    report(f"{error}; {f'set aside as {renamed.name}' if renamed else 'written anew'}")
 
 
 def set_aside(path: Path, why: str = "damaged") -> Path:
@@ -118,5 +118,5 @@ def set_aside(path: Path, why: str = "damaged") -> Path:
     path.rename(target)
     for file in files:
         mirror.push(target / file.relative_to(path))
-        mirror.remove(file)
+        mirror.remove_file(file)
     return target

@@ -73,9 +73,9 @@ def local_path(text: str | Path) -> Path:
     root = _mirrors() / f"{name}-{digest}"
     if not (root / ".store").is_file():
         root.mkdir(parents=True, exist_ok=True, mode=0o700)  # a URI may hold a key
-        aside = root / f".store.{uuid4().hex}"
-        aside.write_text(uri)
-        aside.rename(root / ".store")
+        temporary = root / f".store.{uuid4().hex}"
+        temporary.write_text(uri)
+        temporary.rename(root / ".store")
     return root / inside
 
 
@@ -107,39 +107,44 @@ class Mirror:
 
     @cached_property
     def place(self) -> tuple[pafs.FileSystem, str]:
-        return RemotePath(self.uri).place
+        """The store's file system, and the path of the bucket in it."""
+        return RemotePath(self.uri).location
 
     @property
     def filesystem(self) -> pafs.FileSystem:
+        """The store's file system."""
         return self.place[0]
 
-    def there(self, path: Path) -> str:
-        """The place in the store of a local path."""
+    def key_of(self, path: Path) -> str:
+        """The key in the store of a local path."""
         return f"{self.place[1]}/{path.relative_to(self.root).as_posix()}"
 
-    def here(self, there: str) -> Path:
-        """The local path of a place in the store.
+    def path_of(self, key: str) -> Path:
+        """The local path of a key in the store.
 
         Raises:
             DataError: the store calls an object so that it would lie elsewhere.
         """
         return self.root / check_inside(
-            there.removeprefix(self.place[1]).lstrip("/"), self.uri, DataError
+            key.removeprefix(self.place[1]).lstrip("/"), self.uri, DataError
         )
 
     def uri_of(self, path: Path) -> str:
+        """The URI of a local path."""
         base, mark, query = self.uri.partition("?")
         return f"{base}/{path.relative_to(self.root).as_posix()}{mark}{query}"
 
     def info(self, path: Path) -> pafs.FileInfo | None:
+        """What the store says of a file; None where there is none. Raises DataError."""
         with _reaching(self, path):
-            info = self.filesystem.get_file_info(self.there(path))
+            info = self.filesystem.get_file_info(self.key_of(path))
         return info if info.type == pafs.FileType.File else None
 
     def files(self, folder: Path, recursive: bool = True) -> list[pafs.FileInfo]:
+        """The files below a folder in the store. Raises DataError."""
         with _reaching(self, folder):
             selector = pafs.FileSelector(
-                self.there(folder), allow_not_found=True, recursive=recursive
+                self.key_of(folder), allow_not_found=True, recursive=recursive
             )
             return [
                 info
@@ -148,33 +153,36 @@ class Mirror:
             ]
 
     def download(self, info: pafs.FileInfo, path: Path) -> None:
+        """Bring a file of the store to ``path``, with its time. Raises DataError."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{uuid4().hex}")
+        temporary = path.with_name(f".{path.name}.{uuid4().hex}")
         try:
             with (
                 _reaching(self, path),
                 self.filesystem.open_input_stream(info.path) as source,
-                aside.open("wb") as target,
+                temporary.open("wb") as target,
             ):
                 shutil.copyfileobj(source, target, 8 << 20)
-            os.utime(aside, ns=(info.mtime_ns, info.mtime_ns))
-            aside.rename(path)
+            os.utime(temporary, ns=(info.mtime_ns, info.mtime_ns))
+            temporary.rename(path)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def upload(self, file: IO[bytes], path: Path) -> None:
-        """Put the content of an open file into the place of ``path``, and give the file the time
-        that it has there.
+        """Write an open file to the key of ``path``, and give the file the time of the object.
+
+        Raises:
+            TrainingError: it cannot be written, after several attempts.
         """
-        there = self.there(path)
+        key = self.key_of(path)
 
         def write() -> None:
             file.seek(0)
             with self.filesystem.open_output_stream(
-                there
+                key
             ) as stream:  # an object appears when it is closed
                 shutil.copyfileobj(file, stream, 8 << 20)
-            info = self.filesystem.get_file_info(there)
+            info = self.filesystem.get_file_info(key)
             os.utime(file.fileno(), ns=(info.mtime_ns, info.mtime_ns))
 
         self._patiently(path, write)
@@ -188,7 +196,7 @@ class Mirror:
         Raises:
             DataError: the store cannot be reached, or has no such object then.
         """
-        with _reaching(self, path), self.filesystem.open_output_stream(self.there(path)) as stream:
+        with _reaching(self, path), self.filesystem.open_output_stream(self.key_of(path)) as stream:
             stream.write(content)
         info = self.info(path)
         if info is None:
@@ -196,9 +204,11 @@ class Mirror:
         return info
 
     def delete(self, path: Path) -> None:
+        """Remove a file from the store, if it is there. Raises TrainingError."""
+
         def delete() -> None:
             with contextlib.suppress(FileNotFoundError):
-                self.filesystem.delete_file(self.there(path))
+                self.filesystem.delete_file(self.key_of(path))
 
         self._patiently(path, delete)
 
@@ -259,12 +269,16 @@ def pull(folder: Path) -> None:
         _pull(mirror, folder, _Locks(mirror.root))
 
 
-def fetch(path: Path, of_others: bool = False) -> bool:
-    """Make a file the store's, and say whether there is one; for a path that is not in a mirror,
-    whether it is there.
+def pull_file(path: Path, of_others: bool = False) -> bool:
+    """Bring one file up to date with the store; returns whether it exists.
+
+    Of a path that is not in a mirror nothing is pulled.
 
     Args:
         of_others: another process may write it while this one holds the folder.
+
+    Raises:
+        DataError: the store cannot be reached.
     """
     mirror = mirror_of(path)
     if mirror is None:
@@ -285,7 +299,7 @@ def fetch(path: Path, of_others: bool = False) -> bool:
 
 
 def has(path: Path) -> bool:
-    """Whether there is such a file, without pulling it."""
+    """Whether a file exists, on this machine or in the store, without pulling it."""
     mirror = mirror_of(path)
     return path.is_file() or (mirror is not None and mirror.info(path) is not None)
 
@@ -295,8 +309,8 @@ def find(folder: Path, name: str) -> list[Path]:
     mirror = mirror_of(folder)
     if mirror is None:
         return sorted(folder.rglob(name))
-    there = (mirror.here(info.path) for info in mirror.files(folder))
-    return sorted({*folder.rglob(name), *(path for path in there if path.name == name)})
+    stored = (mirror.path_of(info.path) for info in mirror.files(folder))
+    return sorted({*folder.rglob(name), *(path for path in stored if path.name == name)})
 
 
 class _Locks:
@@ -311,12 +325,12 @@ class _Locks:
     def free(self, folder: Path) -> Iterator[bool]:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".lock").touch()
-        with ExitStack() as held:
-            for place in (folder, *folder.parents):
-                if place == self.root:
+        with ExitStack() as locks:
+            for parent in (folder, *folder.parents):
+                if parent == self.root:
                     break
-                if (place / ".lock").is_file():
-                    file = held.enter_context((place / ".lock").open("r"))
+                if (parent / ".lock").is_file():
+                    file = locks.enter_context((parent / ".lock").open("r"))
                     try:
                         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                     except BlockingIOError:
@@ -334,37 +348,36 @@ class _NoLocks(_Locks):
 
 
 def _pull(mirror: Mirror, folder: Path, locks: _Locks) -> None:
-    there: dict[Path, dict[Path, pafs.FileInfo]] = {}
+    stored: dict[Path, dict[Path, pafs.FileInfo]] = {}
     for info in mirror.files(folder):
-        path = mirror.here(info.path)
+        path = mirror.path_of(info.path)
         if not _hidden(path.relative_to(folder)):
-            there.setdefault(path.parent, {})[path] = info
-    here: dict[Path, list[Path]] = {}
+            stored.setdefault(path.parent, {})[path] = info
+    local: dict[Path, list[Path]] = {}
     for path in folder.rglob("*"):
         if path.is_file() and not _hidden(path.relative_to(folder)):
-            here.setdefault(path.parent, []).append(path)
+            local.setdefault(path.parent, []).append(path)
 
-    def bring(place: Path) -> None:
-        infos = there.get(place, {})
+    def bring(directory: Path) -> None:
+        infos = stored.get(directory, {})
         changed = [
             path for path, info in infos.items() if not (_is_large(path.name) or _same(path, info))
         ]
-        gone = [path for path in here.get(place, ()) if path not in infos]
+        gone = [path for path in local.get(directory, ()) if path not in infos]
         if not changed and not gone:
             return
-        with locks.free(place) as free:
+        with locks.free(directory) as free:
             if not free:
                 return
-            for path in sorted(
-                gone, key=_is_result, reverse=True
-            ):  # a result that is there means that all is
+            # A result says that all else exists: it goes first and comes last.
+            for path in sorted(gone, key=_is_result, reverse=True):
                 path.unlink(missing_ok=True)
             for path in sorted(changed, key=_is_result):
                 with contextlib.suppress(FileNotFoundError):  # removed since it was listed
                     mirror.download(infos[path], path)
 
     with ThreadPoolExecutor(PULLS) as pool:
-        list(pool.map(bring, {**there, **here}))
+        list(pool.map(bring, {**stored, **local}))
 
 
 def _hidden(path: Path) -> bool:
@@ -388,8 +401,9 @@ def _same(path: Path, info: pafs.FileInfo) -> bool:
 
 
 def push(path: Path) -> None:
-    """Bring what a file holds now to the store: in its turn, where this process holds the folder,
-    else at once.
+    """Write a file as it is now to the store.
+
+    Where this process holds the folder that is queued after earlier writes, else done at once.
 
     Raises:
         TrainingError: it, or something before it, cannot be written.
@@ -406,8 +420,8 @@ def _upload(mirror: Mirror, file: IO[bytes], path: Path) -> None:
         mirror.upload(file, path)
 
 
-def remove(path: Path) -> None:
-    """Remove a file, if it is there, in the store too."""
+def remove_file(path: Path) -> None:
+    """Remove a file, in the store too; nothing where there is none."""
     mirror = mirror_of(path)
     path.unlink(missing_ok=True)
     if mirror is not None:
@@ -428,8 +442,8 @@ def settle(folder: Path) -> None:
 class _Writer:
     """Does one thing after the other in a thread, for the process that holds a folder."""
 
-    def __init__(self, check_held: Callable[[], None]) -> None:
-        self.check_held = check_held
+    def __init__(self, check_lease: Callable[[], None]) -> None:
+        self.check_lease = check_lease
         self.known: set[Path] = set()  # what was written or fetched since the folder is held
         self.failure: Exception | None = None
         self.queue: Queue[Callable[[], None] | None] = Queue(WAITING)
@@ -457,7 +471,7 @@ class _Writer:
         while (action := self.queue.get()) is not None:
             try:
                 if self.failure is None:
-                    self.check_held()
+                    self.check_lease()
                     action()
             except (
                 Exception
@@ -475,19 +489,19 @@ def _writer(path: Path) -> _Writer | None:
 
 
 @contextmanager
-def working_in(mirror: Mirror, folder: Path, check_held: Callable[[], None]) -> Iterator[None]:
+def working_in(mirror: Mirror, folder: Path, check_lease: Callable[[], None]) -> Iterator[None]:
     """Work on what is in the store, in a folder that this process holds; at the end all that was
     pushed is there.
 
     Args:
-        check_held: called before each thing is written to the store; raises if this process no
+        check_lease: called before each write to the store; raises if this process no
             longer holds the folder.
 
     Raises:
         TrainingError: what was written cannot be brought to the store.
     """
     _pull(mirror, folder, _NoLocks(mirror.root))
-    writer = _WRITERS[folder] = _Writer(check_held)
+    writer = _WRITERS[folder] = _Writer(check_lease)
     try:
         yield
         writer.settle()

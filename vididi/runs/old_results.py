@@ -39,26 +39,29 @@ class Rechecked:
     notes: list[str] = field(default_factory=list)
     gallery: int | None = None
 
-    def drop(self, kept: Metrics, name: str, why: str) -> None:
-        self._note(kept, name, f"is left out: {why}; measure it again")
-        del kept[name]
+    def drop(self, values: Metrics, name: str, why: str) -> None:
+        """Leave a metric out, with a note."""
+        self._note(values, name, f"is left out: {why}; measure it again")
+        del values[name]
 
-    def mark(self, kept: Metrics, name: str, why: str) -> None:
-        self._note(kept, name, f"may be too high: {why}; measure it again")
+    def mark(self, values: Metrics, name: str, why: str) -> None:
+        """Keep a metric that may be too high, with a note."""
+        self._note(values, name, f"may be too high: {why}; measure it again")
 
-    def correct(self, kept: Metrics, name: str, value: float) -> None:
-        if abs(value - kept[name]) > 1e-9:
+    def correct(self, values: Metrics, name: str, value: float) -> None:
+        """Replace the value of a metric, with a note where it differs."""
+        if abs(value - values[name]) > 1e-9:
             self._note(
-                kept,
+                values,
                 name,
-                f"is {value:.3f}, not the {kept[name]:.3f} of its result.json: what the gallery"
+                f"is {value:.3f}, not the {values[name]:.3f} of its result.json: what the gallery"
                 " lacks cannot be found",
             )
-            kept[name] = value
+            values[name] = value
 
-    def _note(self, kept: Metrics, name: str, text: str) -> None:
+    def _note(self, values: Metrics, name: str, text: str) -> None:
         self.notes.append(
-            f"{name}{' of the untrained encoder' if kept is self.untrained else ''} {text}"
+            f"{name}{' of the untrained encoder' if values is self.untrained else ''} {text}"
         )
 
 
@@ -68,37 +71,38 @@ def recheck(
     untrained: Mapping[str, float],
     queries: Callable[[], Queries | None],
     size: Callable[[], int | None],
-    least: int = 1,
+    min_size: int = 1,
 ) -> Rechecked:
     """What of a result may be believed.
 
     Args:
         result: the content of result.json. metrics, untrained: what it has measured, by name.
-        queries: reads the queries of ``metrics``, if they are there; size: how many videos the
-            gallery has, if that is known. Both are asked only where it matters.
-        least: how many videos the gallery has at least.
+        queries: reads the queries of ``metrics``; None where there are none.
+        size: gives the number of videos in the gallery; None where it is not known. Both are
+            called only where it matters.
+        min_size: how many videos the gallery has at least.
     """
-    found = Rechecked(dict(metrics), dict(untrained), dict(result.get("per_class") or {}))
-    for kept in (found.metrics, found.untrained):
-        for name in [name for name, value in kept.items() if not math.isfinite(value)]:
-            found.drop(kept, name, f"it is {kept[name]}")
+    rechecked = Rechecked(dict(metrics), dict(untrained), dict(result.get("per_class") or {}))
+    for values in (rechecked.metrics, rechecked.untrained):
+        for name in [name for name, value in values.items() if not math.isfinite(value)]:
+            rechecked.drop(values, name, f"it is {values[name]}")
     if result.get("rules", 1) < 2:
-        _recheck_accuracy(found, result)
-        _recheck_recall(found, queries, size, least)
-    return found
+        _recheck_accuracy(rechecked, result)
+        _recheck_recall(rechecked, queries, size, min_size)
+    return rechecked
 
 
 # --- Accuracy -------------------------------------------------------------------------------------
 
 
-def _recheck_accuracy(found: Rechecked, result: Mapping[str, Any]) -> None:
+def _recheck_accuracy(rechecked: Rechecked, result: Mapping[str, Any]) -> None:
     losses = [epoch.get("loss", math.inf) for epoch in result.get("epochs") or []]
-    chance = math.log(max(2, len(found.per_class)))
-    for kept, own in ((found.metrics, losses), (found.untrained, [])):
-        if why := _doubt(kept, own, chance):
-            for name in [name for name in kept if ACCURACY.fullmatch(name)]:
-                found.drop(kept, name, why)
-                found.per_class = {} if kept is found.metrics else found.per_class
+    chance = math.log(max(2, len(rechecked.per_class)))
+    for values, losses_of in ((rechecked.metrics, losses), (rechecked.untrained, [])):
+        if why := _doubt(values, losses_of, chance):
+            for name in [name for name in values if ACCURACY.fullmatch(name)]:
+                rechecked.drop(values, name, why)
+                rechecked.per_class = {} if values is rechecked.metrics else rechecked.per_class
 
 
 def _doubt(metrics: Metrics, losses: list[float], chance: float) -> str | None:
@@ -123,34 +127,34 @@ def _doubt(metrics: Metrics, losses: list[float], chance: float) -> str | None:
 
 
 def _recheck_recall(
-    found: Rechecked,
+    rechecked: Rechecked,
     read: Callable[[], Queries | None],
     known: Callable[[], int | None],
-    least: int,
+    min_size: int,
 ) -> None:
     doubtful = {
         name: int(match[1])
-        for name in {**found.metrics, **found.untrained}
+        for name in {**rechecked.metrics, **rechecked.untrained}
         if (match := RECALL.fullmatch(name))
     }
     doubtful = {
-        name: k for name, k in doubtful.items() if k > least
+        name: k for name, k in doubtful.items() if k > min_size
     }  # a rank that the gallery's size is does not count below it
     if not doubtful:
         return
     size, queries = known(), read()
     ranks = None if queries is None or not len(queries.videos) else queries.first_hit
     absent = (
-        None if queries is None or ranks is None else _absent(ranks, queries.labels, size, least)
+        None if queries is None or ranks is None else _absent(ranks, queries.labels, size, min_size)
     )
-    found.gallery = size if absent is not None and absent.any() else None
+    rechecked.gallery = size if absent is not None and absent.any() else None
     for name, k in doubtful.items():
-        if k > (size or least):
-            _recheck_one(found, name, k, ranks, absent)
+        if k > (size or min_size):
+            _recheck_one(rechecked, name, k, ranks, absent)
 
 
 def _recheck_one(
-    found: Rechecked,
+    rechecked: Rechecked,
     name: str,
     k: int,
     ranks: NDArray[np.int64] | None,
@@ -158,26 +162,26 @@ def _recheck_one(
 ) -> None:
     """R@k, where the gallery may have fewer than k videos. What is ``absent`` counted as found."""
     if ranks is None or (
-        name in found.metrics and abs((ranks < k).mean() - found.metrics[name]) > 1e-4
+        name in rechecked.metrics and abs((ranks < k).mean() - rechecked.metrics[name]) > 1e-4
     ):
         why = f"the gallery may have fewer than {k} videos, and the queries are not kept"
-        for kept in (found.metrics, found.untrained):
-            if name in kept:
-                found.mark(kept, name, why)
+        for values in (rechecked.metrics, rechecked.untrained):
+            if name in values:
+                rechecked.mark(values, name, why)
     elif absent is not None:
-        for kept in (found.metrics, found.untrained):
-            if name in kept:
-                found.correct(kept, name, float(kept[name] - absent.mean()))
+        for values in (rechecked.metrics, rechecked.untrained):
+            if name in values:
+                rechecked.correct(values, name, float(values[name] - absent.mean()))
     elif k > ranks.max():
-        for kept in (found.metrics, found.untrained):
-            if name in kept:
-                found.drop(
-                    kept, name, f"the gallery may have fewer than {k} videos, and lack classes"
+        for values in (rechecked.metrics, rechecked.untrained):
+            if name in values:
+                rechecked.drop(
+                    values, name, f"the gallery may have fewer than {k} videos, and lack classes"
                 )
 
 
 def _absent(
-    ranks: NDArray[np.int64], labels: NDArray, size: int | None, least: int
+    ranks: NDArray[np.int64], labels: NDArray, size: int | None, min_size: int
 ) -> NDArray[np.bool_] | None:
     """``[Q]``, which queries of an old file cannot be found; None where that is not known."""
     if size is not None:
@@ -185,6 +189,6 @@ def _absent(
     last = ranks == ranks.max()
     # Of a class that the gallery lacks no query can be found, and all have the gallery's size as
     # their rank.
-    if ranks.max() < least or np.isin(labels[last], labels[~last]).any():
+    if ranks.max() < min_size or np.isin(labels[last], labels[~last]).any():
         return np.zeros(len(ranks), dtype=bool)
     return None

@@ -98,6 +98,17 @@ def finished(folder: Path) -> dict[str, Any] | None:
         return None
 
 
+def outcome_and_result(
+    folder: Path, stopping: bool = True
+) -> tuple[Outcome | None, dict[str, Any] | None]:
+    """How a run ended, as outcome, and its result if it is finished; the result is read once."""
+    try:
+        result = read_result(folder)
+    except DamagedError:
+        return None, None
+    return outcome(folder, stopping, measured=lambda _: result is not None), result
+
+
 def stopped(folder: Path) -> dict[str, Any] | None:
     """Where and why a run ended whose outcome is "stopped", else None. Raises DataError as
     outcome.
@@ -119,20 +130,20 @@ def damage(folder: Path) -> dict[str, DamagedError]:
     Raises:
         DataError: one cannot be read, or a newer program wrote it.
     """
-    found = {}
+    damaged = {}
     for name, read in _READERS.items():
         try:
             read(folder)
         except DamagedError as error:
-            found[name] = error
+            damaged[name] = error
     if folder.parent.name == "evaluations" and not any(
         is_there(folder / name) for name in (CONFIG, CELL)
     ):
-        return found
+        return damaged
     if is_there(folder / RESULT):
-        found |= {
+        damaged |= {
             name: DamagedError(f"{folder / name}: is missing")
             for name in (CONFIG, CELL)
             if not is_there(folder / name)
         }
-    return found
+    return damaged

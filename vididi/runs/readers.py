@@ -258,13 +258,13 @@ def valid_lines(folder: Path) -> list[tuple[bytes, dict[str, Any]]]:
     Raises DataError.
     """
     path = folder / METRICS
-    found = []
+    records = []
     for number, line in enumerate(_lines(_beginning(path)), 1):
         try:
-            found.append((line, _record(path, number, line)))
+            records.append((line, _record(path, number, line)))
         except DamagedError:
             continue
-    return found
+    return records
 
 
 @dataclass(frozen=True, eq=False)
@@ -431,20 +431,20 @@ def folders_with(root: Path, name: str) -> list[Path]:
         if not isinstance(error, FileNotFoundError | NotADirectoryError):
             raise _away(Path(error.filename or root), error)
 
-    starts, seen, found = [root], set(), []
+    starts, visited, matches = [root], set(), []
     # links come last, so that a folder has its own name where it lies below root, and not a link's
     for start in starts:
-        for place, folders, files in os.walk(start, onerror=away):
-            if (real := os.path.realpath(place)) in seen:
+        for directory, folders, files in os.walk(start, onerror=away):
+            if (real := os.path.realpath(directory)) in visited:
                 folders.clear()
                 continue
-            seen.add(real)
+            visited.add(real)
             starts += sorted(
-                link for folder in folders if (link := Path(place, folder)).is_symlink()
+                link for folder in folders if (link := Path(directory, folder)).is_symlink()
             )
             if name in files or name in folders:
-                found.append(Path(place))
-    return sorted(found)
+                matches.append(Path(directory))
+    return sorted(matches)
 
 
 # --- Content and form -----------------------------------------------------------------------------
@@ -464,19 +464,19 @@ def _size(path: Path) -> int | None:
     lies there.
     """
     try:
-        found = path.stat()
+        status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         if path.is_symlink():
             _damaged(path, "is a link to nothing")
         return None
     except OSError as error:
         raise _away(path, error) from None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         _damaged(
             path,
-            "is a folder, not a file" if stat.S_ISDIR(found.st_mode) else "is not a regular file",
+            "is a folder, not a file" if stat.S_ISDIR(status.st_mode) else "is not a regular file",
         )
-    return found.st_size
+    return status.st_size
 
 
 def _content(path: Path) -> bytes | None:

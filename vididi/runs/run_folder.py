@@ -64,21 +64,19 @@ ERROR_WAIT_S = 5.0  # the processes of a cell that failed are about to end
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; what was written is flushed to disk and takes the place
-    of ``path`` at the end.
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    yield aside
-    with aside.open("rb") as file:
+    """A temporary path to write to, which is flushed to disk and replaces ``path`` at the end."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    yield temporary
+    with temporary.open("rb") as file:
         os.fsync(file.fileno())
-    aside.rename(path)
+    temporary.rename(path)
     mirror.push(path)
 
 
 def write_atomically(path: Path, content: str) -> None:
-    """Write a text file aside, then rename."""
-    with replacing(path) as aside:
-        aside.write_text(content)
+    """Write a text file under a temporary name, then rename it."""
+    with replacing(path) as temporary:
+        temporary.write_text(content)
 
 
 class RunFolder:
@@ -93,6 +91,7 @@ class RunFolder:
         return readers.read_result(self.path)
 
     def begin(self, config_yaml: str, cell: Mapping[str, Any]) -> None:
+        """Write the configuration and the cell, and remove an earlier attempt's end."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / CONFIG, config_yaml)
         write_atomically(self.path / CELL, json.dumps(cell, indent=2) + "\n")
@@ -102,7 +101,7 @@ class RunFolder:
         """Remove files that are there."""
         for name in names:
             if (self.path / name).is_file():
-                mirror.remove(self.path / name)
+                mirror.remove_file(self.path / name)
 
     @contextmanager
     def locked(self, wait_s: float | None = None) -> Iterator[None]:
@@ -136,46 +135,52 @@ class RunFolder:
                 yield
 
     def save_checkpoint(self, content: dict[str, Any]) -> None:
-        with replacing(self.path / CHECKPOINT) as aside:
-            torch.save(content, aside)
+        """Write checkpoint.pt atomically."""
+        with replacing(self.path / CHECKPOINT) as temporary:
+            torch.save(content, temporary)
 
     def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
+        """The content of checkpoint.pt, on ``device``; None where there is none."""
         path = self.path / CHECKPOINT
         return (
-            torch.load(path, map_location=device, weights_only=True) if mirror.fetch(path) else None
+            torch.load(path, map_location=device, weights_only=True)
+            if mirror.pull_file(path)
+            else None
         )
 
     def save_encoder(self, weights: dict[str, Tensor], name: str = ENCODER) -> None:
-        with replacing(self.path / name) as aside:
+        """Write weights as safetensors, under ``name``."""
+        with replacing(self.path / name) as temporary:
             save_file(
                 {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
-                aside,
+                temporary,
             )
 
     def save_best(self, weights: dict[str, Tensor], metric: str, value: float, epoch: int) -> None:
         """Keep an encoder as the best one so far."""
-        told = {"epoch": str(epoch), metric: repr(value)}
-        with replacing(self.path / BEST) as aside:
+        metadata = {"epoch": str(epoch), metric: repr(value)}
+        with replacing(self.path / BEST) as temporary:
             save_file(
                 {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
-                aside,
-                told,
+                temporary,
+                metadata,
             )
 
     def best(self, metric: str) -> float | None:
-        """The value of the encoder that is kept as the best one by ``metric``."""
+        """The value of ``metric`` of the best encoder so far; None where there is none."""
         path = self.path / BEST
-        if not mirror.fetch(path):
+        if not mirror.pull_file(path):
             return None
         with safe_open(path, "pt") as file:
-            told = file.metadata() or {}
-        return float(told[metric]) if metric in told else None
+            metadata = file.metadata() or {}
+        return float(metadata[metric]) if metric in metadata else None
 
     def told_to_stop(self) -> bool:
         """Whether a sweep has marked the folder as stopped while this process works in it."""
-        return mirror.fetch(self.path / STOPPED, of_others=True)
+        return mirror.pull_file(self.path / STOPPED, of_others=True)
 
     def save_stopped(self, content: Mapping[str, Any]) -> None:
+        """Write where and by which rule the run was stopped early."""
         write_atomically(self.path / STOPPED, json.dumps(content, indent=2) + "\n")
 
     @property
@@ -184,13 +189,14 @@ class RunFolder:
         return max((record["epoch"] for _, record in readers.valid_lines(self.path)), default=0)
 
     def load_encoder(self, name: str = ENCODER) -> dict[str, Tensor]:
+        """The weights of a safetensors file that is on this machine."""
         return load_file(self.path / name)
 
     def trained_encoder(self) -> dict[str, Tensor] | None:
         """The weights of encoder.safetensors; None where there is none, or none that can be
         read.
         """
-        if not mirror.fetch(self.path / ENCODER):
+        if not mirror.pull_file(self.path / ENCODER):
             return None
         try:
             return self.load_encoder()
@@ -198,20 +204,24 @@ class RunFolder:
             return None
 
     def save_queries(self, queries: pa.Table) -> None:
+        """Write the ranks of the test videos' neighbours (queries.parquet)."""
         self._save_table(QUERIES, queries)
 
     @property
     def has_features(self) -> bool:
+        """Whether features.parquet is there, or in the store."""
         return mirror.has(self.path / FEATURES)
 
     def save_features(self, features: pa.Table) -> None:
+        """Write features.parquet."""
         self._save_table(FEATURES, features)
 
     def _save_table(self, name: str, table: pa.Table) -> None:
-        with replacing(self.path / name) as aside:
-            pq.write_table(table, aside)
+        with replacing(self.path / name) as temporary:
+            pq.write_table(table, temporary)
 
     def save_result(self, result: Mapping[str, Any]) -> None:
+        """Write result.json; the run is finished then. Raises NotFiniteError."""
         content = {"version": RESULT_VERSION, **result}
         write_atomically(self.path / RESULT, finite_json(RESULT, content, indent=2) + "\n")
 

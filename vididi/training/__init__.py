@@ -1,3 +1,1 @@
-"""Training: the loop, the context it is written against, checkpoints and run folders. Knows no
-Ray.
-"""
+"""Training: the loop, its context, gathering over workers, and what is recorded. Knows no Ray."""

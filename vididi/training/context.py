@@ -21,8 +21,10 @@ class StoppedEarly(Exception):
 
 
 class Context(Protocol):
-    """Rank 0 of ``world_size`` is the one that writes files. Every worker calls ``report``.
-    ``nodes``: over how many the workers are.
+    """Where a training loop runs.
+
+    Every worker calls ``report``; rank 0 of ``world_size`` alone writes files. ``nodes``: over how
+    many machines the workers are.
     """
 
     rank: int
@@ -44,6 +46,7 @@ class LocalContext:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def report(self, metrics: Metrics) -> None:
+        """Print the metrics of rank 0 as one line."""
         if self.rank == 0:
             print(
                 "  ".join(f"{name} {_short(value)}" for name, value in metrics.items()), flush=True
@@ -60,26 +63,27 @@ def local_context(device: str | None = None) -> Iterator[LocalContext]:
 
     Args:
         device: ``cpu`` or ``cuda``; a GPU where there is one if left out.
+
+    Raises:
+        ConfigError: ``cuda`` where torch can use no GPU.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    nodes = world_size // int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "--device: 'cuda' is not there; this machine has no GPU that torch can use"
         )
-    chosen = torch.device(f"cuda:{local_rank}") if kind == "cuda" else torch.device(kind)
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
+
+    torch_device = torch.device(f"cuda:{local_rank}") if kind == "cuda" else torch.device(kind)
+    if torch_device.type == "cuda":
+        torch.cuda.set_device(torch_device)
     if world_size > 1:
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if torch_device.type == "cuda" else "gloo")
+
     try:
-        yield LocalContext(
-            rank,
-            world_size,
-            world_size // int(os.environ.get("LOCAL_WORLD_SIZE", world_size)),
-            chosen,
-        )
+        yield LocalContext(rank, world_size, nodes, torch_device)
     finally:
         if world_size > 1:
             dist.destroy_process_group()
@@ -88,7 +92,7 @@ def local_context(device: str | None = None) -> Iterator[LocalContext]:
 Value = TypeVar("Value")
 
 
-def from_first(value: Value, context: Context) -> Value:
+def broadcast_from_rank_0(value: Value, context: Context) -> Value:
     """Rank 0's value, on every worker."""
     if context.world_size == 1:
         return value
@@ -97,9 +101,10 @@ def from_first(value: Value, context: Context) -> Value:
     return box[0]
 
 
-def first_alone(prepare: Callable[[], Value], context: Context) -> Value:
-    """What ``prepare`` returns, on every worker: rank 0 calls it before the others, which then find
-    that there is nothing left to do.
+def rank_0_first(prepare: Callable[[], Value], context: Context) -> Value:
+    """What ``prepare`` returns, on every worker; rank 0 calls it before the others do.
+
+    They then find that there is nothing left to do.
     """
     if context.rank == 0:
         value = prepare()

@@ -36,8 +36,9 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(x: Tensor) -> Tensor:
-    """``[B, D]`` of each worker -> ``[world * B, D]`` in rank order, on every worker, with
-    gradient.
+    """Each worker's ``[B, D]`` -> ``[world * B, D]`` in rank order, on every worker.
+
+    The gradient of a worker's rows is the sum of all workers' gradients for them.
     """
     return _Gather.apply(x)
 
@@ -57,8 +58,9 @@ class _Sum(torch.autograd.Function):
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation over all workers' batches, on any device; torch's own refuses CPU
-    tensors.
+    """Batch normalisation over all workers' batches, on any device.
+
+    torch's own refuses CPU tensors.
 
     Input ``[B, C, ...]`` with the same B on every worker.
     """
@@ -68,6 +70,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             raise ValueError(f"input: shape {tuple(input.shape)}; it must be [B, C, ...]")
 
     def forward(self, input: Tensor) -> Tensor:
+        """The same shape; statistics of all workers in training, the running ones otherwise."""
         self._check_input_dim(input)
         if not self.training:
             return super().forward(input)
@@ -97,8 +100,9 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def data_parallel(module: nn.Module) -> nn.Module:
-    """What to call instead of ``module``, so that its gradients are averaged over the workers; its
-    batch statistics are synchronised.
+    """What to call instead of ``module``, so that gradients are averaged over the workers.
+
+    Batch statistics become those of all workers.
     """
     synchronise_batch_norm(module)
     # Buffers are equal on all workers already, because batch statistics are.
@@ -112,21 +116,23 @@ def mean_over_workers(x: Tensor) -> Tensor:
     return x / dist.get_world_size()
 
 
-def gather_rows(rows: NDArray, found: NDArray, context: Context) -> tuple[NDArray, NDArray]:
-    """What all workers found ``[V, ...]`` by index rows ``[V]``, in index order, so that ties do
-    not depend on the number of workers.
+def gather_rows(rows: NDArray, values: NDArray, context: Context) -> tuple[NDArray, NDArray]:
+    """All workers' ``values`` ``[V, ...]`` by index rows ``[V]``, on every worker.
+
+    In index order, so that ties do not depend on the number of workers.
     """
     if context.world_size > 1:
         parts: list[Any] = [None] * context.world_size
-        dist.all_gather_object(parts, (rows, found))
-        rows, found = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        dist.all_gather_object(parts, (rows, values))
+        rows, values = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     order = np.argsort(rows)
-    return rows[order], found[order]
+    return rows[order], values[order]
 
 
 def synchronise_batch_norm(module: nn.Module) -> nn.Module:
-    """Replace every batch normalisation in ``module`` by its synchronised twin with the same
-    weights.
+    """Replace every batch normalisation in ``module`` by its synchronised twin.
+
+    The twin has the same weights.
 
     On CUDA by torch's SyncBatchNorm, elsewhere by ours. State dictionaries keep their names.
     """

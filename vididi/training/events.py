@@ -32,41 +32,47 @@ _TIME = re.compile(r"events\.out\.tfevents\.(\d+)")
 
 
 class Events:
-    """The events file of one attempt at a run. What was written is in the file, and in the store,
-    when a method returns.
+    """The events file of one attempt at a run.
+
+    When a method returns, what it wrote is in the file and in the store.
     """
 
     def __init__(self, folder: Path, recorded: Mapping[int, Mapping[str, float]]) -> None:
-        """
+        """Begin the file with what earlier attempts recorded.
+
         Args:
             recorded: what earlier attempts recorded and this one will not, by step.
         """
-        kept = _kept(folder, recorded)
+        earlier_events = _earlier_events(folder, recorded)
+
         self.path = folder / _name(folder)
         # A board takes every file for one of its own that has "tfevents" in its name, so the name
         # comes last.
-        aside = folder / f".events.{os.getpid()}"
-        self.file = aside.open("wb")
+        staging = folder / f".events.{os.getpid()}"
+        self.file = staging.open("wb")
         self.records = RecordWriter(self.file)
+
         # A board takes the first mark of a run for its beginning, and only those after it for
         # restarts.
         start = SessionLog(status=SessionLog.START)
-        begin = [
+        header = [
             Event(file_version="brain.Event:2"),
             Event(session_log=start),
             Event(session_log=start),
         ]
-        self._write([*begin, *kept])
-        aside.rename(self.path)
+        self._write([*header, *earlier_events])
+        staging.rename(self.path)
         mirror.push(self.path)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Append metrics of one step."""
         self._write(_scalar(step, name, value) for name, value in values.items())
         mirror.push(self.path)
 
     def hparams(self, parameters: Mapping[str, Any]) -> None:
-        """The run as a row of the HParams page, whose columns the board makes of all runs' rows and
-        scalars.
+        """The run as a row of the HParams page.
+
+        The board makes the page's columns of all runs' rows and scalars.
 
         An experiment's record would say what the columns are, for all runs: a board takes that of
         one run.
@@ -74,11 +80,12 @@ class Events:
         *_, ended = torch_hparams({}, {})  # its beginning would hold numbers for truth values
         self._write(
             Event(summary=summary)
-            for summary in (hparams_pb(plain(parameters), trial_id=""), ended)
+            for summary in (hparams_pb(hparam_values(parameters), trial_id=""), ended)
         )
         mirror.push(self.path)
 
     def close(self) -> None:
+        """No more is written."""
         self.records.close()
 
     def _write(self, events: Iterable[Event]) -> None:
@@ -88,14 +95,15 @@ class Events:
         self.records.flush()
 
 
-def plain(parameters: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
-    """Hyperparameters as a column may hold them, which has one type over all runs: what is not set
-    is left out, a list is a text.
+def hparam_values(parameters: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+    """Hyperparameters as a column may hold them.
+
+    A column has one type over all runs, so what is not set is left out, and a list is a text.
     """
-    given = {name: value for name, value in parameters.items() if value is not None}
+    set_parameters = {name: value for name, value in parameters.items() if value is not None}
     return {
         name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
-        for name, value in given.items()
+        for name, value in set_parameters.items()
     }
 
 
@@ -107,9 +115,10 @@ def _scalar(step: int, name: str, value: float, wall_time: float = 0) -> Event:
     )
 
 
-def _kept(folder: Path, recorded: Mapping[int, Mapping[str, float]]) -> list[Event]:
-    """What is ``recorded``, with the times at which earlier attempts wrote it; what a crash took
-    from their files has no time.
+def _earlier_events(folder: Path, recorded: Mapping[int, Mapping[str, float]]) -> list[Event]:
+    """What is ``recorded``, with the times at which earlier attempts wrote it.
+
+    What a crash took from their files has no time.
     """
     times: dict[tuple[int, str], float] = {}
     for path in sorted(folder.glob(EVENTS)) if recorded else []:

@@ -1,5 +1,7 @@
-"""The training loop: it sees batches, an objective, an optimiser and a context, never where they
-came from.
+"""The training loop, and in ``train_step`` all of one step.
+
+It sees batches, an objective, an optimiser and a context, never where they came from. What a view
+is stands in views/compose.py, what the loss is in the objective's file.
 
 Shapes: B videos of this worker, K clips per video, N source frames, C = 3, T frames of a view.
 """
@@ -31,7 +33,17 @@ from vididi.views.compose import Augment, make_view
 
 @dataclass(frozen=True)
 class PretrainFit:
-    """How long and with what to train; plain values and pure functions."""
+    """How long and with what to train; plain values and pure functions.
+
+    Attributes:
+        schedule: which pair of orders a step gets.
+        augment: an entry of views/augment.py's AUGMENTATIONS; it crops, augments and normalises.
+        frames: T of a view of order 0.
+        warmup_epochs: over which the learning rate rises linearly.
+        cosine: what the cosine of the rate spans, see ``cosine_with_warmup``.
+        precision: ``fp32``, or ``bf16`` for autocast of the forward pass.
+        view_length: whether views of higher orders have fewer frames, see ``make_view``.
+    """
 
     schedule: Schedule
     augment: Augment
@@ -46,13 +58,20 @@ class PretrainFit:
 
     @property
     def steps(self) -> int:
+        """Of the whole run."""
         return self.epochs * self.steps_per_epoch
 
 
 @dataclass
 class EpochLog:
-    """Sums over one epoch, for its metrics; plain values, so that a checkpoint in the middle of an
-    epoch can hold them.
+    """Sums over one epoch, for its metrics; plain values, which a checkpoint can hold.
+
+    Attributes:
+        seconds: of all steps.
+        waited: seconds of these in which the next batch was not there yet.
+        clips: of this worker.
+        terms: each term of the loss, summed over steps.
+        pairs: the pairs of orders that came up, such as "10".
     """
 
     seconds: float = 0.0
@@ -70,6 +89,7 @@ class EpochLog:
         waited: float,
         seconds: float,
     ) -> None:
+        """Record one step."""
         self.steps += 1
         self.clips += clips
         self.waited += waited
@@ -81,6 +101,7 @@ class EpochLog:
     def metrics(
         self, epoch: int, step: int, lr: float, world_size: int
     ) -> dict[str, float | int | str]:
+        """The line of metrics.jsonl, with means over the epoch's steps."""
         means = {f"train/{name}": total / self.steps for name, total in self.terms.items()}
         return {
             "epoch": epoch,
@@ -96,8 +117,12 @@ class EpochLog:
 
 @dataclass
 class State:
-    """What changes while training: the weights, the optimiser's state, how many steps were taken,
-    and the epoch's sums so far.
+    """What changes while training.
+
+    Attributes:
+        objective: holds the weights.
+        step: how many steps were taken.
+        log: the sums of the epoch so far.
     """
 
     objective: Objective
@@ -109,7 +134,7 @@ class State:
 def train(
     state: State,
     batches: Iterator[Batch],
-    job: PretrainFit,
+    fit: PretrainFit,
     context: Context,
     on_epoch: Callable[[dict, int], None],
     on_step: Callable[[], None] = lambda: None,
@@ -125,103 +150,106 @@ def train(
         TrainingError: a term of the loss or its gradient is not finite, and nothing was updated by
             that step; or after the last step a weight or a statistic is not.
     """
-    objective, model = distribute(state.objective, context)
-    objective.train()
+    model = distribute(state.objective, context)
+    state.objective.train()
     began = time.perf_counter()
-    while state.step < job.steps:
-        factor = cosine_with_warmup(
-            state.step, job.steps, job.warmup_epochs * job.steps_per_epoch, job.cosine
-        )
-        rate = scale_rates(state.optimiser, factor)
-        asked = time.perf_counter()
+    while state.step < fit.steps:
+        requested = time.perf_counter()
         batch = next(batches)
-        waited = time.perf_counter() - asked
-        epoch = state.step // job.steps_per_epoch
-        pair = job.schedule.pair(epoch, state.step, job.seed)
-        terms = train_step(model, state.optimiser, batch, pair, epoch, job, context)
-        check_finite(terms, objective, state.step, pair)
-        state.optimiser.step()
-        objective.after_step(state.step, job.steps)
-        state.step += 1
+        waited = time.perf_counter() - requested
+
+        terms, pair, rate = train_step(state, model, batch, fit, context)
         state.log.add(terms, pair, batch.starts.size, waited, time.perf_counter() - began)
-        if state.step % job.steps_per_epoch == 0:
+
+        if state.step % fit.steps_per_epoch == 0:
+            epochs_done = state.step // fit.steps_per_epoch
             log, state.log = state.log, EpochLog()
-            on_epoch(log.metrics(epoch + 1, state.step, rate, context.world_size), epoch + 1)
+            on_epoch(log.metrics(epochs_done, state.step, rate, context.world_size), epochs_done)
         else:
             on_step()
         began = time.perf_counter()  # writing checkpoints is not part of a step
-    check_weights("the network after its last step", objective)
+    check_weights("the network after its last step", state.objective)
 
 
-def distribute(objective: Objective, context: Context) -> tuple[Objective, nn.Module]:
-    """The objective as ``context`` needs it, and the module whose call averages gradients over the
-    workers.
+def distribute(objective: Objective, context: Context) -> nn.Module:
+    """What to call instead of ``objective``, so that all workers train one model.
+
+    Alone, it is the objective. Else the objective's ``gather`` collects the rows of all workers,
+    batch statistics are those of all workers, and gradients are averaged over them.
     """
     if context.world_size == 1:
-        return objective, objective
+        return objective
     objective.gather = gather
-    return objective, data_parallel(objective)
+    return data_parallel(objective)
 
 
 def train_step(
-    model: nn.Module,
-    optimiser: Optimizer,
-    batch: Batch,
-    pair: tuple[int, int],
-    epoch: int,
-    job: PretrainFit,
-    context: Context,
-) -> dict[str, float]:
-    """Forward and backward of one step: the terms of the loss and the gradient's norm. The
-    gradients are left in the parameters.
+    state: State, model: nn.Module, batch: Batch, fit: PretrainFit, context: Context
+) -> tuple[dict[str, float], tuple[int, int], float]:
+    """One step of the optimiser on one batch.
+
+    Args:
+        model: of ``state.objective``, see ``distribute``.
+
+    Returns:
+        the terms of the loss with the gradient's norm, the pair of orders, the learning rate.
+
+    Raises:
+        TrainingError: a term or the gradient is not finite; nothing was updated.
     """
-    views = [
-        view_of(batch, which, order, epoch, job, context.device) for which, order in enumerate(pair)
-    ]
-    with torch.autocast(context.device.type, dtype=torch.bfloat16, enabled=job.precision == "bf16"):
-        terms = model(*views, torch.from_numpy(batch.starts))
-    optimiser.zero_grad(set_to_none=True)
+    # What this step is: a function of its number alone, the same on every worker.
+    epoch = state.step // fit.steps_per_epoch
+    warmup_steps = fit.warmup_epochs * fit.steps_per_epoch
+    factor = cosine_with_warmup(state.step, fit.steps, warmup_steps, fit.cosine)
+    rate = scale_rates(state.optimiser, factor)
+    pair = fit.schedule.pair(epoch, state.step, fit.seed)
+
+    # Batch -> two views -> terms of the loss: the objective's forward.
+    view_a = view_of(batch, 0, pair[0], epoch, fit, context.device)
+    view_b = view_of(batch, 1, pair[1], epoch, fit, context.device)
+    with torch.autocast(context.device.type, dtype=torch.bfloat16, enabled=fit.precision == "bf16"):
+        terms = model(view_a, view_b, torch.from_numpy(batch.starts))
+
+    # Loss -> gradient, of which only the norm is taken: nothing is clipped.
+    state.optimiser.zero_grad(set_to_none=True)
     terms["loss"].backward()
-    terms["gradient_norm"] = get_total_norm(
-        [p.grad for p in model.parameters() if p.grad is not None]
-    )
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    terms["gradient_norm"] = get_total_norm(gradients)
     # One transfer for all terms: reading them one by one would make a GPU wait as often.
     values = torch.stack([term.detach().float() for term in terms.values()]).tolist()
-    return dict(zip(terms, values, strict=True))
+    recorded = dict(zip(terms, values, strict=True))
+    check_loss_and_gradient(recorded, state.objective, state.step, pair)
+
+    # Gradient -> weights, and what follows them (BYOL's target network).
+    state.optimiser.step()
+    state.objective.after_step(state.step, fit.steps)
+    state.step += 1
+    return recorded, pair, rate
 
 
 def view_of(
-    batch: Batch, which: int, order: int, epoch: int, job: PretrainFit, device: torch.device
+    batch: Batch, view: int, order: int, epoch: int, fit: PretrainFit, device: torch.device
 ) -> Tensor:
-    """View ``which`` (0 or 1) of a batch, float32 ``[B * K / 2, C, T, S, S]`` on ``device``: clips
-    0, 2, ... or 1, 3, ...
+    """View ``view`` (0 or 1) of a batch, float32 ``[B * K / 2, C, T, S, S]`` on ``device``.
 
-    The clips of a video come in random order in time, so which of them are differentiated says
-    nothing about that order.
+    It holds clips 0, 2, ... or 1, 3, ... of each video. They come in random order in time, so which
+    of them are differentiated says nothing about that order.
     """
-    clips = np.arange(which, batch.starts.shape[1], 2)
-    frames = torch.from_numpy(batch.clips[:, which::2, : job.frames + order]).to(
-        device, non_blocking=True
-    )
-    pixels = frames.flatten(0, 1).permute(0, 4, 1, 2, 3)
-    keys = key(Use.AUGMENT, job.seed, epoch, batch.rows[:, None], clips).reshape(-1)
-    return make_view(
-        pixels,
-        np.repeat(batch.sizes, len(clips), axis=0),
-        keys,
-        order,
-        job.frames,
-        job.augment,
-        which,
-        job.view_length,
-    )
+    clip_numbers = np.arange(view, batch.starts.shape[1], 2)
+    frames = torch.from_numpy(batch.clips[:, view::2, : fit.frames + order])
+    # [B, K / 2, N, H, W, C] -> [B * K / 2, C, N, H, W]
+    clips = frames.to(device, non_blocking=True).flatten(0, 1).permute(0, 4, 1, 2, 3)
+    sizes = np.repeat(batch.sizes, len(clip_numbers), axis=0)
+    keys = key(Use.AUGMENT, fit.seed, epoch, batch.rows[:, None], clip_numbers).reshape(-1)
+    return make_view(clips, sizes, keys, order, fit.frames, fit.augment, view, fit.view_length)
 
 
-def check_finite(
+def check_loss_and_gradient(
     terms: dict[str, float], objective: nn.Module, step: int, pair: tuple[int, int]
 ) -> None:
-    """Raise TrainingError, naming the step, the pair and the largest gradient, unless all terms and
-    the gradient are finite.
+    """Raise TrainingError unless all terms and the gradient's norm are finite.
+
+    It names the step, the pair and the parameter with the largest gradient.
     """
     bad = [name for name, value in terms.items() if not np.isfinite(value)]
     if not bad:

@@ -12,27 +12,28 @@ from vididi.runs.run_folder import RunFolder, write_atomically
 
 
 class Recorder:
-    """metrics.jsonl and TensorBoard of one run, in step. What a restart would write again is cut
-    off first.
+    """metrics.jsonl and TensorBoard of one run, with the same content.
+
+    What a restart would write again is cut off first.
     """
 
     def __init__(self, folder: RunFolder, step: int) -> None:
-        from vididi.training.events import (
-            Events,
-        )  # imports tensorboard, which not every process that may record needs
+        # Imports tensorboard, which not every process that may record needs.
+        from vididi.training.events import Events
 
         self.path = folder.path / METRICS
-        kept = {
+        retained = {
             line: record
             for line, record in readers.valid_lines(folder.path)
             if record["step"] <= step
         }
-        write_atomically(self.path, b"".join(kept).decode())
+        write_atomically(self.path, b"".join(retained).decode())
         self.events = Events(
-            folder.path, {int(record["step"]): _scalars(record) for record in kept.values()}
+            folder.path, {int(record["step"]): _scalars(record) for record in retained.values()}
         )
 
     def epoch(self, metrics: Mapping[str, float | int | str]) -> None:
+        """Append the metrics of one epoch to metrics.jsonl and to TensorBoard."""
         with self.path.open("a") as file:
             file.write(finite_json(METRICS, metrics) + "\n")
         mirror.push(self.path)

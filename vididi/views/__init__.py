@@ -1,11 +1,14 @@
-"""Views: temporal derivatives, pairing schedules, augmentation, and the order in which they are
-applied.
-"""
+"""Views: augmentation, temporal derivatives, their order, and the pairing schedules."""
 
 from vididi.pairing import CYCLES, SCHEDULES, Schedule
 from vididi.views.augment import AUGMENTATIONS
-from vididi.views.compose import evaluation_view, make_view, square_view, whole_view
-from vididi.views.derivatives import differentiate
+from vididi.views.compose import (
+    differentiate,
+    evaluation_view,
+    make_view,
+    square_view,
+    whole_view,
+)
 
 __all__ = [
     "AUGMENTATIONS",

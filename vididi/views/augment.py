@@ -1,5 +1,6 @@
-"""Spatial augmentation of batches of clips on the training device: the papers' lists, as operations
-with probabilities.
+"""Spatial augmentation of batches of clips: the papers' lists.
+
+It runs on the training device; each operation has a probability.
 
 A list is a crop and then operations, in the order in which they are applied, then normalisation.
 One draw per clip is held over all of its frames, or with ``consistent=False`` every frame draws
@@ -37,12 +38,12 @@ from vididi.views.operations import (
 from vididi.views.randaugment import LEVELS, POOL
 
 Keys = NDArray[np.uint64]
-Crop = Callable[
-    [Tensor, NDArray, Keys], Tensor
-]  # uint8 [B, 3, T, H, W], sizes [B, 2], keys [B] -> [0, 1] [B, 3, T, S, S]
-Operation = Callable[
-    [Tensor, Keys, int], Tensor
-]  # [0, 1] [B, 3, T, S, S], keys [B], view -> the same; may write into its input
+# uint8 [B, 3, T, H, W], sizes [B, 2], keys [B] -> [0, 1] [B, 3, T, S, S].
+Crop = Callable[[Tensor, NDArray, Keys], Tensor]
+# [0, 1] [B, 3, T, S, S], keys [B], view -> the same; may write into its input.
+Operation = Callable[[Tensor, Keys, int], Tensor]
+
+MAX_OPERATORS = 100  # of RandAugment, one after another
 
 # Which of a clip's random numbers is for what: the same in every list, so that lists differ in
 # their operations only.
@@ -79,8 +80,9 @@ def _check_integer(name: str, value: int, lowest: int, highest: float) -> None:
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """Random sized crop, then mirrored left and right with probability ``flip`` (the two commute:
-    the crop is uniform).
+    """Random sized crop, then mirrored left and right with probability ``flip``.
+
+    The two commute, as the crop is uniform.
     """
 
     size: int
@@ -94,6 +96,7 @@ class RandomCrop:
         _check_probabilities(flip=self.flip)
 
     def __call__(self, clips: Tensor, sizes: NDArray, keys: Keys) -> Tensor:
+        """Crop, resize and perhaps mirror each clip."""
         draws = uniform(keys, _BOX.stop)
         boxes = random_sized_boxes(sizes, draws[:, _BOX], self.scale, self.ratio)
         return crop_resize(clips, boxes, self.size, draws[:, _FLIP] < self.flip).clamp_(0, 1)
@@ -106,6 +109,7 @@ class CentreCrop:
     size: int
 
     def __call__(self, clips: Tensor, sizes: NDArray, keys: Keys) -> Tensor:
+        """Crop and resize each clip."""
         return crop_resize(clips, centre_boxes(sizes), self.size).clamp_(0, 1)
 
 
@@ -122,20 +126,18 @@ class Blur:
         _check_range("blur_sigma", self.sigma)
 
     def __call__(self, x: Tensor, keys: Keys, view: int) -> Tensor:
+        """Blur the clips that are drawn, each with a sigma of its own."""
         draws, (low, high) = uniform(keys, _SIGMA + 1), self.sigma
         chosen = draws[:, _BLUR] < self.probabilities[view]
-        return _where(
-            x,
-            chosen,
-            low + (high - low) * draws[:, _SIGMA],
-            lambda c, s: gaussian_blur(c, s, self.kernel),
-        )
+        sigmas = low + (high - low) * draws[:, _SIGMA]
+        return _where(x, chosen, sigmas, lambda c, s: gaussian_blur(c, s, self.kernel))
 
 
 @dataclass(frozen=True)
 class Jitter:
-    """Brightness, contrast, saturation and hue in an order of its own for each clip, as
-    torchvision's ColorJitter.
+    """Brightness, contrast, saturation and hue, as torchvision's ColorJitter.
+
+    Each clip has them in an order of its own.
     """
 
     probability: float
@@ -159,6 +161,7 @@ class Jitter:
             )
 
     def __call__(self, x: Tensor, keys: Keys, view: int) -> Tensor:
+        """Adjust the clips that are drawn."""
         draws = uniform(keys, _FACTORS.stop)
         chosen, order = draws[:, _JITTER] < self.probability, np.argsort(draws[:, _ORDER], axis=1)
         adjustments = (
@@ -167,11 +170,11 @@ class Jitter:
             (adjust_saturation, 1.0, self.saturation),
             (adjust_hue, 0.0, self.hue),
         )
-        for place in range(4):
-            for which, (adjust, centre, strength) in enumerate(adjustments):
+        for position in range(len(adjustments)):
+            for number, (adjust, centre, strength) in enumerate(adjustments):
                 if strength > 0:
-                    factor = centre + strength * (2 * draws[:, _FACTORS][:, which] - 1)
-                    x = _where(x, chosen & (order[:, place] == which), factor, adjust)
+                    factor = centre + strength * (2 * draws[:, _FACTORS][:, number] - 1)
+                    x = _where(x, chosen & (order[:, position] == number), factor, adjust)
         return x
 
 
@@ -185,6 +188,7 @@ class Gray:
         _check_probabilities(gray=self.probability)
 
     def __call__(self, x: Tensor, keys: Keys, view: int) -> Tensor:
+        """Turn the clips that are drawn gray."""
         draws = uniform(keys, _GRAY + 1)[:, _GRAY]
         return _where(x, draws < self.probability, draws, lambda c, _: to_gray(c))
 
@@ -196,42 +200,44 @@ class Solarise:
     probabilities: tuple[float, float]
 
     def __call__(self, x: Tensor, keys: Keys, view: int) -> Tensor:
+        """Solarise the clips that are drawn."""
         draws = uniform(keys, _SOLARISE + 1)[:, _SOLARISE]
         return _where(x, draws < self.probabilities[view], draws, lambda c, _: solarise(c))
 
 
 @dataclass(frozen=True)
 class RandomOperators:
-    """``count`` operators of RandAugment's pool one after another, each drawn with equal chance and
-    its own sign.
+    """``count`` operators of RandAugment's pool one after another.
+
+    Each is drawn with equal chance and a sign of its own.
     """
 
     count: int
     magnitude: int
 
     def __post_init__(self) -> None:
-        _check_integer("operations", self.count, 1, 100)
+        _check_integer("operations", self.count, 1, MAX_OPERATORS)
         _check_integer("magnitude", self.magnitude, 0, LEVELS - 1)
 
     def __call__(self, x: Tensor, keys: Keys, view: int) -> Tensor:
+        """Apply ``count`` drawn operators to each clip, on 256 levels as RandAugment does."""
         draws = uniform(keys, _POOL + 2 * self.count)[:, _POOL:]
-        images = (
-            x.mul_(255).round_().to(torch.uint8).transpose(1, 2)
-        )  # torchvision's [..., C, H, W]
-        for which, negative in zip(
+        # torchvision's [..., C, H, W].
+        images = x.mul_(255).round_().to(torch.uint8).transpose(1, 2)
+        for operators, negative in zip(
             (draws[:, 0::2] * len(POOL)).astype(np.int64).T, draws[:, 1::2].T < 0.5, strict=True
         ):
-            images = self._apply_drawn(images, which, negative)
+            images = self._apply_drawn(images, operators, negative)
         return images.transpose(1, 2).float().div_(255)
 
     def _apply_drawn(
-        self, images: Tensor, which: NDArray[np.int64], negative: NDArray[np.bool_]
+        self, images: Tensor, operators: NDArray[np.int64], negative: NDArray[np.bool_]
     ) -> Tensor:
         """Clips that drew the same operator and sign go through it together."""
         results = torch.empty_like(images)
         for number, operator in enumerate(POOL.values()):
             for sign in (False, True):
-                picked = np.flatnonzero((which == number) & (negative == sign))
+                picked = np.flatnonzero((operators == number) & (negative == sign))
                 if len(picked) > 0:
                     index = torch.as_tensor(picked, device=images.device)
                     results.index_copy_(
@@ -243,8 +249,9 @@ class RandomOperators:
 def _where(
     x: Tensor, chosen: NDArray, values: NDArray, operation: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
-    """Apply ``operation(clips, values)`` to the chosen clips only, in place: what is not drawn
-    costs nothing.
+    """Apply ``operation(clips, values)`` to the chosen clips only, in place.
+
+    What is not drawn costs nothing.
     """
     picked = np.flatnonzero(chosen)
     if len(picked) == 0:
@@ -260,8 +267,9 @@ def _where(
 
 
 class Augmentation:
-    """A crop, then operations in their order, then normalisation. All draws of a clip come from its
-    key alone.
+    """A crop, then operations in their order, then normalisation.
+
+    All draws of a clip come from its key alone.
 
     Args:
         consistent: one draw per clip, held over its frames; else each frame draws anew, from the
@@ -324,9 +332,8 @@ class ViDiDiAugment(Augmentation):
         gray: float = 0.5,
         consistent: bool = True,
     ) -> None:
-        _check_integer(
-            "blur_kernel", blur_kernel, 1, 2 * size - 1
-        )  # a wider one would reflect more than there is
+        # A wider one would reflect more than there is.
+        _check_integer("blur_kernel", blur_kernel, 1, 2 * size - 1)
         if blur_kernel % 2 == 0:
             raise ValueError(f"blur_kernel: {blur_kernel} is not valid; it must be odd")
         operations = (
@@ -376,8 +383,9 @@ class CVRLAugment(Augmentation):
 
 
 class PlainAugment(Augmentation):
-    """No spatial augmentation (CVRL Table 9, "temporal only"): the centred square of the short
-    side, resized.
+    """The centred square of the short side, resized: no spatial augmentation.
+
+    CVRL Table 9, "temporal only".
 
     Nothing is drawn, so there is no ``consistent`` to choose.
     """
@@ -387,8 +395,9 @@ class PlainAugment(Augmentation):
 
 
 class RandAugment(Augmentation):
-    """RandAugment held over time (CVRL Table 12, appendix B.3): operators of the pool of 14 after a
-    random crop and flip.
+    """RandAugment held over time (CVRL Table 12, appendix B.3).
+
+    Operators of the pool of 14 after a random crop and flip.
 
     The paper says how many operators, not how strong, nor what they follow: the magnitude is
     torchvision's default of 31 levels, and crop and flip are those of Algorithm 1, as the operators

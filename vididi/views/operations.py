@@ -1,5 +1,4 @@
-"""What one augmentation does to a batch of clips: the arithmetic of each operation, without any
-random choice.
+"""What one augmentation does to a batch of clips: arithmetic, without any random choice.
 
 Every function agrees with torchvision.transforms.v2.functional applied clip by clip.
 
@@ -20,8 +19,11 @@ from torch.nn.functional import interpolate, pad
 MEAN = (0.485, 0.456, 0.406)  # ViDiDi appendix E.1, the ImageNet statistics
 STD = (0.229, 0.224, 0.225)
 _GRAY = (0.2989, 0.587, 0.114)  # torchvision's luma weights
-# up to here a sum of shifted clips is the fastest blur, above it a product with a banded matrix is
+# Up to so many taps a sum of shifted clips is the fastest blur, above it a product with a banded
+# matrix is.
 _FEW_TAPS = 7
+# Of random_sized_boxes, two random numbers each (area and aspect ratio); two more place the crop.
+CROP_TRIES = 10
 
 
 def normalise(clips: Tensor) -> Tensor:
@@ -34,8 +36,9 @@ def normalise(clips: Tensor) -> Tensor:
 def resize_matrix(
     start: NDArray, length: NDArray, size: int, width: int, flip: NDArray | None = None
 ) -> NDArray[np.float64]:
-    """Weights ``[B, size, width]`` that crop ``[start, start + length)`` of an axis and resize it
-    to ``size``.
+    """Weights ``[B, size, width]`` that crop an axis and resize it to ``size``.
+
+    The crop is ``[start, start + length)``.
 
     The triangle filter of Pillow and of torchvision's antialiased bilinear resize: support grows
     with the scale when shrinking, weights are cut at the crop's borders and normalised. ``flip``
@@ -68,12 +71,14 @@ def crop_resize(clips: Tensor, boxes: NDArray, size: int, flip: NDArray | None =
     # The products do 30 times the arithmetic, which an accelerator has to spare for one launch
     # instead of B; on a CPU the clip by clip way is 6 times as fast from 150 x 200 pixels to 112 x
     # 112.
-    return (_crop_resize_each if clips.device.type == "cpu" else crop_resize_product)(
+    return (_crop_resize_clip_by_clip if clips.device.type == "cpu" else crop_resize_product)(
         clips, boxes, size, flip
     )
 
 
-def _crop_resize_each(clips: Tensor, boxes: NDArray, size: int, flip: NDArray | None) -> Tensor:
+def _crop_resize_clip_by_clip(
+    clips: Tensor, boxes: NDArray, size: int, flip: NDArray | None
+) -> Tensor:
     mirrored = np.zeros(len(boxes), dtype=bool) if flip is None else flip
     resized = []
     for clip, (top, left, height, width), mirror in zip(
@@ -129,8 +134,9 @@ def gaussian_blur(clips: Tensor, sigma: Tensor, kernel: int) -> Tensor:
 
 
 def _blur_axis(clips: Tensor, weights: Tensor, dim: int) -> Tensor:
-    """Weighted sum of shifted copies along ``dim`` (-1 or -2) of ``[B, C, T, H, W]``; ``weights``
-    [B, kernel].
+    """Weighted sum of shifted copies along ``dim`` (-1 or -2) of ``[B, C, T, H, W]``.
+
+    ``weights`` are ``[B, kernel]``.
     """
     kernel, length = weights.shape[1], clips.shape[dim]
     half = kernel // 2
@@ -144,8 +150,9 @@ def _blur_axis(clips: Tensor, weights: Tensor, dim: int) -> Tensor:
 
 
 def _blur_matrix(weights: Tensor, length: int) -> Tensor:
-    """``[B, length, length]``: a row vector times this is its blur, borders reflected; it is the
-    blur of the unit vectors.
+    """``[B, length, length]``: a row vector times this is its blur, borders reflected.
+
+    It is the blur of the unit vectors.
     """
     unit = torch.eye(length, dtype=weights.dtype, device=weights.device)
     return _blur_axis(unit.expand(len(weights), 1, 1, length, length), weights, -1)[:, 0, 0]
@@ -166,8 +173,8 @@ def _luma(clips: Tensor) -> Tensor:
     return (red * _GRAY[0]).add_(green, alpha=_GRAY[1]).add_(blue, alpha=_GRAY[2])
 
 
-def _blend(clips: Tensor, other: Tensor, factor: Tensor) -> Tensor:
-    return torch.lerp(other, clips, factor.view(-1, 1, 1, 1, 1)).clamp_(0.0, 1.0)
+def _blend(clips: Tensor, base: Tensor, factor: Tensor) -> Tensor:
+    return torch.lerp(base, clips, factor.view(-1, 1, 1, 1, 1)).clamp_(0.0, 1.0)
 
 
 def adjust_brightness(clips: Tensor, factor: Tensor) -> Tensor:
@@ -198,20 +205,23 @@ def adjust_hue(clips: Tensor, shift: Tensor) -> Tensor:
     )
     hue = torch.where(chroma == 0, 0.0, hue / 6)
     hue = torch.remainder(hue + shift.view(-1, 1, 1, 1), 1.0)
-    # A channel n of HSV -> RGB: value - chroma * clip(min(k, 4 - k), 0, 1) with k = (n + 6 hue) mod
-    # 6.
+
+    # HSV -> RGB, channel n: value - chroma * clip(min(k, 4 - k), 0, 1), k = (n + 6 hue) mod 6.
     channels = []
+
     for n in (5, 3, 1):
         k = torch.remainder(n + 6 * hue, 6.0)
         channels.append(high - chroma * torch.minimum(k, 4 - k).clamp_(0, 1))
+
     return torch.stack(channels, dim=1)
 
 
 def random_sized_boxes(
     sizes: NDArray, draws: NDArray, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> NDArray[np.int64]:
-    """Inception crops: area and log-uniform aspect ratio, ten tries, else the largest centred crop
-    (as torchvision's).
+    """Random area and aspect ratio (Inception crops), as torchvision's RandomResizedCrop.
+
+    The aspect ratio is log-uniform. After ten tries that do not fit, the largest centred crop.
 
     Args:
         sizes: ``[B, 2]`` height and width.
@@ -220,33 +230,33 @@ def random_sized_boxes(
     Returns:
         ``[B, 4]`` top, left, height, width.
     """
-    tries = 10  # two draws each; the last two draws place the crop
     height, width = sizes[:, :1].astype(np.float64), sizes[:, 1:].astype(np.float64)
-    area = height * width * (scale[0] + (scale[1] - scale[0]) * draws[:, 0 : 2 * tries : 2])
-    aspect = np.exp(
-        math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * draws[:, 1 : 2 * tries : 2]
-    )
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * draws[:, 0 : 2 * CROP_TRIES : 2])
+    log_low, log_high = (math.log(end) for end in ratio)
+    aspect = np.exp(log_low + (log_high - log_low) * draws[:, 1 : 2 * CROP_TRIES : 2])
     h, w = np.rint(np.sqrt(area / aspect)), np.rint(np.sqrt(area * aspect))
     fits = (h > 0) & (w > 0) & (h <= height) & (w <= width)
+    # The first try that fits the frame, else the largest crop of an allowed aspect ratio.
     first = fits.argmax(axis=1)[:, None]
     h, w = np.take_along_axis(h, first, 1), np.take_along_axis(w, first, 1)
     none = ~fits.any(axis=1, keepdims=True)
     h = np.where(none, np.minimum(height, np.rint(width / ratio[0])), h)
     w = np.where(none, np.minimum(width, np.rint(height * ratio[1])), w)
     top, left = (
-        np.floor((height - h + 1) * draws[:, 20:21]),
-        np.floor((width - w + 1) * draws[:, 21:22]),
+        np.floor((height - h + 1) * draws[:, -2:-1]),
+        np.floor((width - w + 1) * draws[:, -1:]),
     )
     top, left = np.where(none, (height - h) // 2, top), np.where(none, (width - w) // 2, left)
+
     return np.concatenate([top, left, h, w], axis=1).astype(np.int64)
 
 
 def centre_boxes(sizes: NDArray) -> NDArray[np.int64]:
-    """The centred squares of the short side as boxes ``[B, 4]`` (top, left, height, width) of
-    frames of ``sizes`` [B, 2].
+    """The centred squares of the short side as boxes ``[B, 4]`` (top, left, height, width).
+
+    ``sizes`` ``[B, 2]`` are height and width of the frames.
     """
     side = sizes.min(axis=1, keepdims=True)
-    corner = np.rint((sizes - side) / 2).astype(
-        np.int64
-    )  # half to even, as torchvision's center_crop
+    # Half to even, as torchvision's center_crop.
+    corner = np.rint((sizes - side) / 2).astype(np.int64)
     return np.concatenate([corner, side, side], axis=1).astype(np.int64)

@@ -1,5 +1,6 @@
-"""RandAugment (Cubuk et al., NeurIPS workshops 2020) as torchvision has it: its pool of 14
-operators and their magnitudes.
+"""RandAugment as torchvision has it: its pool of 14 operators and their magnitudes.
+
+Cubuk et al., NeurIPS workshops 2020.
 
 Images are uint8 ``[..., 3, S, S]``: the paper's operators and torchvision's are defined on 256
 levels. All go through torchvision.transforms.v2.functional, with its defaults: nearest neighbour,
@@ -21,8 +22,9 @@ LEVELS = 31  # a magnitude is one of 0..30, and 30 is the strongest
 
 
 def _torchvision() -> ModuleType:
-    """Its functions of images. Importing torchvision takes every process a second of CPU, and few
-    of them augment this way.
+    """torchvision's functions of images.
+
+    Importing torchvision takes every process a second of CPU, and few of them augment this way.
     """
     from torchvision.transforms.v2 import functional
 
@@ -44,6 +46,7 @@ class Operator:
     signed: bool = False
 
     def __call__(self, images: Tensor, magnitude: int, negative: bool) -> Tensor:
+        """uint8 ``[..., 3, S, S]`` -> the same, at ``magnitude`` of its strengths."""
         strength = float(self.strengths(images.shape[-1])[magnitude])
         return self.apply(images, -strength if negative and self.signed else strength)
 

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from vididi.data.motion import motion
 from vididi.data.sources.ava import ava
 from vididi.data.sources.folder import folder
+from vididi.data.sources.grid import grid
 from vididi.data.sources.kinetics import k200_40k, kinetics400, kinetics600, kinetics700
 from vididi.data.sources.lists import Listing
 from vididi.data.sources.something import something_something_v2
 from vididi.data.sources.split_files import hmdb51, ucf101
-from vididi.data.sources.table import table
+from vididi.data.sources.table import csv_table
 from vididi.data.video import Video
 
 __all__ = ["SOURCES", "Listing", "folder"]
@@ -25,7 +26,7 @@ __all__ = ["SOURCES", "Listing", "folder"]
 SOURCES: dict[str, Callable[..., list[Video]]] = {
     "motion": motion,
     "folder": folder,
-    "csv": table,
+    "csv": csv_table,
     "ucf101": ucf101,
     "hmdb51": hmdb51,
     "kinetics400": kinetics400,
@@ -34,4 +35,5 @@ SOURCES: dict[str, Callable[..., list[Video]]] = {
     "k200_40k": k200_40k,
     "something_something_v2": something_something_v2,
     "ava": ava,
+    "grid": grid,
 }

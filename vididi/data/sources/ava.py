@@ -37,9 +37,8 @@ COLUMNS = "video_id,second,x1,y1,x2,y2,action_id,person_id"
 
 KeyFrame = tuple[str, int]  # film and second
 Person = tuple[float, float, float, float, int]  # corners and the person's number
-Annotated = dict[
-    KeyFrame, dict[Person, dict[int, int]]
-]  # of each box its actions, and of each of these the line
+# Of each box its actions, and of each of these the line.
+Annotated = dict[KeyFrame, dict[Person, dict[int, int]]]
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +46,8 @@ log = logging.getLogger(__name__)
 def ava(
     cache: Path, *, videos: Path, splits: Path, offset: float = 0.0, window: int = 73, step: int = 1
 ) -> list[Video]:
-    """AVA v2.2: a row per annotated key frame that is not excluded, a film's one after another; the
-    validation list is split ``test``.
+    """AVA v2.2: a row per annotated key frame that is not excluded, film by film; the validation
+    list is split ``test``.
 
     Args:
         videos: the films, ``<id>`` with any video suffix.
@@ -56,9 +55,8 @@ def ava(
         offset: the second of the film at which the files begin: 900 for files that were cut to
             seconds 900 to 1800.
         window: source frames round a key frame; half of them before it, one more where the number
-            is even. The 73 hold 36 frames on
-            either side: 16 frames at stride 4 that begin 32 before the key frame, and two more,
-                wherever these are put.
+            is even. The 73 have 36 frames on either side: room for 16 frames at stride 4 that begin
+            32 before the key frame, and for two more, wherever these are put.
         step: keep one frame of every ``step`` of the window, counted from the key frame.
     """
     for name, value in (("window", window), ("step", step)):
@@ -66,6 +64,7 @@ def ava(
             raise ValueError(f"{name}: {value} is not valid; it must be at least 1")
     if not 0 <= offset < math.inf:
         raise ValueError(f"offset: {offset} is not valid; it is a number of seconds, at least 0")
+
     root = existing_folder("splits", splits)
     actions = _actions(root)
     known = {number for number, _ in actions.names}
@@ -73,8 +72,10 @@ def ava(
         split: list_file(root, *(f"ava_{name}_{edition}.csv" for edition in EDITIONS))
         for split, name in LISTS.items()
     }
+
     annotated = {split: _annotations(path, known) for split, path in lists.items()}
     _check_apart(annotated, lists)
+
     files = VideoFolder(existing_folder("videos", videos), (), suffixes=False)
     listed = Listing([], files.tree.notes)
     for split, rows in annotated.items():
@@ -82,26 +83,24 @@ def ava(
             path = files.find(film, "") or files.root / f"{film}.mp4"
             for second in seconds:
                 moment = Moment(second - offset, window // 2, (window - 1) // 2, step)
-                boxes = Boxes(
-                    second,
-                    tuple(
-                        Box(*person, tuple(sorted(does)))
-                        for person, does in rows[film, second].items()
-                    ),
-                    actions,
-                )
-                listed.append(
-                    Video(path, f"{film}/{second:04d}", "", split, moment=moment, boxes=boxes)
-                )
+                boxes = Boxes(second, _people(rows[film, second]), actions)
+                video_id = f"{film}/{second:04d}"
+                listed.append(Video(path, video_id, "", split, moment=moment, boxes=boxes))
     return listed
+
+
+def _people(actions_of: dict[Person, dict[int, int]]) -> tuple[Box, ...]:
+    """The boxes of a key frame."""
+    return tuple(Box(*person, tuple(sorted(ids))) for person, ids in actions_of.items())
 
 
 # --- Key frames -----------------------------------------------------------------------------------
 
 
 def _annotations(path: Path, known: set[int]) -> Annotated:
-    """The list, less what says nothing: lines that are there already, boxes without an area, and
-    key frames without a box.
+    """The annotations of a list that say something.
+
+    Left out are lines that repeat another, boxes without an area, and key frames without a box.
 
     These are counted in a warning.
     """
@@ -123,12 +122,13 @@ def _annotations(path: Path, known: set[int]) -> Annotated:
             action, number
         ):
             repeated.append(number)
-    said = (
+
+    left_out = (
         (repeated, "repeat an earlier line"),
         (without_area, "have a box without an area"),
         (without_box, "have no box"),
     )
-    for lines, what in said:
+    for lines, what in left_out:
         if lines:
             log.warning(
                 "ava: left out %d lines of %s that %s: %s",
@@ -165,12 +165,12 @@ def _annotation(line: str, known: set[int]) -> tuple[KeyFrame, Person, int]:
 def _key_frame(film: str, second: str) -> KeyFrame:
     if not film or "/" in film:
         raise ValueError(f"video_id {film!r} is not the name of a film")
-    whole = re.fullmatch(r"([0-9]+)(?:\.0*)?", second)
-    if not (whole and int(whole[1]) in SECONDS):
+    match = re.fullmatch(r"([0-9]+)(?:\.0*)?", second)
+    if not (match and int(match[1]) in SECONDS):
         raise ValueError(
             f"second {second!r} is not a whole number from {SECONDS[0]} to {SECONDS[-1]}"
         )
-    return film, int(whole[1])
+    return film, int(match[1])
 
 
 def _without_excluded(rows: Annotated, root: Path, name: str) -> Annotated:
@@ -178,9 +178,8 @@ def _without_excluded(rows: Annotated, root: Path, name: str) -> Annotated:
         root, *(f"ava_{name}_excluded_timestamps_{edition}.csv" for edition in EDITIONS)
     )
     excluded = set()
-    for number, line in (
-        numbered_lines(path) if path.stat().st_size else ()
-    ):  # a set of one's own may exclude nothing
+    # The list of a set of one's own may exclude nothing.
+    for number, line in numbered_lines(path) if path.stat().st_size else ():
         values = [value.strip() for value in line.split(",")]
         if len(values) != 2:
             raise malformed(
@@ -192,21 +191,24 @@ def _without_excluded(rows: Annotated, root: Path, name: str) -> Annotated:
             excluded.add(_key_frame(*values))
         except ValueError as error:
             raise malformed(path, f"line {number}", str(error)) from None
-    kept = {key_frame: people for key_frame, people in rows.items() if key_frame not in excluded}
-    if len(kept) < len(rows):
+
+    included = {
+        key_frame: people for key_frame, people in rows.items() if key_frame not in excluded
+    }
+    if len(included) < len(rows):
         lines = sum(
             len(does)
-            for key_frame in rows.keys() - kept.keys()
+            for key_frame in rows.keys() - included.keys()
             for does in rows[key_frame].values()
         )
         log.warning(
             "ava: left out %d key frames (%d lines) of the %s list that %s excludes",
-            len(rows) - len(kept),
+            len(rows) - len(included),
             lines,
             name,
             path,
         )
-    return kept
+    return included
 
 
 def _by_film(rows: Annotated) -> dict[str, list[int]]:
@@ -230,8 +232,9 @@ def _check_apart(annotated: dict[str, Annotated], lists: dict[str, Path]) -> Non
 
 
 def _actions(root: Path) -> Actions:
-    """All actions that the lists name; of those the evaluated ones, which have a list of their own,
-    or else all.
+    """All actions that the lists name, and those that are evaluated.
+
+    The evaluated ones have a list of their own; without it they are all.
     """
     edition = rf"ava_action_list_(?:{'|'.join(map(re.escape, EDITIONS))})"
     every, evaluated = (
@@ -250,8 +253,8 @@ def _actions(root: Path) -> Actions:
 
 def _one(root: Path, pattern: str) -> Path | None:
     """The file that matches, if there is one."""
-    found = matching_files(root, pattern)
-    return list_file(root, *sorted({path.name for path in found})) if found else None
+    files = matching_files(root, pattern)
+    return list_file(root, *sorted({path.name for path in files})) if files else None
 
 
 def _names(path: Path | None) -> dict[int, str]:

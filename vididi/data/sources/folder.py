@@ -14,37 +14,38 @@ from vididi.errors import DataError
 
 
 def folder(cache: Path, *, videos: Path, train: str = "train", test: str = "test") -> Listing:
-    """A folder of class folders, or one with ``train`` and ``test`` folders of class folders
-    inside.
+    """A folder of class folders, or of ``train`` and ``test`` folders of class folders.
 
     Without split folders every video is in split ``train``: enough to pretrain, not to evaluate.
     Videos that lie elsewhere are of no class; they are left out and named.
     """
     root = existing_folder("videos", videos)
-    there = [name for name in (train, test) if (root / name).is_dir()]
-    if len(there) == 1:
+    split_folders = [name for name in (train, test) if (root / name).is_dir()]
+    if len(split_folders) == 1:
         raise DataError(
-            f"data.videos: {root} holds {there[0]}/ but not both of {train}/ and {test}/"
+            f"data.videos: {root} holds {split_folders[0]}/ but not both of {train}/ and {test}/"
         )
+
     tree = walk(root)
     parts = (
         {split: _part(name) for split, name in (("train", train), ("test", test))}
-        if there
+        if split_folders
         else {"train": ""}
     )
-    found = [video for split, part in parts.items() for video in _class_folders(tree, split, part)]
-    used = {str(video.path) for video in found}
+    listed = [video for split, part in parts.items() for video in _class_folders(tree, split, part)]
+
+    used = {str(video.path) for video in listed}
     loose = [path for path in tree.videos if str(root / path) not in used]
     where = "in no class folder" + (
-        f" of {' or '.join(f'{part}/' for part in parts.values())}" if there else ""
+        f" of {' or '.join(f'{part}/' for part in parts.values())}" if split_folders else ""
     )
     return Listing(
-        _one_spelling(found), [*note(loose, "videos", f"left out: {where}"), *tree.notes]
+        _one_spelling(listed), [*note(loose, "videos", f"left out: {where}"), *tree.notes]
     )
 
 
 def _part(name: str) -> str:
-    """A folder's path below the whole folder, empty for the whole."""
+    """A split folder's path below the folder of videos, empty if it is that folder."""
     path = os.path.normpath(name)
     return "" if path == "." else path
 
@@ -52,7 +53,7 @@ def _part(name: str) -> str:
 def _class_folders(tree: Tree, split: str, part: str) -> list[Video]:
     """The videos in class folders of a split's folder, which is ``part`` of the tree."""
     base = tree.root / part
-    found = [
+    listed = [
         Video(
             path,
             printable(path.relative_to(tree.root).as_posix()),
@@ -64,7 +65,8 @@ def _class_folders(tree: Tree, split: str, part: str) -> list[Video]:
         )
         if path.parent != base
     ]
-    if not found:
+
+    if not listed:
         known = ", ".join(sorted(VIDEO_SUFFIXES))
         raise DataError(
             "; ".join(
@@ -77,12 +79,13 @@ def _class_folders(tree: Tree, split: str, part: str) -> list[Video]:
                 ]
             )
         )
-    return found
+    return listed
 
 
 def _one_spelling(videos: list[Video]) -> list[Video]:
-    """Folders of one name, in the two normal forms that accents have (those of a Mac and of a PC),
-    are of one class.
+    """The videos, with one class for folders whose names differ in the normal form of accents.
+
+    Macs write one form, PCs the other.
     """
     names = {video.class_name for video in videos}
     composed = {name: unicodedata.normalize("NFC", name) for name in names}

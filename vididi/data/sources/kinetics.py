@@ -43,8 +43,7 @@ ALIASES = {"train": ("train",), "validation": ("validate", "val", "validation"),
 def kinetics400(
     cache: Path, *, videos: Path, splits: Path, held_out: HeldOut = "validation"
 ) -> list[Video]:
-    """Kinetics-400: its training list is our split ``train``, its validation list our split
-    ``test``.
+    """Kinetics-400; its validation list is our split ``test``.
 
     Args:
         videos: clips in class folders (spaces or underscores), in split folders, both or neither.
@@ -77,8 +76,9 @@ def k200_40k(
     classes: int = 200,
     videos_per_class: int = 200,
 ) -> list[Video]:
-    """K200-40k: 200 of Kinetics-400's classes with 200 training videos each, and their validation
-    videos as split ``test``.
+    """K200-40k: 200 of Kinetics-400's classes with 200 training videos each.
+
+    Split ``test`` has the classes' validation videos.
 
     The papers' own choice was not published, so this is drawn: from the lists and the seed alone,
     never from which files are there. Missing files are therefore missing from the 40,000, listed
@@ -88,13 +88,14 @@ def k200_40k(
         videos, splits: those of Kinetics-400.
         seed: another subset for each.
     """
-    for name, value, least in (
+    for name, value, minimum in (
         ("seed", seed, 0),
         ("classes", classes, 1),
         ("videos_per_class", videos_per_class, 1),
     ):
-        if value < least:
-            raise ValueError(f"{name}: {value} is not valid; it must be at least {least}")
+        if value < minimum:
+            raise ValueError(f"{name}: {value} is not valid; it must be at least {minimum}")
+
     listed = _lists(splits, 400, "validation")
     train = draw_subset(
         [row for row in listed if row.split == "train"], seed, classes, videos_per_class
@@ -110,8 +111,11 @@ def draw_subset(
     """``videos_per_class`` of each of ``classes`` classes, by class and then by id.
 
     Classes: the first of a permutation of all class names in sorted order, from (seed, 0). Videos
-    of the class that is n-th in
-    that order, from 0: the first of a permutation of its ids in sorted order, from (seed, 1 + n).
+    of the class that is n-th in that order, from 0: the first of a permutation of its ids in sorted
+    order, from (seed, 1 + n).
+
+    Raises:
+        DataError: there are fewer classes, or fewer videos of one.
     """
     by_class: dict[str, list[Listed]] = {}
     for row in sorted(train, key=lambda row: (row.class_name, row.video_id)):
@@ -121,6 +125,7 @@ def draw_subset(
         raise DataError(
             f"data.classes: {classes} classes asked for, but the training list has {len(names)}"
         )
+
     subset = []
     for number in sorted(permutation(len(names), Use.SUBSET, seed, 0)[:classes]):
         rows = by_class[names[number]]
@@ -156,31 +161,32 @@ def _list_names(use: str, edition: int) -> list[str]:
 
 
 def _clips(path: Path, use: str) -> Iterator[Listed]:
-    (place, header), *lines = csv_lines(path, fits=lambda cells: {*COLUMNS} <= {*cells})
+    (position, header), *lines = csv_lines(path, fits=lambda cells: {*COLUMNS} <= {*cells})
     absent = [name for name in COLUMNS if name not in header]
     if absent:
         raise malformed(
             path,
-            place,
+            position,
             f"no column {' and no '.join(absent)}; the columns are {', '.join(header)}, and must be"
             f" {', '.join(COLUMNS)}, separated by commas, tabs or semicolons",
         )
-    for place, values in lines:
+
+    for position, values in lines:
         if len(values) != len(header):
             raise malformed(
                 path,
-                place,
+                position,
                 f"{','.join(values)!r} has {len(values)} columns, not the {len(header)} of"
                 f" {','.join(header)}",
             )
         row = dict(zip(header, values, strict=True))
         label, clip, start, end = (row[name] for name in COLUMNS)
         if not label or not clip or "/" in clip:
-            raise malformed(path, place, f"no label or no youtube_id in {','.join(values)!r}")
+            raise malformed(path, position, f"no label or no youtube_id in {','.join(values)!r}")
         if row.get("split") and row["split"] not in ALIASES[use]:
             raise malformed(
                 path,
-                place,
+                position,
                 f"split {row['split']!r} in a list of split {use}; it is"
                 f" {' or '.join(ALIASES[use])}",
             )
@@ -188,11 +194,13 @@ def _clips(path: Path, use: str) -> Iterator[Listed]:
             video_id = f"{clip}_{int(float(start)):06d}_{int(float(end)):06d}"
         except (ValueError, OverflowError):
             raise malformed(
-                path, place, f"time_start {start!r} or time_end {end!r} is not a number of seconds"
+                path,
+                position,
+                f"time_start {start!r} or time_end {end!r} is not a number of seconds",
             ) from None
         # Some releases write labels with underscores; one name for both.
         yield Listed(
-            video_id, label.replace("_", " "), "train" if use == "train" else "test", path, place
+            video_id, label.replace("_", " "), "train" if use == "train" else "test", path, position
         )
 
 
@@ -209,12 +217,11 @@ def _located(videos: Path, listed: list[Listed], known: Iterable[str] = ()) -> l
         folders = (
             ALIASES["train"] if row.split == "train" else (*ALIASES["validation"], *ALIASES["test"])
         )
-        found = files.find(row.video_id, row.class_name, folders)
-        if (
-            found is None and clips_of[_youtube_id(row)] == 1
-        ):  # of two clips of one video, a name without times tells none
-            found = files.find(_youtube_id(row), row.class_name, folders)
-        return found or files.root / row.class_name / f"{row.video_id}.mp4"
+        path = files.find(row.video_id, row.class_name, folders)
+        # Of two clips of one video, a name without times tells none.
+        if path is None and clips_of[_youtube_id(row)] == 1:
+            path = files.find(_youtube_id(row), row.class_name, folders)
+        return path or files.root / row.class_name / f"{row.video_id}.mp4"
 
     return as_videos(listed, files.root, locate, notes)
 

@@ -14,25 +14,28 @@ from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
-from vididi.data.sources.walk import NAMED, VideoFolder, note, plain
+from vididi.data.sources.walk import MAX_NAMED, VideoFolder, normalised_name, note
 from vididi.data.video import Video
 from vididi.errors import DataError
 from vididi.files import check_regular
 
-NEAR = 0.75  # share of letters that agree, of names that may be the same one misspelt
-MOST_COMPARED = 100_000  # pairs of names, some seconds
-FAR = 0.6  # where there is other evidence
+# Share of letters that agree, of names that may be the same one misspelt; FAR: where there is
+# other evidence.
+NEAR, FAR = 0.75, 0.6
+MAX_COMPARED = 100_000  # pairs of names, some seconds
+RARE = 10  # times as many videos as a class whose name may be a misspelt one
+NEAR_FILE = 0.9  # as NEAR, of the names of files
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One video as a list names it. ``place``: where in the list, such as "line 3"."""
+    """One video as a list names it. ``position``: where in the list, such as "line 3"."""
 
     video_id: str
     class_name: str
     split: str
     list_file: Path
-    place: str
+    position: str
 
     @property
     def name(self) -> str:
@@ -41,13 +44,12 @@ class Listed:
 
     @property
     def where(self) -> str:
-        return f"{self.list_file}, {self.place}"
+        """The list and the position in it, for messages."""
+        return f"{self.list_file}, {self.position}"
 
 
 class Listing(list[Video]):
-    """The videos of a source. ``notes``: what it saw and left out, or holds to be odd, a sentence
-    each.
-    """
+    """The videos of a source. ``notes``: what it left out or holds to be odd, a sentence each."""
 
     def __init__(self, videos: Iterable[Video], notes: Iterable[str] = ()) -> None:
         super().__init__(videos)
@@ -66,39 +68,46 @@ def existing_folder(option: str, path: Path) -> Path:
 
 
 def list_file(splits: Path, *names: str) -> Path:
-    """The one file with one of ``names``, in ``splits`` or in a folder right inside it, as archives
-    unpack.
+    """The one file with one of ``names``, in ``splits`` or in a folder right inside it.
+
+    Raises:
+        DataError: there is none, or several.
     """
-    found = matching_files(splits, "|".join(re.escape(name) for name in names))
-    if not found:
+    files = matching_files(splits, "|".join(re.escape(name) for name in names))
+    if not files:
         raise DataError(
             f"data.splits: missing list: neither {splits} nor a folder in it holds"
             f" {' or '.join(names)}"
         )
-    if len(found) > 1:
+    if len(files) > 1:
         raise DataError(
-            f"data.splits: {splits} holds several such lists, {' and '.join(map(str, found))}; keep"
+            f"data.splits: {splits} holds several such lists, {' and '.join(map(str, files))}; keep"
             " one, or give its own folder"
         )
-    return found[0]
+    return files[0]
 
 
 def matching_files(splits: Path, pattern: str) -> list[Path]:
-    """The files whose whole name matches: those in ``splits``, or if there are none, those in the
-    folders right inside it; none hidden.
+    """The files in ``splits`` whose full name matches; if there are none, those in its folders.
+
+    Hidden ones do not count.
     """
     for paths in (splits.glob("[!.]*"), splits.glob("[!.]*/[!.]*")):
-        found = sorted(
+        files = sorted(
             path for path in paths if re.fullmatch(pattern, path.name) and path.is_file()
         )
-        if found:
-            return found
+        if files:
+            return files
     return []
 
 
 def read_list(path: Path, option: str = "splits") -> str:
-    """The text of a list in UTF-8, or UTF-16 where it begins with that byte order mark, as
-    spreadsheets do; lines end in ``\\n``.
+    """The text of a list; lines end in ``\\n``.
+
+    It is UTF-8, or UTF-16 where it begins with that byte order mark, as spreadsheets write it.
+
+    Raises:
+        DataError: it cannot be read, or is empty.
     """
     try:
         with check_regular(path).open("rb") as file:
@@ -128,8 +137,7 @@ DELIMITERS = (",", "\t", ";")
 def csv_lines(
     path: Path, option: str = "splits", fits: Callable[[list[str]], bool] = lambda cells: True
 ) -> list[tuple[str, list[str]]]:
-    """The lines of a CSV file that are not blank: "line N" and its cells, stripped. There is at
-    least one.
+    """The lines of a CSV file that are not blank: "line N" and its cells, stripped; at least one.
 
     Args:
         fits: whether a first line is as it should be. Columns are separated by tabs or semicolons
@@ -138,16 +146,17 @@ def csv_lines(
     """
     text = read_list(path, option)
     for mark in DELIMITERS:
-        if fits(_cells(path, option, text, mark, most=1)[0][1]):
+        if fits(_cells(path, option, text, mark, count=1)[0][1]):
             return _cells(path, option, text, mark)
+
     lines = _two_columns(text)
     if not fits(lines[0][1]):
         return _cells(path, option, text, ",")
-    for place, cells in lines:
+    for position, cells in lines:
         if not fits(cells):
             raise malformed(
                 path,
-                place,
+                position,
                 f"{' '.join(cells)!r} is not as {lines[0][0]}, two columns with a blank between",
                 option,
             )
@@ -165,7 +174,7 @@ def _two_columns(text: str) -> list[tuple[str, list[str]]]:
 
 
 def _cells(
-    path: Path, option: str, text: str, delimiter: str, most: int | None = None
+    path: Path, option: str, text: str, delimiter: str, count: int | None = None
 ) -> list[tuple[str, list[str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
@@ -174,26 +183,27 @@ def _cells(
             for cells in reader
             if any(values := [cell.strip() for cell in cells])
         )
-        lines = [*islice(some, most)]
+        lines = [*islice(some, count)]
     except csv.Error as error:
         raise malformed(path, f"line {reader.line_num}", f"not CSV: {error}", option) from None
+
     if not lines:
         raise malformed(path, "line 1", "no values", option)
-    for place, values in lines:
-        if any(
-            "\n" in value and delimiter in value for value in values
-        ):  # a mark that is missing joins lines
+    for position, values in lines:
+        # A quotation mark that is missing joins lines.
+        if any("\n" in value and delimiter in value for value in values):
             raise malformed(
                 path,
-                place,
+                position,
                 "a value goes on over a line's end; is there a quotation mark too many or too few?",
                 option,
             )
     return lines
 
 
-def malformed(path: Path, place: str, what: str, option: str = "splits") -> DataError:
-    return DataError(f"data.{option}: {path}, {place}: {what}")
+def malformed(path: Path, position: str, what: str, option: str = "splits") -> DataError:
+    """The error of what is wrong at a position of a list."""
+    return DataError(f"data.{option}: {path}, {position}: {what}")
 
 
 # --- Videos ---------------------------------------------------------------------------------------
@@ -206,8 +216,9 @@ def as_videos(
     notes: Iterable[str] = (),
     option: str = "splits",
 ) -> Listing:
-    """The videos of a list in its order; ``locate`` says where under ``root`` each should be,
-    whether it is there or not.
+    """The videos of a list, in its order.
+
+    ``locate`` says where under ``root`` each should be, whether it exists or not.
 
     Raises:
         DataError: a path leads out of ``root``, or cannot be one; or a video or a file is listed
@@ -221,10 +232,11 @@ def as_videos(
         if not row.video_id.startswith("/") and not _is_below(video.path, root):
             raise malformed(
                 row.list_file,
-                row.place,
+                row.position,
                 f"{row.video_id!r} of class {row.class_name!r} lies outside {root}",
                 option,
             )
+
     for kind, names in (
         ("video", [row.video_id for row in listed]),
         ("file", [str(video.path) for video in videos]),
@@ -242,14 +254,15 @@ def as_videos(
 
 
 def _check_row(row: Listed, option: str) -> None:
-    """Refuse what no name can be, or, but for a CSV file's own paths and labels, none below the
-    folder of videos.
+    """Refuse a video or class that no name can be.
+
+    Of all lists but CSV files, also one that is not below the folder of videos.
     """
     for kind, text in (("video", row.video_id), ("class", row.class_name)):
         if "\0" in text or not _is_unicode(text):
             raise malformed(
                 row.list_file,
-                row.place,
+                row.position,
                 f"{kind} {text!r} has letters that no name can have",
                 option,
             )
@@ -260,7 +273,7 @@ def _check_row(row: Listed, option: str) -> None:
         ):
             raise malformed(
                 row.list_file,
-                row.place,
+                row.position,
                 f"{kind} {text!r} is not a name below the folder of videos",
                 option,
             )
@@ -286,8 +299,7 @@ def _is_below(path: Path, root: Path) -> bool:
 
 
 def one_spelling(listed: list[Listed], folders: Iterable[str]) -> list[Listed]:
-    """The list with one name for each class that it spells in several ways: the spelling of the
-    class's folder.
+    """The list with one name for each class that it spells in several ways: that of its folder.
 
     Spellings differ in upper and lower case, in spaces for underscores, or in the normal form of
     accents. Where each has a folder of its own they are different classes.
@@ -297,7 +309,8 @@ def one_spelling(listed: list[Listed], folders: Iterable[str]) -> list[Listed]:
     """
     spelt: dict[str, dict[str, Listed]] = {}
     for row in listed:
-        spelt.setdefault(plain(row.class_name), {}).setdefault(row.class_name, row)
+        spelt.setdefault(normalised_name(row.class_name), {}).setdefault(row.class_name, row)
+
     folders = {*folders}
     names: dict[str, str] = {}
     for spellings in spelt.values():
@@ -320,8 +333,7 @@ def one_spelling(listed: list[Listed], folders: Iterable[str]) -> list[Listed]:
 
 
 def check_typos(listed: list[Listed], files: VideoFolder, known: Iterable[str] = ()) -> list[str]:
-    """Notes on classes that have no folder, where there is one of nearly the same name that is of
-    no class.
+    """Notes on classes without a folder, where a folder of no class has nearly the name.
 
     Args:
         known: further classes, which are no misspelling of a listed one.
@@ -333,23 +345,25 @@ def check_typos(listed: list[Listed], files: VideoFolder, known: Iterable[str] =
     of_class: dict[str, list[Listed]] = {}
     for row in listed:
         of_class.setdefault(row.class_name, []).append(row)
-    present = {plain(name): name for name in files.folders if name}
-    absent = {name: rows for name, rows in of_class.items() if plain(name) not in present}
-    owned = {(plain(row.class_name), row.name) for row in listed}
-    others = present.keys() & {plain(name) for name in of_class}
+
+    present = {normalised_name(name): name for name in files.folders if name}
+    absent = {name: rows for name, rows in of_class.items() if normalised_name(name) not in present}
+    owned = {(normalised_name(row.class_name), row.name) for row in listed}
+    others = present.keys() & {normalised_name(name) for name in of_class}
     for name, rows in absent.items():
-        near = nearest(plain(name), others, FAR)
+        near = nearest(normalised_name(name), others, FAR)
         for row in rows if near else ():
             if near and (near, row.name) not in owned and _lies_in(near, row, files):
                 what = (
                     f"class {name!r} has no folder under {files.root}, but {row.name} lies in"
                     f" {present[near]!r}; is that class meant?"
                 )
-                raise malformed(row.list_file, row.place, what)
-    spare = present.keys() - {plain(name) for name in (*of_class, *known)}
-    found = [(name, nearest(plain(name), spare)) for name in absent] if spare else []
+                raise malformed(row.list_file, row.position, what)
+
+    spare = present.keys() - {normalised_name(name) for name in (*of_class, *known)}
+    near_names = [(name, nearest(normalised_name(name), spare)) for name in absent] if spare else []
     return note(
-        [f"{name} (is {present[near]} meant?)" for name, near in found if near],
+        [f"{name} (is {present[near]} meant?)" for name, near in near_names if near],
         "classes",
         "without a folder, but nearly",
     )
@@ -358,37 +372,50 @@ def check_typos(listed: list[Listed], files: VideoFolder, known: Iterable[str] =
 def _lies_in(folder: str, row: Listed, files: VideoFolder) -> bool:
     """Whether a file of the video's name is in a folder of that plain name."""
     return any(
-        plain(path.rpartition("/")[0].rpartition("/")[2]) == folder
-        for path in files.named(row.name)
+        normalised_name(path.rpartition("/")[0].rpartition("/")[2]) == folder
+        for path in files.with_name(row.name)
     )
 
 
-def nearly_there(videos: list[Video], files: VideoFolder) -> list[str]:
-    """A note on listed files that are not there, where the class's folder has a file of nearly that
-    name that is in no list.
+def note_misspelt_files(videos: list[Video], files: VideoFolder) -> list[str]:
+    """A note on listed files that do not exist, but whose names may be misspelt.
+
+    The class's folder has a file of nearly that name that is in no list.
     """
     listed = {str(video.path) for video in videos}
-    there = {str(files.root / path) for path in files.tree.videos}
+    existing = {str(files.root / path) for path in files.tree.videos}
     spare: dict[str, dict[str, str]] = {}  # of each folder the names without suffix, and with it
-    for path in there - listed:
+    for path in existing - listed:
         folder, _, name = path.rpartition("/")
-        spare.setdefault(plain(folder.rpartition("/")[2]), {})[name.rpartition(".")[0]] = name
-    found = []
+        spare.setdefault(normalised_name(folder.rpartition("/")[2]), {})[
+            name.rpartition(".")[0]
+        ] = name
+
+    misspelt = []
     for video in videos:
-        names = spare.get(plain(video.class_name), {}) if str(video.path) not in there else {}
-        near = video.path.stem if video.path.stem in names else nearest(video.path.stem, names, 0.9)
-        found += [f"{video.path.name} (is {names[near]} meant?)"] if near else []
-    return note(found, "listed files", "not there, but nearly")
+        names = (
+            spare.get(normalised_name(video.class_name), {})
+            if str(video.path) not in existing
+            else {}
+        )
+        near = (
+            video.path.stem
+            if video.path.stem in names
+            else nearest(video.path.stem, names, NEAR_FILE)
+        )
+        misspelt += [f"{video.path.name} (is {names[near]} meant?)"] if near else []
+    return note(misspelt, "listed files", "not there, but nearly")
 
 
 def nearest(name: str, others: Iterable[str], cutoff: float = NEAR) -> str | None:
     """The other name that is spelt most nearly like ``name``, if one is near enough for a slip.
-    Other digits are another name.
+
+    A name with other digits is another name.
     """
     digits = _digits(name)
     possible = [other for other in others if other != name and _digits(other) == digits]
-    found = get_close_matches(name, possible, n=1, cutoff=cutoff) if possible else []
-    return found[0] if found else None
+    matches = get_close_matches(name, possible, n=1, cutoff=cutoff) if possible else []
+    return matches[0] if matches else None
 
 
 def _digits(name: str) -> str:
@@ -396,28 +423,38 @@ def _digits(name: str) -> str:
 
 
 def _rare_classes(listed: list[Listed]) -> list[str]:
-    """Notes on the first classes that may be other ones misspelt: nearly the name of one of ten
-    times as many videos.
+    """Notes on the first classes that may be other ones misspelt.
+
+    Their names are nearly those of classes of RARE times as many videos.
 
     None where there is a long tail of rare classes: it would say little, and take hours.
     """
     counts = Counter(row.class_name for row in listed)
-    least, most = min(counts.values(), default=0), max(counts.values(), default=0)
-    rare = [name for name, count in counts.items() if 10 * count <= most]
-    often = {plain(name): name for name, count in counts.items() if count >= 10 * least}
-    if len(rare) * len(often) > MOST_COMPARED:
+    min_count, max_count = min(counts.values(), default=0), max(counts.values(), default=0)
+    rare = [name for name, count in counts.items() if RARE * count <= max_count]
+    often = {
+        normalised_name(name): name for name, count in counts.items() if count >= RARE * min_count
+    }
+    if len(rare) * len(often) > MAX_COMPARED:
         return []
+
     near = [
-        (name, often[found])
+        (name, often[match])
         for name in rare
-        if (found := nearest(plain(name), often)) and 10 * counts[name] <= counts[often[found]]
+        if (match := nearest(normalised_name(name), often))
+        and RARE * counts[name] <= counts[often[match]]
     ]
-    said = [
+
+    sentences = [
         f"class {name!r} has {counts[name]} of the listed videos, and {other!r}, which is nearly"
         f" its name, {counts[other]}; is it misspelt?"
-        for name, other in near[:NAMED]
+        for name, other in near[:MAX_NAMED]
     ]
     return [
-        *said,
-        *([f"{len(near) - NAMED} more classes may be misspelt"] if len(near) > NAMED else []),
+        *sentences,
+        *(
+            [f"{len(near) - MAX_NAMED} more classes may be misspelt"]
+            if len(near) > MAX_NAMED
+            else []
+        ),
     ]

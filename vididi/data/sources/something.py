@@ -24,8 +24,9 @@ PREFIX = "something-something-v2-"
 
 
 def something_something_v2(cache: Path, *, videos: Path, splits: Path) -> list[Video]:
-    """Something-Something V2: a video's class is its template without the brackets; the validation
-    list is our split ``test``.
+    """Something-Something V2; a video's class is its template without the brackets.
+
+    The validation list is our split ``test``.
 
         train.json, validation.json  [{"id": "78687", "template": "Holding [something] next to
                                      [something]", ...}, ...]
@@ -69,7 +70,7 @@ def _entries(path: Path, split: str, classes: set[str]) -> Iterator[Listed]:
     if not isinstance(content, list):
         raise malformed(path, "line 1", "not a list of objects with id and template")
     for number, entry in enumerate(content, 1):
-        place = f"entry {number}"
+        position = f"entry {number}"
         video_id, template = (
             (entry.get("id"), entry.get("template")) if isinstance(entry, dict) else (None, None)
         )
@@ -80,21 +81,21 @@ def _entries(path: Path, split: str, classes: set[str]) -> Iterator[Listed]:
             or not template
         ):
             raise malformed(
-                path, place, f"not an object with id and template: {json.dumps(entry)[:200]}"
+                path, position, f"not an object with id and template: {json.dumps(entry)[:200]}"
             )
         if "/" in str(video_id):
-            raise malformed(path, place, f"id {video_id!r} is not the name of a video")
+            raise malformed(path, position, f"id {video_id!r} is not the name of a video")
         class_name = template.replace("[", "").replace("]", "").strip()
         if classes and class_name not in classes:
             near = nearest(class_name, classes)
             hint = f"; is {near!r} meant?" if near else ""
             raise malformed(
                 path,
-                place,
+                position,
                 f"class {class_name!r} is not one of the {len(classes)} in the list of"
                 f" labels{hint}",
             )
-        yield Listed(str(video_id), class_name, split, path, place)
+        yield Listed(str(video_id), class_name, split, path, position)
 
 
 def _parse(path: Path) -> Any:

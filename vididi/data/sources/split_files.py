@@ -16,11 +16,11 @@ from vididi.data.sources.lists import (
     malformed,
     matching_files,
     nearest,
-    nearly_there,
+    note_misspelt_files,
     numbered_lines,
     one_spelling,
 )
-from vididi.data.sources.walk import VideoFolder, plain
+from vididi.data.sources.walk import VideoFolder, normalised_name
 from vididi.data.video import Video
 from vididi.errors import DataError
 
@@ -29,13 +29,13 @@ GAP = r"[ \t]*[ \t,;][ \t]*"  # between columns
 
 
 def ucf101(cache: Path, *, videos: Path, splits: Path, split: Literal[1, 2, 3] = 1) -> list[Video]:
-    """UCF101 by its official lists (UCF101TrainTestSplits-RecognitionTask.zip, which unpacks to
-    ucfTrainTestlist/).
+    """UCF101 by its official lists.
+
+    UCF101TrainTestSplits-RecognitionTask.zip unpacks to ucfTrainTestlist/, with
 
         trainlist01.txt  ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1
         testlist01.txt   ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi
-        classInd.txt     1 ApplyEyeMakeup        (optional; where it is there, the lists are held
-                         against it)
+        classInd.txt     1 ApplyEyeMakeup        (optional; the lists are compared with it)
 
     Args:
         videos: UCF-101/ or a folder above it.
@@ -55,24 +55,24 @@ def _class_numbers(splits: Path) -> dict[str, str]:
         return {}
     path, numbers = list_file(splits, "classInd.txt"), {}
     for line, text in numbered_lines(path):
-        if not (found := re.fullmatch(rf"(\d+){GAP}(.+)", text)):
+        if not (match := re.fullmatch(rf"(\d+){GAP}(.+)", text)):
             raise malformed(path, f"line {line}", f"{text!r} is not NUMBER CLASS")
-        numbers[found[2]] = found[1]
+        numbers[match[2]] = match[1]
     return numbers
 
 
 def _ucf101_list(path: Path, split: str, numbers: dict[str, str]) -> Iterator[Listed]:
-    names = {plain(name): name for name in numbers}
+    names = {normalised_name(name): name for name in numbers}
     for line, text in numbered_lines(path):
-        found = re.fullmatch(rf"([^/ \t]+)/([^/ \t]+?)(?:{GAP}(\d+))?", text)
-        if not found:
+        match = re.fullmatch(rf"([^/ \t]+)/([^/ \t]+?)(?:{GAP}(\d+))?", text)
+        if not match:
             raise malformed(
                 path, f"line {line}", f"{text!r} is not CLASS/FILE, or CLASS/FILE NUMBER"
             )
-        written, name, number = found.groups()
-        class_name = (
-            written if written in numbers else names.get(plain(written), written)
-        )  # HandStandPushups is HandstandPushups
+        written, name, number = match.groups()
+
+        # HandStandPushups is HandstandPushups.
+        class_name = written if written in numbers else names.get(normalised_name(written), written)
         if numbers and class_name not in numbers:
             raise malformed(path, f"line {line}", _unknown_class(class_name, numbers))
         if numbers and number and int(number) != int(numbers[class_name]):
@@ -93,8 +93,9 @@ def _unknown_class(name: str, numbers: dict[str, str]) -> str:
 
 
 def hmdb51(cache: Path, *, videos: Path, splits: Path, split: Literal[1, 2, 3] = 1) -> list[Video]:
-    """HMDB51 by its official lists (test_train_splits.rar, which unpacks to
-    testTrainMulti_7030_splits/).
+    """HMDB51 by its official lists.
+
+    test_train_splits.rar unpacks to testTrainMulti_7030_splits/, with
 
         brush_hair_test_split1.txt   April_09_brush_hair_u_nm_np1_ba_goo_0.avi 1
 
@@ -107,39 +108,41 @@ def hmdb51(cache: Path, *, videos: Path, splits: Path, split: Literal[1, 2, 3] =
         split: which of the three.
     """
     root = existing_folder("splits", splits)
-    found = {path.name: path for path in matching_files(root, r".+_test_split[123]\.txt")}
-    if not found:
+    files = {path.name: path for path in matching_files(root, r".+_test_split[123]\.txt")}
+    if not files:
         raise DataError(
             f"data.splits: missing list: neither {root} nor a folder in it holds"
             f" <class>_test_split{split}.txt"
         )
-    classes = sorted({re.sub(r"_test_split[123]\.txt$", "", name) for name in found})
+
+    classes = sorted({re.sub(r"_test_split[123]\.txt$", "", name) for name in files})
     missing = [
         name
         for class_name in classes
-        if (name := f"{class_name}_test_split{split}.txt") not in found
+        if (name := f"{class_name}_test_split{split}.txt") not in files
     ]
     if missing:
         raise DataError(
             f"data.splits: missing list: {root} holds no {', '.join(missing[:5])}, but other splits"
             f" of {len(missing)} such classes"
         )
+
     listed = [
         row
         for class_name in classes
-        for row in _hmdb51_list(found[f"{class_name}_test_split{split}.txt"], class_name)
+        for row in _hmdb51_list(files[f"{class_name}_test_split{split}.txt"], class_name)
     ]
     return _located(videos, listed)
 
 
 def _hmdb51_list(path: Path, class_name: str) -> Iterator[Listed]:
     for line, text in numbered_lines(path):
-        found = re.fullmatch(rf"([^/]+?){GAP}([012])", text)
-        if not found:
+        match = re.fullmatch(rf"([^/]+?){GAP}([012])", text)
+        if not match:
             raise malformed(path, f"line {line}", f"{text!r} is not FILE and 0, 1 or 2")
-        split = HMDB51_USE[found[2]]
+        split = HMDB51_USE[match[2]]
         if split is not None:
-            yield Listed(f"{class_name}/{found[1]}", class_name, split, path, f"line {line}")
+            yield Listed(f"{class_name}/{match[1]}", class_name, split, path, f"line {line}")
 
 
 def _located(videos: Path, listed: list[Listed]) -> list[Video]:
@@ -152,6 +155,6 @@ def _located(videos: Path, listed: list[Listed]) -> list[Video]:
     def locate(row: Listed) -> Path:
         return files.find(row.name, row.class_name) or files.root / row.video_id
 
-    found = as_videos(listed, files.root, locate, notes)
-    found.notes += nearly_there(found, files)
-    return found
+    located = as_videos(listed, files.root, locate, notes)
+    located.notes += note_misspelt_files(located, files)
+    return located

@@ -18,7 +18,7 @@ from vididi.data.sources.lists import (
     malformed,
     nearest,
 )
-from vididi.data.sources.walk import is_video, on_disk, plain
+from vididi.data.sources.walk import is_video, normalised_name, on_disk
 from vididi.errors import DataError
 
 COLUMNS = ("path", "label", "split")
@@ -42,17 +42,11 @@ OTHER_NAMES = {
     ),
     "label": ("class", "class_name", "category", "action"),
 }
-NUMBERS = (
-    "target",
-    "class_id",
-    "class_idx",
-    "class_index",
-    "label_id",
-    "y",
-)  # a label's where it has no name
+# What a header may call the column of a label that is a number.
+NUMBERS = ("target", "class_id", "class_idx", "class_index", "label_id", "y")
 
 
-def table(cache: Path, *, videos: Path, list: Path) -> Listing:
+def csv_table(cache: Path, *, videos: Path, list: Path) -> Listing:
     """The videos of a CSV file of path, label and, if given, split.
 
         path,label,split
@@ -101,8 +95,8 @@ def _rows(path: Path) -> Iterator[Listed]:
     else:
         _check_known(path, *lines[0])
         header = [*COLUMNS[: max(2, len(lines[0][1]))]]
-    for place, values in lines:
-        yield _row(path, place, values, header)
+    for position, values in lines:
+        yield _row(path, position, values, header)
 
 
 def _header(cells: list[str]) -> list[str] | None:
@@ -114,28 +108,26 @@ def _header(cells: list[str]) -> list[str] | None:
     return names if {"path", "label"} <= {*names} else None
 
 
-def _row(path: Path, place: str, values: list[str], header: list[str]) -> Listed:
+def _row(path: Path, position: str, values: list[str], header: list[str]) -> Listed:
     if len(values) != len(header):  # a comma in a name that is not quoted would move the columns
         columns = (
             f"{','.join(values)!r} has {len(values)} columns, not the {len(header)} of"
             f" {','.join(header)}"
         )
-        raise malformed(path, place, f"{columns}; {SEPARATORS}", "list")
-    found = dict(zip(header, values, strict=True))
-    split = found.get("split", "train")
-    if not found["path"] or not found["label"]:
-        raise malformed(path, place, f"no path or no label in {','.join(values)!r}", "list")
+        raise malformed(path, position, f"{columns}; {SEPARATORS}", "list")
+    cells = dict(zip(header, values, strict=True))
+    split = cells.get("split", "train")
+    if not cells["path"] or not cells["label"]:
+        raise malformed(path, position, f"no path or no label in {','.join(values)!r}", "list")
     if split not in SPLITS:
         raise malformed(
-            path, place, f"split {split!r} is not valid; it is {' or '.join(SPLITS)}", "list"
+            path, position, f"split {split!r} is not valid; it is {' or '.join(SPLITS)}", "list"
         )
-    return Listed(os.path.normpath(found["path"]), found["label"], split, path, place)
+    return Listed(os.path.normpath(cells["path"]), cells["label"], split, path, position)
 
 
 def _check_first(rows: list[Listed], root: Path) -> None:
-    """Refuse a first line that is a header of other names: no video, where all other lines are
-    videos.
-    """
+    """Refuse a first line that is no video, where all others are: a header of other names."""
     first, *others = rows
     if (
         others
@@ -143,16 +135,16 @@ def _check_first(rows: list[Listed], root: Path) -> None:
         and all(is_video(row.video_id) for row in others)
         and not (root / first.video_id).exists()
     ):
-        raise _unknown_header(first.list_file, first.place, first.video_id)
+        raise _unknown_header(first.list_file, first.position, first.video_id)
 
 
-def _check_known(path: Path, place: str, cells: list[str]) -> None:
+def _check_known(path: Path, position: str, cells: list[str]) -> None:
     """Refuse a first line of three columns that is no row, nor a header that is known."""
     if len(cells) == len(COLUMNS) and cells[-1] not in SPLITS and not is_video(cells[0]):
-        raise _unknown_header(path, place, cells[0])
+        raise _unknown_header(path, position, cells[0])
 
 
-def _unknown_header(path: Path, place: str, cell: str) -> DataError:
+def _unknown_header(path: Path, position: str, cell: str) -> DataError:
     names = (
         "; ".join(f"{name}: {', '.join((name, *more))}" for name, more in OTHER_NAMES.items())
         + f", {', '.join(NUMBERS)}"
@@ -161,20 +153,21 @@ def _unknown_header(path: Path, place: str, cell: str) -> DataError:
         f"{cell!r} is no video, so this may be a header, but not one that is known; columns may be"
         f" named {names}; split"
     )
-    return malformed(path, place, what, "list")
+    return malformed(path, position, what, "list")
 
 
 def _check_typos(rows: list[Listed]) -> None:
-    """Refuse a label that is nearly the name of the folder that its video lies in, where that is
-    the label of many more videos.
+    """Refuse a label that is nearly the name of its video's folder.
+
+    That is, where the folder's name is the label of many more videos.
 
     One that is the name of another folder is a class.
     """
-    counts = Counter(plain(row.class_name) for row in rows)
-    folders = [plain(row.video_id.rpartition("/")[0].rpartition("/")[2]) for row in rows]
+    counts = Counter(normalised_name(row.class_name) for row in rows)
+    folders = [normalised_name(row.video_id.rpartition("/")[0].rpartition("/")[2]) for row in rows]
     classes = {*folders}
     for row, folder in zip(rows, folders, strict=True):
-        label = plain(row.class_name)
+        label = normalised_name(row.class_name)
         slip = (
             label not in classes
             and counts[folder] >= MANY * counts[label]
@@ -185,4 +178,4 @@ def _check_typos(rows: list[Listed]) -> None:
                 f"label {row.class_name!r} of {row.video_id}: is the label meant that is named as"
                 f" its folder, {folder!r}?"
             )
-            raise malformed(row.list_file, row.place, what, "list")
+            raise malformed(row.list_file, row.position, what, "list")

@@ -23,55 +23,23 @@ USUAL_SUFFIXES = frozenset(
 )
 # Containers that FFmpeg reads, and streams without one. Never pictures (but for .gif), sound, text
 # or playlists.
-VIDEO_SUFFIXES = USUAL_SUFFIXES | frozenset(
-    {
-        *(
-            ".ts",
-            ".mts",
-            ".m2ts",
-            ".m2t",
-            ".vob",
-            ".mpe",
-            ".mpv",
-            ".m1v",
-            ".m2v",
-            ".dv",
-            ".mxf",
-            ".y4m",
-            ".ivf",
-        ),
-        *(
-            ".wmv",
-            ".asf",
-            ".wtv",
-            ".divx",
-            ".flv",
-            ".f4v",
-            ".ogv",
-            ".ogm",
-            ".gif",
-            ".mjpeg",
-            ".mj2",
-            ".nut",
-            ".rm",
-            ".rmvb",
-        ),
-        *(".qt", ".mp4v", ".3g2", ".3gpp", ".h264", ".264", ".h265", ".265", ".hevc"),
-    }
-)
-NAMED = 5  # of many, in a note
-LONGEST = 20  # letters of a suffix there
-LEAST_LOOPED, MOST_TIMES = (
-    1000,
-    16,
-)  # links may show each folder so many times, once there are more than a few
+# fmt: off
+VIDEO_SUFFIXES = USUAL_SUFFIXES | {
+    ".ts", ".mts", ".m2ts", ".m2t", ".vob", ".mpe", ".mpv", ".m1v", ".m2v", ".dv", ".mxf", ".y4m",
+    ".ivf", ".wmv", ".asf", ".wtv", ".divx", ".flv", ".f4v", ".ogv", ".ogm", ".gif", ".mjpeg",
+    ".mj2", ".nut", ".rm", ".rmvb", ".qt", ".mp4v", ".3g2", ".3gpp", ".h264", ".264", ".h265",
+    ".265", ".hevc",
+}
+# fmt: on
+MAX_NAMED = 5  # of many, in a note
+MAX_SUFFIX = 20  # letters of a suffix in a note
+# Links may lead to each folder MAX_VISITS times on average, once there are MIN_FOLDERS.
+MIN_FOLDERS, MAX_VISITS = 1000, 16
 
 
 @dataclass
 class Tree:
-    """The files under ``root``, as paths below it: what is a video by its suffix, and of the rest
-    how many of what.
-    """
+    """The files under ``root``, as paths below it: videos by suffix, and counts of the rest."""
 
     root: Path
     videos: list[str] = field(default_factory=list)
@@ -84,7 +52,7 @@ class Tree:
 
     @property
     def notes(self) -> list[str]:
-        """What was left out, a sentence each; none where all that is there is videos."""
+        """What was left out, a sentence each; none where all files are videos."""
         return [
             *self._others,
             *note(self.hidden_folders, "hidden folders", "left out"),
@@ -95,25 +63,23 @@ class Tree:
 
     @property
     def _others(self) -> list[str]:
-        named, total = self.others.most_common(NAMED), self.others.total()
+        most_frequent, total = self.others.most_common(MAX_NAMED), self.others.total()
         kinds = [
-            f"{count} {printable(suffix)[:LONGEST] or 'without a suffix'}"
-            for suffix, count in named
+            f"{count} {printable(suffix)[:MAX_SUFFIX] or 'without a suffix'}"
+            for suffix, count in most_frequent
         ]
-        if left := total - sum(count for _, count in named):
+        if left := total - sum(count for _, count in most_frequent):
             kinds.append(f"and {left} more of other suffixes")
         what = "file is no video by its" if total == 1 else "files are no videos by their"
         return [f"{total} {what} suffix: {', '.join(kinds)}"] if total else []
 
 
 def note(names: list[str], kind: str, what: str) -> list[str]:
-    """A sentence that counts names and says the first few, as they can be printed; none if there
-    are none.
-    """
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    shown = ", ".join(map(printable, names[:NAMED]))
+    """A sentence that counts names and says the first few; none if there are no names."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    first = ", ".join(map(printable, names[:MAX_NAMED]))
     kind = kind if len(names) > 1 else kind.removesuffix("es" if kind == "classes" else "s")
-    return [f"{len(names)} {kind} {what}: {shown}{more}"] if names else []
+    return [f"{len(names)} {kind} {what}: {first}{more}"] if names else []
 
 
 def is_video(name: str) -> bool:
@@ -126,37 +92,38 @@ def _suffix(name: str) -> str:
 
 
 def walk(root: Path) -> Tree:
-    """All that lies under ``root``, through links too; files of a folder first, both in order of
-    names. Nothing is asked of each file.
+    """All that lies under ``root``, through links too, in order of names, files of a folder first.
 
-    What is hidden (``.ipynb_checkpoints``, ``._a.mp4``) is left out, and so is a link to a folder
-    that it lies in, without which the walk would not end. A folder that two links lead to is there
-    twice.
+    No file is opened or asked for its state. What is hidden (``.ipynb_checkpoints``, ``._a.mp4``)
+    is left out, and so is a link to a folder that it lies in, without which the walk would not end.
+    A folder that two links lead to is listed twice.
 
     Raises:
         DataError: links show the same folders over and over.
     """
     tree = Tree(root)
     base = str(root).rstrip("/")
-    seen: Counter[tuple[int, int]] = Counter()
+    visits: Counter[tuple[int, int]] = Counter()
     todo: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+
     while todo:
         folder, above = todo.pop()
         try:
             status = os.stat(f"{base}/{folder}")  # noqa: PTH116
-            here = status.st_dev, status.st_ino
-            if here in above:
+            folder_id = status.st_dev, status.st_ino
+            if folder_id in above:
                 tree.circles.append(folder)
                 continue
             folders, names = _entries(f"{base}/{folder}")
         except OSError as error:
             tree.unreadable.append(f"{folder or '.'} ({error.strerror})")
             continue
-        _check_seen(tree, folder, here, seen)
+        _count_visit(tree, folder, folder_id, visits)
+
         prefix = f"{folder}/" if folder else ""
         for name in names:
             _sort(tree, prefix, name)
-        below = above | {here}
+        below = above | {folder_id}
         for name in reversed(folders):
             if name.startswith("."):
                 tree.hidden_folders.append(f"{prefix}{name}")
@@ -187,18 +154,20 @@ def _sort(tree: Tree, prefix: str, name: str) -> None:
         tree.others[_suffix(name)] += 1
 
 
-def _check_seen(
-    tree: Tree, folder: str, here: tuple[int, int], seen: Counter[tuple[int, int]]
+def _count_visit(
+    tree: Tree, folder: str, folder_id: tuple[int, int], visits: Counter[tuple[int, int]]
 ) -> None:
-    """Two folders with links to each other are seen twice each; ten such would be seen ten million
-    times.
+    """Add a folder to the tree; DataError if links lead to the same folders over and over.
+
+    Two folders with links to each other are visited twice each; ten such would be visited ten
+    million times.
     """
     tree.folders.append(folder)
-    seen[here] += 1
-    if len(tree.folders) > LEAST_LOOPED + MOST_TIMES * len(seen):
+    visits[folder_id] += 1
+    if len(tree.folders) > MIN_FOLDERS + MAX_VISITS * len(visits):
         raise DataError(
-            f"data.videos: links under {printable(tree.root)} show the same {len(seen)} folders"
-            f" more than {MOST_TIMES} times each, the last one as {printable(folder)}; remove some"
+            f"data.videos: links under {printable(tree.root)} show the same {len(visits)} folders"
+            f" more than {MAX_VISITS} times each, the last one as {printable(folder)}; remove some"
             " of the links"
         )
 
@@ -207,8 +176,7 @@ def _check_seen(
 
 
 class VideoFolder:
-    """The video files under a folder by name, wherever they lie: in class folders, in split
-    folders, or flat.
+    """The video files under a folder by name: in class folders, in split folders, or flat.
 
     Letters with accents may be written in either normal form of Unicode, in lists and on the disk.
 
@@ -223,12 +191,11 @@ class VideoFolder:
         self.root = root
         self.tree = walk(root)
         self.folders = {name.rpartition("/")[2] for name in self.tree.folders}
-        self._classes = {plain(name) for name in classes}
+        self._classes = {normalised_name(name) for name in classes}
         self._suffixes = suffixes
         self._paths: dict[str, list[str]] = defaultdict(list)
-        for path in sorted(
-            self.tree.videos, key=lambda path: _suffix(path) not in USUAL_SUFFIXES
-        ):  # stable
+        # The sort is stable.
+        for path in sorted(self.tree.videos, key=lambda path: _suffix(path) not in USUAL_SUFFIXES):
             self._paths[self._key(path)].append(path)
         self._folded: dict[str, set[str]] | None = None
 
@@ -237,24 +204,29 @@ class VideoFolder:
         return unicodedata.normalize("NFC", name if self._suffixes else name.rpartition(".")[0])
 
     def find(self, name: str, class_name: str, split_folders: tuple[str, ...] = ()) -> Path | None:
-        """The file of that name; of several, one of a usual suffix, with most of class folder and
-        split folder above it, then the first.
+        """The file of that name, None if there is none.
+
+        Of several, one of a usual suffix, with most of class folder and split folder above it,
+        then the first.
         """
-        best, most = None, (False, -1)
-        wanted = {plain(class_name), *split_folders}
-        for path in self.named(name):
-            parents = [plain(part) for part in path.split("/")[:-1]]
-            if parents and parents[-1] in self._classes and parents[-1] != plain(class_name):
+        best, best_score = None, (False, -1)
+        expected_folders = {normalised_name(class_name), *split_folders}
+
+        for path in self.with_name(name):
+            parents = [normalised_name(part) for part in path.split("/")[:-1]]
+            if (
+                parents
+                and parents[-1] in self._classes
+                and parents[-1] != normalised_name(class_name)
+            ):
                 continue
-            agreeing = _suffix(path) in USUAL_SUFFIXES, len(wanted.intersection(parents))
-            if agreeing > most:
-                best, most = path, agreeing
+            score = _suffix(path) in USUAL_SUFFIXES, len(expected_folders.intersection(parents))
+            if score > best_score:
+                best, best_score = path, score
         return None if best is None else self.root / best
 
-    def named(self, name: str) -> list[str]:
-        """The files of that name, in whatever folder; those that are spelt as ``name`` is go
-        first.
-        """
+    def with_name(self, name: str) -> list[str]:
+        """The files of that name, in whatever folder; those spelt as ``name`` is go first."""
         key = unicodedata.normalize("NFC", name)
         known = self._paths.get(key)
         if not known and self._suffixes:
@@ -277,9 +249,11 @@ class VideoFolder:
 
 
 @lru_cache(maxsize=1 << 16)  # asked for the same few hundred classes for each video
-def plain(name: str) -> str:
-    """Class folders are written with spaces or with underscores, and with accents in one of two
-    forms.
+def normalised_name(name: str) -> str:
+    """A name by which class names are compared.
+
+    They are written with spaces or underscores, in upper or lower case, and with accents in either
+    normal form of Unicode.
     """
     return unicodedata.normalize("NFC", name.replace("_", " ")).casefold()
 
@@ -288,24 +262,28 @@ def plain(name: str) -> str:
 
 
 def on_disk(root: Path, path: str) -> Path:
-    """``root / path``; as it is there where accents are written in the other normal form on the
-    disk, or in the list ``\\`` for ``/``.
+    """``root / path`` as it is on the disk.
+
+    There accents may be written in the other normal form, and lists may have ``\\`` for ``/``.
     """
-    whole = root / path
+    path_as_listed = root / path
     if (
         "\\" in path
-        and not os.path.lexists(whole)
-        and os.path.lexists(found := on_disk(root, path.replace("\\", "/")))
+        and not os.path.lexists(path_as_listed)
+        and os.path.lexists(existing := on_disk(root, path.replace("\\", "/")))
     ):
-        return found
-    if path.isascii() or os.path.lexists(whole):
-        return whole
-    found = root
+        return existing
+
+    if path.isascii() or os.path.lexists(path_as_listed):
+        return path_as_listed
+    existing = root
     for part in Path(path).parts:
         composed = unicodedata.normalize("NFC", part)
-        spelt = [name for name in _names(found) if unicodedata.normalize("NFC", name) == composed]
-        found = found / (part if part in spelt or len(spelt) != 1 else spelt[0])
-    return found if os.path.lexists(found) else whole
+        spelt = [
+            name for name in _names(existing) if unicodedata.normalize("NFC", name) == composed
+        ]
+        existing = existing / (part if part in spelt or len(spelt) != 1 else spelt[0])
+    return existing if os.path.lexists(existing) else path_as_listed
 
 
 def _names(folder: Path) -> Iterator[str]:
