@@ -189,8 +189,7 @@ def test_who_adds_a_setting_of_a_protocol_and_forgets_is_told(
         FeatureSettings.model_fields, "made_up", FieldInfo(annotation=int, default=0)
     )
     assert faults() == [
-        f"evaluate[{protocol}] made_up: {ADVICE}"
-        for protocol in ("retrieval", "silhouette", "dynamics")
+        f"evaluate[{protocol}] made_up: {ADVICE}" for protocol in ("silhouette", "dynamics")
     ]
 
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -30,7 +30,7 @@ from pydantic_core import PydanticCustomError
 
 from vididi.errors import ConfigError
 from vididi.files import check_regular
-from vididi.introduced import without_introduced
+from vididi.introduced import Introduced, without_introduced
 from vididi.kinds import misfit
 from vididi.names import NAME, NAME_RULE
 from vididi.pairing import Mix, Schedule, Selection
@@ -53,6 +53,8 @@ MOST_EPOCHS, MOST_VIDEOS, MOST_FRAMES, MOST_CLIPS, MOST_PIXELS, MOST_THREADS = (
     2**12,
 )
 EVALUATION_BATCH = 8  # videos whose features are computed, or that are tested, at once
+BatchNorm = Literal["running", "recomputed"]
+Orders = tuple[Annotated[int, Field(ge=0, le=9)], ...]
 AtEnd = Literal[
     "retrieval", "silhouette"
 ]  # the protocols by which a run measures its own encoder at its end
@@ -250,6 +252,13 @@ class OnlineConfig(Closed):
     )
 
 
+def check_orders(orders: tuple[int, ...]) -> tuple[int, ...]:
+    """Orders to measure on: 0 first, each once; ValueError if they are not."""
+    if orders[:1] != (0,) or len(set(orders)) < len(orders):
+        raise ValueError(f"it is {list(orders)}; it must be 0, then other orders, each once")
+    return orders
+
+
 class EvaluationConfig(Closed):
     """Features of whole videos, and what is measured on them."""
 
@@ -269,7 +278,32 @@ class EvaluationConfig(Closed):
     untrained: bool = Field(
         False, description="also evaluate an encoder with the random weights that the seed draws"
     )
+    batch_norm: Annotated[BatchNorm, Introduced("running")] = Field(
+        "running",
+        description=(
+            "statistics of batch normalisation: as training left them, or recomputed on training"
+            " videos, for each order that is measured; of online measures too"
+        ),
+    )
+    orders: Annotated[Orders, Introduced([0])] = Field(
+        (0,), description="of derivatives that retrieval is measured on, and across"
+    )
+    distance: Annotated[Literal["cosine", "euclidean"], Introduced("cosine")] = Field(
+        "cosine", description="of retrieval (ViDiDi E.4: cosine)"
+    )
+    centre: Annotated[Literal["none", "train", "each_split"], Introduced("none")] = Field(
+        "none",
+        description=(
+            "what is subtracted from features before retrieval: nothing, the training videos' mean,"
+            " or each split's own (as CoCLR's code; transductive)"
+        ),
+    )
     online: OnlineConfig = OnlineConfig()
+
+    @field_validator("orders")
+    @classmethod
+    def _orders_are_distinct(cls, orders: tuple[int, ...]) -> tuple[int, ...]:
+        return check_orders(orders)
 
 
 # What changes no result: how often a checkpoint is written, and what is measured on the way.

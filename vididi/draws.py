@@ -34,6 +34,7 @@ class Use(IntEnum):
     CLASSIFIER = 10
     FRAME_ORDER = 11
     ONLINE = 12
+    STATISTICS = 13
 
 
 def _finalise(z: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -22,6 +22,7 @@ from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, Stream
 from vididi.encoders import untrained_encoder
 from vididi.errors import ConfigError, DamagedError, HeldError, TrainingError, VididiError
+from vididi.evaluation.batch_statistics import recomputed
 from vididi.evaluation.features import FeatureView, measure_batches
 from vididi.evaluation.online import knn_accuracy, probe_accuracy
 from vididi.finite import about, check_finite
@@ -207,7 +208,7 @@ def _measure_untrained(
         return {}
     encoder = untrained_encoder(config, context.device)
     with about("the untrained encoder"):
-        batches = open_stream(plans.evaluation, 0)
+        batches = open_stream(plans.measured, 0)
         metrics = evaluate(config, encoder, shards, batches, plans, context).metrics
     return {f"untrained/{name}": value for name, value in metrics.items()}
 
@@ -299,7 +300,7 @@ def _epoch_end(
         # A cell of one worker is stopped in its report.
         stoppable = config.evaluation.online.keep_best and context.world_size > 1
         if stoppable and broadcast_from_rank_0(
-            context.rank == 0 and folder.told_to_stop(), context
+            context.rank == 0 and folder.stop_requested(), context
         ):
             raise StoppedEarly(f"stopped early after epoch {epoch}")
 
@@ -329,8 +330,10 @@ def _measure_online(
         return {}
     began = time.perf_counter()
 
-    view = FeatureView(config.clip.size, config.evaluation.crop, config.evaluation.seed)
-    rows, local = measure_batches(state.objective.backbone, batches, len(plans.online), view)
+    e = config.evaluation
+    view = FeatureView(config.clip.size, e.crop, e.seed, (0,), e.frames)
+    encoder = _encoder_to_measure(state.objective.backbone, batches, plans, view)
+    rows, local = measure_batches(encoder, batches, len(plans.online), view)
     state.objective.train()
     rows, features = gather_rows(rows, local["intact"], context)
 
@@ -388,9 +391,22 @@ def evaluate(
     e = config.evaluation
     if not e.protocols:
         return EvaluationResult({})
-    rows, local = measure_batches(
-        encoder, batches, len(plans.evaluation), FeatureView(config.clip.size, e.crop, e.seed)
-    )
-    rows, features = gather_rows(rows, local["intact"], context)
-    check_finite(" and ".join(e.protocols), features=features)
-    return score(e.protocols, shards, rows, features, by_scene=True)
+    view = FeatureView(config.clip.size, e.crop, e.seed, e.orders, e.frames)
+    encoder = _encoder_to_measure(encoder, batches, plans, view)
+    local_rows, local = measure_batches(encoder, batches, len(plans.evaluation), view)
+    features = {}
+    for name, part in local.items():
+        rows, features[name] = gather_rows(local_rows, part, context)
+    check_finite(" and ".join(e.protocols), **features)
+    return score(e.protocols, shards, rows, features, e.distance, e.centre, by_scene=True)
+
+
+def _encoder_to_measure(
+    encoder: nn.Module, batches: Iterator[Batch], plans: Plans, view: FeatureView
+) -> nn.Module:
+    """The encoder, with recomputed batch statistics where the configuration asks for them; the
+    batches for that are the next ones.
+    """
+    if not len(plans.statistics):
+        return encoder
+    return recomputed(encoder, batches, len(plans.statistics), view)

@@ -14,6 +14,9 @@ from vididi.data.shards import ShardSet
 from vididi.draws import Use, permutation
 from vididi.errors import DataError
 
+STATISTICS_VIDEOS = 400  # training videos that batch statistics are recomputed on, at most
+STATISTICS_BATCH = 40  # videos, one clip of each
+
 
 @dataclass(frozen=True)
 class Plans:
@@ -24,11 +27,18 @@ class Plans:
     too_short: NDArray[np.int64]  # training videos in which the sampling cannot place its clips
     online: EvaluationPlan
     online_every: int  # epochs; 0: never
+    # Training videos that batch statistics are recomputed on; no batches where they are not.
+    statistics: EvaluationPlan
 
     @property
     def chain(self) -> Chain:
-        """Training, then evaluation."""
-        return Chain((self._training, self.evaluation))
+        """Training, then what evaluation needs."""
+        return Chain((self._training, self.measured))
+
+    @property
+    def measured(self) -> Chain:
+        """The batches of an evaluation: those of the statistics first."""
+        return Chain((self.statistics, self.evaluation))
 
     def batch_number(self, step: int) -> int:
         """The number in ``chain`` of the batch of a training step."""
@@ -38,7 +48,7 @@ class Plans:
     @property
     def _training(self) -> PretrainPlan | Interrupted:
         return (
-            Interrupted(self.pretrain, self.online, self.online_every)
+            Interrupted(self.pretrain, Chain((self.statistics, self.online)), self.online_every)
             if self.online_every
             else self.pretrain
         )
@@ -55,17 +65,41 @@ def make_plans(config: Config, shards: ShardSet, rank: int = 0, world_size: int 
     pretrain, too_short = _pretrain_plan(config, shards, counts, rank, world_size)
     _check_measured(config, shards)
 
+    length = e.frames + max(e.orders)
+
     def plan(videos: NDArray[np.int64], clips: int) -> EvaluationPlan:
         return EvaluationPlan(
-            videos[rank::world_size], counts, e.frames, e.stride, clips, e.batch_size
+            videos[rank::world_size], counts, length, e.stride, clips, e.batch_size
         )
 
     train, test = shards.rows("train"), shards.rows("test")
     evaluated = np.concatenate([train, test]) if e.protocols else np.empty(0, np.int64)
     online = np.concatenate([_subset(train, e.online.train), _subset(test, e.online.test)])
+    recomputed = e.batch_norm == "recomputed" and (e.protocols or e.online.every)
+    statistics = statistics_plan(shards, length, e.stride, e.seed if recomputed else None)
     return Plans(
-        pretrain, plan(evaluated, e.clips), too_short, plan(online, e.online.clips), e.online.every
+        pretrain,
+        plan(evaluated, e.clips),
+        too_short,
+        plan(online, e.online.clips),
+        e.online.every,
+        statistics,
     )
+
+
+def statistics_plan(shards: ShardSet, length: int, stride: int, seed: int | None) -> EvaluationPlan:
+    """The training videos that batch statistics are recomputed on: the middle clip of each.
+
+    Every worker takes them all, so that statistics do not depend on how many there are.
+
+    Args:
+        length: frames of a clip, with those that differences take.
+        seed: which videos; None: none.
+    """
+    train = shards.rows("train")
+    drawn = permutation(len(train), Use.STATISTICS, seed or 0)[:STATISTICS_VIDEOS]
+    rows = train[:0] if seed is None else train[drawn]
+    return EvaluationPlan(rows, frame_counts(shards), length, stride, 1, STATISTICS_BATCH)
 
 
 def _pretrain_plan(

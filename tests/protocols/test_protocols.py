@@ -21,7 +21,7 @@ from tiny_sweep import BASE
 
 import run_sweep
 import vididi.protocols as protocols
-from vididi.analysis.compare import unit
+from vididi.analysis.tables import unit
 from vididi.cli import main
 from vididi.config import AtEnd, Closed
 from vididi.data.stream import local_stream

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vididi.analysis.grouping import differences, protocol
-from vididi.analysis.paper import PERCENT
+from vididi.analysis.grouping import check_one_arm, differences, protocol
 from vididi.analysis.reading import (
     Run,
     find_runs,
@@ -23,7 +23,7 @@ from vididi.analysis.reading import (
     read_finished,
 )
 from vididi.analysis.samples import MIN_SEEDS, Gain, Samples, Ways, collect, gain
-from vididi.analysis.tables import column_of
+from vididi.analysis.tables import column_of, unit
 from vididi.errors import DamagedError, VididiError
 from vididi.runs.mirror import pulled
 from vididi.terminal import Parser, say
@@ -87,11 +87,6 @@ class Comparison:
         return f", 95% {low} to {high}" + ("" if self.gain.seeds > 1 else " (of one seed)")
 
 
-def unit(metric: str) -> str:
-    """What follows a printed number: " points" (of 100) for a share, nothing for a silhouette."""
-    return " points" if column_of(metric).scale == PERCENT else ""
-
-
 def compare(
     first: Sequence[Run],
     second: Sequence[Run],
@@ -105,7 +100,7 @@ def compare(
             has.
     """
     for name, runs in zip(names, (first, second), strict=True):
-        _check(name, runs)
+        check_one_arm(name, runs)
 
     shared = sorted({run.seed for run in first} & {run.seed for run in second})
     if shared:
@@ -142,14 +137,6 @@ def _paired_t(a: Samples, b: Samples) -> float | None:
     if len(differences) < MIN_SEEDS or max(differences) - min(differences) < MIN_SPREAD:
         return None
     return float(ttest_rel(a.values, b.values).pvalue)
-
-
-def _check(name: str, runs: Sequence[Run]) -> None:
-    if not runs:
-        raise ValueError(f"{name}: has no finished runs")
-    seeds = [run.seed for run in runs]
-    if len(set(seeds)) < len(seeds) or len({protocol(run) for run in runs}) > 1:
-        raise ValueError(f"{name}: its runs differ in more than the seed; name one arm of them")
 
 
 def best_arm(runs: Iterable[Run], metric: str = RECALL_AT_1, largest: bool = True) -> list[Run]:
@@ -222,7 +209,17 @@ def _parser(prog: str | None) -> Parser:
         metavar="A",
         help="an arm's name or label under --runs, or a folder (s3://...) that holds its runs",
     )
-    parser.add_argument("second", metavar="B", help="the same")
+    parser.add_argument(
+        "others",
+        metavar="B",
+        nargs="*",
+        help="the same; several, or without any all other arms, are compared with A all at once",
+    )
+    parser.add_argument(
+        "--by-arm",
+        action="store_true",
+        help="A and B are folders: each arm of A with the arm of that name of B, all at once",
+    )
     parser.add_argument(
         "--runs",
         default="runs",
@@ -232,41 +229,118 @@ def _parser(prog: str | None) -> Parser:
     parser.add_argument(
         "--metric", default=RECALL_AT_1, help=f"of a result.json (default: {RECALL_AT_1})"
     )
+    _add_questions(parser)
+    return parser
+
+
+def _add_questions(parser: Parser) -> None:
     parser.add_argument(
         "--above",
         type=float,
         metavar="POINTS",
         help=(
             "also say whether the bound is above this, such as -3 (a silhouette's is a number such"
-            " as -0.03)"
+            " as -0.03); of two arms"
         ),
     )
-
-    return parser
+    parser.add_argument(
+        "--power",
+        type=float,
+        metavar="POINTS",
+        help="how many seeds and hours would resolve this difference, by the seeds so far; of two"
+        " arms",
+    )
+    parser.add_argument(
+        "--order",
+        metavar="TABLE",
+        help="also Spearman's rho with the order of a paper's table, such as vididi_table_6",
+    )
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     """Exit status: 0 compared, 1 the bound is not above --above, 2 there is nothing to compare."""
-    arguments = _parser(prog).parse_args(argv)
-    bound = None if arguments.above is None else arguments.above / column_of(arguments.metric).scale
+    parser = _parser(prog)
+    arguments = parser.parse_args(argv)
     try:
-        cells = read_cells(find_runs(pulled(arguments.runs)))
-        sets = [
-            select_runs(name, cells, arguments.runs) for name in (arguments.first, arguments.second)
-        ]
-        comparison = compare(
-            sets[0], sets[1], arguments.metric, (arguments.first, arguments.second)
-        )
+        if arguments.by_arm or len(arguments.others) != 1 or arguments.order:
+            return _compare_several(arguments)
+        return _compare_two(arguments)
     except (VididiError, ValueError) as error:
         say(f"error: {error}", file=sys.stderr)
         return 2
 
-    say("\n".join([*comparison.lines(bound), *notes_of([*sets[0], *sets[1]])]))
-    if shared_seeds := seeds_of_shared_cells(*sets):
+
+def _compare_two(arguments: argparse.Namespace) -> int:
+    column, names = column_of(arguments.metric), (arguments.first, arguments.others[0])
+    bound = None if arguments.above is None else arguments.above / column.scale
+    cells = read_cells(find_runs(pulled(arguments.runs)))
+    first, second = (select_runs(name, cells, arguments.runs) for name in names)
+    comparison = compare(first, second, arguments.metric, names)
+    lines = comparison.lines(bound)
+    if arguments.power is not None:
+        from vididi.analysis.family import power_lines, power_of
+
+        found, hours = power_of(first, second, arguments.metric, arguments.power / column.scale)
+        lines += power_lines(found, hours, arguments.metric)
+
+    say("\n".join([*lines, *notes_of([*first, *second])]))
+    if shared_seeds := seeds_of_shared_cells(first, second):
         seeds = ", ".join(map(str, shared_seeds))
         say(
-            f"seeds {seeds}: {arguments.first} and {arguments.second} hold the same cell, which"
+            f"seeds {seeds}: {names[0]} and {names[1]} hold the same cell, which"
             " says nothing of a difference"
         )
-
     return 1 if bound is not None and not comparison.above(bound) else 0
+
+
+def _compare_several(arguments: argparse.Namespace) -> int:
+    from vididi.analysis import family
+    from vididi.analysis.paper import load_paper_table
+
+    for option in ("above", "power"):
+        if getattr(arguments, option) is not None:
+            raise ValueError(f"--{option}: is of two arms; several are compared without it")
+    if arguments.by_arm:
+        if len(arguments.others) != 1 or arguments.order:
+            raise ValueError("--by-arm: is of two folders, A and B, and of no paper's order")
+        names = (arguments.first, arguments.others[0])
+        first, second = (_arms_in(name) for name in names)
+        found, runs = family.compare_by_arm(first, second, arguments.metric, names), first | second
+        say("\n".join([*found.lines(), *notes_of([run for arm in runs.values() for run in arm])]))
+        return 0
+
+    cells = read_cells(find_runs(pulled(arguments.runs)))
+    others = arguments.others or _other_arms(arguments.first, cells)
+    reference = select_runs(arguments.first, cells, arguments.runs)
+    arms = {name: select_runs(name, cells, arguments.runs) for name in others}
+    found = family.compare_all(reference, arms, arguments.metric, arguments.first)
+    lines = found.lines()
+    if arguments.order:
+        table = load_paper_table(arguments.order)
+        every = {arguments.first: reference, **arms}
+        agreement = family.agreement(table, every, arguments.metric)
+        lines.append(family.agreement_line(table, agreement))
+    say(
+        "\n".join(
+            [*lines, *notes_of([run for runs in (reference, *arms.values()) for run in runs])]
+        )
+    )
+    return 0
+
+
+def _other_arms(first: str, cells: Mapping[Path, dict[str, Any]]) -> list[str]:
+    """The arms of all runs but the one of that name or label."""
+    return list(
+        dict.fromkeys(
+            cell["arm"] for cell in cells.values() if first not in (cell["arm"], cell["label"])
+        )
+    )
+
+
+def _arms_in(folder: str) -> dict[str, list[Run]]:
+    """The finished runs of each arm in a folder."""
+    cells = read_cells(find_runs(pulled(folder)))
+    if not cells:
+        raise ValueError(f"{folder}: holds no finished run")
+    arms = dict.fromkeys(cell["arm"] for cell in cells.values())
+    return {arm: select_runs(arm, cells, folder) for arm in arms}

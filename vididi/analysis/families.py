@@ -65,22 +65,41 @@ def simultaneous_intervals(
     """
     base = checked_scores(reference)
     differences = [_difference(checked_scores(arm), base) for arm in arms]
-    if len(base[0]) < 2:
+    return intervals_of_differences(differences, level=level, replicates=replicates, seed=seed)
+
+
+def intervals_of_differences(
+    differences: Sequence[Sequence[ArrayLike]],
+    *,
+    level: float = LEVEL,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> list[Interval]:
+    """As ``simultaneous_intervals``, of differences ``[S, Q]`` that need not be to one arm.
+
+    Raises:
+        ValueError: as there.
+    """
+    parts = [checked_scores(difference) for difference in differences]
+    if len({tuple(part.shape for part in difference) for difference in parts}) > 1:
+        raise ValueError("scores: all arms need the same seeds and the same queries")
+    if len(parts[0][0]) < 2:
         raise ValueError("seeds: simultaneous intervals need two seeds or more")
     drawn = np.concatenate(
         [
-            np.stack([replicate_means(d, seeds, queries) for d in differences])
-            for seeds, queries in draw_replicates(base, replicates, seed)
+            np.stack([replicate_means(difference, seeds, queries) for difference in parts])
+            for seeds, queries in draw_replicates(parts[0], replicates, seed)
         ],
         axis=1,
-    )  # [arms, replicates]
-    estimates = np.array([_mean(d) for d in differences])
+    )  # [differences, replicates]
+    estimates = np.array([_mean(difference) for difference in parts])
     errors = drawn.std(axis=1, ddof=1)
     certain = errors <= 1e-12  # all scores differ by the same
     t = np.abs(drawn - estimates[:, None]) / np.where(certain, np.inf, errors)[:, None]
     widest = float(np.quantile(t.max(axis=0), level))
     half = [
-        error * _student(widest, freedom(d)) for error, d in zip(errors, differences, strict=True)
+        error * _student(widest, freedom(difference))
+        for error, difference in zip(errors, parts, strict=True)
     ]
     return [(float(mean - h), float(mean + h)) for mean, h in zip(estimates, half, strict=True)]
 

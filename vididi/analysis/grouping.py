@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vididi.analysis.paper import PaperTable
-from vididi.analysis.reading import Run
+from vididi.analysis.reading import FEATURE_SETTINGS, Run
 from vididi.config import ON_THE_WAY
 from vididi.words import counted, written
 
@@ -23,7 +23,7 @@ INITIAL_WEIGHTS = tuple(
 _ENCODER_ALONE = (
     "backbone",
     "clip.size",
-    *(f"evaluation.{key}" for key in ("clips", "frames", "stride", "crop", "seed")),
+    *(f"evaluation.{key}" for key in (*FEATURE_SETTINGS, "seed")),
 )
 
 
@@ -147,3 +147,12 @@ def not_the_paper_s(table: PaperTable, run: Run) -> list[str]:
         for key, value in paper_values.items()
         if run.config.get(key) != value
     ]
+
+
+def check_one_arm(name: str, runs: Sequence[Run]) -> None:
+    """Raise ValueError unless there are runs, of one arm, each seed once."""
+    if not runs:
+        raise ValueError(f"{name}: has no finished runs")
+    seeds = [run.seed for run in runs]
+    if len(set(seeds)) < len(seeds) or len({protocol(run) for run in runs}) > 1:
+        raise ValueError(f"{name}: its runs differ in more than the seed; name one arm of them")

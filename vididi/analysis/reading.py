@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from vididi.config import build_config, flatten, nest
 from vididi.errors import ConfigError, DamagedError
-from vididi.introduced import without_introduced
+from vididi.introduced import introduction, without_introduced
 from vididi.protocols import PROTOCOLS, hits_within, settings_model
+from vididi.protocols.settings import FeatureSettings, RetrievalSettings
 from vididi.runs import readers
 from vididi.runs.file_names import CELL, CONFIG, FEATURES, METRICS, QUERIES, RESULT
 from vididi.runs.mirror import has, pull_file
@@ -407,6 +408,13 @@ def identity_in_name(folder: Path) -> str:
 # --- Measurements ---------------------------------------------------------------------------------
 
 
+# Of a run's configuration, what decides how its features are measured and compared.
+FEATURE_SETTINGS = (
+    *("clips", "frames", "stride", "crop"),
+    *("batch_norm", "orders", "distance", "centre"),
+)
+
+
 def _final_measurement(folder: Path, config: dict[str, Any], result: dict[str, Any]) -> Measurement:
     """What the run measured at its end, as an evaluation on its own data.
 
@@ -423,9 +431,7 @@ def _final_measurement(folder: Path, config: dict[str, Any], result: dict[str, A
         data=str(config["data.name"]),
         split=config.get("data.split"),
         checksum=result["data_checksum"],
-        settings={
-            key: config.get(f"evaluation.{key}") for key in ("clips", "frames", "stride", "crop")
-        },
+        settings={key: config.get(f"evaluation.{key}") for key in FEATURE_SETTINGS},
         metrics={key: value for key, value in measured.items() if not key.startswith("untrained/")},
         untrained=before,
         queries=_queries_in(folder),
@@ -485,7 +491,7 @@ def _evaluations(run: Path) -> tuple[list[Measurement], list[str]]:
 
 def _read_evaluation(folder: Path) -> _Evaluation:
     result = needed(folder / RESULT, readers.read_evaluation_result(folder))
-    settings = flatten(result.get("settings", {}))
+    settings = {**_of_all_features(result["protocol"]), **flatten(result.get("settings", {}))}
     measurement = Measurement(
         name=folder.name,
         data=result["data"]["name"],
@@ -501,6 +507,26 @@ def _read_evaluation(folder: Path) -> _Evaluation:
         result=result,
     )
     return _Evaluation(folder, result, measurement)
+
+
+def is_introduction(key: str, value: Any) -> bool:
+    """Whether a setting of features came later and has the value that was always meant."""
+    field = RetrievalSettings.model_fields.get(key)
+    late = introduction(field) if field else None
+    return late is not None and late.means(value)
+
+
+def _of_all_features(protocol: str) -> dict[str, Any]:
+    """What retrieval's settings are where a protocol of features does without them, so that its
+    settings are comparable with those of others.
+    """
+    if protocol not in PROTOCOLS or not issubclass(settings_model(protocol), FeatureSettings):
+        return {}
+    return {
+        name: late.value
+        for name, field in RetrievalSettings.model_fields.items()
+        if name not in FeatureSettings.model_fields and (late := introduction(field))
+    }
 
 
 def _queries_in(folder: Path) -> Path | None:

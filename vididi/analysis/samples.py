@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vididi.analysis.bootstrap import Interval, gain_interval, mean_interval
 from vididi.analysis.paper import Column, Split
-from vididi.analysis.reading import Measurement, Run
+from vididi.analysis.reading import Measurement, Run, is_introduction
 
 THREE_SPLITS = (1, 2, 3)
 MIN_SEEDS = 3  # for an interval over seeds alone
@@ -76,7 +76,8 @@ class Ways:
     def describe(self) -> Iterator[tuple[str, str, int, str]]:
         """Protocol, data set, number and words for each way.
 
-        Beyond the first way the words are what sets it apart.
+        Beyond the first way the words are what sets it apart. What came later and is as it always
+        was is no word of the first.
         """
         for (protocol, data), ways in self._ways.items():
             first_rank, first = ways[0]
@@ -84,7 +85,7 @@ class Ways:
                 differing = {
                     key: value
                     for key, value in values.items()
-                    if not number or first.get(key) != value
+                    if (first.get(key) != value if number else not is_introduction(key, value))
                 }
                 words = [f"{key} {value}" for key, value in sorted(differing.items())] + [
                     "other videos"

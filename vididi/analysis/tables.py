@@ -539,3 +539,8 @@ def _write(out: Path, name: str, markdown: str, sheet: str, latex: str | None = 
     for suffix, text in texts.items():
         (out / f"{name}.{suffix}").write_text(text)
         push(out / f"{name}.{suffix}")
+
+
+def unit(metric: str) -> str:
+    """What follows a printed number: " points" (of 100) for a share, nothing for a silhouette."""
+    return " points" if column_of(metric).scale == PERCENT else ""

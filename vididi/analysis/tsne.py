@@ -6,6 +6,7 @@ ViDiDi Figures 3 and 6 to 9.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,7 +179,7 @@ def common_evaluation(runs: Sequence[Run]) -> str:
         )
 
     variants = {
-        (m.checksum, tuple(sorted(m.settings.items())))
+        (m.checksum, json.dumps(m.settings, sort_keys=True))
         for name, m in evaluations[0].items()
         if name in names
     }

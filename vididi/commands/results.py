@@ -121,6 +121,6 @@ def scaled(metric: str, value: float) -> str:
 
 def difference_unit(metric: str) -> str:
     """What follows a difference of such values."""
-    from vididi.analysis.compare import unit
+    from vididi.analysis.tables import unit
 
     return unit(metric)

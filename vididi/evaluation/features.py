@@ -16,7 +16,7 @@ from vididi.data.plan import Plan
 from vididi.data.stream import Batch, Stream
 from vididi.draws import Use, key
 from vididi.evaluation.retrieval import unit_rows
-from vididi.views import evaluation_view
+from vididi.views import differentiate, evaluation_view
 
 Features = dict[str, NDArray[np.float32]]  # features [B, D] by name
 # (encoder in evaluation mode, batch) -> its features; picklable, so that it can run anywhere
@@ -26,35 +26,72 @@ FeatureProgress = Callable[[int, int], None]  # (batches done, batches in all)
 Extract = Callable[[nn.Module, Plan, Measure, FeatureProgress], tuple[NDArray[np.int64], Features]]
 
 
+class EncoderByOrder(nn.ModuleDict):
+    """One encoder with statistics of its own for each order of derivative that it is fed."""
+
+    def __init__(self, encoders: dict[int, nn.Module]) -> None:
+        super().__init__({str(order): encoder for order, encoder in encoders.items()})
+
+    def of(self, order: int) -> nn.Module:
+        """The encoder with the statistics of an order."""
+        return self[str(order)]
+
+    def forward(self, view: Tensor, order: int = 0) -> Tensor:
+        """``[B, 3, T, H, W]`` of that order -> ``[B, D]``."""
+        return self.of(order)(view)
+
+
 @dataclass(frozen=True)
 class FeatureView:
-    """How an encoder sees a clip: the random crop of evaluation_view.
+    """How an encoder sees a clip: the random crop of evaluation_view, differentiated.
 
-    As a Measure it gives the features of the clips as they are.
+    As a Measure it gives the features of the clips as they are, of each order.
+
+    Attributes:
+        size: height and width; crop: its side over the short side; seed: of the crops.
+        orders: how many differences along time, for each feature.
+        frames: of what the encoder is fed, of any order; clips may have more. None: all that a clip
+            has, which is right for order 0 alone.
     """
 
     size: int
     crop: float
     seed: int
+    orders: tuple[int, ...] = (0,)
+    frames: int | None = None
 
     def __call__(self, encoder: nn.Module, batch: Batch) -> Features:
-        """Features ``[B, D]`` of the clips as they are, as ``intact``."""
-        return {"intact": self.features(encoder, batch, batch.clips)}
+        """Features ``[B, D]`` of the clips as they are, by ``feature_name`` of their order."""
+        return {
+            feature_name(order): self.features(encoder, batch, batch.clips, order)
+            for order in self.orders
+        }
 
     @torch.inference_mode()
     def features(
-        self, encoder: nn.Module, batch: Batch, clips: NDArray[np.uint8]
+        self, encoder: nn.Module, batch: Batch, clips: NDArray[np.uint8], order: int = 0
     ) -> NDArray[np.float32]:
         """``[B, D]``, the mean over a video's clips ``[B, K, N, H, W, 3]``.
 
         They have the crops of the batch's own clips.
         """
-        view = evaluation_view(
-            *clips_in_a_row(batch, clips, self.seed, next(encoder.parameters()).device),
-            self.size,
-            self.crop,
-        )
-        return encoder(view).view(*clips.shape[:2], -1).mean(dim=1).float().cpu().numpy()
+        network = encoder.of(order) if isinstance(encoder, EncoderByOrder) else encoder
+        view = self.clips(batch, clips, order, next(network.parameters()).device)
+        return network(view).view(*clips.shape[:2], -1).mean(dim=1).float().cpu().numpy()
+
+    def clips(
+        self, batch: Batch, clips: NDArray[np.uint8], order: int, device: torch.device
+    ) -> Tensor:
+        """What the encoder is fed: ``[B * K, 3, T, size, size]`` of that order on ``device``."""
+        needed = (self.frames or clips.shape[2]) + order
+        pixels, sizes, keys = clips_in_a_row(batch, clips[:, :, :needed], self.seed, device)
+        view = evaluation_view(pixels, sizes, keys, self.size, self.crop)
+        return differentiate(view, order).contiguous(memory_format=torch.channels_last_3d)
+
+
+def feature_name(order: int) -> str:
+    """Of a clip's features among Features; those of frames are ``intact``."""
+    return f"order_{order}" if order else "intact"
 
 
 def clips_in_a_row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,21 +11,29 @@ from numpy.typing import ArrayLike, NDArray
 from vididi.finite import check_finite
 
 BLOCK = 256  # queries whose similarities to the gallery are in memory at a time
+Distance = Literal["cosine", "euclidean"]
+Centre = Literal["none", "train", "each_split"]
 ABSENT = np.iinfo(np.int64).max  # the rank of what is not there, which no k reaches
 
 
 def first_hits(
-    queries: ArrayLike, query_labels: ArrayLike, gallery: ArrayLike, gallery_labels: ArrayLike
+    queries: ArrayLike,
+    query_labels: ArrayLike,
+    gallery: ArrayLike,
+    gallery_labels: ArrayLike,
+    distance: Distance = "cosine",
 ) -> NDArray[np.int64]:
     """For each query, how many gallery videos are nearer than the first one of its own class.
 
     0 is a hit at rank one.
 
-    Nearness is cosine similarity, in float64; ties go to the lower gallery index. A query whose
-    class is not in the gallery is ABSENT. A zero vector has similarity 0 to everything.
+    Nearness is cosine similarity (ViDiDi E.4) or Euclidean distance, in float64; ties go to the
+    lower gallery index. A query whose class is not in the gallery is ABSENT. A zero vector has
+    similarity 0 to everything.
 
     Args:
         queries: ``[Q, D]``; query_labels: ``[Q]``; gallery: ``[G, D]``; gallery_labels: ``[G]``.
+        distance: ``cosine`` or ``euclidean``.
 
     Returns:
         ``[Q]``.
@@ -33,8 +42,26 @@ def first_hits(
         ValueError: shapes do not fit, or the gallery is empty.
         NotFiniteError: a feature is not finite, or so large that a vector's length is not.
     """
-    q, g = _rows(queries, "queries"), _rows(gallery, "gallery")
+    q, g = _rows(queries, "queries", distance), _rows(gallery, "gallery", distance)
     q_labels, g_labels = np.asarray(query_labels), np.asarray(gallery_labels)
+    _check_sizes(q, q_labels, g, g_labels)
+
+    hits = np.empty(len(q), dtype=np.int64)
+    # A product with equal rows is rounded differently from column to column, so equal rows are
+    # multiplied once: else ties would not be ties.
+    distinct, column = np.unique(g, axis=0, return_inverse=True)
+    # |q - g|^2 = |q|^2 - 2 (q g - |g|^2 / 2), and |q|^2 is the same for the whole gallery.
+    offset = np.square(distinct).sum(axis=1) / 2 if distance == "euclidean" else 0.0
+    for start in range(0, len(q), BLOCK):
+        part = slice(start, start + BLOCK)
+        near = (q[part] @ distinct.T - offset)[:, column.ravel()]
+        nearest = np.argsort(-near, axis=1, kind="stable")
+        same = g_labels[nearest] == q_labels[part, None]
+        hits[part] = np.where(same.any(axis=1), same.argmax(axis=1), ABSENT)
+    return hits
+
+
+def _check_sizes(q: NDArray, q_labels: NDArray, g: NDArray, g_labels: NDArray) -> None:
     if q.shape[1] != g.shape[1]:
         raise ValueError(
             f"queries, gallery: {q.shape[1]} and {g.shape[1]} features; both must have the same"
@@ -48,23 +75,30 @@ def first_hits(
     if len(g) == 0:
         raise ValueError("gallery: it is empty")
 
-    hits = np.empty(len(q), dtype=np.int64)
-    # A product with equal rows is rounded differently from column to column, so equal rows are
-    # multiplied once: else ties would not be ties.
-    distinct, column = np.unique(g, axis=0, return_inverse=True)
-    for start in range(0, len(q), BLOCK):
-        part = slice(start, start + BLOCK)
-        nearest = np.argsort(-(q[part] @ distinct.T)[:, column.ravel()], axis=1, kind="stable")
-        same = g_labels[nearest] == q_labels[part, None]
-        hits[part] = np.where(same.any(axis=1), same.argmax(axis=1), ABSENT)
-    return hits
 
-
-def _rows(features: ArrayLike, name: str) -> NDArray[np.float64]:
+def _rows(features: ArrayLike, name: str, distance: Distance) -> NDArray[np.float64]:
     x = np.asarray(features, dtype=np.float64)
     if x.ndim != 2:
         raise ValueError(f"{name}: shape {x.shape}; it must be [V, D]")
-    return unit_rows("retrieval", name, x)
+    unit = unit_rows("retrieval", name, x)  # it checks them too
+    return unit if distance == "cosine" else x
+
+
+def centred(features: NDArray, test: NDArray[np.bool_], centre: Centre) -> NDArray[np.float64]:
+    """Features ``[V, D]`` less a mean, before they are compared.
+
+    Args:
+        test: ``[V]``, which videos are queries; the others are the gallery.
+        centre: ``none``; ``train``, the gallery's mean for all; ``each_split``, the queries' own
+            mean for the queries, as CoCLR's published code does (Han et al. 2020): transductive,
+            since it looks at all queries at once.
+    """
+    x = np.asarray(features, dtype=np.float64)
+    if centre == "none":
+        return x
+    mean = x[~test].mean(axis=0)
+    queries = x[test].mean(axis=0) if centre == "each_split" else mean
+    return x - np.where(test[:, None], queries, mean)
 
 
 def unit_rows(measure: str, name: str, features: NDArray) -> NDArray[np.float64]:

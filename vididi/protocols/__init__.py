@@ -28,6 +28,7 @@ from vididi.protocols.settings import (
     DetectionSettings,
     FeatureSettings,
     ProtocolSettings,
+    RetrievalSettings,
 )
 
 
@@ -86,7 +87,7 @@ FROZEN, CLASSIFY = "vididi.protocols.frozen", "vididi.protocols.classify:measure
 
 EVALUATIONS: dict[str, EvaluationProtocol] = {
     "retrieval": EvaluationProtocol(
-        FeatureSettings,
+        RetrievalSettings,
         "nearest neighbours of test videos among training videos: R@1, R@5, R@10 (ViDiDi E.4)",
         f"{FROZEN}:measure_retrieval",
         "features",

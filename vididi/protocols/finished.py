@@ -26,20 +26,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from vididi import RULES, __version__
 from vididi.components import make_encoder, read_run_config
 from vididi.config import Config
+from vididi.data.stream import local_stream
 from vididi.encoders import load_encoder, untrained_encoder
 from vididi.errors import ConfigError, DamagedError, DataError, TrainingError
+from vididi.evaluation.batch_statistics import recomputed
+from vididi.evaluation.features import FeatureView
 from vididi.experiment import claim
 from vididi.finite import about
+from vididi.plans import statistics_plan
+from vididi.prepared import ensure_prepared
 from vididi.protocols import EVALUATIONS
 from vididi.protocols.task import EvaluationResult, Task
 from vididi.runs import mirror
 from vididi.runs.file_names import CHECKPOINT, ENCODER, ERROR, QUERIES
 from vididi.runs.old_results import recheck
-from vididi.runs.readers import Queries, read_queries
+from vididi.runs.readers import Queries, read_queries, read_run_result
 from vididi.runs.run_folder import RunFolder
 from vididi.training.context import broadcast_from_rank_0
 
@@ -130,9 +136,10 @@ def _measure(
     with torch.device("meta"):
         width = make_encoder(config.backbone)[1]
     with about(f"{run.name}, {task.name}"):
-        measured = task.measure(load_encoder(run).to(task.device), width, folder)
+        encoder = _with_statistics(load_encoder(run).to(task.device), task, config, run)
+        measured = task.measure(encoder, width, folder)
         if untrained and untrained_metrics is None:
-            untrained_metrics = _measure_untrained(task, config, width, measured, folder)
+            untrained_metrics = _measure_untrained(task, config, run, width, measured, folder)
     return measured, untrained_metrics
 
 
@@ -184,15 +191,45 @@ def _save(folder: RunFolder, measured: EvaluationResult, result: dict[str, Any])
         mirror.remove_file(checkpoint)
 
 
+def _with_statistics(encoder: nn.Module, task: Task, config: Config, run: Path) -> nn.Module:
+    """The encoder, with batch statistics of the run's own training videos where the settings ask
+    for them, also where it is measured on another data set.
+
+    Raises:
+        DataError: the data that the run was trained on are not there any more.
+    """
+    s = task.settings
+    if getattr(s, "batch_norm", "running") != "recomputed":
+        return encoder
+    shards, stream = task.shards, task.open_stream
+    checksum = (read_run_result(run) or {}).get("data_checksum")
+    if shards.manifest.checksum != checksum:
+        shards = ensure_prepared(config)
+        stream = local_stream(shards)
+    if shards.manifest.checksum != checksum:
+        raise DataError(
+            f"{run}: batch_norm: recomputed needs the data that it was trained on, {checksum}; its"
+            f" configuration now gives {shards.manifest.checksum}"
+        )
+    orders = getattr(s, "orders", (0,))
+    plan = statistics_plan(shards, s.frames + max(orders), s.stride, s.seed)
+    view = FeatureView(s.size, s.crop, s.seed, orders, s.frames)
+    return recomputed(encoder, stream(plan, 0), len(plan), view)
+
+
 def _measure_untrained(
-    task: Task, config: Config, width: int, measured: EvaluationResult, folder: RunFolder
+    task: Task,
+    config: Config,
+    run: Path,
+    width: int,
+    measured: EvaluationResult,
+    folder: RunFolder,
 ) -> dict[str, float]:
     if config.training.epochs == 0 and config.backbone.options.get("weights") is None:
         return measured.metrics
     with about("the untrained encoder"):
-        return task.measure(
-            untrained_encoder(config, task.device), width, RunFolder(folder.path / "untrained")
-        ).metrics
+        encoder = _with_statistics(untrained_encoder(config, task.device), task, config, run)
+        return task.measure(encoder, width, RunFolder(folder.path / "untrained")).metrics
 
 
 def is_measured(task: Task, run: Path, untrained: bool) -> bool:

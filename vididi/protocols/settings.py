@@ -4,9 +4,9 @@ torch.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vididi.config import (
     MOST_CLIPS,
@@ -14,9 +14,13 @@ from vididi.config import (
     MOST_FRAMES,
     MOST_PIXELS,
     MOST_VIDEOS,
+    BatchNorm,
     Closed,
     Component,
+    Orders,
+    check_orders,
 )
+from vididi.introduced import Introduced
 
 # Crop, resize and flip alone (CVRL 4.1: "standard data augmentations of cropping, resizing, and
 # flipping").
@@ -41,6 +45,30 @@ class FeatureSettings(Closed):
         None, gt=0, le=1, description="side of the random crop over the short side"
     )
     seed: int | None = Field(None, ge=0, description="of the random crops")
+    batch_norm: Annotated[BatchNorm | None, Introduced("running")] = Field(
+        None,
+        description=(
+            "statistics of batch normalisation: as training left them, or recomputed on the"
+            " training videos of the run"
+        ),
+    )
+
+
+class RetrievalSettings(FeatureSettings):
+    """Which features are compared with which, and how."""
+
+    orders: Annotated[Orders | None, Introduced([0])] = Field(
+        None, description="of derivatives that are measured, and across"
+    )
+    distance: Annotated[Literal["cosine", "euclidean"] | None, Introduced("cosine")] = None
+    centre: Annotated[Literal["none", "train", "each_split"] | None, Introduced("none")] = Field(
+        None, description="what is subtracted from features first; each_split is transductive"
+    )
+
+    @field_validator("orders")
+    @classmethod
+    def _orders_are_distinct(cls, orders: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if orders is None else check_orders(orders)
 
 
 class ClassificationSettings(Closed):

@@ -141,6 +141,10 @@ def complete_settings(settings: ProtocolSettings, config: Config) -> ProtocolSet
         "clips": e.clips,
         "crop": e.crop,
         "seed": e.seed,
+        "batch_norm": e.batch_norm,
+        "orders": e.orders,
+        "distance": e.distance,
+        "centre": e.centre,
     }
     changes: dict[str, Any] = {
         name: run_values[name] for name, value in settings if value is None and name in run_values

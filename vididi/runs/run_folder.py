@@ -175,7 +175,7 @@ class RunFolder:
             metadata = file.metadata() or {}
         return float(metadata[metric]) if metric in metadata else None
 
-    def told_to_stop(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether a sweep has marked the folder as stopped while this process works in it."""
         return mirror.pull_file(self.path / STOPPED, of_others=True)
 

@@ -93,10 +93,13 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             and self.running_var is not None
             and self.num_batches_tracked is not None
         ):
-            assert self.momentum is not None
             self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(unbiased, self.momentum)
+            # As torch's: without a momentum each batch has the same weight.
+            weight = self.momentum
+            if weight is None:
+                weight = 1 / float(self.num_batches_tracked)
+            self.running_mean.lerp_(mean, weight)
+            self.running_var.lerp_(unbiased, weight)
 
 
 def data_parallel(module: nn.Module) -> nn.Module:
