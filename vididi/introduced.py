@@ -51,6 +51,13 @@ class Introduced:
 # Options of components and data sources: SECTION.OPTION, where every entry of a section got it, or
 # SECTION[ENTRY].OPTION.
 INTRODUCED: dict[str, Introduced] = {
+    "data[motion].camera": Introduced(0.0),
+    "data[motion].shake": Introduced(0.0),
+    "data[motion].placement": Introduced(0.0),
+    "data[motion].distractors": Introduced(0),
+    "data[motion].noise": Introduced(0.0),
+    "data[motion].scene_class": Introduced(0.0),
+    "data[motion].test_scenes": Introduced("same"),
     "backbone.weights_key": Introduced(None),
     "backbone.weights_prefix": Introduced(None),
     "backbone.weights_inflate": Introduced(None, same=(False,)),

@@ -12,17 +12,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vididi.data.nuisance import Nuisance, shifted
 from vididi.data.video import Video
 from vididi.draws import Use, key, uniform
 
@@ -36,6 +38,7 @@ ENCODER = {"crf": "18", "preset": "veryfast", "threads": "1", "x264-params": "cp
 MINIMUM = {"train": 1, "test": 0, "size": 16, "frames": 8, "seed": 0}  # of the options
 
 Array = NDArray[np.float64]
+NOTHING_ELSE = Nuisance()
 
 
 @dataclass
@@ -173,7 +176,10 @@ def _rings(x: Array, y: Array, rng: np.random.Generator) -> Array:
 def _tiles(x: Array, y: Array, rng: np.random.Generator) -> Array:
     cells = int(rng.integers(4, 8))
     values = rng.uniform(-1, 1, (cells + 1, cells + 1))
-    return values[(y * cells).astype(int), (x * cells).astype(int)]
+    # Beyond the frame, where a moving camera sees it, the pattern begins anew.
+    return values[
+        np.floor(y * cells).astype(int) % (cells + 1), np.floor(x * cells).astype(int) % (cells + 1)
+    ]
 
 
 SCENES: dict[str, Texture] = {
@@ -186,39 +192,90 @@ SCENES: dict[str, Texture] = {
 SHAPES = ("disc", "square", "triangle", "cross")
 
 
-def render_video(law: str, scene: str, size: int, frames: int, seed: int) -> NDArray[np.uint8]:
+def render_video(
+    law: str, scene: str, size: int, frames: int, seed: int, nuisance: Nuisance = NOTHING_ELSE
+) -> NDArray[np.uint8]:
     """One video ``[frames, size, size, 3]`` of class ``law`` before a background of ``scene``."""
-    rng = np.random.default_rng(seed)
-    y, x = (np.mgrid[:size, :size] + 0.5) / size
-    dark, light = np.sort(rng.uniform(0.1, 0.9, (2, 3)), axis=0)
-    texture = 0.5 + 0.5 * SCENES[scene](x, y, rng)
-    background = dark + (light - dark) * texture[..., None]
-    colour = _distinct_colour(background.mean(axis=(0, 1)), rng)
-    t = np.arange(frames, dtype=np.float64)
+    rng, other = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    camera = nuisance.camera_path(frames, size, other)
+    margin = int(np.ceil(np.abs(camera * size).max())) + 1 if camera.any() else 0
+    canvas = _background(scene, size, margin, rng)
+    colour = _distinct_colour(canvas.mean(axis=(0, 1)), rng)
 
+    t = np.arange(frames, dtype=np.float64)
     track = LAWS[law](
         t,
         float(frames),
         lambda low, high: float(rng.uniform(low, high)),
         float(rng.uniform(0.09, 0.14)),
     )
-    shape = str(
-        rng.choice(SHAPES[1:] if law == "spin" else SHAPES)
-    )  # a spinning disc would stand still
+    # A spinning disc would stand still.
+    shape = str(rng.choice(SHAPES[1:] if law == "spin" else SHAPES))
     tilt = rng.uniform(0, 2 * np.pi)
+    offset = nuisance.offset(other)
+    objects = [
+        *_distracting(nuisance, frames, other),
+        _Object(
+            shape,
+            track.x + offset[0],
+            track.y + offset[1],
+            track.radius,
+            tilt + track.angle,
+            colour,
+        ),
+    ]
 
     video = np.empty((frames, size, size, 3))
-    for i in range(frames):
+    for i, (dx, dy) in enumerate(camera):
+        frame = shifted(canvas, margin, size, dx * size, dy * size) if margin else canvas
+        for thing in objects:
+            frame = thing.drawn(frame, i, dx, dy)
+        video[i] = frame
+    if nuisance.noise:
+        video += nuisance.noise * other.normal(size=video.shape)
+    return np.clip(np.rint(video * 255), 0, 255).astype(np.uint8)
+
+
+def _background(scene: str, size: int, margin: int, rng: np.random.Generator) -> Array:
+    """The texture of a family between two colours, ``margin`` pixels wider than the frame on each
+    side.
+    """
+    y, x = (np.mgrid[-margin : size + margin, -margin : size + margin] + 0.5) / size
+    dark, light = np.sort(rng.uniform(0.1, 0.9, (2, 3)), axis=0)
+    texture = 0.5 + 0.5 * SCENES[scene](x, y, rng)
+    return dark + (light - dark) * texture[..., None]
+
+
+@dataclass(frozen=True)
+class _Object:
+    """A thing of one colour ``[3]``; its centre, radius and angle are per frame ``[T]``."""
+
+    shape: str
+    x: Array
+    y: Array
+    radius: Array
+    angle: Array
+    colour: Array
+
+    def drawn(self, frame: Array, i: int, dx: float, dy: float) -> Array:
+        """Frame ``i`` with the thing in it, as a camera at (dx, dy) sees it."""
+        size = len(frame)
+        y, x = (np.mgrid[:size, :size] + 0.5) / size
         inside = _coverage(
-            shape,
-            x - track.x[i],
-            y - track.y[i],
-            track.radius[i],
-            tilt + track.angle[i],
+            self.shape,
+            x - (self.x[i] - dx),
+            y - (self.y[i] - dy),
+            self.radius[i],
+            self.angle[i],
             1.0 / size,
         )
-        video[i] = background + inside[..., None] * (colour - background)
-    return np.clip(np.rint(video * 255), 0, 255).astype(np.uint8)
+        return frame + inside[..., None] * (self.colour - frame)
+
+
+def _distracting(nuisance: Nuisance, frames: int, rng: np.random.Generator) -> Iterator[_Object]:
+    for d in nuisance.others(frames, SHAPES, rng):
+        steady = np.ones(frames)
+        yield _Object(d.shape, d.x, d.y, d.radius * steady, d.angle * steady, np.full(3, d.grey))
 
 
 def _distinct_colour(background: Array, rng: np.random.Generator) -> Array:
@@ -252,12 +309,13 @@ class _Job:
     size: int
     frames: int
     seed: int
+    nuisance: Nuisance
 
 
 def _write(job: _Job) -> None:
     import av
 
-    video = render_video(job.law, job.scene, job.size, job.frames, job.seed)
+    video = render_video(job.law, job.scene, job.size, job.frames, job.seed, job.nuisance)
     with av.open(str(job.path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options=ENCODER)
         stream.width = stream.height = job.size
@@ -275,6 +333,13 @@ def motion(
     size: int = 64,
     frames: int = 40,
     seed: int = 0,
+    camera: float = 0.0,
+    shake: float = 0.0,
+    placement: float = 0.0,
+    distractors: int = 0,
+    noise: float = 0.0,
+    scene_class: float = 0.0,
+    test_scenes: Literal["same", "none", "swapped"] = "same",
 ) -> list[Video]:
     """The motion set, made as H.264 MP4 files under ``cache`` unless it is there already.
 
@@ -282,9 +347,14 @@ def motion(
         cache: folder that holds made sets, one sub-folder per combination of the options.
         train, test: number of videos; classes are balanced, scenes drawn independently.
         size: height and width in pixels, even; frames: frames per video; seed: of every draw.
+        camera, shake, placement, distractors, noise: see Nuisance.
+        scene_class: the share of training videos whose scene is that of their class; the others'
+            is drawn. Two classes have each scene.
+        test_scenes: the test videos' scenes: as the training videos', drawn independently, or, for
+            the same share, that of another class.
 
     Raises:
-        ValueError: an option is too small, or the size is odd.
+        ValueError: an option is too small or too large, or the size is odd.
     """
     options = {"train": train, "test": test, "size": size, "frames": frames, "seed": seed}
     for name, minimum in MINIMUM.items():
@@ -292,13 +362,18 @@ def motion(
             raise ValueError(f"{name}: {options[name]} is not valid; it must be at least {minimum}")
     if size % 2:
         raise ValueError(f"size: {size} is not valid; H.264 with 4:2:0 colour needs an even size")
+    if not 0 <= scene_class <= 1:
+        raise ValueError(f"scene_class: {scene_class} is not valid; it must lie in 0 to 1")
 
-    text = json.dumps({"format": FORMAT, **options}, sort_keys=True)
-    name = "motion-" + sha256(text.encode()).hexdigest()[:12]
+    nuisance = Nuisance(camera, shake, placement, distractors, noise)
+    scenes = {"scene_class": scene_class, "test_scenes": test_scenes} if scene_class else {}
+    # A set of the first options alone keeps the name that it always had.
+    named = {"format": FORMAT, **options, **nuisance.options, **scenes}
+    name = "motion-" + sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:12]
     root = cache / name
     jobs = {
-        split: _jobs(root, split, count, size, frames, seed)
-        for split, count in (("train", train), ("test", test))
+        split: _jobs(root, split, count, scene_class, scenes_are, size, frames, seed, nuisance)
+        for split, count, scenes_are in (("train", train, "same"), ("test", test, test_scenes))
     }
     if not root.is_dir():
         _make(root, [job for split in jobs.values() for job in split])
@@ -316,33 +391,51 @@ def motion(
     ]
 
 
-def _jobs(root: Path, split: str, count: int, size: int, frames: int, seed: int) -> list[_Job]:
-    laws, scenes = list(LAWS), list(SCENES)
+def _jobs(
+    root: Path,
+    split: str,
+    count: int,
+    scene_class: float,
+    scenes_are: str,
+    size: int,
+    frames: int,
+    seed: int,
+    nuisance: Nuisance,
+) -> list[_Job]:
+    laws = list(LAWS)
     keys = key(Use.MOTION, seed, ("train", "test").index(split), np.arange(count))
-    scene = (uniform(keys, 1)[:, 0] * len(scenes)).astype(int)
+    scenes = _scenes(keys, scene_class, scenes_are)
     return [
         _Job(
             root / split / laws[i % len(laws)] / f"{i:06d}.mp4",
             laws[i % len(laws)],
-            scenes[scene[i]],
+            scenes[i],
             size,
             frames,
             int(keys[i]),
+            nuisance,
         )
         for i in range(count)
     ]
+
+
+def _scenes(keys: NDArray[np.uint64], scene_class: float, scenes_are: str) -> list[str]:
+    """The scene of each video, of which video i has class i modulo the number of classes."""
+    names = list(SCENES)
+    draws = uniform(keys, 2)
+    scene = (draws[:, 0] * len(names)).astype(int)
+    of_class = np.arange(len(keys)) % len(LAWS) % len(names)
+    if scenes_are == "swapped":
+        of_class = (of_class + 1) % len(names)
+    share = 0.0 if scenes_are == "none" else scene_class
+    return [names[i] for i in np.where(draws[:, 1] < share, of_class, scene)]
 
 
 def _make(root: Path, jobs: list[_Job]) -> None:
     """Write into a staging folder, then rename: a half-made set is never taken for a whole one."""
     staging = root.with_name(f"{root.name}.{os.getpid()}")
     shutil.rmtree(staging, ignore_errors=True)
-    moved = [
-        _Job(
-            staging / job.path.relative_to(root), job.law, job.scene, job.size, job.frames, job.seed
-        )
-        for job in jobs
-    ]
+    moved = [replace(job, path=staging / job.path.relative_to(root)) for job in jobs]
     for parent in {job.path.parent for job in moved}:
         parent.mkdir(parents=True)
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
