@@ -4,6 +4,7 @@ is reads EVALUATIONS.
     settings.py, recipes.py            what can be set, and what the papers set
     frozen.py, classify.py, detect.py  measuring functions: of retrieval, silhouette and dynamics;
                                        of linear, semi and finetune; detection
+    unlearned.py                       of features that nothing has learned
     task.py                            what a measuring function gets and gives
     finished.py                        a finished run, from its folder to a result
 
@@ -107,6 +108,12 @@ EVALUATIONS: dict[str, EvaluationProtocol] = {
         "how much of the representation is motion: retrieval of frozen, reversed and shuffled"
         " clips",
         f"{FROZEN}:measure_dynamics",
+        "features",
+    ),
+    "unlearned": EvaluationProtocol(
+        FeatureSettings,
+        "how far features go that nothing has learned: a middle frame, where something moves, how",
+        "vididi.protocols.unlearned:measure_unlearned",
         "features",
     ),
     "linear": EvaluationProtocol(
