@@ -48,7 +48,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """Give a parser the arguments of one of the COMMANDS, in groups."""
-    parser.set_defaults(command=command, seeds="", count=None)
+    parser.set_defaults(command=command, seeds="", count=None, until_resolved=None)
     parser.add_argument(
         "spec",
         type=Path,
@@ -78,18 +78,35 @@ def _add_cell_options(group: argparse._ArgumentGroup, command: str) -> None:
         help="only this arm; may be given again",
     )
     if command == "extend":
-        group.add_argument(
-            "--seeds",
-            dest="count",
-            type=int,
-            required=True,
-            metavar="N",
-            help="how many there are to be in all",
-        )
+        _add_extent(group)
     else:
         group.add_argument("--seeds", metavar="0,1,2", help="these seeds instead of the file's")
     if command == "rerun":
         group.add_argument("--failed", action="store_true", required=True, help="those that failed")
+
+
+def _add_extent(group: argparse._ArgumentGroup) -> None:
+    either = group.add_mutually_exclusive_group(required=True)
+    either.add_argument(
+        "--seeds", dest="count", type=int, metavar="N", help="how many there are to be in all"
+    )
+    either.add_argument(
+        "--until-resolved",
+        type=int,
+        metavar="MOST",
+        help="as many as it takes to resolve each arm's difference to --against, MOST at most",
+    )
+    group.add_argument(
+        "--look-every", type=int, default=5, metavar="N", help="look after so many (default: 5)"
+    )
+    group.add_argument(
+        "--against",
+        metavar="ARM",
+        help="the arm that others are compared with (default: the first)",
+    )
+    group.add_argument(
+        "--metric", default="retrieval/R@1", help="of a result.json (default: retrieval/R@1)"
+    )
 
 
 def _add_folder_options(group: argparse._ArgumentGroup) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from vididi.cell_status import INTERRUPTED
 from vididi.commands.arguments import parse_arguments
+from vididi.commands.looks import run_until_resolved
 from vididi.commands.results import compare_program
 from vididi.commands.running import run
 from vididi.commands.states import report_status
@@ -39,6 +40,8 @@ def execute(arguments: argparse.Namespace, program: str, command_line: Sequence[
         status = (
             report_status(arguments, console)
             if arguments.command == "status"
+            else run_until_resolved(arguments, console, program)
+            if arguments.until_resolved is not None
             else run(arguments, console, program)
         )
     except KeyboardInterrupt:

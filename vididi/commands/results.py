@@ -5,7 +5,7 @@ asked for, as it takes a moment.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,3 +124,28 @@ def difference_unit(metric: str) -> str:
     from vididi.analysis.tables import unit
 
     return unit(metric)
+
+
+def adjusted_p_values(
+    reference: Sequence[Run], arms: Mapping[str, Sequence[Run]], metric: str, name: str
+) -> dict[str, float]:
+    """Of each arm's difference to the reference over the seeds that all have, by Holm."""
+    from vididi.analysis.family import compare_all
+
+    family = compare_all(reference, arms, metric, name)
+    return {difference.arm: difference.adjusted for difference in family.differences}
+
+
+def level_of_look(seeds: int, most: int, looked: Sequence[tuple[int, float]]) -> float:
+    """The level of a look; see vididi/analysis/power.py."""
+    from vididi.analysis.power import error_of_look
+
+    return error_of_look(seeds, most, looked)
+
+
+def look_table(p: Mapping[str, float], resolved: Collection[str]) -> str:
+    """Each arm with its p-value and whether it is resolved, as text."""
+    from tabulate import tabulate
+
+    rows = [[arm, f"{value:.2g}", "yes" if arm in resolved else "no"] for arm, value in p.items()]
+    return tabulate(rows, ["arm", "p", "resolved"], disable_numparse=True)

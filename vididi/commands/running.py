@@ -28,10 +28,17 @@ def run(arguments: argparse.Namespace, console: Console, program: str) -> int:
     Args:
         program: that it was started with, as messages name it.
     """
+    return run_work(arguments, console, program)[0]
+
+
+def run_work(
+    arguments: argparse.Namespace, console: Console, program: str
+) -> tuple[int, Workspace | None]:
+    """As ``run``, with what it worked with; None where nothing was to be run."""
     sweep, cells = plan(arguments, console)
     if arguments.dry_run:
         print_cells(console, cells, sweep)
-        return 0
+        return 0, None
     paper = paper_table(sweep.table)
     shards, others = prepare_data(arguments, sweep, cells, console)
     work = Workspace(
@@ -48,10 +55,10 @@ def run(arguments: argparse.Namespace, console: Console, program: str) -> int:
     if again and not sweep.searching:
         work = replace(work, cells=failed(work))
     if arguments.audit_stopping is not None:
-        return audit(work, arguments.audit_stopping)
+        return audit(work, arguments.audit_stopping), None
     status, cells = search_and_confirm(work, again) if sweep.searching else run_grid(work)
     if status == INTERRUPTED:
-        return status
+        return status, work
     if sweep.evaluations:
         from vididi.cluster.sweeps import run_evaluations
 
@@ -59,7 +66,7 @@ def run(arguments: argparse.Namespace, console: Console, program: str) -> int:
     pull(work.runs)
     console.print("\n" + write_table(paper, work.runs))
     console.print(f"\nTensorBoard:  tensorboard --logdir {shlex.quote(str(work.runs))}")
-    return status
+    return status, work
 
 
 def run_grid(work: Workspace) -> tuple[int, list[Cell]]:

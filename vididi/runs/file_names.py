@@ -15,5 +15,8 @@ FEATURES = "features.parquet"
 TUNED = "tuned.safetensors"
 PREDICTIONS = "predictions.csv"
 
+# Beside the run folders of a sweep whose seeds were looked at as they came.
+LOOKS = "looks.json"
+
 # Beside the run folders of a search.
 JOURNAL = "study.journal"
