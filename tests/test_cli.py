@@ -86,6 +86,8 @@ def test_prepare_motion_makes_a_set_with_the_given_options(motion_set: Path) -> 
         "size": 32,
         "frames": 16,
         "seed": 0,
+        **{"camera": 0, "shake": 0, "placement": 0, "distractors": 0, "noise": 0},
+        **{"scene_class": 0, "test_scenes": "same"},
     }
     assert manifest.prepare == {"short_side": 16, "quality": 95, "decoder": "pyav"}
 

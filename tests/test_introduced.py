@@ -275,10 +275,10 @@ def test_a_setting_of_preparation() -> None:
 
 def test_an_option_of_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
     old = _preparation_digest(resolve(Config()), VIDEOS)
-    source = with_option(COMPONENTS["data"]["motion"], "noise", float, 0.5)
+    source = with_option(COMPONENTS["data"]["motion"], "haze", float, 0.5)
     monkeypatch.setitem(COMPONENTS["data"], "motion", source)  # type: ignore[arg-type]
-    monkeypatch.setitem(INTRODUCED, "data[motion].noise", Introduced(0.0))
-    given = {noise: resolve(build_config({"data": {"noise": noise}})) for noise in (0.0, 0.5)}
+    monkeypatch.setitem(INTRODUCED, "data[motion].haze", Introduced(0.0))
+    given = {noise: resolve(build_config({"data": {"haze": noise}})) for noise in (0.0, 0.5)}
     assert _preparation_digest(given[0.0], VIDEOS) == old
     assert (
         _preparation_digest(given[0.5], VIDEOS)

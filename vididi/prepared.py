@@ -93,8 +93,14 @@ def is_made_of(manifest: Manifest, config: Config) -> bool:
     (vididi.introduced).
     """
     requested = config.to_dict()
-    prepared = with_introduced(type(config), {"data": manifest.source, "prepare": manifest.prepare})
-    return all(prepared[section] == requested[section] for section in ("data", "prepare"))
+    one, other = (
+        with_introduced(type(config), {"data": data, "prepare": settings})
+        for data, settings in (
+            (requested["data"], requested["prepare"]),
+            (manifest.source, manifest.prepare),
+        )
+    )
+    return one == other
 
 
 def _preparation_digest(config: Config, videos: list[Video]) -> str:

@@ -88,7 +88,7 @@ def test_seeds_are_added_until_all_differences_stand_or_there_are_enough(
     runs = Runs(root)
     printed = look(tmp_path, runs, monkeypatch, "--until-resolved", "12", "--look-every", "4")
     assert runs.asked[1:] == [4, 8, 12]
-    kept = json.loads((root / "looks.json").read_text())
+    kept = json.loads((root / "looks.json").read_text())["looks"]
     assert [entry["seeds"] for entry in kept] == [4, 8, 12]
     assert sum(entry["level"] for entry in kept) == pytest.approx(0.05)
     assert set(kept[0]["p"]) == {"same", "better"}
@@ -115,7 +115,7 @@ def test_looks_that_were_made_count(
     runs = Runs(root)
     look(tmp_path, runs, monkeypatch, "--until-resolved", "8", "--look-every", "4")
     look(tmp_path, runs, monkeypatch, "--until-resolved", "16", "--look-every", "4")
-    kept = json.loads((root / "looks.json").read_text())
+    kept = json.loads((root / "looks.json").read_text())["looks"]
     assert [entry["seeds"] for entry in kept] == [4, 8, 12, 16]
     # The first plan had spent all that there was.
     assert [entry["level"] for entry in kept] == pytest.approx([0.025, 0.025, 0, 0])
@@ -136,7 +136,7 @@ def test_a_damaged_file_of_looks_is_named(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "looks.json").write_text('[{"seeds": 5')
-    with pytest.raises(DamagedError, match=r"looks\.json: .*which looks were made"):
+    with pytest.raises(DamagedError, match=r"looks\.json: "):
         look(tmp_path, Runs(root), monkeypatch, "--until-resolved", "4", "--look-every", "4")
 
 

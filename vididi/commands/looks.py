@@ -5,7 +5,8 @@ It ends when each arm's difference to one arm is resolved, or with as many seeds
 Looking again and again finds differences where there are none, so all looks share 5% of error
 (vididi/analysis/power.py), and those that were made are kept beside the run folders:
 
-    looks.json   [{"seeds": 5, "level": 0.0125, "against": ..., "metric": ..., "p": {ARM: p}}, ...]
+    looks.json   {"looks": [{"seeds": 5, "level": 0.0125, "against": ARM, "metric": METRIC,
+                             "p": {ARM: p, ...}}, ...]}
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from pydantic import BaseModel
 from rich.console import Console
 
 from vididi.commands.cells import plan
 from vididi.commands.inputs import runs_of
 from vididi.commands.results import adjusted_p_values, finished_runs, level_of_look, look_table
 from vididi.commands.running import run_work
-from vididi.errors import ConfigError, DamagedError
-from vididi.runs import mirror
+from vididi.errors import ConfigError
+from vididi.runs import mirror, readers
 from vididi.runs.file_names import LOOKS
 from vididi.sweep import Cell
 from vididi.terminal import PlainConsole
@@ -135,26 +136,25 @@ def _report(console: Console, look: Look, resolved: set[str], most: int) -> None
         console.print(f"not resolved with {most} seeds: {', '.join(left)}", markup=False)
 
 
+class _Kept(BaseModel):
+    looks: list[Look]
+
+
 def read_looks(runs: Path) -> list[Look]:
     """The looks that were made at the runs in a folder.
 
     Raises:
         DamagedError: the file is damaged; without it looks would not count.
     """
-    path = runs / LOOKS
-    if not mirror.pull_file(path):
-        return []
-    try:
-        content: list[dict[str, Any]] = json.loads(path.read_text())
-        return [Look(**entry) for entry in content]
-    except (OSError, ValueError, TypeError) as error:
-        raise DamagedError(f"{path}: {error}; it says which looks were made") from None
+    content = readers.read_mapping(runs / LOOKS, _Kept)
+    return _Kept.model_validate(content).looks if content else []
 
 
 def _write(runs: Path, looks: Sequence[Look]) -> None:
     """Beside first, then by renaming: a file that exists is complete."""
     path = runs / LOOKS
     beside = path.with_name(f".{LOOKS}")
-    beside.write_text(json.dumps([asdict(look) for look in looks], indent=2) + "\n")
+    content = {"looks": [asdict(look) for look in looks]}
+    beside.write_text(json.dumps(content, indent=2) + "\n")
     beside.replace(path)
     mirror.push(path)

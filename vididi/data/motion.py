@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -357,14 +357,7 @@ def motion(
         ValueError: an option is too small or too large, or the size is odd.
     """
     options = {"train": train, "test": test, "size": size, "frames": frames, "seed": seed}
-    for name, minimum in MINIMUM.items():
-        if options[name] < minimum:
-            raise ValueError(f"{name}: {options[name]} is not valid; it must be at least {minimum}")
-    if size % 2:
-        raise ValueError(f"size: {size} is not valid; H.264 with 4:2:0 colour needs an even size")
-    if not 0 <= scene_class <= 1:
-        raise ValueError(f"scene_class: {scene_class} is not valid; it must lie in 0 to 1")
-
+    _check(options, scene_class)
     nuisance = Nuisance(camera, shake, placement, distractors, noise)
     scenes = {"scene_class": scene_class, "test_scenes": test_scenes} if scene_class else {}
     # A set of the first options alone keeps the name that it always had.
@@ -378,6 +371,10 @@ def motion(
     if not root.is_dir():
         _make(root, [job for split in jobs.values() for job in split])
 
+    return [video for split, made in jobs.items() for video in _videos(split, made)]
+
+
+def _videos(split: str, jobs: list[_Job]) -> list[Video]:
     return [
         Video(
             path=job.path,
@@ -386,9 +383,20 @@ def motion(
             split=split,
             scene=job.scene,
         )
-        for split, split_jobs in jobs.items()
-        for job in split_jobs
+        for job in jobs
     ]
+
+
+def _check(options: Mapping[str, int], scene_class: float) -> None:
+    for name, minimum in MINIMUM.items():
+        if options[name] < minimum:
+            raise ValueError(f"{name}: {options[name]} is not valid; it must be at least {minimum}")
+    if options["size"] % 2:
+        raise ValueError(
+            f"size: {options['size']} is not valid; H.264 with 4:2:0 colour needs an even size"
+        )
+    if not 0 <= scene_class <= 1:
+        raise ValueError(f"scene_class: {scene_class} is not valid; it must lie in 0 to 1")
 
 
 def _jobs(

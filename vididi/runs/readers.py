@@ -222,10 +222,16 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     return values
 
 
+def read_mapping(path: Path, form: type[BaseModel]) -> dict[str, Any] | None:
+    """A JSON file of this form, None if it is not there. Raises DamagedError, DataError."""
+    content = _mapping(path)
+    if content is not None:
+        _check(path, content, form)
+    return content
+
+
 def read_stopped(folder: Path) -> dict[str, Any] | None:
-    """At which epoch and by which online measure a run was stopped early, if it was. Raises
-    DamagedError, DataError.
-    """
+    """Where a run was stopped early, and by which measure. Raises DamagedError, DataError."""
     path = folder / STOPPED
     content = _mapping(path)
     if content is None:
@@ -556,7 +562,7 @@ def _check_version(path: Path, content: dict[str, Any]) -> None:
         )
 
 
-def _check(path: Path, content: dict[str, Any], form: type[_Form], where: str = "") -> None:
+def _check(path: Path, content: dict[str, Any], form: type[BaseModel], where: str = "") -> None:
     try:
         form.model_validate(content)
     except ValidationError as error:
