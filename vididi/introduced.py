@@ -58,6 +58,7 @@ INTRODUCED: dict[str, Introduced] = {
     "data[motion].noise": Introduced(0.0),
     "data[motion].scene_class": Introduced(0.0),
     "data[motion].test_scenes": Introduced("same"),
+    "objective[cvrl].sum_over_views": Introduced(False),
     "backbone.weights_key": Introduced(None),
     "backbone.weights_prefix": Introduced(None),
     "backbone.weights_inflate": Introduced(None, same=(False,)),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vididi.objectives import CVRL, nt_xent
+from vididi.objectives.cvrl import anchors
 
 
 def embeddings(batch: int = 6, width: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -189,6 +190,18 @@ def test_sum_over_workers_multiplies_the_loss_by_their_number(workers: int) -> N
         model.gather = gather
         losses[summed] = model(*make_views())["loss"]
     torch.testing.assert_close(losses[True], workers * losses[False])
+
+
+def test_sum_over_views_is_the_sum_of_the_two_views_means() -> None:
+    model, views = make_cvrl(sum_over_views=True), make_views()
+    logits, partner = anchors(*(model.projector(model.backbone(view)) for view in views), 0.1)
+    count = len(views[0])
+    means = [
+        torch.nn.functional.cross_entropy(logits[part], partner[part])
+        for part in (slice(0, count), slice(count, None))
+    ]
+    torch.testing.assert_close(model(*views)["loss"], sum(means))
+    torch.testing.assert_close(sum(means), 2 * make_cvrl()(*views)["loss"])
 
 
 def test_accuracy_is_the_share_of_clips_whose_nearest_clip_is_their_partner() -> None:

@@ -54,9 +54,10 @@ class CVRL(Objective):
 
     The projector has three hidden layers of 2048 (its Table 6), 128 out.
 
-    ``sum_over_workers`` multiplies the loss by the number of workers. The authors' code does not
-    divide the loss by the number of replicas, so that its gradient, and with SGD its learning rate,
-    is that much larger; with it, the result depends on the number of workers.
+    The authors' code (tensorflow/models, official/projects/video_ssl) adds the means of the two
+    views' anchors, as ``sum_over_views`` does, and does not divide by the number of replicas, which
+    ``sum_over_workers`` imitates: its gradient, and with SGD its rate, is that much larger, and
+    with the latter the result depends on the number of workers.
     """
 
     default_augment = "cvrl"
@@ -72,12 +73,14 @@ class CVRL(Objective):
         hidden_layers: int = 3,
         temperature: float = 0.1,
         sum_over_workers: bool = False,
+        sum_over_views: bool = False,
     ) -> None:
         super().__init__(backbone)
         check_positive(temperature=temperature)
         self.projector = mlp(feature_width, hidden, out, hidden_layers)
         self.temperature = temperature
         self.sum_over_workers = sum_over_workers
+        self.sum_over_views = sum_over_views
 
     def forward(
         self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
@@ -88,6 +91,8 @@ class CVRL(Objective):
         z_b = self.gather(self.projector(self.backbone(view_b)))
         logits, partner = anchors(z_a, z_b, self.temperature)
         loss = cross_entropy(logits, partner)
+        if self.sum_over_views:
+            loss = 2 * loss
         if self.sum_over_workers:
             loss = loss * (len(z_a) // len(view_a))
         return {"loss": loss, "accuracy": (logits.detach().argmax(dim=1) == partner).float().mean()}
