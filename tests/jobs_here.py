@@ -18,7 +18,7 @@ from vididi.training.context import LocalContext
 
 def run_jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the cells and the evaluations of a sweep run here."""
-    monkeypatch.setattr("vididi.cluster.sweeps.run_jobs", run_here)
+    monkeypatch.setattr("vididi.cluster.driver.run_jobs", run_here)
     monkeypatch.setattr("vididi.cluster.evaluations.run_jobs", run_here)
 
 

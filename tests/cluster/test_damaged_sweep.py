@@ -49,7 +49,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def run_sweep(sweep: Sweep, cells: list[Cell], shards: ShardSet, runs: Path) -> tuple[int, str]:
-    from vididi.cluster.sweeps import run_cells, run_evaluations
+    from vididi.cluster.driver import run_cells, run_evaluations
 
     out = io.StringIO()
     console = PlainConsole(file=out)

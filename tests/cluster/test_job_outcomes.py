@@ -18,10 +18,10 @@ from tiny_sweep import BASE
 
 from vididi.cell_status import INTERRUPTED
 from vididi.cluster import tune
+from vididi.cluster.driver import report_stopping, run_cells
 from vididi.cluster.evaluations import Evaluation, make_evaluations
 from vididi.cluster.jobs import Job, JobsLeft
 from vididi.cluster.studies import run_search
-from vididi.cluster.sweeps import report_stopping, run_cells
 from vididi.components import resolve
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
@@ -113,7 +113,7 @@ def test_a_cell_that_was_stopped_early_and_cannot_go_on_has_failed(
     folder, out = cell.find_folder(tmp_path, shards.manifest.checksum), io.StringIO()
     folder.mkdir()
     (folder / "stopped.json").write_text(STOPPED)
-    monkeypatch.setattr("vididi.cluster.sweeps.run_jobs", jobs_that(fail))
+    monkeypatch.setattr("vididi.cluster.driver.run_jobs", jobs_that(fail))
     assert run_cells(Workspace(asked, [cell], shards, tmp_path, PlainConsole(file=out))) == 1
     assert f"{cell.title}: failed after" in out.getvalue()
     assert "no room" in out.getvalue()
@@ -227,7 +227,7 @@ def test_an_interrupted_cell_that_failed_before_is_not_said_to_have_failed(
     folder.mkdir()
     (folder / "error.txt").write_text("no room\n")
     monkeypatch.setattr(
-        "vididi.cluster.sweeps.run_jobs", lambda *_, **__: JobsLeft(set(), {folder})
+        "vididi.cluster.driver.run_jobs", lambda *_, **__: JobsLeft(set(), {folder})
     )
     work = Workspace(asked, [cell], shards, tmp_path, PlainConsole(file=out))
     assert run_cells(work) == INTERRUPTED

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from vididi.cluster.driver import measured_epochs
 from vididi.cluster.stopping import Curve, replay
 from vididi.cluster.studies import KnownRun
-from vididi.cluster.sweeps import measured_epochs
 from vididi.errors import ConfigError, DamagedError
 from vididi.search import Stopping
 from vididi.words import counted

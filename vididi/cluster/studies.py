@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from vididi.cell_status import INTERRUPTED, report_unfinished
+from vididi.cluster.driver import measured_epochs, report_stopping
 from vididi.cluster.jobs import Job
 from vididi.cluster.optuna_search import MOST_DRAWS, CellSearch, StoredStudy
-from vididi.cluster.sweeps import measured_epochs, report_stopping
 from vididi.cluster.tune import run_drawn
 from vididi.components import resolve
 from vididi.config import nest

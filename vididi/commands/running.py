@@ -60,7 +60,7 @@ def run_work(
     if status == INTERRUPTED:
         return status, work
     if sweep.evaluations:
-        from vididi.cluster.sweeps import run_evaluations
+        from vididi.cluster.driver import run_evaluations
 
         status = max(status, run_evaluations(replace(work, cells=cells), others))
     pull(work.runs)
@@ -71,7 +71,7 @@ def run_work(
 
 def run_grid(work: Workspace) -> tuple[int, list[Cell]]:
     """Exit status, and the cells."""
-    from vididi.cluster.sweeps import run_cells
+    from vididi.cluster.driver import run_cells
 
     return run_cells(work), work.cells
 

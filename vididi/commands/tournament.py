@@ -70,7 +70,7 @@ class Entrants:
         Raises:
             Unfinished: some did not finish.
         """
-        from vididi.cluster.sweeps import run_cells
+        from vididi.cluster.driver import run_cells
 
         folders = [self.searched.find(cell) for cell in cells]
         new = [
