@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vididi.analysis.families import holm
+from vididi.analysis.multiple_comparisons import holm
 from vididi.analysis.power import (
     LEVEL,
     error_of_look,

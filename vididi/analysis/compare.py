@@ -278,7 +278,7 @@ def _compare_two(arguments: argparse.Namespace) -> int:
     comparison = compare(first, second, arguments.metric, names)
     lines = comparison.lines(bound)
     if arguments.power is not None:
-        from vididi.analysis.family import power_lines, power_of
+        from vididi.analysis.compare_several import power_lines, power_of
 
         found, hours = power_of(first, second, arguments.metric, arguments.power / column.scale)
         lines += power_lines(found, hours, arguments.metric)
@@ -294,7 +294,7 @@ def _compare_two(arguments: argparse.Namespace) -> int:
 
 
 def _compare_several(arguments: argparse.Namespace) -> int:
-    from vididi.analysis import family
+    from vididi.analysis import compare_several
     from vididi.analysis.paper import load_paper_table
 
     for option in ("above", "power"):
@@ -305,7 +305,10 @@ def _compare_several(arguments: argparse.Namespace) -> int:
             raise ValueError("--by-arm: is of two folders, A and B, and of no paper's order")
         names = (arguments.first, arguments.others[0])
         first, second = (_arms_in(name) for name in names)
-        found, runs = family.compare_by_arm(first, second, arguments.metric, names), first | second
+        found, runs = (
+            compare_several.compare_by_arm(first, second, arguments.metric, names),
+            first | second,
+        )
         say("\n".join([*found.lines(), *notes_of([run for arm in runs.values() for run in arm])]))
         return 0
 
@@ -313,13 +316,13 @@ def _compare_several(arguments: argparse.Namespace) -> int:
     others = arguments.others or _other_arms(arguments.first, cells)
     reference = select_runs(arguments.first, cells, arguments.runs)
     arms = {name: select_runs(name, cells, arguments.runs) for name in others}
-    found = family.compare_all(reference, arms, arguments.metric, arguments.first)
+    found = compare_several.compare_all(reference, arms, arguments.metric, arguments.first)
     lines = found.lines()
     if arguments.order:
         table = load_paper_table(arguments.order)
         every = {arguments.first: reference, **arms}
-        agreement = family.agreement(table, every, arguments.metric)
-        lines.append(family.agreement_line(table, agreement))
+        agreement = compare_several.agreement(table, every, arguments.metric)
+        lines.append(compare_several.agreement_line(table, agreement))
     say(
         "\n".join(
             [*lines, *notes_of([run for runs in (reference, *arms.values()) for run in runs])]

@@ -130,7 +130,7 @@ def adjusted_p_values(
     reference: Sequence[Run], arms: Mapping[str, Sequence[Run]], metric: str, name: str
 ) -> dict[str, float]:
     """Of each arm's difference to the reference over the seeds that all have, by Holm."""
-    from vididi.analysis.family import compare_all
+    from vididi.analysis.compare_several import compare_all
 
     family = compare_all(reference, arms, metric, name)
     return {difference.arm: difference.adjusted for difference in family.differences}

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from vididi.analysis.bootstrap import Interval
-from vididi.analysis.families import holm, intervals_of_differences
 from vididi.analysis.grouping import check_one_arm
+from vididi.analysis.multiple_comparisons import holm, intervals_of_differences
 from vididi.analysis.paper import PaperTable
 from vididi.analysis.power import Power, paired_p, power
 from vididi.analysis.ranks import RankAgreement, rank_agreement

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vididi.analysis.bootstrap import gain_interval
-from vididi.analysis.families import freedom, holm, simultaneous_intervals
+from vididi.analysis.multiple_comparisons import freedom, holm, simultaneous_intervals
 
 
 def test_holm_by_hand() -> None:

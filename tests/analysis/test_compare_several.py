@@ -9,8 +9,8 @@ import pytest
 from test_compare import arm
 
 from vididi.analysis.compare import main
-from vididi.analysis.families import holm
-from vididi.analysis.family import compare_all, compare_by_arm
+from vididi.analysis.compare_several import compare_all, compare_by_arm
+from vididi.analysis.multiple_comparisons import holm
 from vididi.analysis.power import paired_p
 
 SEEDS = range(6)
