@@ -305,11 +305,9 @@ def _compare_several(arguments: argparse.Namespace) -> int:
             raise ValueError("--by-arm: is of two folders, A and B, and of no paper's order")
         names = (arguments.first, arguments.others[0])
         first, second = (_arms_in(name) for name in names)
-        found, runs = (
-            compare_several.compare_by_arm(first, second, arguments.metric, names),
-            first | second,
-        )
-        say("\n".join([*found.lines(), *notes_of([run for arm in runs.values() for run in arm])]))
+        found = compare_several.compare_by_arm(first, second, arguments.metric, names)
+        runs = [run for arms in (first, second) for arm in arms.values() for run in arm]
+        say("\n".join([*found.lines(), *notes_of(runs)]))
         return 0
 
     cells = read_cells(find_runs(pulled(arguments.runs)))
