@@ -50,7 +50,7 @@ def mean_interval(
     """
     scores = checked_scores(splits)
     drawn = [
-        replicate_means(
+        _replicate_means(
             scores, _seed_weights(rng, count, len(scores[0])), _query_weights(rng, count, scores)
         )
         for rng, count in _chunks(scores, replicates, seed)
@@ -91,7 +91,7 @@ def gain_interval(
         queries = _query_weights(rng, count, a)
         seeds_a = _seed_weights(rng, count, len(a[0]))
         seeds_b = seeds_a if same_seeds else _seed_weights(rng, count, len(b[0]))
-        drawn.append(replicate_means(a, seeds_a, queries) - replicate_means(b, seeds_b, queries))
+        drawn.append(_replicate_means(a, seeds_a, queries) - _replicate_means(b, seeds_b, queries))
     return _percentiles(drawn, level)
 
 
@@ -105,13 +105,29 @@ def checked_scores(splits: Sequence[ArrayLike]) -> list[Floats]:
     return scores
 
 
-def draw_replicates(
+def _draw_replicates(
     scores: list[Floats], replicates: int, seed: int
 ) -> Iterator[tuple[Floats, list[Floats]]]:
     """Weights of seeds ``[n, S]`` and, for each split, of queries ``[n, Q]``, some at a time."""
     for rng, count in _chunks(scores, replicates, seed):
         queries = _query_weights(rng, count, scores)
         yield _seed_weights(rng, count, len(scores[0])), queries
+
+
+def replicates_of_all(arms: Sequence[list[Floats]], replicates: int, seed: int) -> Floats:
+    """The means of all replicates ``[arms, replicates]``; each draws the same seeds and queries for
+    every arm.
+
+    Raises:
+        ValueError: the arms do not have the same seeds and queries.
+    """
+    if len({tuple(part.shape for part in arm) for arm in arms}) > 1:
+        raise ValueError("scores: all arms need the same seeds and the same queries")
+    drawn = [
+        np.stack([_replicate_means(arm, seeds, queries) for arm in arms])
+        for seeds, queries in _draw_replicates(arms[0], replicates, seed)
+    ]
+    return np.concatenate(drawn, axis=1)
 
 
 def _chunks(
@@ -144,7 +160,7 @@ def _query_weights(rng: np.random.Generator, replicates: int, scores: list[Float
     return [_counts(rng, replicates, part.shape[1]) / part.shape[1] for part in scores]
 
 
-def replicate_means(scores: list[Floats], seeds: Floats, queries: list[Floats]) -> Floats:
+def _replicate_means(scores: list[Floats], seeds: Floats, queries: list[Floats]) -> Floats:
     """The mean of every replicate: over seeds, queries and splits."""
     by_seed = np.mean(
         [weights @ part.T for part, weights in zip(scores, queries, strict=True)], axis=0

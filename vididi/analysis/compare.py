@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vididi.analysis.grouping import check_one_arm, differences, protocol
+from vididi.analysis.power import paired_p
 from vididi.analysis.reading import (
     Run,
     find_runs,
@@ -128,15 +129,12 @@ def compare(
 
 
 def _paired_t(a: Samples, b: Samples) -> float | None:
-    # Half a second, which commands that compare nothing need not wait.
-    from scipy.stats import ttest_rel
-
     differences = (
         [x - y for x, y in zip(a.values, b.values, strict=True)] if a.seeds == b.seeds else []
     )
     if len(differences) < MIN_SEEDS or max(differences) - min(differences) < MIN_SPREAD:
         return None
-    return float(ttest_rel(a.values, b.values).pvalue)
+    return paired_p(differences)
 
 
 def best_arm(runs: Iterable[Run], metric: str = RECALL_AT_1, largest: bool = True) -> list[Run]:

@@ -23,8 +23,7 @@ from vididi.analysis.bootstrap import (
     Floats,
     Interval,
     checked_scores,
-    draw_replicates,
-    replicate_means,
+    replicates_of_all,
 )
 
 
@@ -81,17 +80,9 @@ def intervals_of_differences(
         ValueError: as there.
     """
     parts = [checked_scores(difference) for difference in differences]
-    if len({tuple(part.shape for part in difference) for difference in parts}) > 1:
-        raise ValueError("scores: all arms need the same seeds and the same queries")
     if len(parts[0][0]) < 2:
         raise ValueError("seeds: simultaneous intervals need two seeds or more")
-    drawn = np.concatenate(
-        [
-            np.stack([replicate_means(difference, seeds, queries) for difference in parts])
-            for seeds, queries in draw_replicates(parts[0], replicates, seed)
-        ],
-        axis=1,
-    )  # [differences, replicates]
+    drawn = replicates_of_all(parts, replicates, seed)
     estimates = np.array([_mean(difference) for difference in parts])
     errors = drawn.std(axis=1, ddof=1)
     certain = errors <= 1e-12  # all scores differ by the same

@@ -16,8 +16,7 @@ from vididi.analysis.bootstrap import (
     Floats,
     Interval,
     checked_scores,
-    draw_replicates,
-    replicate_means,
+    replicates_of_all,
 )
 
 
@@ -60,15 +59,7 @@ def rank_agreement(
             f"arms: {len(scores)} and {len(paper)} of the paper; a rank correlation needs three or"
             " more, and as many of both"
         )
-    if len({tuple(part.shape for part in arm) for arm in scores}) > 1:
-        raise ValueError("scores: all arms need the same seeds and the same queries")
-    drawn = np.concatenate(
-        [
-            np.stack([replicate_means(arm, seeds, queries) for arm in scores])
-            for seeds, queries in draw_replicates(scores[0], replicates, seed)
-        ],
-        axis=1,
-    )  # [arms, replicates]
+    drawn = replicates_of_all(scores, replicates, seed)
     means = np.array([[np.mean([part.mean() for part in arm])] for arm in scores])
     low, high = np.quantile(spearman(drawn, paper), [(1 - level) / 2, (1 + level) / 2])
     rho = float(spearman(means, paper)[0])

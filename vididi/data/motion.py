@@ -225,11 +225,12 @@ def render_video(
         ),
     ]
 
+    y, x = (np.mgrid[:size, :size] + 0.5) / size
     video = np.empty((frames, size, size, 3))
     for i, (dx, dy) in enumerate(camera):
         frame = shifted(canvas, margin, size, dx * size, dy * size) if margin else canvas
         for thing in objects:
-            frame = thing.drawn(frame, i, dx, dy)
+            frame = thing.drawn(frame, i, x, y, dx, dy)
         video[i] = frame
     if nuisance.noise:
         video += nuisance.noise * other.normal(size=video.shape)
@@ -257,17 +258,17 @@ class _Object:
     angle: Array
     colour: Array
 
-    def drawn(self, frame: Array, i: int, dx: float, dy: float) -> Array:
-        """Frame ``i`` with the thing in it, as a camera at (dx, dy) sees it."""
-        size = len(frame)
-        y, x = (np.mgrid[:size, :size] + 0.5) / size
+    def drawn(self, frame: Array, i: int, x: Array, y: Array, dx: float, dy: float) -> Array:
+        """Frame ``i``, whose pixels lie at x and y, with the thing in it, as a camera at (dx, dy)
+        sees it.
+        """
         inside = _coverage(
             self.shape,
             x - (self.x[i] - dx),
             y - (self.y[i] - dy),
             self.radius[i],
             self.angle[i],
-            1.0 / size,
+            1.0 / len(frame),
         )
         return frame + inside[..., None] * (self.colour - frame)
 
