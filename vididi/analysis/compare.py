@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vididi.analysis.grouping import check_one_arm, differences, protocol
-from vididi.analysis.power import paired_p
+from vididi.analysis.power import MIN_SPREAD, paired_p
 from vididi.analysis.reading import (
     Run,
     find_runs,
@@ -30,7 +30,6 @@ from vididi.runs.mirror import pulled
 from vididi.terminal import Parser, say
 
 RECALL_AT_1 = "retrieval/R@1"
-MIN_SPREAD = 1e-9  # of the seeds' differences; a t-test needs one
 
 
 @dataclass(frozen=True)

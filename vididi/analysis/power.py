@@ -20,6 +20,7 @@ FEWEST_SEEDS = 5  # from which a spread over seeds says anything
 LEVEL = 0.05  # chance of a false difference
 POWER = 0.8  # chance to find one that is there
 CONFIDENCE = 0.95  # one-sided, of the spread
+MIN_SPREAD = 1e-9  # of the seeds' differences; a t-test needs one
 MOST_SEEDS = 100_000
 
 
@@ -160,7 +161,7 @@ def paired_p(differences: Sequence[float]) -> float:
     from scipy.special import stdtr
 
     values = np.asarray(differences, dtype=np.float64)
-    if len(values) < 2 or np.ptp(values) < 1e-9:
+    if len(values) < 2 or np.ptp(values) < MIN_SPREAD:
         return 1.0
     t = values.mean() / values.std(ddof=1) * math.sqrt(len(values))
     return float(2 * stdtr(len(values) - 1, -abs(t)))

@@ -24,6 +24,7 @@ from vididi.commands.cells import plan
 from vididi.commands.inputs import runs_of
 from vididi.commands.results import adjusted_p_values, finished_runs, level_of_look, look_table
 from vididi.commands.running import run_work
+from vididi.data.storage import write_durably
 from vididi.errors import ConfigError
 from vididi.runs import mirror, readers
 from vididi.runs.file_names import LOOKS
@@ -151,10 +152,6 @@ def read_looks(runs: Path) -> list[Look]:
 
 
 def _write(runs: Path, looks: Sequence[Look]) -> None:
-    """Beside first, then by renaming: a file that exists is complete."""
-    path = runs / LOOKS
-    beside = path.with_name(f".{LOOKS}")
     content = {"looks": [asdict(look) for look in looks]}
-    beside.write_text(json.dumps(content, indent=2) + "\n")
-    beside.replace(path)
-    mirror.push(path)
+    write_durably(runs / LOOKS, json.dumps(content, indent=2) + "\n")
+    mirror.push(runs / LOOKS)
