@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vididi import RULES, __version__
+from vididi import RULES
 from vididi.components import build_state, make_augment, read_run_config
 from vididi.config import BF16_NEEDS_GPU, Config, flatten
 from vididi.data.plan import PretrainPlan
@@ -30,6 +29,7 @@ from vididi.introduced import with_introduced
 from vididi.plans import Plans, make_plans
 from vididi.protocols.frozen import score
 from vididi.protocols.task import EvaluationResult
+from vididi.provenance import measured_by
 from vididi.runs import mirror
 from vididi.runs.file_names import CHECKPOINT, RESULT
 from vididi.runs.readers import read_cell, read_run_result
@@ -188,11 +188,7 @@ def _run(
         "device": str(context.device.type),
         "seconds": time.perf_counter() - began,
         **_left_out(shards, plans),
-        "versions": {
-            "vididi": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        **measured_by(),
     }
     if recorder is not None:
         _finish(config, state, folder, recorder, measured, result)

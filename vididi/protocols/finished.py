@@ -19,7 +19,6 @@ measured twice.
 
 from __future__ import annotations
 
-import platform
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,7 +27,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vididi import RULES, __version__
+from vididi import RULES
 from vididi.components import make_encoder, read_run_config
 from vididi.config import Config
 from vididi.data.stream import local_stream
@@ -42,6 +41,7 @@ from vididi.plans import statistics_plan
 from vididi.prepared import ensure_prepared
 from vididi.protocols import EVALUATIONS
 from vididi.protocols.task import EvaluationResult, Task
+from vididi.provenance import measured_by
 from vididi.runs import mirror
 from vididi.runs.file_names import CHECKPOINT, ENCODER, ERROR, QUERIES
 from vididi.runs.old_results import recheck
@@ -173,11 +173,7 @@ def _result(
         ),
         **measured.details,
         "seconds": seconds,
-        "versions": {
-            "vididi": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        **measured_by(),
     }
 
 
