@@ -43,8 +43,10 @@ SUPERVISED = {
 }
 
 
-def measure(options: dict[str, Any], seed: int, scratch: Path) -> dict[str, float]:
-    """The metrics of both evaluations, on the set with ``options`` drawn by ``seed``."""
+def measure(
+    options: dict[str, Any], seed: int, supervised: bool, scratch: Path
+) -> dict[str, float]:
+    """The metrics of the evaluations, on the set with ``options`` drawn by ``seed``."""
     cell = next(cell for cell in expand(load_sweep(SWEEP)) if cell.arm == "base")
     config = cell.config.model_dump(mode="json")
     config = {
@@ -59,9 +61,10 @@ def measure(options: dict[str, Any], seed: int, scratch: Path) -> dict[str, floa
     run = str(scratch / "run")
     _vididi("pretrain", str(scratch / "config.yaml"), "--out", run, "--device", "cpu")
     _vididi("evaluate", "unlearned", run, "--device", "cpu", "--no-untrained")
-    settings = [f"{key}={json.dumps(value)}" for key, value in SUPERVISED.items()]
-    sets = [part for setting in settings for part in ("--set", setting)]
-    _vididi("evaluate", "finetune", run, "--device", "cpu", "--no-untrained", *sets)
+    if supervised:
+        settings = [f"{key}={json.dumps(value)}" for key, value in SUPERVISED.items()]
+        sets = [part for setting in settings for part in ("--set", setting)]
+        _vididi("evaluate", "finetune", run, "--device", "cpu", "--no-untrained", *sets)
     metrics: dict[str, float] = {}
     for result in sorted((scratch / "run").glob("evaluations/*/result.json")):
         metrics |= json.loads(result.read_text())["metrics"]
@@ -78,11 +81,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE", dest="options")
     parser.add_argument("--seed", type=int, default=100, help="of the generator; default: 100")
+    parser.add_argument("--no-supervised", action="store_false", dest="supervised")
     parser.add_argument("--out", type=Path, help="a JSON list that the result is added to")
     arguments = parser.parse_args()
     options = {key: yaml.safe_load(text) for key, text in (o.split("=") for o in arguments.options)}
     with tempfile.TemporaryDirectory() as scratch:
-        metrics = measure(options, arguments.seed, Path(scratch))
+        metrics = measure(options, arguments.seed, arguments.supervised, Path(scratch))
     result = {
         "options": options,
         "seed": arguments.seed,
