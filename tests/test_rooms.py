@@ -312,9 +312,10 @@ def test_pictures_of_run_folders_need_neither_torch_nor_ray(picture: str) -> Non
     }
 
 
-@pytest.mark.parametrize("picture", ["tsne", "bars", "curves", "intervals", "saliency"])
+@pytest.mark.parametrize("picture", ["tsne", "bars", "curves", "intervals", "saliency", "clip"])
 def test_a_picture_without_the_extra_names_it(picture: str, tmp_path: Path) -> None:
-    more = {"intervals": [], "saliency": [str(tmp_path), "--video", "v"]}.get(
+    video = [str(tmp_path), "--video", "v"]
+    more = {"intervals": [], "saliency": video, "clip": [*video, "--record", "r.json"]}.get(
         picture, [str(tmp_path)]
     )
     arguments = ["--out", str(tmp_path / "x.png"), *more]

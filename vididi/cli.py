@@ -13,7 +13,13 @@ from vididi.commands.arguments import COMMANDS, add_arguments
 from vididi.commands.data_set import CHECK, add_check, add_prepare, add_show
 from vididi.commands.evaluate import add_evaluate
 from vididi.commands.pretrain import add_pretrain
-from vididi.commands.results import PICTURES, compare_program, plot_program, table_program
+from vididi.commands.results import (
+    PICTURES,
+    compare_program,
+    plot_program,
+    results_program,
+    table_program,
+)
 from vididi.errors import ConfigError, VididiError
 from vididi.terminal import Parser, PlainConsole
 
@@ -38,6 +44,7 @@ HELP = {
     "results": {
         "table": "one of the papers' tables from run folders, measured beside printed",
         "compare": "the difference between two arms or folders of runs, with its interval",
+        "results": "docs/results.md and README's blocks from run folders, or from their records",
         "plot": "a picture of run folders: " + ", ".join(PICTURES),
     },
 }
@@ -46,6 +53,7 @@ HELP = {
 PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "table": table_program,
     "compare": partial(compare_program, prog="vididi compare"),
+    "results": results_program,
     "plot": plot_program,
 }
 

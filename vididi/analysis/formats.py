@@ -125,10 +125,7 @@ def write_markdown(head: list[str], parts: Parts, legend: str) -> str:
     """
     lines = list(head)
     for line, sheet in parts:
-        lines += ["", markdown_line(line)]
-        for block in sheet.blocks() if sheet.rows else []:
-            lines += ["", *_markdown_table(block, sheet.cells(block), len(sheet.head))]
-        lines += ["", *(markdown_line(f"{note}.") for note in sheet.notes)] if sheet.notes else []
+        lines += ["", markdown_line(line), *sheet_lines(sheet)]
     if legend and any(
         column.endswith("95%")
         for _, sheet in parts
@@ -137,6 +134,16 @@ def write_markdown(head: list[str], parts: Parts, legend: str) -> str:
     ):
         lines += ["", legend]
     return "\n".join(lines)
+
+
+def sheet_lines(sheet: Sheet) -> list[str]:
+    """The lines of Markdown of a sheet's tables and notes, an empty one before each part."""
+    lines = []
+    for block in sheet.blocks() if sheet.rows else []:
+        lines += ["", *_markdown_table(block, sheet.cells(block), len(sheet.head))]
+    return lines + (
+        ["", *(markdown_line(f"{note}.") for note in sheet.notes)] if sheet.notes else []
+    )
 
 
 def _markdown_table(header: list[str], cells: list[list[str]], left_aligned: int) -> list[str]:

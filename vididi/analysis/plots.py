@@ -92,10 +92,15 @@ def style() -> AbstractContextManager[None]:
     return pyplot().rc_context(STYLE)
 
 
-def save(figure: Any, out: Path) -> None:
-    """Write a figure and say so. Equal figures are equal files."""
+def save(figure: Any, out: Path, **texts: str) -> None:
+    """Write a figure and say so. Equal figures are equal files.
+
+    Args:
+        texts: kept in the file, where it is a PNG.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, metadata=FORMATS[out.suffix.lower()])
+    kept = texts if out.suffix.lower() == ".png" else {}
+    figure.savefig(out, metadata={**FORMATS[out.suffix.lower()], **kept})
     pyplot().close(figure)
     say(f"wrote {out}")
 

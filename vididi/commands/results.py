@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PICTURES = (
     "bars",
     "classifier_curves",
+    "clip",
     "curves",
     "intervals",
     "saliency",
@@ -31,6 +32,11 @@ PICTURES = (
 def table_program(argv: Sequence[str]) -> int:
     """``vididi table``: one of the papers' tables from run folders; returns its exit status."""
     return _program("paper_table", "vididi table", argv)
+
+
+def results_program(argv: Sequence[str]) -> int:
+    """``vididi results``: docs/results.md from run folders or records; returns its exit status."""
+    return _program("results_files", "vididi results", argv)
 
 
 def plot_program(argv: Sequence[str]) -> int:
