@@ -25,11 +25,12 @@ def run_jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
 def run_here(jobs: list[Any], shards: ShardSet, runs: Path, watcher: Any, *_: Any) -> JobsLeft:
     for job in jobs:
         watcher.started(job)
-        stream, context, run = local_stream(shards), LocalContext(), job.folder.parents[1]
+        data = job.shards or shards
+        stream, context, run = local_stream(data), LocalContext(), job.folder.parents[1]
         if job.evaluation:
-            task = make_task(run, job.evaluation, shards, stream, context, print)
+            task = make_task(run, job.evaluation, data, stream, context, print)
             evaluate_run(run, task, job.evaluation.recipe, job.evaluation.untrained)
         else:
-            run_cell(job.cell.config, job.record, job.folder, shards, stream, context)
+            run_cell(job.cell.config, job.record, job.folder, data, stream, context)
         watcher.ended(job, 0)
     return JobsLeft(set(), set())

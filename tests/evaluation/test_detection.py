@@ -4,6 +4,7 @@ of predictions.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from vididi.data.boxes import KeyFrames
 from vididi.data.stream import Batch
 from vididi.errors import NotFiniteError, TrainingError
 from vididi.evaluation import ava_map
-from vididi.evaluation.ava_files import read_predictions
+from vididi.evaluation.ava_files import Proposals, read_predictions
 from vididi.evaluation.detection import (
     Detector,
     DetectorFit,
@@ -26,6 +27,7 @@ from vididi.evaluation.detection import (
     pool_boxes,
     predict_boxes,
     predicted_rows,
+    propose,
     train_epoch,
     true_rows,
     write_predictions,
@@ -242,6 +244,51 @@ def test_a_logit_that_is_not_finite_is_no_score(bad: float) -> None:
         model.head[1].bias[0] = bad  # of which the sigmoid is 1 if it is infinite
     with pytest.raises(NotFiniteError, match=r"^detection: 3 of 3 rows of scores are not finite"):
         predict_boxes(model, iter([make_batch([(32, 32)])]), 1, key_frames, 32, CPU)
+
+
+# --- Proposed boxes -------------------------------------------------------------------------------
+
+
+def proposals(places: list[tuple[str, float]], corners: list[tuple[float, ...]]) -> Proposals:
+    films, seconds = zip(*places, strict=True)
+    return Proposals(films, np.array(seconds), np.array(corners), len(places), 0, (), 0)
+
+
+def test_proposed_boxes_are_those_of_their_key_frames() -> None:
+    """Rows 0 and 1 are of "film 0", at 902 and 903; rows 2 and 3 of "film 1", at 904 and 905."""
+    key_frames = make_key_frames([LEFT, RIGHT, ALL, LEFT], [0, 1, 2, 3, 4])
+    places = [("film 1", 905.0), ("film 0", 903.0), ("film 1", 905.0), ("film 0", 902.0)]
+    corners = [RIGHT, ALL, LEFT, RIGHT]
+    found = propose(key_frames, np.array([1, 2, 3]), proposals(places, corners))
+    assert [found.key_frames.boxes_of(np.array([row]))[0].tolist() for row in range(4)] == [
+        [],
+        [0],
+        [],
+        [1, 2],
+    ]
+    assert found.key_frames.corners.tolist() == [list(ALL), list(RIGHT), list(LEFT)]
+    assert (found.counts["of_other_key_frames"], found.counts["key_frames_without"]) == (1, 1)
+    assert (
+        found.notes[0] == "left out 1 proposed box of key frames that are not tested: film 0/0902"
+    )
+
+
+def test_a_batch_without_a_box_predicts_nothing() -> None:
+    key_frames = make_key_frames([LEFT, RIGHT], [0, 1, 2])
+    found = propose(key_frames, np.array([0, 1]), proposals([("film 0", 903.0)], [LEFT]))
+    batches = [make_batch([(32, 64), (32, 64)])] * 2
+    batches = [replace(batch, rows=batch.rows[i : i + 1]) for i, batch in enumerate(batches)]
+    batches = [
+        replace(batch, clips=batch.clips[:1], sizes=batch.sizes[:1], starts=batch.starts[:1])
+        for batch in batches
+    ]
+    model = Detector(Pixels(), 3, 2, 0.0)
+    numbers, scores = predict_boxes(model, iter(batches), 2, found.key_frames, 32, CPU)
+    assert (numbers.tolist(), scores.shape) == ([0], (1, 2))
+    rows = predicted_rows(found.key_frames, numbers, scores)
+    assert [
+        (rows.films[film], second) for film, second in zip(rows.film, rows.second, strict=True)
+    ] == [("film 0", 903.0)] * 2
 
 
 # --- Files ----------------------------------------------------------------------------------------

@@ -23,10 +23,12 @@ class Sheet:
     Args:
         head: the names of the columns that tell the rows from each other.
         notes: said below it.
+        caveats: said below it, before the notes, and below a LaTeX table too.
     """
 
     head: list[str]
     notes: list[str] = field(default_factory=list)
+    caveats: list[str] = field(default_factory=list)
     groups: dict[str, list[str]] = field(default_factory=dict)
     rows: list[dict[str, str]] = field(default_factory=list)
 
@@ -141,9 +143,9 @@ def sheet_lines(sheet: Sheet) -> list[str]:
     lines = []
     for block in sheet.blocks() if sheet.rows else []:
         lines += ["", *_markdown_table(block, sheet.cells(block), len(sheet.head))]
-    return lines + (
-        ["", *(markdown_line(f"{note}.") for note in sheet.notes)] if sheet.notes else []
-    )
+    for said in (sheet.caveats, sheet.notes):
+        lines += ["", *(markdown_line(f"{note}.") for note in said)] if said else []
+    return lines
 
 
 def _markdown_table(header: list[str], cells: list[list[str]], left_aligned: int) -> list[str]:
@@ -207,7 +209,7 @@ def escape(text: str) -> str:
 
 
 def write_latex(name: str, caption: str, parts: Parts) -> str:
-    """A booktabs table for each sheet, without the intervals.
+    """A booktabs table for each sheet, without the intervals and the notes.
 
     Needs the packages booktabs and amssymb.
     """
@@ -229,7 +231,9 @@ def write_latex(name: str, caption: str, parts: Parts) -> str:
             *map(_latex_row, sheet.cells(columns)),
             "\\bottomrule",
         ]
-        lines += ["\\end{tabular}", "\\end{table}"]
+        lines.append("\\end{tabular}")
+        lines += [f"\\par\\footnotesize {escape(f'{caveat}.')}" for caveat in sheet.caveats]
+        lines.append("\\end{table}")
     return "\n".join(lines) + "\n"
 
 

@@ -75,6 +75,29 @@ class Row:
 
 
 @dataclass(frozen=True)
+class OtherReading:
+    """Another reading of a paper that contradicts itself: what else its rows may be.
+
+    Args:
+        name: what runs of it are called, after the row's label.
+        match: instead of the same keys of a row, where these have the table's ``configuration``.
+        about: instead of the row's.
+    """
+
+    name: str
+    match: Match
+    about: list[str] | None = None
+
+    def of(self, row: Row, configuration: Match) -> Match | None:
+        """The configuration values of a row in this reading; None where it has no other there."""
+        if row.match is None or any(
+            row.match.get(key) != configuration.get(key) for key in self.match
+        ):
+            return None
+        return {**row.match, **self.match}
+
+
+@dataclass(frozen=True)
 class PaperTable:
     """A table as a paper prints it.
 
@@ -88,6 +111,7 @@ class PaperTable:
         head, about: what the rows' labels and further texts are.
         also: measured beside it, where the table has no such columns.
         notes: where the print is damaged or contradicts itself.
+        readings: what else the rows may be; their matches are of the default reading.
     """
 
     name: str
@@ -103,6 +127,7 @@ class PaperTable:
     about: list[str] = field(default_factory=list)
     also: list[Column] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    readings: list[OtherReading] = field(default_factory=list)
 
     def row(self, title: str) -> int:
         """The place of a row."""
@@ -137,4 +162,5 @@ def load_paper_table(name: str) -> PaperTable:
     content = yaml.safe_load((PAPERS / f"{name}.yaml").read_text())
     for kind in ("columns", "also"):
         content[kind] = [Column(**column) for column in content.get(kind, [])]
+    content["readings"] = [OtherReading(**reading) for reading in content.get("readings", [])]
     return PaperTable(name=name, rows=[Row(**row) for row in content.pop("rows")], **content)

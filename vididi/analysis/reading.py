@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from vididi.config import build_config, flatten, nest
 from vididi.errors import ConfigError, DamagedError
-from vididi.introduced import introduction, without_introduced
+from vididi.introduced import introduction
 from vididi.protocols import PROTOCOLS, hits_within, settings_model
-from vididi.protocols.settings import FeatureSettings, RetrievalSettings
+from vididi.protocols.settings import FeatureSettings, RetrievalSettings, named_settings
 from vididi.runs import readers
 from vididi.runs.file_names import CELL, CONFIG, FEATURES, METRICS, QUERIES, RESULT
 from vididi.runs.mirror import has, pull_file
@@ -34,8 +34,8 @@ from vididi.runs.old_results import recheck
 from vididi.runs.readers import Queries, folders_with, is_there, needed, read_queries
 from vididi.terminal import say
 
-# Settings that do not say how something was measured.
-NOT_HOW = ("seed", "test_every", "keep_encoder")
+# Settings that do not say how something was measured; what is in a file of boxes its digest says.
+NOT_HOW = ("seed", "test_every", "keep_encoder", "boxes")
 SCORE_TOLERANCE = 1e-4  # of the mean of the queries' scores, which is the metric
 QUERY_FILES_CACHED = 1024
 IDENTITY_DIGITS, EVALUATION_DIGITS = 12, 10  # hex digits at the end of a folder's name
@@ -456,16 +456,21 @@ class _Evaluation:
             m.split,
             m.checksum,
         ]
-        return json.dumps([*what, self.result.get("settings", {})], sort_keys=True)
+        return json.dumps([*what, self._named], sort_keys=True)
 
     @property
     def identity(self) -> str:
         """The end of its folder's name (see vididi.protocols.task.Task.name)."""
-        settings = self.result.get("settings", {})
-        if self.result["protocol"] in PROTOCOLS:
-            settings = without_introduced(settings_model(self.result["protocol"]), settings)
-        text = json.dumps([settings, self.measurement.checksum], sort_keys=True)
+        text = json.dumps([self._named, self.measurement.checksum], sort_keys=True)
         return sha256(text.encode()).hexdigest()[:EVALUATION_DIGITS]
+
+    @property
+    def _named(self) -> dict[str, Any]:
+        """The settings that its name is made of."""
+        protocol, settings = self.result["protocol"], self.result.get("settings", {})
+        if protocol not in PROTOCOLS:
+            return dict(settings)
+        return named_settings(settings_model(protocol), settings)
 
 
 def _evaluations(run: Path) -> tuple[list[Measurement], list[str]]:
@@ -510,10 +515,10 @@ def _read_evaluation(folder: Path) -> _Evaluation:
 
 
 def is_introduction(key: str, value: Any) -> bool:
-    """Whether a setting of features came later and has the value that was always meant."""
-    field = RetrievalSettings.model_fields.get(key)
-    late = introduction(field) if field else None
-    return late is not None and late.means(value)
+    """Whether a setting of a protocol came later and has the value that was always meant."""
+    fields = [settings_model(protocol).model_fields.get(key) for protocol in PROTOCOLS]
+    late = [introduction(field) for field in fields if field]
+    return any(mark is not None and mark.means(value) for mark in late)
 
 
 def _of_all_features(protocol: str) -> dict[str, Any]:

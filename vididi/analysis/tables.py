@@ -19,9 +19,18 @@ from vididi.analysis.grouping import (
     protocol,
     with_differences,
 )
-from vididi.analysis.paper import PERCENT, Column, Match, PaperTable, Row, Split
+from vididi.analysis.paper import (
+    PERCENT,
+    Column,
+    Match,
+    OtherReading,
+    PaperTable,
+    Row,
+    Split,
+)
 from vididi.analysis.reading import Run, notes_of, one_run_per_cell, read_all
 from vididi.analysis.samples import THREE_SPLITS, Gain, Samples, Ways, collect, gain, interval
+from vididi.analysis.whose_boxes import whose_boxes
 from vididi.protocols import protocol_of
 from vididi.runs.mirror import push
 from vididi.words import written
@@ -47,6 +56,8 @@ class Measured:
     row: Row | None = None
     split: Split = None  # instead of the split of the paper's columns
     metric: str | None = None  # instead of the metric of all columns
+    reading: str = ""  # another one than the default, of the paper's row ``read``
+    read: Row | None = None
 
     def reads(self, column: Column) -> str | None:
         """The metric that counts in a column."""
@@ -115,6 +126,16 @@ def measured_rows(table: PaperTable, runs: list[Run]) -> tuple[list[Measured], l
         rows += [
             Measured(name, kind, row.about, None, row.split, row.metric) for name, kind in kinds[1:]
         ]
+        for reading in table.readings:
+            row_runs = _runs_of_reading(table, row, reading, runs)
+            remaining = [run for run in remaining if run not in row_runs]
+            about = row.about if reading.about is None else reading.about
+            kinds, kind_notes = _kinds(table, f"{row.label} ({reading.name})", row_runs)
+            notes += kind_notes
+            rows += [
+                Measured(name, kind, about, None, row.split, row.metric, reading.name, row)
+                for name, kind in kinds
+            ]
 
     others: dict[str, list[Run]] = defaultdict(list)
     for run in remaining:
@@ -126,6 +147,23 @@ def measured_rows(table: PaperTable, runs: list[Run]) -> tuple[list[Measured], l
         rows += [Measured(name, kind) for name, kind in kinds]
 
     return rows + untrained_rows(runs), notes
+
+
+def _runs_of_reading(
+    table: PaperTable, row: Row, reading: OtherReading, runs: list[Run]
+) -> list[Run]:
+    """The runs that are a row in another reading, and were measured for a column of it: one encoder
+    may be two rows of which each has a metric of its own.
+    """
+    match = reading.of(row, table.configuration)
+    metrics = {row.metric or column.metric for column in table.columns} - {None}
+    return [
+        run
+        for run in runs
+        if match is not None
+        and is_row(run, match, table)
+        and any(m.value(str(metric)) is not None for m in run.measurements for metric in metrics)
+    ]
 
 
 def _kinds(
@@ -259,7 +297,9 @@ def table_sheet(table: PaperTable, runs: list[Run]) -> Sheet:
     extra_sources = other_sources(table.columns, {row.split for row in table.rows}, rows, ways)
     gain_source = _gain_source(paper_sources, extra_sources, rows, ways)
     sheet = Sheet(
-        [table.head, *table.about], notes=[*notes, *_evaluations(runs, ways), *notes_of(runs)]
+        [table.head, *table.about],
+        notes=[*notes, *_evaluations(runs, ways), *notes_of(runs)],
+        caveats=whose_boxes(table, runs),
     )
     layout = _layout(paper_sources, extra_sources, rows, ways)
 
@@ -331,6 +371,20 @@ def _gain_source(
     return measured[0] if measured else paper_sources[0]
 
 
+def _baseline(table: PaperTable, row: Measured, rows: list[Measured]) -> Measured | None:
+    """The row that a row's gain is over, in the same reading of the paper."""
+    of_paper = row.row or row.read
+    title = (of_paper.baseline if of_paper else None) or table.baseline
+    found = (
+        other
+        for other in rows
+        if (like := other.row or other.read) is not None
+        and like.title == title
+        and other.reading == row.reading
+    )
+    return next(found, None)
+
+
 def _gain_cells(
     sheet: Sheet, table: PaperTable, source: Source, row: Measured, rows: list[Measured], ways: Ways
 ) -> None:
@@ -344,14 +398,11 @@ def _gain_cells(
         if source.paper is None
         else source.paper
     )
-    title = (row.row.baseline if row.row else None) or table.baseline
-    base = next(
-        (other for other in rows if other.row is not None and other.row.title == title), None
-    )
     printed, difference = "", None
-    if base is not None and base.row is not None:
+    if (base := _baseline(table, row, rows)) is not None:
         if (
             row.row is not None
+            and base.row is not None
             and (ours := row.row.values[index]) is not None
             and (theirs := base.row.values[index]) is not None
         ):

@@ -22,7 +22,7 @@ from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.protocols import EvaluationEntry
 from vididi.protocols.finished import is_measured
-from vididi.protocols.task import make_task
+from vididi.protocols.task import make_task, pinned
 from vididi.runs.mend import mend_evaluation
 from vididi.runs.outcome import Outcome, has_new_result, outcome
 from vididi.screen import ScreenWatcher, SweepScreen
@@ -86,13 +86,13 @@ def make_evaluations(
         return outcome(folder, measured=lambda folder: measured[folder]())
 
     for one in evaluations:
-        data = one.shards or shards
-        task = make_task(one.run, one.entry, data, local_stream(data), LocalContext(), print)
+        data, entry = one.shards or shards, pinned(one.entry)
+        task = make_task(one.run, entry, data, local_stream(data), LocalContext(), print)
         folder = one.run.resolve() / "evaluations" / task.name
         mend_evaluation(folder, screen.say)
         measured[folder] = partial(is_measured, task, one.run, one.entry.untrained)
         if ended(folder) != "finished":
-            jobs[folder] = Job(one.cell, folder, {}, one.entry, one.shards)
+            jobs[folder] = Job(one.cell, folder, {}, entry, one.shards)
             screen.add(jobs[folder].title, "waiting", getattr(task.settings, "epochs", 1), None)
     runs_measured = {evaluation.run for evaluation in evaluations}
     console.print(

@@ -1,9 +1,11 @@
-"""Reading files in AVA's layout for ``ava_map``: predictions, ground truth and lists of excluded
-key frames.
+"""Reading files in AVA's layout: predictions, ground truth and lists of excluded key frames for
+``ava_map``, and boxes that a detector of persons proposed.
 
 -5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,1       ground truth: film, second, x1, y1, x2, y2,
                                                     action, person
 -5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,80,0.85    prediction: the same with a score
+-5KQ66BBWC4,0902,0.077,0.151,0.283,0.811,,0.97      proposed box: any action or none, and how sure
+                                                    the detector is that this is a person
 -5KQ66BBWC4,0903                                    excluded key frame; among the others, a key
                                                     frame without a box
 """
@@ -13,9 +15,11 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vididi.errors import DataError
 from vididi.evaluation.ava_map import AvaRows, BadRow
@@ -60,6 +64,88 @@ def read_excluded(path: Path) -> set[tuple[str, float]]:
         except ValueError as error:
             raise DataError(f"{path}, line {line}: {error}") from None
     return frames
+
+
+# --- Proposed boxes -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals:
+    """Boxes that a detector of persons proposed, each once, in the order of its file.
+
+    Args:
+        films: ``[N]``, names; second: ``[N]``. The two make the key frame.
+        corners: ``[N, 4]``, x1, y1, x2, y2 as fractions of width and height.
+        lines: of the file that have a box. Not among the N are those ``below_score``, those
+            ``without_area`` (the numbers of their lines) and those ``repeated``, the same box with
+            another action.
+    """
+
+    films: tuple[str, ...]
+    second: NDArray[np.float64]
+    corners: NDArray[np.float64]
+    lines: int
+    below_score: int
+    without_area: tuple[int, ...]
+    repeated: int
+
+
+def read_proposals(path: Path, least: float) -> Proposals:
+    """The boxes with a score of ``least`` or more: rows of 8 columns, whose action says nothing;
+    those of 2 are key frames without a box.
+
+    Raises:
+        DataError: the file cannot be read, or a line is malformed, whatever its score; names file
+            and line.
+    """
+    boxes: dict[tuple[str, float, float, float, float, float], None] = {}
+    lines, below_score, repeated = 0, 0, 0
+    without_area = []
+    for line, cells in _lines(path):
+        try:
+            if len(cells) == 2:
+                _key_frame(cells)
+                continue
+            box, score = _proposal(cells)
+        except ValueError as error:
+            raise DataError(f"{path}, line {line}: {error}") from None
+        lines += 1
+        _, _, x1, y1, x2, y2 = box
+        if score < least:
+            below_score += 1
+        elif x1 == x2 or y1 == y2:
+            without_area.append(line)
+        elif box in boxes:
+            repeated += 1
+        else:
+            boxes[box] = None
+    numbers = np.array([box[1:] for box in boxes], dtype=np.float64).reshape(-1, 5)
+    films = tuple(box[0] for box in boxes)
+    return Proposals(
+        films, numbers[:, 0], numbers[:, 1:], lines, below_score, tuple(without_area), repeated
+    )
+
+
+def _proposal(cells: list[str]) -> tuple[tuple[str, float, float, float, float, float], float]:
+    """Film, second and corners of a line, and its score; ValueError says what is wrong with it."""
+    if len(cells) != 8:
+        raise ValueError(
+            f"{len(cells)} columns, not the 8 of {BOX},score, nor the 2 of a key frame without a"
+            " box"
+        )
+    film, second = _key_frame(cells)
+    x1, y1, x2, y2 = (
+        _number(name, cell) for name, cell in zip(BOX.split(",")[2:6], cells[2:6], strict=True)
+    )
+    for name, low, high in (("x", x1, x2), ("y", y1, y2)):
+        if not 0 <= low <= high <= 1:
+            raise ValueError(
+                f"{name}1 {low} and {name}2 {high} are not 0 <= {name}1 <= {name}2 <= 1"
+            )
+    score = _number("score", cells[7])
+    if not 0 <= score <= 1:
+        raise ValueError(f"score {score} is not from 0 to 1")
+    return (film, second, x1, y1, x2, y2), score
 
 
 # --- Boxes ----------------------------------------------------------------------------------------

@@ -1,13 +1,14 @@
-"""Action detection in given boxes: what each person in a key frame does (ViDiDi E.6, CVRL 4.1).
+"""Action detection: what each person in a key frame does (ViDiDi E.6, CVRL 4.1).
 
-The boxes are those of the annotation, in training and in testing. Shapes: B clips, T frames, D
-features, N boxes, A actions.
+The boxes are those of the annotation in training; in testing they are these, or those of a file.
+Shapes: B clips, T frames, D features, N boxes, A actions.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,13 +25,16 @@ from vididi.backbones import Backbone
 from vididi.data.boxes import KeyFrames
 from vididi.data.stream import Batch
 from vididi.draws import Use, key, uniform
+from vididi.evaluation.ava_files import Proposals
 from vididi.evaluation.ava_map import AvaRows
 from vididi.evaluation.training_step import check_loss, training_step
 from vididi.finite import check_finite
 from vididi.optim import steps_with_warmup
 from vididi.views import whole_view
+from vididi.words import counted
 
 CELLS = 7  # a box is pooled to this many cells along either side, as SlowFast has it
+SHOWN = 5  # films or key frames that a note names
 
 
 def pool_boxes(features: Tensor, boxes: Tensor, owner: Tensor) -> Tensor:
@@ -198,6 +202,86 @@ def train_epoch(
     mean = float(torch.stack(losses).mean())
     check_loss(mean, epoch + 1)
     return {"epoch": epoch + 1, "step": (epoch + 1) * fit.steps_per_epoch, "loss": mean, "lr": rate}
+
+
+# --- Proposed boxes -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Proposed:
+    """Key frames with proposed boxes instead of the annotation's, to test in.
+
+    Args:
+        key_frames: the data set's, of which no action of a box is known and only tested rows have
+            boxes.
+        counts: lines of the file, by what became of them, and key frames.
+        notes: what was left out, by name.
+    """
+
+    key_frames: KeyFrames
+    counts: dict[str, int]
+    notes: list[str]
+
+
+def propose(key_frames: KeyFrames, rows: NDArray[np.int64], proposals: Proposals) -> Proposed:
+    """Give proposed boxes to the tested ``rows`` ``[R]``, and leave out those of others."""
+    row_of = {(key_frames.film[row], float(key_frames.second[row])): row for row in rows}
+    places = list(zip(proposals.films, proposals.second.tolist(), strict=True))
+    row = np.array([row_of.get(place, -1) for place in places], dtype=np.int64)
+    tested = np.flatnonzero(row >= 0)
+    tested = tested[np.argsort(row[tested], kind="stable")]
+    row = row[tested]
+
+    known = set(key_frames.film.tolist())
+    films = Counter(film for film, _ in places if film not in known)
+    seconds = Counter(
+        f"{film}/{second:04g}"
+        for film, second in places
+        if film in known and (film, second) not in row_of
+    )
+    without = len(rows) - len(np.unique(row))
+    counts = {
+        "lines": proposals.lines,
+        "below_score": proposals.below_score,
+        "without_area": len(proposals.without_area),
+        "repeated": proposals.repeated,
+        "of_other_films": films.total(),
+        "of_other_key_frames": seconds.total(),
+        "tested": len(tested),
+        "key_frames": len(rows),
+        "key_frames_without": without,
+    }
+    several = replace(
+        key_frames,
+        first=np.searchsorted(row, np.arange(len(key_frames.film) + 1)),
+        corners=proposals.corners[tested],
+        person=np.zeros(len(tested), dtype=np.int64),
+        targets=np.zeros((len(tested), len(key_frames.actions)), dtype=bool),
+    )
+    return Proposed(several, counts, _notes_of(counts, proposals.without_area, films, seconds))
+
+
+def _notes_of(
+    counts: dict[str, int], without_area: tuple[int, ...], films: Counter, seconds: Counter
+) -> list[str]:
+    lines = [f"line {number}" for number in without_area]
+    left_out = (
+        (len(without_area), "without an area", lines),
+        (films.total(), "of films that the data set does not have", list(films)),
+        (seconds.total(), "of key frames that are not tested", list(seconds)),
+    )
+    notes = [
+        f"left out {counted(count, 'proposed box', 'proposed boxes')} {what}:"
+        f" {', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}"
+        for count, what, names in left_out
+        if count
+    ]
+    if counts["key_frames_without"]:
+        notes.append(
+            f"{counts['key_frames_without']:,} of {counts['key_frames']:,} test key frames have no"
+            " proposed box, so nothing is predicted there"
+        )
+    return notes
 
 
 # --- Testing --------------------------------------------------------------------------------------

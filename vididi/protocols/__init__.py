@@ -143,8 +143,8 @@ EVALUATIONS: dict[str, EvaluationProtocol] = {
     ),
     "detection": EvaluationProtocol(
         DetectionSettings,
-        "what the persons in given boxes do: mean average precision on AVA (needs --shards of a set"
-        " with boxes)",
+        "what the persons in given or proposed boxes do: mean average precision on AVA (needs"
+        " --shards of a set with boxes)",
         "vididi.protocols.detect:measure_detection",
         "nothing",
         recipes.DETECTION,
@@ -192,16 +192,16 @@ class EvaluationEntry(Closed):
     def title(self) -> str:
         """What tells it from the sweep's others.
 
-        The protocol, the share of the labels, the data set and its split.
+        The protocol, the share of the labels, the data set, its split and whose boxes.
         """
-        share = getattr(
-            protocol_settings(self.protocol, self.recipe, flatten(self.settings)), "labels", 1
-        )
+        settings = protocol_settings(self.protocol, self.recipe, flatten(self.settings))
+        share = getattr(settings, "labels", 1)
         name = self.protocol if share == 1 else f"{self.protocol} {100 * share:g}%"
+        boxes = " in proposed boxes" if getattr(settings, "boxes", None) else ""
         if self.data is None:
-            return name
+            return f"{name}{boxes}"
         split = self.data.options.get("split")
-        return f"{name} on {self.data.name}" + (f" split {split}" if split else "")
+        return f"{name} on {self.data.name}" + (f" split {split}" if split else "") + boxes
 
 
 def protocol_settings(

@@ -1,8 +1,11 @@
-"""Measuring by a detector that is trained on the encoder: what the persons in given boxes do."""
+"""Measuring by a detector that is trained on the encoder: what the persons in given boxes do, or in
+proposed ones.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from vididi.backbones import Backbone
+from vididi.backbones.weights import file_sha256
 from vididi.components import make_optimiser
 from vididi.config import EVALUATION_BATCH
 from vididi.data.boxes import KeyFrames
@@ -17,6 +21,7 @@ from vididi.data.plan import Chain, KeyFramePlan, Plan, frame_counts
 from vididi.data.shards import ShardSet
 from vididi.errors import DataError
 from vididi.evaluation import AvaMap, AvaRows, ava_map, detection
+from vididi.evaluation.ava_files import read_proposals
 from vididi.finite import check_weights
 from vididi.protocols.settings import DetectionSettings
 from vididi.protocols.task import EvaluationResult, Task
@@ -61,6 +66,7 @@ def measure_detection(
     """Train a detector from wherever an earlier attempt got to, and test it as the settings say."""
     s, key_frames = task.settings, KeyFrames.of(task.shards)
     train, test = key_frame_plans(s, task.shards, key_frames)
+    proposed = None if s.boxes is None else proposed_boxes(s, key_frames, test)
     fit = detection.DetectorFit(
         len(train[0]), s.warmup_epochs, s.steps, s.factor, s.size, s.flip, s.seed, s.precision
     )
@@ -70,10 +76,11 @@ def measure_detection(
     model = detection.Detector(encoder, width, len(key_frames.actions), s.dropout).to(task.device)
     attempt = _Attempt.restored(model, make_optimiser(s.optimiser, model), folder, task.device)
 
-    result, predicted = _train_and_test(task, attempt, fit, key_frames, train, test, folder)
+    tested = key_frames if proposed is None else proposed.key_frames
+    result, predicted = _train_and_test(task, attempt, fit, key_frames, tested, train, test, folder)
     with replacing(folder.path / PREDICTIONS) as path:
         detection.write_predictions(path, predicted)
-    return _detected(s, attempt.scores, result, {"train": train[0], "test": test})
+    return _detected(s, attempt.scores, result, {"train": train[0], "test": test}, proposed)
 
 
 def _train_and_test(
@@ -81,11 +88,14 @@ def _train_and_test(
     attempt: _Attempt,
     fit: detection.DetectorFit,
     key_frames: KeyFrames,
+    in_boxes: KeyFrames,
     train: list[KeyFramePlan],
     test: KeyFramePlan,
     folder: RunFolder,
 ) -> tuple[AvaMap, AvaRows]:
     """The epochs that are left: what the last one's test gave, and its predictions.
+
+    Tests are made ``in_boxes``, which may be other ones than the annotation's of ``key_frames``.
 
     A checkpoint is written after training an epoch and before testing it, so what was interrupted
     goes on with that test.
@@ -113,16 +123,20 @@ def _train_and_test(
         check_weights("the detector", model)
         if tested[epoch]:
             boxes, scores = detection.predict_boxes(
-                model, batches, len(test), key_frames, s.size, task.device
+                model, batches, len(test), in_boxes, s.size, task.device
             )
-            predicted = detection.predicted_rows(key_frames, boxes, scores)
+            predicted = detection.predicted_rows(in_boxes, boxes, scores)
             result = ava_map(truth, predicted, key_frames.actions, limit=s.limit or None)
             attempt.scores = [*attempt.scores, result.mean]
     return result, predicted
 
 
 def _detected(
-    s: DetectionSettings, scores: list[float], result: AvaMap, plans: dict[str, KeyFramePlan]
+    s: DetectionSettings,
+    scores: list[float],
+    result: AvaMap,
+    plans: dict[str, KeyFramePlan],
+    proposed: detection.Proposed | None,
 ) -> EvaluationResult:
     """The last epoch's result.
 
@@ -152,7 +166,41 @@ def _detected(
         "key_frames_dropped_per_epoch": dropped,
         "ava": ava,
     }
+    if proposed is not None:
+        details["boxes"] = proposed.counts
+        notes += proposed.notes
     return EvaluationResult(metrics, None, each, {**details, "notes": [*notes, *result.notes]})
+
+
+def proposed_boxes(
+    s: DetectionSettings, key_frames: KeyFrames, test: KeyFramePlan
+) -> detection.Proposed:
+    """The boxes of the settings' file, for the key frames of a test.
+
+    Raises:
+        DataError: the file cannot be read, is malformed, is not what it was when the settings were
+            completed, or has no box of such a key frame.
+    """
+    assert s.boxes is not None
+    assert s.boxes_sha256 is not None
+    assert s.box_score is not None
+    path = Path(s.boxes)
+    try:
+        same = file_sha256(path) == s.boxes_sha256
+        proposals = read_proposals(path, s.box_score)
+    except OSError as error:
+        raise DataError(f"boxes: {path} cannot be read: {error.strerror}") from None
+    except DataError as error:
+        raise DataError(f"boxes: {error}") from None
+    if not same:
+        raise DataError(f"boxes: {path} was {s.boxes_sha256} and has changed since")
+    proposed = detection.propose(key_frames, test.rows, proposals)
+    if not proposed.counts["tested"]:
+        raise DataError(
+            f"boxes: {path} has no box with a score of {s.box_score:g} or more in a key frame that"
+            f" is tested; of its {proposals.lines} lines {proposals.below_score} are below it"
+        )
+    return proposed
 
 
 def key_frame_plans(

@@ -4,7 +4,8 @@ torch.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -20,7 +21,7 @@ from vididi.config import (
     Orders,
     check_orders,
 )
-from vididi.introduced import Introduced
+from vididi.introduced import Introduced, without_introduced
 
 # Crop, resize and flip alone (CVRL 4.1: "standard data augmentations of cropping, resizing, and
 # flipping").
@@ -139,8 +140,16 @@ class ClassificationSettings(Closed):
         return self
 
 
+# Of proposed boxes: the person boxes that SlowFast (section 5), whom CVRL's detection follows, is
+# tested in, and DETECTION_SCORE_THRESH of PySlowFast's published models on AVA (configs/AVA/c2).
+# PySlowFast's own default is 0.9.
+BOX_SCORE = 0.8
+
+
 class DetectionSettings(Closed):
-    """Training an encoder to say what the persons in given boxes do (AVA), and testing it."""
+    """Training an encoder to say what the persons in given boxes do (AVA), and testing it in given
+    or in proposed boxes.
+    """
 
     dropout: float = Field(0.5, ge=0, lt=1, description="before the classifier")
     epochs: int = Field(20, ge=1, le=MOST_EPOCHS)
@@ -176,12 +185,37 @@ class DetectionSettings(Closed):
             "the best-scored predictions of a key frame that count, as in AVA's script; 0: all"
         ),
     )
+    boxes: Annotated[str | None, Introduced(None)] = Field(
+        None,
+        min_length=1,
+        description=(
+            "a file of proposed boxes of persons, in AVA's layout with scores, to test in; those of"
+            " the annotation, as in training, where left out"
+        ),
+    )
+    boxes_sha256: Annotated[str | None, Introduced(None)] = Field(
+        None,
+        pattern=r"^[0-9A-Fa-f]{64}$",
+        description="what that file must be, in hexadecimal; filled in where left out",
+    )
+    box_score: Annotated[float | None, Introduced(None)] = Field(
+        None,
+        ge=0,
+        le=1,
+        description=f"the least score of a proposed box that is tested; {BOX_SCORE} where left out",
+    )
     seed: int = Field(0, ge=0)
     precision: Literal["fp32", "bf16"] = "fp32"
 
     @model_validator(mode="after")
     def _fits(self) -> DetectionSettings:
         _check_epochs(self.epochs, self.warmup_epochs, self.steps)
+        for name in ("boxes_sha256", "box_score"):
+            if self.boxes is None and (value := getattr(self, name)) is not None:
+                raise ValueError(
+                    f"{name}: {value} is not valid; it must come with boxes, the file that it is"
+                    " about"
+                )
         return self
 
 
@@ -196,3 +230,15 @@ def _check_epochs(epochs: int, warmup: int, steps: tuple[int, ...]) -> None:
 
 
 ProtocolSettings = FeatureSettings | ClassificationSettings | DetectionSettings
+
+
+def named_settings(model: type[Closed], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an evaluation's settings, as plain values, those that its name is made of.
+
+    Not among them is what came later and has its introduction value (vididi.introduced), and where
+    a file lies whose digest says what is in it.
+    """
+    named = without_introduced(model, values)
+    if named.get("boxes_sha256"):
+        named.pop("boxes", None)
+    return named

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from vididi.backbones.weights import file_sha256
 from vididi.components import (
     check_clip,
     make_augment,
@@ -27,10 +29,11 @@ from vididi.config import Config, flatten
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Stream
 from vididi.errors import ConfigError, DataError
+from vididi.evaluation.ava_files import read_proposals
 from vididi.evaluation.features import Extract, FeatureProgress
-from vididi.introduced import without_introduced
 from vididi.names import check_name, check_part
 from vididi.protocols import EVALUATIONS, EvaluationEntry, ProtocolSettings, protocol_settings
+from vididi.protocols.settings import BOX_SCORE, DetectionSettings, named_settings
 from vididi.runs.readers import queries_table
 from vididi.runs.run_folder import RunFolder
 from vididi.training.context import Context
@@ -75,7 +78,7 @@ class Task:
     @property
     def name(self) -> str:
         """Of the folder in RUN/evaluations."""
-        settings = without_introduced(type(self.settings), self.settings.model_dump(mode="json"))
+        settings = named_settings(type(self.settings), self.settings.model_dump(mode="json"))
         text = json.dumps([settings, self.shards.manifest.checksum], sort_keys=True)
         source = check_name(
             self.shards.manifest.source.get("name", "data"),
@@ -128,10 +131,12 @@ def measuring_function(protocol: str) -> Measuring:
 
 
 def complete_settings(settings: ProtocolSettings, config: Config) -> ProtocolSettings:
-    """The settings, with the run's values for what they leave open, and with checked components.
+    """The settings, with the run's values for what they leave open, with checked components, and
+    with a file of boxes pinned.
 
     Raises:
-        ConfigError: an unknown component or option, or clips that are too small for the backbone.
+        ConfigError: an unknown component or option, clips that are too small for the backbone, or
+            a file of boxes that cannot be read or is not the one that is meant.
     """
     e = config.evaluation
     run_values = {
@@ -153,6 +158,9 @@ def complete_settings(settings: ProtocolSettings, config: Config) -> ProtocolSet
     components = [name for name in ("augment", "optimiser") if hasattr(settings, name)]
     changes |= {name: resolve_component(name, getattr(settings, name)) for name in components}
 
+    if isinstance(settings, DetectionSettings):
+        changes |= _pinned_boxes(settings)
+
     settings = settings.model_copy(update=changes)
     assert settings.frames
     assert settings.size
@@ -160,9 +168,53 @@ def complete_settings(settings: ProtocolSettings, config: Config) -> ProtocolSet
     return settings
 
 
+def _pinned_boxes(settings: DetectionSettings) -> dict[str, Any]:
+    """What pins a file of proposed boxes, as of weights: an absolute path, which holds in any
+    process, and the digest, which enters the evaluation's name; and from which score they count.
+    """
+    if settings.boxes is None:
+        return {}
+    path = Path(settings.boxes).expanduser().absolute()
+    try:
+        digest = file_sha256(path)
+    except OSError as error:
+        raise ConfigError(f"boxes: {path} cannot be read: {error.strerror}") from None
+    if settings.boxes_sha256 is not None and settings.boxes_sha256.lower() != digest:
+        raise ConfigError(
+            f"boxes_sha256: {settings.boxes_sha256} is not valid; the file given as boxes, {path},"
+            f" has {digest}"
+        )
+    score = BOX_SCORE if settings.box_score is None else settings.box_score
+    return {"boxes": str(path), "boxes_sha256": digest, "box_score": score}
+
+
+def pinned(entry: EvaluationEntry) -> EvaluationEntry:
+    """An entry that means the same in another process: its file of boxes is pinned.
+
+    Raises:
+        ConfigError: as complete_settings.
+    """
+    settings = protocol_settings(entry.protocol, entry.recipe, flatten(entry.settings))
+    if not isinstance(settings, DetectionSettings) or settings.boxes is None:
+        return entry
+    changed = {**entry.settings, **_pinned_boxes(settings)}
+    return entry.model_copy(update={"settings": changed})
+
+
+@lru_cache(maxsize=16)
+def _check_boxes(path: str, sha256: str, score: float) -> None:
+    """Raise ConfigError for a file of boxes that is malformed; ``sha256`` is part of the cache's
+    key.
+    """
+    try:
+        read_proposals(Path(path), score)
+    except DataError as error:
+        raise ConfigError(f"boxes: {error}") from None
+
+
 def check_settings(entry: EvaluationEntry, config: Config) -> None:
     """Raise ConfigError unless what an evaluation names exists: its augmentation and optimiser for
-    runs of ``config``, and its measuring function.
+    runs of ``config``, its file of boxes, and its measuring function.
     """
     settings = complete_settings(
         protocol_settings(entry.protocol, entry.recipe, flatten(entry.settings)), config
@@ -172,6 +224,10 @@ def check_settings(entry: EvaluationEntry, config: Config) -> None:
         make_augment(augment, settings.size)
     if optimiser := getattr(settings, "optimiser", None):
         make_optimiser(optimiser, nn.Linear(1, 1))
+    if isinstance(settings, DetectionSettings) and settings.boxes is not None:
+        assert settings.boxes_sha256 is not None
+        assert settings.box_score is not None
+        _check_boxes(settings.boxes, settings.boxes_sha256, settings.box_score)
     measuring_function(entry.protocol)
 
 
