@@ -5,6 +5,7 @@ where it stopped.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,16 +21,18 @@ import pytest
 from vididi.cli import main
 from vididi.components import read_run_config
 from vididi.config import Component
+from vididi.data.sampling import UniformSampling
 from vididi.data.stream import local_stream
 from vididi.data.verify import index_checksum
 from vididi.errors import ConfigError, DataError
-from vididi.evaluation import first_hits
+from vididi.evaluation import classification, first_hits
 from vididi.experiment import run_cell
 from vididi.prepared import ensure_prepared
 from vididi.protocols import EVALUATIONS, classify, finished, protocol_settings
 from vididi.protocols.finished import evaluate_run, find_encoders
 from vididi.protocols.task import Task, complete_settings
 from vididi.training.context import LocalContext
+from vididi.views import square_view
 
 OF_FEATURES, OF_CLASSIFIERS = (
     ("retrieval", "silhouette", "dynamics"),
@@ -260,6 +263,8 @@ def test_a_sweep_s_folder_is_all_of_its_runs(trained: Path, tmp_path: Path) -> N
         (["linear", "--set", "optimiser.rate=3"], "optimiser.rate: unknown key"),
         (["finetune", "--set", "steps=[60, 120]"], "steps: [60, 120] is not valid"),
         (["semi", "--set", "labels=2"], "labels: 2 is not valid"),
+        (["finetune", "--set", "cosine=whole"], "cosine: 'whole' means nothing with steps"),
+        (["linear", "--set", "test_size=4"], "test_size: 4 is not valid"),
         (["retrieval", "--set", "epochs=2"], "epochs: unknown key"),
     ],
 )
@@ -278,6 +283,37 @@ def test_clips_that_are_too_small_for_the_backbone_are_refused(trained: Path) ->
         match="frames: 4 frames of a view are too few for backbone 's3d', which needs at least 8",
     ):
         complete_settings(protocol_settings("finetune", None, {}), config)
+    with pytest.raises(ConfigError, match="test_size: 8 pixels are too few for backbone 's3d'"):
+        complete_settings(
+            protocol_settings("finetune", None, {"frames": 8, "size": 32, "test_size": 8}), config
+        )
+
+
+def test_the_settings_of_cvrl_s_code_reach_the_classifier(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(
+        classification,
+        "square_view",
+        lambda *given: (sizes.append(given[2]), square_view(*given))[1],
+    )
+    theirs = {"cosine": "whole", "test_size": 24, "short_videos": "any_frame"}
+    short = {"epochs": 6, "batch_size": 8, "clips": 1}
+    plain, changed = (
+        task_of(trained, "linear", {**short, **more}) for more in ({"test_every": 3}, theirs)
+    )
+    assert plain.name != changed.name
+    evaluate_run(trained, plain, None, untrained=False)
+    assert set(sizes) == {plain.settings.size} != {24}, "the glances on the way included"
+    sizes.clear()
+    evaluate_run(trained, changed, None, untrained=False)
+    assert set(sizes) == {24}
+
+    rates = [classify.classifier_fit(task.settings, 1).rate(5) for task in (plain, changed)]
+    assert rates == [1, pytest.approx(0.5 * (1 + math.cos(math.pi * 5 / 6)))]
+    plan = classify.classifier_plans(changed.settings, changed.shards, LocalContext())[0]
+    assert plan.sampling == UniformSampling(short_videos="any_frame")
 
 
 def test_a_batch_that_the_labelled_videos_do_not_fill_is_refused(trained: Path) -> None:

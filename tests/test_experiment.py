@@ -383,7 +383,12 @@ def test_options_of_the_default_sampling_are_those_of_the_recipe_s() -> None:
     )
     assert (config.sampling.name, config.sampling.options) == (
         "interval",
-        {"shape": "increasing", "power": 1.0, "floor": 0.0},
+        {
+            "shape": "increasing",
+            "power": 1.0,
+            "floor": 0.0,
+            "short_videos": "first_frame",
+        },
     )
     with pytest.raises(ConfigError, match=r"sampling\.shape: unknown key"):
         resolve(build_config({"sampling": {"shape": "increasing"}}))
@@ -408,7 +413,8 @@ def test_options_of_the_default_sampling_are_those_of_the_recipe_s() -> None:
         (
             "corp_f",
             {"sampling.name": "uniform"},
-            "sampling.name: 'uniform' is not valid with objective 'corp_f'; it is 'min_offset'",
+            "sampling.name: 'uniform' is not valid with objective 'corp_f'; it is 'min_offset' or"
+            " 'distinct'",
         ),
         (
             "corp_m",

@@ -30,6 +30,7 @@ TORCHLESS = (
     "vididi.study_names",
     "vididi.search",
     "vididi.pairing",
+    "vididi.readings",
     "vididi.draws",
     "vididi.errors",
     "vididi.names",

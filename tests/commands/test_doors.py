@@ -32,6 +32,8 @@ LINES = [
     "SPEC --dry",  # an abbreviation
     "SPEC --dry-run --set training.epochs=2 --set seed=3 --only base --only vididi --seeds 0,1",
     "SPEC --dry-run --no-stopping --address auto --runs RUNS --shards s3://bucket/set",
+    "SPEC --dry-run --reading default",
+    "SPEC --dry-run --reading paper",
     "SPEC --dry-run --audit",
     "SPEC --dry-run --audit-stopping asha",
     "--dry-run SPEC",

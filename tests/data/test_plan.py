@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,6 +117,23 @@ def test_no_sampling_lets_the_batch_or_the_worker_change_a_video_s_clips(name: s
         for parts in (halves, [share[epoch] for share in shares]):
             assert np.array_equal(np.concatenate([part.rows for part in parts]), whole.rows)
             assert np.array_equal(np.concatenate([part.frames for part in parts]), whole.frames)
+
+
+@pytest.mark.parametrize("name", ["uniform", "same", "interval"])
+def test_a_short_video_s_frames_wrap_around_the_same_on_every_worker(name: str) -> None:
+    make: Any = SAMPLINGS[name]
+    plan = replace(
+        PLAN, rows=np.arange(12, 14), batch_size=2, sampling=make(short_videos="any_frame")
+    )
+    shares = [replace(plan, rank=rank, world_size=2) for rank in (0, 1)]
+    begun = set()
+    for number, whole in enumerate(requests(plan)):
+        parts = [share[number] for share in shares]
+        assert np.array_equal(np.concatenate([part.frames for part in parts]), whole.frames)
+        short = whole.frames[list(whole.rows).index(13)]
+        assert np.array_equal(short, (short[:, :1] + 3 * np.arange(6)) % 5), "5 frames"
+        begun |= set(short[:, 0].tolist())
+    assert len(begun) > 1
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,31 @@ def test_videos_of_one_clip_or_less_begin_at_their_first_frame(name: str) -> Non
     assert not ALL[name](keys_of(len(counts)), counts, 6, 3).any()
 
 
+def any_frame(name: str) -> Sampling:
+    make: Any = SAMPLINGS[name]
+    return make(short_videos="any_frame")
+
+
+@pytest.mark.parametrize("name", ["uniform", "same", "interval"])
+def test_where_short_videos_begin_says_nothing_of_others(name: str) -> None:
+    """A video of exactly one clip is not short."""
+    counts = np.arange(span(6, 3), 100)
+    drawn = [each(keys_of(len(counts)), counts, 6, 3) for each in (ALL[name], any_frame(name))]
+    assert np.array_equal(*drawn)
+
+
+def test_a_short_video_may_begin_at_any_frame() -> None:
+    """As sample_ssl_sequence and sample_sequence of tensorflow/models: uniform on all L frames, the
+    two clips of a video independent of each other.
+    """
+    for name in ("uniform", "interval"):
+        first, second = draw(any_frame(name), 20000, 7, 6, 3).T
+        assert_follows(np.bincount(7 * first + second, minlength=49), np.full(49, 1 / 49))
+    first, second = draw(any_frame("same"), 20000, 7, 6, 3).T
+    assert np.array_equal(first, second)
+    assert_follows(np.bincount(first, minlength=7), np.full(7, 1 / 7))
+
+
 # --- Uniform and same -----------------------------------------------------------------------------
 
 
@@ -320,3 +345,20 @@ def test_the_distribution_is_that_of_drawing_again_until_it_holds() -> None:
 def test_every_clip_is_the_first_in_time_as_often() -> None:
     order = np.argsort(draw(ALL["min_offset"], 24000, 250, 16, 2, clips=4), axis=1)
     assert_follows(np.unique(order @ [64, 16, 4, 1], return_counts=True)[1], np.full(24, 1 / 24))
+
+
+# --- Without the least offset ---------------------------------------------------------------------
+
+
+def test_distinct_starts_are_any_that_differ() -> None:
+    """CORP_f, whose section prints no offset: 3 clips in 6 starts."""
+    orders = list(permutations(range(6), 3))
+    drawn = draw(ALL["distinct"], 12000, 21, 6, 3, clips=3)
+    places = {starts: place for place, starts in enumerate(orders)}
+    counts = np.bincount([places[tuple(starts)] for starts in drawn.tolist()], minlength=120)
+    assert_follows(counts, np.full(120, 1 / 120))
+
+
+def test_distinct_starts_need_as_many_places() -> None:
+    frames = np.arange(14, 22)  # 1 start at 16 frames
+    assert ALL["distinct"].possible(frames, 3, 6, 3).tolist() == [False] * 4 + [True] * 4

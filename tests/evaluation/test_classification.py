@@ -257,3 +257,25 @@ def test_accuracy_over_all_and_by_class() -> None:
     assert (
         "top5" not in accuracy(ranks, labels, {label: names[label] for label in (0, 1, 2, 3, 6)})[0]
     ), "five have videos"
+
+
+@pytest.mark.parametrize(("crops", "count"), [("three", 3), ("centre", 1), ("random", 1)])
+def test_a_test_crop_has_the_size_that_is_asked_for(crops: str, count: int) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Looks(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x)
+            return torch.zeros(len(x), 2)
+
+    batch = colours(np.arange(2))  # frames of 12 x 16
+    batch.clips[:] = np.arange(0, 240, 15, dtype=np.uint8)[:, None]
+    predict(Looks(), iter([batch]), 1, 12, crops, 0.5, 0, torch.device("cpu"))  # type: ignore[arg-type]
+    predict(Looks(), iter([batch]), 1, 24, crops, 0.5, 0, torch.device("cpu"))  # type: ignore[arg-type]
+    small, large = seen[:count], seen[count:]
+    assert {view.shape[-2:] for view in large} == {(24, 24)}
+    # The same square of the frame, drawn larger: its middle column is as bright.
+    for one, other in zip(small, large, strict=True):
+        torch.testing.assert_close(
+            one[..., 3:9].mean(dim=-1).mean(), other[..., 6:18].mean(), atol=0.02, rtol=0
+        )

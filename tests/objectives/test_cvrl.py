@@ -236,3 +236,37 @@ def test_views_that_do_not_fit_are_refused() -> None:
         model(view_a, view_b[:4])
     with pytest.raises(ValueError, match=r"^view_a: a batch of 1; .* at least 2"):
         model(view_a[:1], view_b[:1])
+
+
+def test_views_that_go_together_share_the_statistics_of_one_batch() -> None:
+    """As in the authors' code, which joins the two views before the network."""
+    view_a, view_b = make_views()
+    view_b = view_b + 3
+    model = make_cvrl(views_together=True)
+    z_a, z_b = model.projector(model.backbone(torch.cat([view_a, view_b]))).chunk(2)
+    expected = nt_xent(z_a.detach(), z_b.detach(), 0.1)
+    together, apart = (
+        make_cvrl(views_together=flag)(view_a, view_b)["loss"].detach() for flag in (True, False)
+    )
+    torch.testing.assert_close(together, expected)
+    assert (together - apart).abs() > 1e-3
+
+
+def test_views_of_other_lengths_cannot_go_together() -> None:
+    view_a, view_b = make_views()
+    with pytest.raises(
+        ValueError, match=r"^views_together: True is not valid for views of 2 and 1"
+    ):
+        make_cvrl(views_together=True)(view_a, view_b[:, :, :1])
+
+
+def test_the_projector_s_running_statistics_take_the_share_that_is_asked_for() -> None:
+    """TensorFlow's momentum of 0.997 (configs/video_ssl.py) is a share of 0.003."""
+    x = torch.randn(6, 10, dtype=torch.float64)
+    for share in (0.1, 0.003):
+        model = make_cvrl(norm_momentum=share)
+        first = model.projector[0](x)
+        model.projector(x)
+        torch.testing.assert_close(model.projector[1].running_mean, share * first.mean(dim=0))
+    with pytest.raises(ValueError, match=r"^norm_momentum: 0 is not valid; .* above 0 and at most"):
+        make_cvrl(norm_momentum=0)

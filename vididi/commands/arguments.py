@@ -10,6 +10,7 @@ from typing import Any
 
 from vididi.config import parse_value
 from vididi.errors import ConfigError
+from vididi.readings import CHOICES
 from vididi.terminal import Parser
 from vididi.values import LARGEST, cut
 
@@ -76,6 +77,14 @@ def _add_cell_options(group: argparse._ArgumentGroup, command: str) -> None:
         default=[],
         metavar="ARM",
         help="only this arm; may be given again",
+    )
+    group.add_argument(
+        "--reading",
+        choices=CHOICES,
+        help=(
+            "of a sweep with a paper's table: as the file reads the paper (default), as the paper"
+            " prints it, or as its authors' code has it; what that changes is printed"
+        ),
     )
     if command == "extend":
         _add_extent(group)

@@ -9,6 +9,7 @@ from itertools import count, islice
 from rich.console import Console
 
 from vididi.commands.arguments import overrides, parse_seeds
+from vididi.commands.paper_reading import changes_of, read_as
 from vididi.commands.results import paper_table
 from vididi.commands.sweep_files import sweep_file
 from vididi.errors import ConfigError
@@ -45,12 +46,16 @@ def plan(arguments: argparse.Namespace, console: Console) -> tuple[Sweep, list[C
     excluded = 0 if searching else size(sweep, arguments.only, seeds) - len(cells)
     from vididi.components import resolve  # imports torch, so not before the file is checked
 
-    cells, same = distinct(
-        [replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in cells]
-    )
+    cells = [replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in cells]
+    lines: list[str] = []
+    if arguments.reading:
+        sweep, cells, lines = read_as(sweep, cells, arguments.reading, changes)
+    cells, same = distinct(cells)
     check_evaluations(sweep, cells)
     if arguments.command == "status":
         return sweep, cells
+    for line in lines:
+        console.print(line)
     if searching:
         print_search(console, sweep, cells[0], faults)
     else:
@@ -70,6 +75,8 @@ def _read(arguments: argparse.Namespace, console: Console) -> Sweep:
         console.print(remark)
     sweep = load_sweep(path)
     paper_table(sweep.table)  # an unknown one is refused before anything runs
+    if arguments.reading:
+        changes_of(sweep, arguments.reading)
     if getattr(arguments, "no_stopping", False):
         sweep = sweep.model_copy(update={"stopping": None})
     return sweep

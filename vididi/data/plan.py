@@ -93,7 +93,7 @@ class PretrainPlan:
 
     @property
     def wrapped(self) -> int:
-        """Training videos shorter than a clip, whose clips start over at the first frame."""
+        """Training videos shorter than a clip, in which frames start over at the first one."""
         return int((self.frame_count[self.rows] < span(self.length, self.stride)).sum())
 
     def __len__(self) -> int:

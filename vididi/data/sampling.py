@@ -3,7 +3,7 @@ keyword options.
 
 Shapes: B videos, K clips per video. L frames of a video; a clip has n frames, one of every
 ``stride``, and so covers (n - 1) stride + 1; S = L - (n - 1) stride starts are possible. In a video
-that is too short S counts as 1, and the clip starts over at the first frame.
+that is too short the frames start over at the first one; its clips begin there too, or anywhere.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 
 from vididi.checks import check_positive
 from vididi.draws import uniform
+
+# Where clips begin in a video that is too short for one: S counts as 1, or as L, so that any of its
+# frames may be the first (the code of CVRL's authors).
+ShortVideos = Literal["first_frame", "any_frame"]
 
 
 class Sampling(Protocol):
@@ -43,15 +47,31 @@ def start_count(frame_count: NDArray, length: int, stride: int) -> NDArray[np.in
     return np.maximum(1, np.asarray(frame_count, dtype=np.int64) - span(length, stride) + 1)
 
 
+@dataclass(frozen=True, kw_only=True)
 class _AnyLength:
+    short_videos: ShortVideos = "first_frame"
+
     def possible(
         self, frame_count: NDArray, clips: int, length: int, stride: int
     ) -> NDArray[np.bool_]:
         """True of every video: in one that is too short the clip starts over."""
         return np.ones(len(frame_count), dtype=bool)
 
+    def too_short(self, frame_count: NDArray, length: int, stride: int) -> NDArray[np.bool_]:
+        """The videos ``[B]`` in which a clip may begin at any frame."""
+        short = np.asarray(frame_count) < span(length, stride)
+        return short & (self.short_videos == "any_frame")
 
-@dataclass(frozen=True)
+    def start_count(self, frame_count: NDArray, length: int, stride: int) -> NDArray[np.int64]:
+        """S for each video ``[B]``, L where any frame may be the first."""
+        return np.where(
+            self.too_short(frame_count, length, stride),
+            np.asarray(frame_count, dtype=np.int64),
+            start_count(frame_count, length, stride),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class UniformSampling(_AnyLength):
     """Independent starts, each uniform over the video (ViDiDi: "randomly cropping two clips")."""
 
@@ -60,11 +80,11 @@ class UniformSampling(_AnyLength):
     ) -> NDArray[np.int64]:
         """A start of its own for each clip."""
         return (
-            uniform(keys, 1)[..., 0] * start_count(frame_count, length, stride)[:, None]
+            uniform(keys, 1)[..., 0] * self.start_count(frame_count, length, stride)[:, None]
         ).astype(np.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SameSampling(_AnyLength):
     """One uniform start for all clips of a video: spatial augmentation only (CVRL Table 9)."""
 
@@ -73,19 +93,20 @@ class SameSampling(_AnyLength):
     ) -> NDArray[np.int64]:
         """The start of the first clip for all."""
         start = (
-            uniform(keys[:, :1], 1)[..., 0] * start_count(frame_count, length, stride)[:, None]
+            uniform(keys[:, :1], 1)[..., 0] * self.start_count(frame_count, length, stride)[:, None]
         ).astype(np.int64)
         return np.repeat(start, keys.shape[1], axis=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class IntervalSampling(_AnyLength):
     """CVRL's temporal augmentation (section 3.3, appendix A): two clips, some interval apart.
 
     The interval k, on 0..S - 1, has a density that falls from 1 at 0 to ``floor`` at S
     (``decreasing``: 1 - (1 - floor) (k/S)^power) or rises from ``floor`` to 1 (``increasing``), or
     is ``uniform``: up to scale every a t^b + c of appendix A. The first start is uniform on what is
-    left, the second k later; which of them is clip 0 is a coin flip.
+    left, the second k later; which of them is clip 0 is a coin flip. In a video that is too short,
+    ``any_frame`` draws the two starts independently.
     """
 
     shape: Literal["decreasing", "uniform", "increasing"]
@@ -106,7 +127,10 @@ class IntervalSampling(_AnyLength):
         interval = np.minimum((starts * self.quantile(draws[:, 0])).astype(np.int64), starts - 1)
         first = (draws[:, 1] * (starts - interval)).astype(np.int64)
         both = np.stack([first, first + interval], axis=1)
-        return np.where(draws[:, 2:] < 0.5, both, both[:, ::-1])
+        placed = np.where(draws[:, 2:] < 0.5, both, both[:, ::-1])
+        frames = np.asarray(frame_count, dtype=np.int64)[:, None]
+        anywhere = (draws[:, :2] * frames).astype(np.int64)
+        return np.where(self.too_short(frame_count, length, stride)[:, None], anywhere, placed)
 
     def quantile(self, draws: NDArray[np.float64]) -> NDArray[np.float64]:
         """The inverse of the cumulative distribution of k/S at ``draws``."""
@@ -177,17 +201,32 @@ class MinOffsetSampling:
         return gap, start_count(frames, length, stride) - (clips - 1) * (gap - 1)
 
 
+class DistinctSampling(MinOffsetSampling):
+    """Random starts of which no two are equal: any of them, so that clips have an order in time.
+
+    What is left of CORP's rule without its eq. 3, which the paper prints for CORP_m only.
+    """
+
+    @staticmethod
+    def _gap_and_capacity(
+        frame_count: NDArray, clips: int, length: int, stride: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        capacity = start_count(frame_count, length, stride)
+        return np.ones_like(capacity), capacity
+
+
 def _interval(
     *,
     shape: Literal["decreasing", "uniform", "increasing"] = "decreasing",
     power: float = 1.0,
     floor: float = 0.0,
+    short_videos: ShortVideos = "first_frame",
 ) -> IntervalSampling:
     """CVRL's default is a density that falls linearly to 0 (its Figure 3)."""
     check_positive(power=power)
     if not 0 <= floor <= 1:
         raise ValueError(f"floor: {floor} is not valid; it must lie in [0, 1]")
-    return IntervalSampling(shape, power, floor)
+    return IntervalSampling(shape=shape, power=power, floor=floor, short_videos=short_videos)
 
 
 SAMPLINGS: dict[str, Callable[..., Sampling]] = {
@@ -195,4 +234,5 @@ SAMPLINGS: dict[str, Callable[..., Sampling]] = {
     "same": SameSampling,
     "interval": _interval,
     "min_offset": MinOffsetSampling,
+    "distinct": DistinctSampling,
 }

@@ -141,6 +141,7 @@ class ClassifierFit:
     augment: Augment
     seed: int
     precision: str
+    cosine: Literal["remaining", "whole"] = "remaining"
 
     @property
     def steps(self) -> int:
@@ -151,7 +152,7 @@ class ClassifierFit:
         """The factor on the base learning rate at ``step``, from 0."""
         warmup = self.warmup_epochs * self.steps_per_epoch
         if self.rate_steps is None:
-            return cosine_with_warmup(step, self.steps, warmup)
+            return cosine_with_warmup(step, self.steps, warmup, self.cosine)
         return steps_with_warmup(
             step, [epoch * self.steps_per_epoch for epoch in self.rate_steps], warmup=warmup
         )

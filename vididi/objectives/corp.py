@@ -5,7 +5,7 @@ Shapes: B videos, K clips per video, D embedding, G groups of g videos, n = g K 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -177,7 +177,8 @@ class _CORP(Objective):
 
     default_augment = "corp"
     default_sampling = "min_offset"
-    samplings = ("min_offset",)  # clips that begin at the same frame have no order
+    # Clips that begin at the same frame have no order.
+    samplings: ClassVar[tuple[str, ...]] = ("min_offset",)
 
     def __init__(
         self,
@@ -223,9 +224,13 @@ class _CORP(Objective):
 class CORPf(_CORP):
     """CORP_f (section 3.3): two clips of many videos, eq. 6, temperature 0.1.
 
+    The least offset of eq. 3 is printed for CORP_m; sampling ``distinct`` is without it.
+
     ``task: contrast`` leaves out the order ("SimCLR-based"), ``order`` the contrast. ``attention``
     and ``perceptron_layers`` are the ablations of the paper's Table 6c and d.
     """
+
+    samplings = ("min_offset", "distinct")
 
     def __init__(
         self,

@@ -57,7 +57,9 @@ class CVRL(Objective):
     The authors' code (tensorflow/models, official/projects/video_ssl) adds the means of the two
     views' anchors, as ``sum_over_views`` does, and does not divide by the number of replicas, which
     ``sum_over_workers`` imitates: its gradient, and with SGD its rate, is that much larger, and
-    with the latter the result depends on the number of workers.
+    with the latter the result depends on the number of workers. There the two views go through the
+    network as one batch and share its statistics (``views_together``), and the projector's running
+    statistics, which no measure reads, take a share of 0.003 of each batch (``norm_momentum``).
     """
 
     default_augment = "cvrl"
@@ -74,21 +76,23 @@ class CVRL(Objective):
         temperature: float = 0.1,
         sum_over_workers: bool = False,
         sum_over_views: bool = False,
+        norm_momentum: float = 0.1,
+        views_together: bool = False,
     ) -> None:
         super().__init__(backbone)
         check_positive(temperature=temperature)
-        self.projector = mlp(feature_width, hidden, out, hidden_layers)
+        self.projector = mlp(feature_width, hidden, out, hidden_layers, norm_momentum=norm_momentum)
         self.temperature = temperature
         self.sum_over_workers = sum_over_workers
         self.sum_over_views = sum_over_views
+        self.views_together = views_together
 
     def forward(
         self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
     ) -> dict[str, Tensor]:
         """``loss`` (eq. 1), and ``accuracy`` of anchors picking their partner."""
         self.check_batch(view_a, view_b)
-        z_a = self.gather(self.projector(self.backbone(view_a)))
-        z_b = self.gather(self.projector(self.backbone(view_b)))
+        z_a, z_b = map(self.gather, self._embed(view_a, view_b))
         logits, partner = anchors(z_a, z_b, self.temperature)
         loss = cross_entropy(logits, partner)
         if self.sum_over_views:
@@ -96,3 +100,14 @@ class CVRL(Objective):
         if self.sum_over_workers:
             loss = loss * (len(z_a) // len(view_a))
         return {"loss": loss, "accuracy": (logits.detach().argmax(dim=1) == partner).float().mean()}
+
+    def _embed(self, view_a: Tensor, view_b: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.views_together:
+            return self.projector(self.backbone(view_a)), self.projector(self.backbone(view_b))
+        if view_a.shape != view_b.shape:
+            raise ValueError(
+                f"views_together: True is not valid for views of {view_a.shape[2]} and"
+                f" {view_b.shape[2]} frames; both must be the same (clip.view_length: constant)"
+            )
+        z_a, z_b = self.projector(self.backbone(torch.cat([view_a, view_b]))).chunk(2)
+        return z_a, z_b

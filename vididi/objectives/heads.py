@@ -11,12 +11,18 @@ MAX_LAYERS = 1000  # hidden ones of a perceptron; more are a slip
 
 
 def mlp(
-    width_in: int, hidden: int, width_out: int, hidden_layers: int, *, last_bias: bool = True
+    width_in: int,
+    hidden: int,
+    width_out: int,
+    hidden_layers: int,
+    *,
+    last_bias: bool = True,
+    norm_momentum: float = 0.1,
 ) -> nn.Sequential:
     """A multi-layer perceptron with batch normalisation and ReLU after hidden layers (ViDiDi E.2).
 
     ``hidden_layers`` of 0 is a linear layer; ViDiDi's "3-layer MLP" has 2, CVRL's default head 3
-    (its Table 6).
+    (its Table 6). ``norm_momentum`` is the share of a batch in the running statistics.
     """
     for name, value in (("width_in", width_in), ("hidden", hidden), ("out", width_out)):
         if value < 1:
@@ -25,10 +31,15 @@ def mlp(
         raise ValueError(
             f"hidden_layers: {hidden_layers} is not valid; it must be 0 to {MAX_LAYERS}"
         )
+    if not 0 < norm_momentum <= 1:
+        raise ValueError(
+            f"norm_momentum: {norm_momentum} is not valid; it must be above 0 and at most 1"
+        )
     modules: list[nn.Module] = []
     for _ in range(hidden_layers):
         # The bias is left out where batch normalisation, which has its own, follows.
-        modules += [nn.Linear(width_in, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()]
+        norm = nn.BatchNorm1d(hidden, momentum=norm_momentum)
+        modules += [nn.Linear(width_in, hidden, bias=False), norm, nn.ReLU()]
         width_in = hidden
     return nn.Sequential(*modules, nn.Linear(width_in, width_out, bias=last_bias))
 

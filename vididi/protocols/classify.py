@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from vididi.components import make_augment, make_optimiser
 from vididi.config import EVALUATION_BATCH
 from vididi.data.plan import Chain, EvaluationPlan, Interrupted, PretrainPlan, frame_counts
+from vididi.data.sampling import UniformSampling
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch
 from vididi.errors import ConfigError, DataError
@@ -122,7 +123,8 @@ def _predict(
     These are ``plan``'s.
     """
     s: Any = task.settings
-    rows, scores = predict(model, batches, len(plan), s.size, crops, s.crop, s.seed, task.device)
+    size = s.test_size or s.size
+    rows, scores = predict(model, batches, len(plan), size, crops, s.crop, s.seed, task.device)
     return gather_rows(rows, scores, task.context)
 
 
@@ -132,7 +134,15 @@ def classifier_fit(s: ClassificationSettings, steps_per_epoch: int) -> Classifie
     assert s.size
     augment = make_augment(s.augment, s.size)
     return ClassifierFit(
-        s.epochs, steps_per_epoch, s.warmup_epochs, s.steps, s.frames, augment, s.seed, s.precision
+        s.epochs,
+        steps_per_epoch,
+        s.warmup_epochs,
+        s.steps,
+        s.frames,
+        augment,
+        s.seed,
+        s.precision,
+        s.cosine,
     )
 
 
@@ -162,7 +172,16 @@ def classifier_plans(
 
     part = context.rank, context.world_size
     train = PretrainPlan(
-        chosen, counts, s.frames, s.stride, s.batch_size, s.epochs, s.seed, *part, clips=1
+        chosen,
+        counts,
+        s.frames,
+        s.stride,
+        s.batch_size,
+        s.epochs,
+        s.seed,
+        *part,
+        clips=1,
+        sampling=UniformSampling(short_videos=s.short_videos),
     )
     return train, EvaluationPlan(
         share_of_worker(shards.rows("test"), context),

@@ -21,6 +21,7 @@ from vididi.config import (
     Orders,
     check_orders,
 )
+from vididi.data.sampling import ShortVideos
 from vididi.introduced import Introduced, without_introduced
 
 # Crop, resize and flip alone (CVRL 4.1: "standard data augmentations of cropping, resizing, and
@@ -98,12 +99,25 @@ class ClassificationSettings(Closed):
         None,
         description="epochs after which the rate falls to a tenth; half a cosine where left out",
     )
+    cosine: Annotated[Literal["remaining", "whole"], Introduced("remaining")] = Field(
+        "remaining", description="what the cosine spans: the epochs after warm-up, or all"
+    )
     augment: Component = Component(**CROP_AND_FLIP)
     frames: int | None = Field(
         None, ge=1, le=MOST_FRAMES, description="frames of a clip; the run's own where left out"
     )
     stride: int | None = Field(None, ge=1, le=MOST_FRAMES)
     size: int | None = Field(None, ge=8, le=MOST_PIXELS)
+    test_size: Annotated[int | None, Introduced(None)] = Field(
+        None,
+        ge=8,
+        le=MOST_PIXELS,
+        description="height and width of a test crop; those of a training clip where left out",
+    )
+    short_videos: Annotated[ShortVideos, Introduced("first_frame")] = Field(
+        "first_frame",
+        description="where a training clip begins in a video that is too short for one",
+    )
     clips: int = Field(
         10,
         ge=1,
@@ -132,6 +146,8 @@ class ClassificationSettings(Closed):
     @model_validator(mode="after")
     def _fits(self) -> ClassificationSettings:
         _check_epochs(self.epochs, self.warmup_epochs, self.steps or ())
+        if self.steps is not None and self.cosine != "remaining":
+            raise ValueError(f"cosine: {self.cosine!r} means nothing with steps, {[*self.steps]}")
         if self.keep_encoder and self.frozen:
             raise ValueError(
                 "keep_encoder: True needs frozen False; a frozen encoder stays the run's own"

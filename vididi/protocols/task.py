@@ -165,6 +165,8 @@ def complete_settings(settings: ProtocolSettings, config: Config) -> ProtocolSet
     assert settings.frames
     assert settings.size
     check_clip(config.backbone, settings.frames, settings.size, "frames", "size")
+    if test_size := getattr(settings, "test_size", None):
+        check_clip(config.backbone, settings.frames, test_size, "frames", "test_size")
     return settings
 
 
