@@ -1,4 +1,5 @@
-"""R@1 of each framework, the paper's beside ours: ``python analysis/bars.py RUNS --out FILE``.
+"""Frameworks with and without ViDiDi, the paper's and ours: ``python analysis/bars.py RUNS --out
+FILE``.
 
 A bar chart by framework (ViDiDi Figure 1).
 """

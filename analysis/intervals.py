@@ -1,4 +1,4 @@
-"""How far apart a video's two clips are: ``python analysis/intervals.py --out intervals.png``.
+"""How far apart a video's two clips are: ``python analysis/intervals.py [RUNS] --out FILE``.
 
 By each sampling (CVRL Figure 3).
 """

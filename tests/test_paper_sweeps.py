@@ -85,11 +85,8 @@ def measured(sweep: Sweep, config: Config) -> set[tuple[str, str, int | None]]:
 
 def needed(column: Column, row: Row) -> set[tuple[str, str | None, int | None]]:
     split = row.split or column.split
-    metric = (
-        "best detection"
-        if column.metric == "detection/best_mAP"
-        else str(column.metric).partition("/")[0]
-    )
+    counted = row.metric or str(column.metric)
+    metric = "best detection" if counted == "detection/best_mAP" else counted.partition("/")[0]
     return {(metric, column.data, s) for s in ((1, 2, 3) if split == "mean" else (split,))}  # type: ignore[misc]
 
 
@@ -131,11 +128,11 @@ def test_a_classifier_s_batch_is_shared_by_the_cell_s_gpus(tmp_path: Path) -> No
 
 @EACH
 def test_its_name_is_its_table_s(path: Path) -> None:
-    """Files of one table differ in the data of pretraining; all files of a paper share a folder of
-    runs.
+    """Files of one table differ in the data of pretraining, or one fine-tunes what the others do
+    not; all files of a paper share a folder of runs.
     """
     sweep, table, _, _ = read(path)
-    assert re.fullmatch(rf"{table.name}(_(ucf101|k200_40k|k400|k600|ssv2))?", path.stem)
+    assert re.fullmatch(rf"{table.name}(_tuned)?(_(ucf101|k200_40k|k400|k600|ssv2))?", path.stem)
     assert sweep.name == f"paper_{table.name.partition('_')[0]}"
 
 
@@ -166,9 +163,18 @@ def test_its_cells_have_one_data_set(path: Path) -> None:
 
 @EACH
 def test_every_number_of_its_rows_is_measured(path: Path) -> None:
-    sweep, table, cells, runs = read(path)
+    """By the file, or by another of the table that has the same cell."""
+    _, table, cells, runs = read(path)
+    others = [read(other) for other in FILES if read(other)[0].table == table.name]
     for cell, run in zip(cells, runs, strict=True):
-        there = measured(sweep, cell.config)
+        there = set().union(
+            *(
+                measured(other_sweep, same.config)
+                for other_sweep, _, other_cells, _ in others
+                for same in other_cells
+                if same.config.identity("the same") == cell.config.identity("the same")
+            )
+        )
         for row in rows_of(run, table):
             for column, value in zip(table.columns, row.values, strict=True):
                 if column.metric is not None and value is not None and matches(run, column.match):
@@ -235,6 +241,11 @@ def test_each_row_that_can_be_run_is_in_a_file_or_named_as_not_there(name: str) 
         ("corp_table_2", "corp_table_5_k400", 1),
         ("corp_table_5_ssv2", "corp_table_6", 3),
         ("corp_table_6", "corp_table_7", 3),
+        ("vididi_table_1_ucf101", "vididi_figure_1", 6),
+        ("cvrl_table_6", "cvrl_figure_3", 1),
+        ("cvrl_table_8", "cvrl_figure_4_k400", 2),
+        ("cvrl_table_2_k600", "cvrl_figure_4_k600", 1),
+        ("corp_table_5_ssv2", "corp_table_5_tuned_ssv2", 1),
     ],
 )
 def test_what_two_tables_share_is_trained_once(first: str, second: str, shared: int) -> None:

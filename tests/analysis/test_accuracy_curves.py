@@ -14,8 +14,8 @@ from vididi.analysis.classifier_curves import draw_curves, training_of
 from vididi.analysis.classifier_curves import main as draw_classifier_curves
 from vididi.analysis.plots import pyplot
 from vididi.analysis.reading import read_run
+from vididi.analysis.training_length import draw_printed, points_of, printed_points
 from vididi.analysis.training_length import main as draw_training_length
-from vididi.analysis.training_length import points_of
 
 
 def write_classifier(root: Path, seed: int, train: list[float], test: dict[int, float]) -> Path:
@@ -105,6 +105,28 @@ def test_a_point_for_each_length_and_a_line_for_each_data_set(tmp_path: Path) ->
         == 0
     )
     assert (tmp_path / "out.svg").read_text().count("pretrained on") == 2
+
+
+def test_runs_of_cvrl_s_figure_4_have_its_number_beside_theirs(tmp_path: Path) -> None:
+    cvrl = {"objective.name": "cvrl", "schedule.order": 0}
+    for data, epochs in (("kinetics400", 200), ("kinetics400", 300), ("kinetics600", 800)):
+        values = {**cvrl, "data.name": data, "training.epochs": epochs}
+        run = made_up_run(tmp_path, values, {})
+        result = json.loads((run / "result.json").read_text())
+        (run / "result.json").write_text(json.dumps({**result, "steps": 230 * epochs}))
+        made_up_evaluation(run, "linear", "kinetics400", {"linear/top1": 0.6})
+    runs = [read_run(folder) for folder in sorted(tmp_path.iterdir())]
+    # The paper's of K600 is in its picture only.
+    expected = {("A, pretrained on kinetics400", 46000): 63.8}
+    assert printed_points(runs, "linear/top1", "kinetics400") == expected
+    assert printed_points(runs, "linear/top5", "kinetics400") == {}
+    assert printed_points(runs, "linear/top1", "ucf101") == {}
+    _, axis = pyplot().subplots()
+    points = points_of(runs, "linear/top1", "kinetics400")
+    draw_printed(axis, list(points), expected)
+    mark, legend = axis.get_lines()
+    assert (mark.get_xdata(), mark.get_ydata()) == ([46000], [63.8])
+    assert (mark.get_markerfacecolor(), legend.get_label()) == ("none", "hollow: paper")
 
 
 @pytest.mark.parametrize(

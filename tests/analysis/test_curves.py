@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_runs import made_up_run
+from made_up_runs import made_up_evaluation, made_up_run
 from PIL import Image
 
 from vididi.analysis.curves import (
@@ -19,7 +19,7 @@ from vididi.analysis.curves import (
     panel_names,
     read_curve,
 )
-from vididi.analysis.intervals import intervals
+from vididi.analysis.intervals import captioned, intervals
 from vididi.analysis.intervals import main as draw_intervals
 from vididi.analysis.plots import pyplot
 
@@ -158,6 +158,58 @@ def test_the_intervals_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "error: --out: intervals.jpg must end in .png, .pdf or .svg\n"
     assert draw_intervals(["--frames", "30", "--out", str(out)]) == 2
     assert "--frames: 30 leave 9 starts" in capsys.readouterr().err
+
+
+def write_sampling(root: Path, value: float, seed: int = 0, **options: object) -> Path:
+    """A run of CVRL with this interval's density, with its linear accuracy."""
+    filled = {"name": "interval", "shape": "decreasing", "power": 1.0, "floor": 0.0, **options}
+    values = {f"sampling.{key}": option for key, option in filled.items()}
+    run = made_up_run(root, {"objective.name": "cvrl", "schedule.order": 0, **values}, {}, seed)
+    made_up_evaluation(run, "linear", "motion", {"linear/top1": value})
+    return run
+
+
+def test_each_density_has_what_its_runs_measured_and_what_the_paper_prints(tmp_path: Path) -> None:
+    for seed, value in ((0, 0.5), (1, 0.6)):
+        write_sampling(tmp_path, value, seed)
+    write_sampling(tmp_path, 0.4, power=2)  # a whole number is the same power
+    write_sampling(tmp_path, 0.3, shape="uniform", power=3.0)  # which reads no power
+    write_sampling(tmp_path, 0.2, shape="increasing", floor=0.5)  # not among the usual panels
+    panels, captions, notes = captioned([tmp_path], "linear/top1")
+    told = {title: caption for (title, _, _), caption in zip(panels, captions, strict=True)}
+    assert told == {
+        "interval, decreasing (CVRL)": "ours 55.0 ± 7.1, paper 63.8",
+        "interval, decreasing, power 0.5": "",
+        "interval, decreasing, power 2": "ours 40.0",
+        "interval, uniform": "ours 30.0",
+        "interval, increasing": "",
+        "interval, increasing, power 2": "",
+        "uniform (ViDiDi)": "",
+        "min_offset (CORP)": "",
+        "interval, increasing, floor 0.5": "ours 20.0",
+    }
+    assert notes == []
+
+
+def test_only_runs_that_differ_in_their_sampling_stand_beside_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for power in (1.0, 2.0):
+        write_sampling(tmp_path / "runs", 0.5, power=power)
+    made_up_run(tmp_path / "runs", {"sampling.name": "uniform"}, {})
+    folder = write_sampling(tmp_path / "runs", 0.9, power=0.5)
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("  epochs: 400", "  epochs: 7"))
+    out = tmp_path / "intervals.png"
+    assert draw_intervals([str(tmp_path / "runs"), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == (
+        f"wrote {out}\n"
+        "  left out: 1 run with training.epochs 7 instead of 400\n"
+        "  left out: 1 run without linear/top1, or of no sampling known here\n"
+    )
+    wrong = [str(tmp_path / "runs"), "--metric", "semi_1/top1", "--out", str(out)]
+    assert draw_intervals(wrong) == 2
+    assert "--metric: of 4 runs none has measured semi_1/top1" in capsys.readouterr().err
 
 
 def test_a_run_whose_files_are_links_to_nothing_is_found_and_then_named(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_tables_and_compare_are_those_of_the_other_runs(
 
 
 PROGRAMS: dict[str, tuple[Callable[[list[str]], int], list[str]]] = {
-    "bars": (bars.main, []),
+    "bars": (bars.main, ["--metric", "retrieval/R@1"]),
     "classifier_curves": (classifier_curves.main, []),
     "curves": (curves.main, []),
     "training_length": (training_length.main, ["--metric", "silhouette/all"]),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vididi.analysis.paper import load_paper_table
 from vididi.shipped import PAPERS
@@ -150,7 +151,10 @@ def printed_rows(name: str) -> list[Printed]:
 
 
 def stored_rows(name: str) -> list[Printed]:
-    return [(row.label, row.about, row.values) for row in load_paper_table(name).rows]
+    """The lines of the printed table, without those of the paper's text."""
+    return [
+        (row.label, row.about, row.values) for row in load_paper_table(name).rows if not row.text
+    ]
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -220,6 +224,58 @@ def test_corp_table_7_has_a_row_for_each_model() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "section", "label", "said"),
+    [
+        (
+            "corp_table_1",
+            "### 4.2.",
+            "CORP_f, batch 1024",
+            "setting of 1024 batch size, our CORP_f model achieves 66.6%",
+        ),
+        (
+            "corp_table_5",
+            "### 4.3.",
+            "CORP_m, fine-tuned",
+            "The CORP_m model achieves 61% fine-tuning accuracy on Sth-SthV2 validation.",
+        ),
+    ],
+)
+def test_rows_of_the_text_are_said_in_their_section(
+    name: str, section: str, label: str, said: str
+) -> None:
+    (row,) = (row for row in load_paper_table(name).rows if row.text)
+    assert (row.label, f"### {row.text}.") == (label, section)
+    (value,) = (value for value in row.values if value is not None)
+    assert f"{value:g}%" in said
+    text = "\n".join(lines_of("corp")).partition(section)[2].partition("\n### ")[0]
+    assert said in clean(text).replace("**", "")
+
+
+def test_numbers_of_figures_are_those_of_tables_or_blank() -> None:
+    """The pictures' own numbers are not in the papers' texts."""
+    figures = {
+        path.stem: yaml.safe_load(path.read_text()) for path in PAPERS.glob("*_figure_*.yaml")
+    }
+    assert len(figures) == 3
+    for name, figure in figures.items():
+        for written, row in zip(figure["rows"], load_paper_table(name).rows, strict=True):
+            if isinstance(written["values"], list):
+                assert set(written["values"]) == {None}
+            else:
+                other = load_paper_table(written["values"]["table"])
+                source = other.rows[other.row(written["values"]["row"])]
+                assert None not in row.values
+                assert set(row.values) <= set(source.values)
+                assert source.match is not None
+                # The same runs: no key with another value in one than in the other.
+                ours = {**load_paper_table(name).configuration, **(row.match or {})}
+                theirs = {**other.configuration, **source.match}
+                assert {key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key]} == (
+                    set()
+                )
+
+
 def test_every_stored_table_is_checked() -> None:
     others = {
         "vididi_table_3",
@@ -229,6 +285,9 @@ def test_every_stored_table_is_checked() -> None:
         "corp_table_2",
         "corp_table_6",
         "corp_table_7",
+        "vididi_figure_1",
+        "cvrl_figure_3",
+        "cvrl_figure_4",
     }
     assert {path.stem for path in PAPERS.glob("*.yaml")} == {*ROWS, *others}
 

@@ -29,7 +29,7 @@ from vididi.analysis.grouping import differences
 from vididi.analysis.paper import Column, PaperTable, Row, load_paper_table, table_names
 from vididi.analysis.reading import find_runs, read_finished, read_run
 from vididi.analysis.samples import THREE_SPLITS
-from vididi.analysis.tables import render_table, write_results
+from vididi.analysis.tables import label_of, render_table, write_results
 from vididi.components import resolve
 from vididi.config import build_config, nest
 from vididi.data.sources import SOURCES
@@ -154,9 +154,9 @@ def make_run_of(root: Path, table: PaperTable, row: Row, value: float) -> None:
 def test_without_runs_every_row_says_so(table: PaperTable) -> None:
     markdown, sheet, _ = render_table(table, [])
     rows = read_csv(sheet)
-    assert [row[table.head].removesuffix(" (quoted)") for row in rows] == [
-        row.label for row in table.rows
-    ]
+    assert [row[table.head] for row in rows] == [label_of(row) for row in table.rows]
+    for shown, row in zip(rows, table.rows, strict=True):
+        assert shown[table.head].removesuffix(" (quoted)").startswith(row.label)
     assert "No finished runs." in markdown
     for i, column in enumerate(table.columns):
         assert [row[f"{column.name} paper"] for row in rows] == [
@@ -177,11 +177,33 @@ def test_every_row_that_can_be_run_is_found(table: PaperTable, tmp_path: Path) -
         ]
         found = row_named(
             rows_of(table.name, own),
-            f"{row.label} (quoted)" if row.quoted else row.label,
+            label_of(row),
             **about_of(table, row),
         )
         for column in columns:
             assert found[f"{column.name} ours"] == column.scaled(0.25)
+
+
+def test_a_run_of_the_paper_s_text_is_in_no_printed_row_that_asks_for_less(tmp_path: Path) -> None:
+    table = load_paper_table("corp_table_1")
+    for row, value in ((table.rows[-2], 0.2), (table.rows[-1], 0.3)):
+        make_run_of(tmp_path, table, row, value)
+    rows = {row["Method"]: row for row in rows_of("corp_table_1", tmp_path)}
+    assert rows["CORP_f"]["K400 top-1 ours"] == "20.0"
+    text = rows["CORP_f, batch 1024 (in the text, 4.2)"]
+    assert (text["K400 top-1 paper"], text["K400 top-1 ours"]) == ("66.6", "30.0")
+
+
+def test_the_same_encoder_frozen_and_tuned_is_two_rows_of_corp_table_5(tmp_path: Path) -> None:
+    corp = {"objective.name": "corp_m", "schedule.order": 0}
+    run = made_up_run(tmp_path, {**corp, "data.name": "something_something_v2"}, {})
+    for protocol, value in (("linear", 0.4), ("finetune", 0.6)):
+        made_up_evaluation(run, protocol, "something_something_v2", {f"{protocol}/top1": value})
+    rows = {row["Models"]: row for row in rows_of("corp_table_5", tmp_path)}
+    assert rows["CORP_m"]["Something V2 ours"] == "40.0"
+    tuned = rows["CORP_m, fine-tuned (in the text, 4.3)"]
+    assert (tuned["Something V2 paper"], tuned["Something V2 ours"]) == ("61.0", "60.0")
+    assert tuned["Kinetics paper"] == ""
 
 
 def about_of(table: PaperTable, row: Row) -> dict[str, str]:

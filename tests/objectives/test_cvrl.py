@@ -216,6 +216,20 @@ def test_accuracy_is_the_share_of_clips_whose_nearest_clip_is_their_partner() ->
     assert model(at(0, 80), at(-10, 30))["accuracy"].item() == pytest.approx(3 / 4)
 
 
+def test_entropy_is_that_of_the_probabilities_of_eq_1() -> None:
+    model = CVRL(nn.Identity(), 5, hidden_layers=0, out=5, temperature=0.5)
+    model.projector = nn.Sequential(nn.Identity())
+    z_a, z_b = embeddings()
+    z = torch.nn.functional.normalize(torch.cat([z_a, z_b]), dim=1).numpy()
+    expected = []
+    for i in range(len(z)):
+        weights = [math.exp(z[i] @ z[k] / 0.5) for k in range(len(z)) if k != i]
+        expected.append(-sum(w / sum(weights) * math.log(w / sum(weights)) for w in weights))
+    assert model(z_a, z_b)["entropy"].item() == pytest.approx(np.mean(expected), rel=1e-12)
+    same = torch.ones(4, 5, dtype=torch.float64)
+    assert model(same, same)["entropy"].item() == pytest.approx(math.log(7))
+
+
 def test_the_projector_has_three_hidden_layers_of_2048_and_128_out() -> None:
     """CVRL's Table 6 and section 4.1."""
     with torch.device("meta"):

@@ -21,7 +21,7 @@ from vididi.data.stream import Batch
 from vididi.draws import Use, key
 from vididi.errors import TrainingError
 from vididi.objectives import OBJECTIVES, Objective
-from vididi.optim import LARS, cosine_with_warmup
+from vididi.optim import LARS, OPTIMISERS, cosine_with_warmup, decay_penalty
 from vididi.pairing import SCHEDULES, Schedule
 from vididi.training.context import LocalContext
 from vididi.training.loop import EpochLog, PretrainFit, State, train, view_of
@@ -233,6 +233,24 @@ def test_the_gradients_norm_is_among_the_metrics() -> None:
     objective = Line()
     (metrics,) = run(State(objective, sgd(objective)), make_fit(epochs=1, warmup_epochs=0))
     assert metrics["train/gradient_norm"] == pytest.approx(50**0.5)  # of (-1, 7)
+
+
+@pytest.mark.parametrize("name", list(OPTIMISERS))
+def test_the_regularisation_is_what_weight_decay_is_the_gradient_of(name: str) -> None:
+    matrix, vector = torch.full((2, 3), 2.0), torch.full((5,), 7.0)
+    parameters = [nn.Parameter(matrix.clone()), nn.Parameter(vector.clone())]
+    optimiser = OPTIMISERS[name](parameters, weight_decay=0.1)
+    assert decay_penalty(optimiser) == pytest.approx(0.1 / 2 * 6 * 2.0**2)
+    assert decay_penalty(OPTIMISERS[name](parameters, weight_decay=0.0)) == 0
+
+
+def test_the_regularisation_of_the_last_step_s_weights_is_among_the_metrics() -> None:
+    state = make_state("cvrl")
+    lines = run(state, make_fit(), real_batches("cvrl"))
+    decayed = [p for group in state.optimiser.param_groups for p in group["params"] if p.ndim > 1]
+    expected = 1e-3 / 2 * sum(float(p.detach().double().square().sum()) for p in decayed)
+    assert lines[-1]["train/regularisation"] == pytest.approx(expected, rel=1e-5)
+    assert {"train/loss", "train/accuracy", "train/entropy"} < lines[-1].keys()
 
 
 def make_state(name: str, seed: int = 0) -> State:

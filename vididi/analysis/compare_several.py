@@ -19,7 +19,7 @@ from vididi.analysis.power import Power, paired_p, power
 from vididi.analysis.ranks import RankAgreement, rank_agreement
 from vididi.analysis.reading import Run
 from vididi.analysis.samples import Samples, Ways, collect
-from vididi.analysis.tables import column_of, is_row, unit
+from vididi.analysis.tables import column_of, stands_in, unit
 from vididi.words import counted
 
 Scores = list[NDArray[np.float64]]  # [S, Q] for each split
@@ -242,11 +242,7 @@ def agreement(table: PaperTable, arms: Mapping[str, Sequence[Run]], metric: str)
         raise ValueError(f"{table.name}: has no column of {metric}")
     values: dict[str, float] = {}
     for arm, runs in arms.items():
-        rows = [
-            row
-            for row in table.rows
-            if row.match is not None and runs and is_row(runs[0], row.match, table)
-        ]
+        rows = [row for row in table.rows if runs and stands_in(runs[0], row, table)]
         if rows and rows[0].values[column] is not None:
             values[arm] = float(rows[0].values[column])  # type: ignore[arg-type]
     if len(values) < 3:

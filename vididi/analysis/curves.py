@@ -43,7 +43,11 @@ COLUMNS = 3
 # Inches: a panel, and what the figure has around the panels.
 PANEL_WIDTH, PANEL_HEIGHT, MARGIN_WIDTH, MARGIN_HEIGHT = 2.7, 2.1, 0.3, 0.6
 LAST = ("gradient_norm", "lr")  # of how it was trained, after what it reached
-NAMES = {"lr": "learning rate", "gradient_norm": "norm of the gradient"}
+NAMES = {
+    "lr": "learning rate",
+    "gradient_norm": "norm of the gradient",
+    "regularisation": "regularisation loss",
+}
 # What may differ between the runs of one arm.
 _NOT_ARM = ("training.seed", "data.", "prepare.")
 

@@ -1,4 +1,5 @@
-"""The papers' tables: numbers as printed, and which configuration each row is.
+"""The papers' tables, and figures that are told as tables: numbers as printed, and which
+configuration each row is.
 
 docs/tables.md has the format.
 """
@@ -51,12 +52,14 @@ class Row:
     """One line of the paper's table.
 
     Args:
-        values: one for each column, None where the paper has a blank or a dash.
+        values: one for each column, None where the paper has a blank or a dash, or shows the number
+            in a picture only.
         about: further text of the line, one for each of the table's ``about``.
         quoted: another paper's number.
         match: the configuration values that make it, or None for what this project cannot run.
         split, metric: instead of the columns'.
         baseline: the title of the row that its gain is over, instead of the table's.
+        text: the section whose sentences have the number, where the printed table has no such line.
     """
 
     label: str
@@ -67,6 +70,7 @@ class Row:
     split: Split = None
     metric: str | None = None
     baseline: str | None = None
+    text: str | None = None
 
     @property
     def title(self) -> str:
@@ -142,11 +146,13 @@ class PaperTable:
 
 
 def table_names() -> list[str]:
-    """The names of all tables, each paper's in its order."""
-    return sorted(
-        (path.stem for path in PAPERS.glob("*.yaml")),
-        key=lambda name: (name.split("_")[0], int(name.rsplit("_", 1)[1])),
-    )
+    """The names of all tables, each paper's in its order, and then of its figures."""
+
+    def place(name: str) -> tuple[str, bool, int]:
+        *paper, kind, number = name.split("_")
+        return paper[0], kind != "table", int(number)
+
+    return sorted((path.stem for path in PAPERS.glob("*.yaml")), key=place)
 
 
 def load_paper_table(name: str) -> PaperTable:
@@ -163,4 +169,26 @@ def load_paper_table(name: str) -> PaperTable:
     for kind in ("columns", "also"):
         content[kind] = [Column(**column) for column in content.get(kind, [])]
     content["readings"] = [OtherReading(**reading) for reading in content.get("readings", [])]
-    return PaperTable(name=name, rows=[Row(**row) for row in content.pop("rows")], **content)
+    rows = [
+        Row(**{**row, "values": _values(row["values"], content["columns"])})
+        for row in content.pop("rows")
+    ]
+    return PaperTable(name=name, rows=rows, **content)
+
+
+def _values(given: Any, columns: list[Column]) -> list[float | None]:
+    """A row's numbers.
+
+    Where they stand in a row of another table, as ``{table: NAME, row: TITLE}``, those of its
+    columns of the same metric, data and split.
+    """
+    if isinstance(given, list):
+        return given
+    other = load_paper_table(given["table"])
+    printed = {
+        (column.metric, column.data, column.split): value
+        for column, value in zip(
+            other.columns, other.rows[other.row(given["row"])].values, strict=True
+        )
+    }
+    return [printed.get((column.metric, column.data, column.split)) for column in columns]

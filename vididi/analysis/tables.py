@@ -98,6 +98,30 @@ def is_row(run: Run, match: Match, table: PaperTable) -> bool:
     return matches(run, match, table)
 
 
+def stands_in(run: Run, row: Row, table: PaperTable) -> bool:
+    """Whether a run is counted in a row.
+
+    One that is a row of the paper's text is in no row of the printed table that asks for less.
+    """
+    return (
+        row.match is not None
+        and is_row(run, row.match, table)
+        and not any(
+            other.text
+            and row.match.items() < (other.match or {}).items()
+            and is_row(run, other.match or {}, table)
+            for other in table.rows
+        )
+    )
+
+
+def label_of(row: Row) -> str:
+    """A row's label, with where its number is from if that is not the table itself."""
+    if row.text:
+        return f"{row.label} (in the text, {row.text})"
+    return f"{row.label} (quoted)" if row.quoted else row.label
+
+
 def _value(run: Run, key: str, table: PaperTable | None) -> Any:
     value = run.config.get(key)
     return (
@@ -115,9 +139,9 @@ def measured_rows(table: PaperTable, runs: list[Run]) -> tuple[list[Measured], l
     """
     rows, notes, remaining = [], [], list(runs)
     for row in table.rows:
-        row_runs = [run for run in runs if row.match is not None and is_row(run, row.match, table)]
+        row_runs = [run for run in runs if stands_in(run, row, table)]
         remaining = [run for run in remaining if run not in row_runs]
-        label = f"{row.label} (quoted)" if row.quoted else row.label
+        label = label_of(row)
         kinds, kind_notes = _kinds(table, label, row_runs)
         notes += kind_notes
         rows.append(

@@ -1,6 +1,7 @@
 """A metric by length of pretraining: ``python analysis/training_length.py RUNS --out FILE``.
 
-A line for each data set of pretraining (CVRL Figure 4).
+A line for each data set of pretraining, and where a run is one of the paper's the number that it
+prints (CVRL Figure 4).
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from vididi.analysis.paper import PERCENT
+from vididi.analysis.paper import PERCENT, load_paper_table
 from vididi.analysis.plots import (
     COLOURS,
+    INK,
     MARKERS,
     finished_in,
     legend_text,
@@ -25,10 +27,11 @@ from vididi.analysis.plots import (
     style,
 )
 from vididi.analysis.reading import Run, one_run_per_cell
-from vididi.analysis.tables import column_of
+from vididi.analysis.tables import column_of, matches
 from vididi.errors import ConfigError
 from vididi.words import counted
 
+PAPER = "cvrl_figure_4"
 FIGURE_SIZE = (4.6, 3.2)  # inches
 Points = dict[str, dict[int, list[float]]]  # line -> steps -> a value of each seed
 
@@ -63,6 +66,8 @@ def _draw(arguments: argparse.Namespace) -> None:
         figure, axis = plt.subplots(figsize=FIGURE_SIZE)
         scale = column_of(arguments.metric).scale
         draw_lines(axis, points, scale)
+        draw_printed(axis, list(points), printed_points(runs, arguments.metric, arguments.data))
+        axis.legend()
         axis.set(
             xlabel="pretraining steps",
             ylabel=arguments.metric + (" (%)" if scale == PERCENT else ""),
@@ -87,10 +92,31 @@ def points_of(runs: Sequence[Run], metric: str, data: str | None) -> Points:
                 f" {', '.join(f'{value:.3f}' for value in sorted(values))}"
             )
         for value in values:
-            points[legend_text(f"{run.cell['label']}, pretrained on {run.data}")][
-                int(run.result["steps"])
-            ].append(value)
+            points[_line_of(run)][int(run.result["steps"])].append(value)
     return points
+
+
+def _line_of(run: Run) -> str:
+    return legend_text(f"{run.cell['label']}, pretrained on {run.data}")
+
+
+def printed_points(
+    runs: Sequence[Run], metric: str, data: str | None
+) -> dict[tuple[str, int], float]:
+    """What the paper prints, already scaled, of the runs that are a row of its figure.
+
+    By line and number of steps.
+    """
+    table = load_paper_table(PAPER)
+    return {
+        (_line_of(run), int(run.result["steps"])): value
+        for run in runs
+        for row in table.rows
+        for column, value in zip(table.columns, row.values, strict=True)
+        if (column.metric, column.data) == (metric, data or run.data)
+        and value is not None
+        and matches(run, row.match or {})
+    }
 
 
 def draw_lines(axis: Any, points: Points, scale: float) -> None:
@@ -114,4 +140,21 @@ def draw_lines(axis: Any, points: Points, scale: float) -> None:
                     markersize=3,
                 )
     axis.grid(visible=True)
-    axis.legend()
+
+
+def draw_printed(axis: Any, lines: list[str], printed: dict[tuple[str, int], float]) -> None:
+    """The paper's numbers, as hollow marks of their line's shape and colour."""
+    if not printed:
+        return
+    for (line, step), value in printed.items():
+        number = lines.index(line)
+        axis.plot(
+            [step],
+            [value],
+            color=COLOURS[number % len(COLOURS)],
+            marker=MARKERS[number % len(MARKERS)],
+            markerfacecolor="none",
+            markersize=9,
+            linestyle="none",
+        )
+    axis.plot([], [], "o", color=INK, markerfacecolor="none", markersize=9, label="hollow: paper")

@@ -90,7 +90,11 @@ class CVRL(Objective):
     def forward(
         self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """``loss`` (eq. 1), and ``accuracy`` of anchors picking their partner."""
+        """``loss`` (eq. 1), ``accuracy`` of anchors picking their partner, and ``entropy``.
+
+        The entropy, in nats, is that of the probabilities in eq. 1 by which an anchor picks another
+        embedding, averaged over anchors; at most log(2N - 1) (Figure 5).
+        """
         self.check_batch(view_a, view_b)
         z_a, z_b = map(self.gather, self._embed(view_a, view_b))
         logits, partner = anchors(z_a, z_b, self.temperature)
@@ -99,7 +103,12 @@ class CVRL(Objective):
             loss = 2 * loss
         if self.sum_over_workers:
             loss = loss * (len(z_a) // len(view_a))
-        return {"loss": loss, "accuracy": (logits.detach().argmax(dim=1) == partner).float().mean()}
+        picked = logits.detach()
+        return {
+            "loss": loss,
+            "accuracy": (picked.argmax(dim=1) == partner).float().mean(),
+            "entropy": torch.special.entr(picked.softmax(dim=1)).sum(dim=1).mean(),
+        }
 
     def _embed(self, view_a: Tensor, view_b: Tensor) -> tuple[Tensor, Tensor]:
         if not self.views_together:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
+from torch.nn.utils import get_total_norm
 
 from vididi.checks import check_not_negative
 from vididi.optim.dynamo import leave_compiler_out
@@ -23,6 +24,20 @@ def decay_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> lis
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def decay_penalty(optimiser: torch.optim.Optimizer) -> float:
+    """Half the weight decay times the squared norm of what is decayed, all parameters but vectors.
+
+    Its gradient is what weight decay adds (CVRL Figure 5, "regularization loss"); AdamW keeps the
+    two apart.
+    """
+    penalty = 0.0
+    for group in optimiser.param_groups:
+        if decay := group.get("weight_decay", 0.0):
+            matrices = [p.detach() for p in group["params"] if p.ndim > 1]
+            penalty += decay / 2 * float(get_total_norm(matrices)) ** 2
+    return penalty
 
 
 def sgd(
@@ -50,4 +65,11 @@ leave_compiler_out()
 
 OPTIMISERS = {"lars": LARS, "sgd": sgd, "adamw": adamw}
 
-__all__ = ["LARS", "OPTIMISERS", "cosine_with_warmup", "scale_rates", "steps_with_warmup"]
+__all__ = [
+    "LARS",
+    "OPTIMISERS",
+    "cosine_with_warmup",
+    "decay_penalty",
+    "scale_rates",
+    "steps_with_warmup",
+]

@@ -8,6 +8,7 @@ Shapes: B videos of this worker, K clips per video, N source frames, C = 3, T fr
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from vididi.draws import Use, key
 from vididi.errors import TrainingError
 from vididi.finite import check_weights
 from vididi.objectives import Objective
-from vididi.optim import cosine_with_warmup, scale_rates
+from vididi.optim import cosine_with_warmup, decay_penalty, scale_rates
 from vididi.pairing import Schedule
 from vididi.training.context import Context
 from vididi.training.distributed import data_parallel, gather
@@ -164,7 +165,12 @@ def train(
         if state.step % fit.steps_per_epoch == 0:
             epochs_done = state.step // fit.steps_per_epoch
             log, state.log = state.log, EpochLog()
-            on_epoch(log.metrics(epochs_done, state.step, rate, context.world_size), epochs_done)
+            metrics = log.metrics(epochs_done, state.step, rate, context.world_size)
+            # Once an epoch, as it is a pass over all weights; weights that are not finite are
+            # check_weights's to name.
+            if math.isfinite(penalty := decay_penalty(state.optimiser)):
+                metrics["train/regularisation"] = penalty
+            on_epoch(metrics, epochs_done)
         else:
             on_step()
         began = time.perf_counter()  # writing checkpoints is not part of a step
