@@ -66,6 +66,7 @@ INTRODUCED: dict[str, Introduced] = {
     "sampling[interval].short_videos": Introduced("first_frame"),
     "backbone.weights_key": Introduced(None),
     "backbone.weights_prefix": Introduced(None),
+    "backbone.norm": Introduced("shared"),
     "backbone.weights_inflate": Introduced(None, same=(False,)),
 }
 

@@ -16,7 +16,7 @@ A sweep file has
     stopping    {name: asha | median, ...}: which cells end early (docs/sweeps.md)
     evaluate    what is measured of each encoder: retrieval and silhouette at the end of its
                 pretraining, and entries {protocol, recipe, data, settings, untrained} that are run
-                of each finished cell (docs/evaluation.md)
+                of each finished cell (docs/evaluation.md); a protocol's name alone is such an entry
     resources   what each cell needs
 Values are configuration keys such as ``training.epochs`` or the short names of the ablation's axes
 (vididi.sweep_keys.SHORT_NAMES).
@@ -30,7 +30,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -49,7 +49,7 @@ from vididi.config import (
 from vididi.errors import ConfigError
 from vididi.names import MOST_BYTES, NAME, check_part
 from vididi.pairing import needless
-from vididi.protocols import EvaluationEntry
+from vididi.protocols import PROTOCOLS, EvaluationEntry
 from vididi.search import Point, Search, Stopping, digest, draw, fits, read_point, rounded, same
 from vididi.sweep_faults import Faults, cell_in_words
 from vididi.sweep_keys import full_name, full_names
@@ -146,6 +146,18 @@ class Sweep(Closed):
     def evaluations(self) -> list[EvaluationEntry]:
         """What is measured afterwards, of each finished cell."""
         return [entry for entry in self.evaluate if not isinstance(entry, str)]
+
+    @field_validator("evaluate", mode="before")
+    @classmethod
+    def _names_alone(cls, entries: Any) -> Any:
+        """A protocol's name alone is the entry with nothing else in it."""
+        later = set(PROTOCOLS).difference(get_args(AtEnd))
+        if not isinstance(entries, list):
+            return entries
+        return [
+            {"protocol": entry} if isinstance(entry, str) and entry in later else entry
+            for entry in entries
+        ]
 
     @field_validator("axes")
     @classmethod

@@ -16,7 +16,7 @@ import torch.multiprocessing as mp
 from small_objectives import small_cases
 from torch import Tensor, nn
 
-from vididi.backbones.r3d_tiny import r3d_tiny
+from vididi.backbones import BACKBONES, known_orders
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import LARS
 from vididi.training.context import LocalContext
@@ -27,6 +27,7 @@ WORKERS = 2
 BATCH = 8
 STEPS = 3
 TOLERANCE = 1e-9  # float64; the promise is 1e-6
+PAIRS = [(0, 1), (2, 0), (1, 1)]  # of the steps; of no consequence but where norm is per_order
 INPUTS = {"2d": (BATCH, 5), "5d": (BATCH, 5, 2, 3, 3)}
 
 # Each worker holds one group of CORP_m whole.
@@ -50,10 +51,11 @@ def make_views(step: int, clips: int) -> tuple[Tensor, Tensor, Tensor]:
     return view_a.flatten(0, 1), view_b.flatten(0, 1), starts
 
 
-def make_objective(case: str) -> Objective:
+def make_objective(case: str, norm: str = "shared") -> Objective:
     torch.manual_seed(0)
     name, _, options = CASES[case]
-    return OBJECTIVES[name](*r3d_tiny(width=2), **options).double()  # type: ignore[call-arg]
+    backbone = BACKBONES["r3d_tiny"](width=2, norm=norm)
+    return OBJECTIVES[name](*backbone, **options).double()  # type: ignore[call-arg]
 
 
 def share(x: Tensor, context: LocalContext) -> Tensor:
@@ -61,12 +63,15 @@ def share(x: Tensor, context: LocalContext) -> Tensor:
 
 
 def pretrain(
-    case: str, context: LocalContext, wrong_gather: Callable[[Tensor], Tensor] | None = None
+    case: str,
+    context: LocalContext,
+    wrong_gather: Callable[[Tensor], Tensor] | None = None,
+    norm: str = "shared",
 ) -> Result:
     """Three steps as the loop takes them: the optimiser is made before the objective is
     distributed.
     """
-    alone = make_objective(case)
+    alone = make_objective(case, norm)
     optimiser = LARS(
         [p for p in alone.parameters() if p.requires_grad], lr=0.5, trust=0.02, weight_decay=1e-3
     )
@@ -76,7 +81,9 @@ def pretrain(
         objective.gather = wrong_gather
     losses, gradients = [], []
     for step in range(STEPS):
-        terms = model(*(share(part, context) for part in make_views(step, CASES[case][1])))
+        view_a, view_b, starts = (share(p, context) for p in make_views(step, CASES[case][1]))
+        with known_orders((view_a, PAIRS[step][0]), (view_b, PAIRS[step][1])):
+            terms = model(view_a, view_b, starts)
         optimiser.zero_grad(set_to_none=True)
         terms["loss"].backward()
         losses.append({name: term.detach() for name, term in terms.items()})
@@ -150,6 +157,7 @@ def work(rank: int, folder: Path, cases: list[str]) -> None:
     context = LocalContext(rank, WORKERS)
     results = {
         **{case: pretrain(case, context) for case in cases},
+        **{f"{case} by order": pretrain(case, context, norm="per_order") for case in cases},
         **{
             f"{wrong} {case}": pretrain(case, context, gather)
             for wrong, gather in WRONG_GATHERS.items()
@@ -224,6 +232,24 @@ def test_weights_and_running_statistics_after_three_steps_are_the_same(
     assert list(alone["weights"]) == list(make_objective(case).state_dict())
     for worker in workers:
         assert_same(worker[case]["weights"], alone["weights"])
+
+
+def test_statistics_of_each_order_after_three_steps_are_the_same(
+    case: str, workers: list[Result], alone: Result
+) -> None:
+    """BYOL's target network and its statistics are among them."""
+    by_order = pretrain(case, LocalContext(), norm="per_order")
+    for worker in workers:
+        assert_same(worker[f"{case} by order"]["weights"], by_order["weights"])
+    counts = {
+        name: value[:3].tolist()
+        for name, value in by_order["weights"].items()
+        if name.endswith("num_batches_tracked_by_order")
+    }
+    assert counts
+    assert all(count == [3, 1, 0] for count in counts.values())
+    # Training is that of one set of statistics for all orders.
+    assert_same(by_order["losses"], alone["losses"])
 
 
 def test_the_workers_agree_to_the_bit(case: str, workers: list[Result]) -> None:

@@ -10,6 +10,10 @@ each seed, as in nested designs, more seeds would seem to make up for few test v
 without queries is ``[S, 1]``, one value for each seed. A metric that is a mean over splits has one
 array for each split; the seeds drawn are the same in all of them, the queries are each split's own.
 
+Queries that are not independent are given as groups, which are drawn whole: as many groups as there
+are, and of what was drawn the mean over all its queries. A group for each query is then the same as
+no groups.
+
 Intervals are percentile intervals (Efron and Tibshirani, chapter 13). With few seeds the
 percentiles are too narrow, because a resample of S values varies by (S - 1) / S of what S values
 do; deviations of seeds from their mean are therefore taken sqrt(S / (S - 1)) times (on the
@@ -29,11 +33,14 @@ LEVEL = 0.95
 _MAX_DRAWS = 4_000_000  # in memory at once
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
+# For each split the group of each query ``[Q]``, numbers from 0; None: every query for itself.
+Groups = Sequence[NDArray[np.int64]] | None
 
 
 def mean_interval(
     splits: Sequence[ArrayLike],
     *,
+    groups: Groups = None,
     level: float = LEVEL,
     replicates: int = REPLICATES,
     seed: int = 0,
@@ -42,6 +49,7 @@ def mean_interval(
 
     Args:
         splits: one ``[S, Q]`` array for each split; a single one for what has no splits.
+        groups: of queries, for each split.
         level: share of intervals that should hold the true value.
         seed: of the resampling; the same scores always give the same interval.
 
@@ -51,7 +59,9 @@ def mean_interval(
     scores = checked_scores(splits)
     drawn = [
         _replicate_means(
-            scores, _seed_weights(rng, count, len(scores[0])), _query_weights(rng, count, scores)
+            scores,
+            _seed_weights(rng, count, len(scores[0])),
+            _query_weights(rng, count, scores, groups),
         )
         for rng, count in _chunks(scores, replicates, seed)
     ]
@@ -63,6 +73,7 @@ def gain_interval(
     base: Sequence[ArrayLike],
     *,
     same_seeds: bool,
+    groups: Groups = None,
     level: float = LEVEL,
     replicates: int = REPLICATES,
     seed: int = 0,
@@ -75,6 +86,7 @@ def gain_interval(
     Args:
         ours, base: as in mean_interval; the columns of a split are the same queries, in the same
             order, in both arms.
+        groups: of queries, for each split; of both arms.
         same_seeds: row s of both arms is the same seed, so that seeds are drawn in pairs; otherwise
             independently.
 
@@ -88,7 +100,7 @@ def gain_interval(
         raise ValueError(f"seeds: {len(a[0])} and {len(b[0])} cannot be drawn in pairs")
     drawn = []
     for rng, count in _chunks(a, replicates, seed):
-        queries = _query_weights(rng, count, a)
+        queries = _query_weights(rng, count, a, groups)
         seeds_a = _seed_weights(rng, count, len(a[0]))
         seeds_b = seeds_a if same_seeds else _seed_weights(rng, count, len(b[0]))
         drawn.append(_replicate_means(a, seeds_a, queries) - _replicate_means(b, seeds_b, queries))
@@ -106,15 +118,17 @@ def checked_scores(splits: Sequence[ArrayLike]) -> list[Floats]:
 
 
 def _draw_replicates(
-    scores: list[Floats], replicates: int, seed: int
+    scores: list[Floats], replicates: int, seed: int, groups: Groups
 ) -> Iterator[tuple[Floats, list[Floats]]]:
     """Weights of seeds ``[n, S]`` and, for each split, of queries ``[n, Q]``, some at a time."""
     for rng, count in _chunks(scores, replicates, seed):
-        queries = _query_weights(rng, count, scores)
+        queries = _query_weights(rng, count, scores, groups)
         yield _seed_weights(rng, count, len(scores[0])), queries
 
 
-def replicates_of_all(arms: Sequence[list[Floats]], replicates: int, seed: int) -> Floats:
+def replicates_of_all(
+    arms: Sequence[list[Floats]], replicates: int, seed: int, groups: Groups = None
+) -> Floats:
     """The means of all replicates ``[arms, replicates]``; each draws the same seeds and queries for
     every arm.
 
@@ -125,7 +139,7 @@ def replicates_of_all(arms: Sequence[list[Floats]], replicates: int, seed: int) 
         raise ValueError("scores: all arms need the same seeds and the same queries")
     drawn = [
         np.stack([_replicate_means(arm, seeds, queries) for arm in arms])
-        for seeds, queries in _draw_replicates(arms[0], replicates, seed)
+        for seeds, queries in _draw_replicates(arms[0], replicates, seed, groups)
     ]
     return np.concatenate(drawn, axis=1)
 
@@ -155,9 +169,31 @@ def _seed_weights(rng: np.random.Generator, replicates: int, seeds: int) -> Floa
     return (1 + stretch * (_counts(rng, replicates, seeds) - 1)) / seeds
 
 
-def _query_weights(rng: np.random.Generator, replicates: int, scores: list[Floats]) -> list[Floats]:
+def _query_weights(
+    rng: np.random.Generator, replicates: int, scores: list[Floats], groups: Groups
+) -> list[Floats]:
     """For each split ``[replicates, Q]``, summing to 1."""
-    return [_counts(rng, replicates, part.shape[1]) / part.shape[1] for part in scores]
+    if groups is None:
+        return [_counts(rng, replicates, part.shape[1]) / part.shape[1] for part in scores]
+    weights = []
+    for of_part in checked_groups(scores, groups):
+        drawn = _counts(rng, replicates, int(of_part.max()) + 1)[:, of_part]
+        weights.append(drawn / drawn.sum(axis=1, keepdims=True))
+    return weights
+
+
+def checked_groups(
+    scores: Sequence[Floats], groups: Sequence[NDArray[np.int64]]
+) -> list[NDArray[np.int64]]:
+    """The groups of each split; ValueError if they are not numbers from 0 without a gap, one for
+    each query.
+    """
+    if [part.shape[1] for part in scores] != [len(part) for part in groups]:
+        raise ValueError("groups: each query of each split needs one")
+    for part in groups:
+        if not np.array_equal(np.unique(part), np.arange(part.max() + 1)):
+            raise ValueError("groups: their numbers must go from 0 on without a gap")
+    return list(groups)
 
 
 def _replicate_means(scores: list[Floats], seeds: Floats, queries: list[Floats]) -> Floats:

@@ -34,7 +34,7 @@ from vididi.analysis.plots import (
     style,
 )
 from vididi.analysis.reading import Run
-from vididi.analysis.recording import UNTRAINED, recorded_value
+from vididi.analysis.recording import is_trained, recorded_value
 from vididi.analysis.records import RECORD_KEY, RecordedValue, SectionRecord, read_record
 from vididi.analysis.tables import column_of
 from vididi.checks import check_positive
@@ -210,7 +210,7 @@ def bars_of_record(
         raise ConfigError(f"--setting: {name!r} is not valid; it is one of {', '.join(by_name)}")
     bases = {record.measured_by.get("base"), *record.measured_by.get("bases", {}).values()}
     bars = {
-        row.arm: Bar(row.label, row.values[metric], row.arm in bases or row.arm == UNTRAINED)
+        row.arm: Bar(row.label, row.values[metric], row.arm in bases or not is_trained(row))
         for row in setting.rows
         if metric in row.values
     }

@@ -23,8 +23,17 @@ from vididi.analysis.reading import (
     read_cell_record,
     read_finished,
 )
-from vididi.analysis.samples import MIN_SEEDS, Gain, Samples, Ways, collect, gain
+from vididi.analysis.samples import (
+    MIN_SEEDS,
+    Gain,
+    Samples,
+    Ways,
+    by_group_in_words,
+    collect,
+    gain,
+)
 from vididi.analysis.tables import column_of, unit
+from vididi.analysis.video_groups import BY_GROUP_HELP, VideoGroups
 from vididi.errors import DamagedError, VididiError
 from vididi.runs.mirror import pulled
 from vididi.terminal import Parser, say
@@ -50,6 +59,7 @@ class Comparison:
     # the same
     p: float | None
     configuration_differences: str
+    by_group: str = ""  # by which groups of test videos the interval is, in words
 
     def above(self, bound: float) -> bool | None:
         """Whether the interval lies above ``bound``; None if there is no interval."""
@@ -68,6 +78,7 @@ class Comparison:
             f"{self.metric}: {self.first} {a}, {self.second} {b}, {pairing}",
             f"difference {column.scaled(self.gain.value, '+')}{points}" + self._interval(),
         ]
+        lines += [self.by_group] if self.by_group else []
         if self.p is not None:
             lines.append(f"paired t-test over the {len(self.seeds)} seeds: p = {self.p:.2g}")
         if bound is not None:
@@ -92,12 +103,15 @@ def compare(
     second: Sequence[Run],
     metric: str = RECALL_AT_1,
     names: tuple[str, str] = ("first", "second"),
+    by: VideoGroups | None = None,
 ) -> Comparison:
     """What ``first`` has over ``second``, with the paired bootstrap of bootstrap.py.
 
+    ``by``: how test videos are put together, which the bootstrap then draws together.
+
     Raises:
         ValueError: a set is empty, has a seed twice, or has not measured the metric as the other
-            has.
+            has; or its test videos have no such groups, or too few.
     """
     for name, runs in zip(names, (first, second), strict=True):
         check_one_arm(name, runs)
@@ -106,7 +120,7 @@ def compare(
     if shared:
         first, second = ([run for run in runs if run.seed in shared] for runs in (first, second))
 
-    ways, column = Ways([*first, *second]), column_of(metric)
+    ways, column = Ways([*first, *second], by), column_of(metric)
     a, b = (collect(runs, column, None, 0, ways) for runs in (first, second))
     difference = gain(a, b)
     if a is None or b is None or difference is None:
@@ -115,6 +129,7 @@ def compare(
             f"{metric}: not measured in the same way by {' and '.join(missing or names)}"
         )
 
+    by_group = by_group_in_words(a, metric, first)
     configuration_differences = differences(protocol(second[0]), protocol(first[0]))
     return Comparison(
         metric,
@@ -124,6 +139,7 @@ def compare(
         shared,
         _paired_t(a, b) if shared else None,
         configuration_differences,
+        by_group,
     )
 
 
@@ -226,6 +242,7 @@ def _parser(prog: str | None) -> Parser:
     parser.add_argument(
         "--metric", default=RECALL_AT_1, help=f"of a result.json (default: {RECALL_AT_1})"
     )
+    parser.add_argument("--by-group", metavar="GROUP", help=BY_GROUP_HELP)
     _add_questions(parser)
     return parser
 
@@ -272,9 +289,11 @@ def _compare_two(arguments: argparse.Namespace) -> int:
     bound = None if arguments.above is None else arguments.above / column.scale
     cells = read_cells(find_runs(pulled(arguments.runs)))
     first, second = (select_runs(name, cells, arguments.runs) for name in names)
-    comparison = compare(first, second, arguments.metric, names)
+    comparison = compare(first, second, arguments.metric, names, _by_group(arguments))
     lines = comparison.lines(bound)
     if arguments.power is not None:
+        if arguments.by_group is not None:
+            raise ValueError("--power: is over single test videos; ask for it without --by-group")
         from vididi.analysis.compare_several import power_lines, power_of
 
         found, hours = power_of(first, second, arguments.metric, arguments.power / column.scale)
@@ -302,7 +321,8 @@ def _compare_several(arguments: argparse.Namespace) -> int:
             raise ValueError("--by-arm: is of two folders, A and B, and of no paper's order")
         names = (arguments.first, arguments.others[0])
         first, second = (_arms_in(name) for name in names)
-        found = compare_several.compare_by_arm(first, second, arguments.metric, names)
+        by = _by_group(arguments)
+        found = compare_several.compare_by_arm(first, second, arguments.metric, names, by)
         runs = [run for arms in (first, second) for arm in arms.values() for run in arm]
         say("\n".join([*found.lines(), *notes_of(runs)]))
         return 0
@@ -311,12 +331,13 @@ def _compare_several(arguments: argparse.Namespace) -> int:
     others = arguments.others or _other_arms(arguments.first, cells)
     reference = select_runs(arguments.first, cells, arguments.runs)
     arms = {name: select_runs(name, cells, arguments.runs) for name in others}
-    found = compare_several.compare_all(reference, arms, arguments.metric, arguments.first)
+    by = _by_group(arguments)
+    found = compare_several.compare_all(reference, arms, arguments.metric, arguments.first, by)
     lines = found.lines()
     if arguments.order:
         table = load_paper_table(arguments.order)
         every = {arguments.first: reference, **arms}
-        agreement = compare_several.agreement(table, every, arguments.metric)
+        agreement = compare_several.agreement(table, every, arguments.metric, by)
         lines.append(compare_several.agreement_line(table, agreement))
     say(
         "\n".join(
@@ -324,6 +345,10 @@ def _compare_several(arguments: argparse.Namespace) -> int:
         )
     )
     return 0
+
+
+def _by_group(arguments: argparse.Namespace) -> VideoGroups | None:
+    return None if arguments.by_group is None else VideoGroups.named(arguments.by_group)
 
 
 def _other_arms(first: str, cells: Mapping[Path, dict[str, Any]]) -> list[str]:

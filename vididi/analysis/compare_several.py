@@ -18,8 +18,9 @@ from vididi.analysis.paper import PaperTable
 from vididi.analysis.power import Power, paired_p, power
 from vididi.analysis.ranks import RankAgreement, rank_agreement
 from vididi.analysis.reading import Run
-from vididi.analysis.samples import Samples, Ways, collect
+from vididi.analysis.samples import Samples, Ways, by_group_in_words, collect
 from vididi.analysis.tables import column_of, stands_in, unit
+from vididi.analysis.video_groups import VideoGroups
 from vididi.words import counted
 
 Scores = list[NDArray[np.float64]]  # [S, Q] for each split
@@ -56,6 +57,7 @@ class Family:
     mean: float | None  # the reference's; None where each arm has one of its own
     seeds: list[int]
     differences: list[Difference]
+    by_group: str = ""  # by which groups of test videos intervals are, in words
 
     def lines(self) -> list[str]:
         """What to print; shares are given in points of 100."""
@@ -85,6 +87,7 @@ class Family:
             "95%: the intervals hold all true differences at once in 95 of 100 sweeps (bootstrap of"
             " the largest t over seeds and videos). p: paired t-test over seeds, on these videos."
             " stands: 0 is outside the interval.",
+            *([self.by_group] if self.by_group else []),
         ]
 
 
@@ -93,20 +96,23 @@ def compare_all(
     arms: Mapping[str, Sequence[Run]],
     metric: str,
     name: str,
+    by: VideoGroups | None = None,
 ) -> Family:
     """Each arm's difference to the reference.
 
     Args:
         reference: runs of one arm; arms: runs of each other arm by name. The seeds that all have
             count.
+        by: how test videos are put together, which the bootstrap then draws together.
 
     Raises:
         ValueError: an arm has no runs or a seed twice, fewer than two seeds are shared, or an arm
             has not measured the metric as the others have.
     """
-    samples, seeds = shared_samples({name: reference, **arms}, metric)
+    samples, seeds = shared_samples({name: reference, **arms}, metric, by)
     pairs = {arm: (samples[arm], samples[name]) for arm in arms}
-    return Family(metric, name, samples[name].mean, seeds, _differences(pairs))
+    by_group = by_group_in_words(samples[name], metric, reference)
+    return Family(metric, name, samples[name].mean, seeds, _differences(pairs), by_group)
 
 
 def compare_by_arm(
@@ -114,6 +120,7 @@ def compare_by_arm(
     second: Mapping[str, Sequence[Run]],
     metric: str,
     names: tuple[str, str],
+    by: VideoGroups | None = None,
 ) -> Family:
     """Each arm of one sweep less the arm of the same name of another, all at once.
 
@@ -126,10 +133,14 @@ def compare_by_arm(
     keyed = {("first", arm): first[arm] for arm in shared}
     keyed |= {("second", arm): second[arm] for arm in shared}
     labels = {f"{arm} of {names[side == 'second']}": key for key in keyed for side, arm in [key]}
-    samples, seeds = shared_samples({name: keyed[key] for name, key in labels.items()}, metric)
+    sets = {name: keyed[key] for name, key in labels.items()}
+    samples, seeds = shared_samples(sets, metric, by)
     by_key = {key: samples[name] for name, key in labels.items()}
     pairs = {arm: (by_key["first", arm], by_key["second", arm]) for arm in shared}
-    return Family(metric, f"the same arm of {names[1]}", None, seeds, _differences(pairs))
+    name = next(iter(sets))
+    by_group = by_group_in_words(samples[name], metric, sets[name])
+    other = f"the same arm of {names[1]}"
+    return Family(metric, other, None, seeds, _differences(pairs), by_group)
 
 
 def _differences(pairs: Mapping[str, tuple[Samples, Samples]]) -> list[Difference]:
@@ -138,7 +149,8 @@ def _differences(pairs: Mapping[str, tuple[Samples, Samples]]) -> list[Differenc
         [a - b for a, b in zip(_scores(one), _scores(other), strict=True)]
         for one, other in pairs.values()
     ]
-    intervals = intervals_of_differences(scores)
+    one = next(iter(pairs.values()))[0]
+    intervals = intervals_of_differences(scores, groups=one.groups() if one.scores() else None)
     p = [
         paired_p([a - b for a, b in zip(one.values, other.values, strict=True)])
         for one, other in pairs.values()
@@ -152,7 +164,7 @@ def _differences(pairs: Mapping[str, tuple[Samples, Samples]]) -> list[Differenc
 
 
 def shared_samples(
-    arms: Mapping[str, Sequence[Run]], metric: str
+    arms: Mapping[str, Sequence[Run]], metric: str, by: VideoGroups | None = None
 ) -> tuple[dict[str, Samples], list[int]]:
     """What each arm measured on the seeds that all of them have, and these seeds.
 
@@ -168,7 +180,7 @@ def shared_samples(
             " several arms at once takes two or more"
         )
     chosen = {arm: [run for run in runs if run.seed in seeds] for arm, runs in arms.items()}
-    ways, column = Ways(run for runs in chosen.values() for run in runs), column_of(metric)
+    ways, column = Ways((run for runs in chosen.values() for run in runs), by), column_of(metric)
     samples: dict[str, Samples] = {}
     for arm, runs in chosen.items():
         found = collect(runs, column, None, 0, ways)
@@ -230,7 +242,12 @@ def power_lines(found: Power, hours: float, metric: str) -> list[str]:
 # --- A paper's order ------------------------------------------------------------------------------
 
 
-def agreement(table: PaperTable, arms: Mapping[str, Sequence[Run]], metric: str) -> RankAgreement:
+def agreement(
+    table: PaperTable,
+    arms: Mapping[str, Sequence[Run]],
+    metric: str,
+    by: VideoGroups | None = None,
+) -> RankAgreement:
     """The rank correlation of the arms' means with the paper's values of the rows that they are.
 
     Raises:
@@ -250,8 +267,11 @@ def agreement(table: PaperTable, arms: Mapping[str, Sequence[Run]], metric: str)
             f"{table.name}: {counted(len(values), 'arm')} stand in it with a value of {metric}; an"
             " order takes three"
         )
-    samples, _ = shared_samples({arm: arms[arm] for arm in values}, metric)
-    return rank_agreement([_scores(sample) for sample in samples.values()], [*values.values()])
+    samples, _ = shared_samples({arm: arms[arm] for arm in values}, metric, by)
+    one = next(iter(samples.values()))
+    scores = [_scores(sample) for sample in samples.values()]
+    groups = one.groups() if one.scores() else None
+    return rank_agreement(scores, [*values.values()], groups=groups)
 
 
 def agreement_line(table: PaperTable, found: RankAgreement) -> str:

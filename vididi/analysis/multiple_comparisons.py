@@ -21,6 +21,7 @@ from vididi.analysis.bootstrap import (
     LEVEL,
     REPLICATES,
     Floats,
+    Groups,
     Interval,
     checked_scores,
     replicates_of_all,
@@ -70,11 +71,14 @@ def simultaneous_intervals(
 def intervals_of_differences(
     differences: Sequence[Sequence[ArrayLike]],
     *,
+    groups: Groups = None,
     level: float = LEVEL,
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> list[Interval]:
     """As ``simultaneous_intervals``, of differences ``[S, Q]`` that need not be to one arm.
+
+    ``groups``: of queries, for each split; drawn whole (vididi/analysis/bootstrap.py).
 
     Raises:
         ValueError: as there.
@@ -82,30 +86,34 @@ def intervals_of_differences(
     parts = [checked_scores(difference) for difference in differences]
     if len(parts[0][0]) < 2:
         raise ValueError("seeds: simultaneous intervals need two seeds or more")
-    drawn = replicates_of_all(parts, replicates, seed)
+    drawn = replicates_of_all(parts, replicates, seed, groups)
     estimates = np.array([_mean(difference) for difference in parts])
     errors = drawn.std(axis=1, ddof=1)
     certain = errors <= 1e-12  # all scores differ by the same
     t = np.abs(drawn - estimates[:, None]) / np.where(certain, np.inf, errors)[:, None]
     widest = float(np.quantile(t.max(axis=0), level))
     half = [
-        error * _student(widest, freedom(difference))
+        error * _student(widest, freedom(difference, groups))
         for error, difference in zip(errors, parts, strict=True)
     ]
     return [(float(mean - h), float(mean + h)) for mean, h in zip(estimates, half, strict=True)]
 
 
-def freedom(difference: Sequence[Floats]) -> float:
-    """Degrees of freedom of the mean of ``[S, Q]`` differences over seeds and queries, which are
-    crossed.
+def freedom(difference: Sequence[Floats], groups: Groups = None) -> float:
+    """Degrees of freedom of the mean of ``[S, Q]`` differences over seeds and queries, or groups of
+    queries, which are crossed.
     """
     by_seed = np.mean([part.mean(axis=1) for part in difference], axis=0)
     parts = [(by_seed.var(ddof=1) / len(by_seed), len(by_seed) - 1)]
-    for part in difference:
-        queries = part.shape[1]
-        if queries > 1:
-            share = part.mean(axis=0).var(ddof=1) / queries / len(difference) ** 2
-            parts.append((share, queries - 1))
+    for i, part in enumerate(difference):
+        of_query = part.mean(axis=0)
+        # What each group adds to the deviation of the mean; a query alone is a group of one.
+        rest = of_query - of_query.mean()
+        added = rest if groups is None else np.bincount(groups[i], weights=rest)
+        count = len(added)
+        if count > 1:
+            variance = (added**2).sum() * count / (count - 1) / part.shape[1] ** 2
+            parts.append((variance / len(difference) ** 2, count - 1))
     total = sum(variance for variance, _ in parts)
     if total <= 0:
         return np.inf

@@ -9,6 +9,7 @@ from pathlib import Path
 from vididi.analysis.paper import load_paper_table, table_names
 from vididi.analysis.reading import find_runs
 from vididi.analysis.tables import write_tables
+from vididi.analysis.video_groups import BY_GROUP_HELP, VideoGroups
 from vididi.errors import ConfigError, VididiError
 from vididi.runs.mirror import pulled
 from vididi.terminal import Parser, say
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if arguments.name is None or arguments.runs is None:
         parser.error("NAME and RUNS are needed (or --list)")
-    return print_table(arguments.name, arguments.runs, arguments.out)
+    return print_table(arguments.name, arguments.runs, arguments.out, arguments.by_group)
 
 
 def main_of_table(name: str, description: str, argv: list[str] | None) -> int:
@@ -41,11 +42,11 @@ def main_of_table(name: str, description: str, argv: list[str] | None) -> int:
     )
     add_folders(parser)
     arguments = parser.parse_args(argv)
-    return print_table(name, arguments.runs, arguments.out)
+    return print_table(name, arguments.runs, arguments.out, arguments.by_group)
 
 
 def add_folders(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
-    """The arguments RUNS and --out."""
+    """The arguments RUNS, --out and --by-group."""
     parser.add_argument(
         "runs", nargs=nargs, metavar="RUNS", help="a folder (s3://...) that holds run folders"
     )
@@ -56,9 +57,13 @@ def add_folders(parser: argparse.ArgumentParser, nargs: str | None = None) -> No
         help="where the table goes as .md, .csv and .tex (default: RUNS)",
     )
 
+    parser.add_argument("--by-group", metavar="GROUP", help=BY_GROUP_HELP)
 
-def print_table(name: str, location: str, out: Path | None) -> int:
+
+def print_table(name: str, location: str, out: Path | None, by_group: str | None = None) -> int:
     """Print a table and write it as .md, .csv and .tex.
+
+    ``by_group``: how test videos are put together for intervals (vididi/analysis/video_groups.py).
 
     Exit status: 0 printed, 1 there were no finished runs, 2 there is no such folder or table, or a
     result cannot be read.
@@ -68,7 +73,8 @@ def print_table(name: str, location: str, out: Path | None) -> int:
         if not runs.is_dir():
             raise ConfigError(f"{location}: there is no such folder")
         folders = find_runs(runs)
-        say(write_tables(load_paper_table(name), folders, out or runs))
+        by = None if by_group is None else VideoGroups.named(by_group)
+        say(write_tables(load_paper_table(name), folders, out or runs, by))
     except (VididiError, ValueError) as error:
         say(f"error: {error}", file=sys.stderr)
         return 2

@@ -14,6 +14,7 @@ from vididi.analysis.bootstrap import (
     LEVEL,
     REPLICATES,
     Floats,
+    Groups,
     Interval,
     checked_scores,
     replicates_of_all,
@@ -36,6 +37,7 @@ def rank_agreement(
     arms: Sequence[Sequence[ArrayLike]],
     paper: Sequence[float],
     *,
+    groups: Groups = None,
     level: float = LEVEL,
     replicates: int = REPLICATES,
     seed: int = 0,
@@ -47,7 +49,7 @@ def rank_agreement(
 
     Args:
         arms: for each arm one ``[S, Q]`` array for each split, of the same seeds and queries.
-        paper: one value for each arm.
+        paper: one value for each arm. groups: of queries, for each split.
 
     Raises:
         ValueError: the arrays do not fit each other or are empty, there are fewer than three arms,
@@ -59,7 +61,7 @@ def rank_agreement(
             f"arms: {len(scores)} and {len(paper)} of the paper; a rank correlation needs three or"
             " more, and as many of both"
         )
-    drawn = replicates_of_all(scores, replicates, seed)
+    drawn = replicates_of_all(scores, replicates, seed, groups)
     means = np.array([[np.mean([part.mean() for part in arm])] for arm in scores])
     low, high = np.quantile(spearman(drawn, paper), [(1 - level) / 2, (1 + level) / 2])
     rho = float(spearman(means, paper)[0])

@@ -11,6 +11,7 @@ from typing import Any
 
 from vididi.analysis.compare import compare
 from vididi.analysis.compare_several import agreement, compare_all
+from vididi.analysis.floor import nothing_learned
 from vididi.analysis.paper import PaperTable, load_paper_table
 from vididi.analysis.reading import Measurement, Run, is_introduction, notes_of
 from vididi.analysis.records import (
@@ -27,19 +28,25 @@ from vididi.analysis.records import (
 from vididi.analysis.samples import Samples, Ways, collect, interval
 from vididi.analysis.section_runs import FoundRuns, SectionRuns, runs_of_section, seeds_text
 from vididi.analysis.sections import LATER_SETTINGS, ResultsSection, ResultsSetting
-from vididi.analysis.tables import column_of, is_row, untrained_rows
+from vididi.analysis.tables import Measured, column_of, is_row, untrained_rows
 from vididi.errors import ConfigError
 from vididi.protocols import PROTOCOLS, settings_model
 from vididi.protocols.settings import FeatureSettings
 from vididi.sweep import Sweep
 from vididi.words import counted, written
 
-UNTRAINED = "untrained"
+UNTRAINED = "untrained"  # an arm's name begins so where it is of something that was not trained
+
 # Settings of features that are the run's own where nothing else is asked for.
 _OF_RUN = {
     **{key: f"evaluation.{key}" for key in ("clips", "frames", "stride", "crop")},
     "size": "clip.size",
 }
+
+
+def is_trained(row: RecordedRow) -> bool:
+    """Whether a row is an arm of the sweep."""
+    return row.arm.split("/")[0] != UNTRAINED
 
 
 def record_section(section: ResultsSection, sweep: Sweep, found: FoundRuns) -> SectionRecord | None:
@@ -103,7 +110,7 @@ def _setting(
                 )
             )
     if rows:
-        rows += _untrained([run for runs in arms.values() for run in runs], section, setting)
+        rows += _without_learning(arms, chosen.rows, section, setting)
     with_metric = {name: having(runs, setting.metric) for name, runs in arms.items()}
     with_metric = {name: runs for name, runs in with_metric.items() if runs}
     family, why = _family(section, with_metric, setting.metric)
@@ -221,20 +228,32 @@ def _gain(
     )
 
 
-def _untrained(
-    runs: list[Run], section: ResultsSection, setting: ResultsSetting
+def _without_learning(
+    runs: Mapping[str, list[Run]],
+    every: Mapping[str, list[Run]],
+    section: ResultsSection,
+    setting: ResultsSetting,
 ) -> list[RecordedRow]:
-    """The encoder before its first step, where that was measured."""
+    """The encoder before its first step, and features without weights, where they were measured.
+
+    The latter have no statistics that a setting could change, so they are of all measurements of
+    the same runs, ``every``; a distance or centre of another kind is another measure.
+    """
+    metrics = section.columns_of(setting)
+    below = untrained_rows([run for group in runs.values() for run in group], metrics)
+    if not {"distance", "centre"} & setting.settings.keys():
+        of_every = [run for group in every.values() for run in group]
+        below += [
+            Measured(f"nothing learned: {name}", [run])
+            for name, run in nothing_learned(of_every, metrics).items()
+        ]
     rows = []
-    for row in untrained_rows(runs):
-        values = {
-            metric: recorded_value(row.runs, metric) for metric in section.columns_of(setting)
-        }
+    for row in below:
+        values = {metric: recorded_value(row.runs, metric) for metric in metrics}
         measured = {metric: value for metric, value in values.items() if value is not None}
         if measured:
-            rows.append(
-                RecordedRow(arm=UNTRAINED, label=row.label, paper={}, values=measured, gain=None)
-            )
+            arm = f"{UNTRAINED}/{row.label}"
+            rows.append(RecordedRow(arm=arm, label=row.label, paper={}, values=measured, gain=None))
     return rows
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vididi.analysis.formats import Sheet, markdown_line, markdown_text, sheet_lines
 from vididi.analysis.paper import load_paper_table
-from vididi.analysis.recording import UNTRAINED
+from vididi.analysis.recording import is_trained
 from vididi.analysis.records import (
     RecordedFamily,
     RecordedGain,
@@ -293,7 +293,7 @@ def _ranked(setting: RecordedSetting, metric: str) -> list[tuple[RecordedRow, Re
     measured = [
         (row, row.values[metric])
         for row in setting.rows
-        if row.arm != UNTRAINED and metric in row.values
+        if is_trained(row) and metric in row.values
     ]
     return sorted(measured, key=lambda pair: -pair[1].mean)
 

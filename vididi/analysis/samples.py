@@ -6,6 +6,7 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from vididi.analysis.bootstrap import Interval, gain_interval, mean_interval
 from vididi.analysis.paper import Column, Split
 from vididi.analysis.reading import Measurement, Run, is_introduction
+from vididi.analysis.video_groups import GroupNumbers, GroupsError, VideoGroups
 
 THREE_SPLITS = (1, 2, 3)
 MIN_SEEDS = 3  # for an interval over seeds alone
@@ -29,7 +31,8 @@ class Ways:
     in them.
     """
 
-    def __init__(self, runs: Iterable[Run]) -> None:
+    def __init__(self, runs: Iterable[Run], by: VideoGroups | None = None) -> None:
+        self.by = by  # how test videos are put together, for intervals
         counts = Counter(
             (protocol, *_how_measured(m))
             for run in runs
@@ -68,6 +71,20 @@ class Ways:
             ways.append((rank, {}))
         ways[number][1].update(values)
         self._number[protocol, data, split, checksum, settings] = number
+
+    def join(self, runs: Iterable[Run]) -> None:
+        """Number the ways of further runs, too; those that there are keep theirs.
+
+        What was measured as one of them counts there, else it is a way of its own.
+        """
+        for run in runs:
+            for m in run.measurements:
+                for protocol in _protocols(m):
+                    key = (protocol, *_how_measured(m))
+                    if key not in self._number:
+                        known = sum(of[:-1] == key[:3] for of in self._checksum_rank)
+                        self._checksum_rank.setdefault(key[:-1], known)
+                        self._add(*key)
 
     def number(self, measurement: Measurement, metric: str) -> int:
         """The number of the way in which a metric of a measurement was measured."""
@@ -117,19 +134,25 @@ def _how_measured(m: Measurement) -> tuple[str, int | None, str, str]:
 class Sample:
     """One metric of one run on one split.
 
-    With the video ids and scores of its queries where they are known.
+    With the video ids and scores of its queries where they are known, and the group of each where
+    it is asked for and known.
     """
 
     value: float
     queries: tuple[NDArray[Any], NDArray[np.float64]] | None
+    groups: GroupNumbers | None = None
 
 
 @dataclass(frozen=True)
 class Samples:
-    """For each split, one sample of each seed, in the seeds' order."""
+    """For each split, one sample of each seed, in the seeds' order.
+
+    ``by``: how test videos are put together; None: each is for itself.
+    """
 
     seeds: list[int]
     splits: dict[Split, list[Sample]]
+    by: VideoGroups | None = None
 
     @property
     def values(self) -> list[float]:
@@ -146,7 +169,7 @@ class Samples:
 
     def of(self, splits: Iterable[Split]) -> Samples:
         """The samples of some of the splits."""
-        return Samples(self.seeds, {split: self.splits[split] for split in splits})
+        return Samples(self.seeds, {split: self.splits[split] for split in splits}, self.by)
 
     def scores(self) -> list[NDArray[np.float64]] | None:
         """``[S, Q]`` for each split, if all seeds were asked the same queries."""
@@ -157,6 +180,16 @@ class Samples:
                 return None
             parts.append(np.stack([q[1] for q in queries]))  # type: ignore[index]
         return parts
+
+    def groups(self) -> list[GroupNumbers] | None:
+        """The group of each query of each split; only where there are scores.
+
+        Raises:
+            GroupsError: they are not known, or are too few.
+        """
+        if self.by is None:
+            return None
+        return [self.by.checked(samples[0].groups) for samples in self.splits.values()]
 
     def videos(self) -> list[NDArray[Any]]:
         """The queries of each split; only where there are scores."""
@@ -187,6 +220,7 @@ def collect(
     return Samples(
         [run.seed for run, _ in complete],
         {s: [samples[s] for _, samples in complete] for s in splits},
+        ways.by,
     )
 
 
@@ -197,18 +231,21 @@ def _sample(run: Run, column: Column, split: Split, way: int, ways: Ways) -> Sam
     for m in run.measurements:
         fits = m.data == data and (split is None or m.split == split)
         if fits and (value := m.value(metric)) is not None and ways.number(m, metric) == way:
-            return Sample(value, m.scores(metric))
+            return Sample(value, m.scores(metric), None if ways.by is None else ways.by.of(m))
     return None
 
 
 def interval(samples: Samples) -> Interval | None:
     """The 95% interval of a mean, over queries and, where there are several, seeds.
 
-    Without queries it is over three seeds or more.
+    Without queries it is over three seeds or more. There is none by groups that are not known.
     """
     scores = samples.scores()
     if scores is not None:
-        low, high = mean_interval(scores)
+        try:
+            low, high = mean_interval(scores, groups=samples.groups())
+        except GroupsError:
+            return None
         return max(low, 0.0), min(high, 1.0)
     return (
         mean_interval([np.array(samples.values)[:, None]])
@@ -250,9 +287,24 @@ def gain(ours: Samples | None, base: Samples | None) -> Gain | None:
     ends = None
     if a is not None and b is not None:
         if all(np.array_equal(x, y) for x, y in zip(ours.videos(), base.videos(), strict=True)):
-            ends = gain_interval(a, b, same_seeds=same)
+            with suppress(GroupsError):
+                ends = gain_interval(a, b, same_seeds=same, groups=ours.groups())
     elif seeds >= MIN_SEEDS:
         ends = gain_interval(
             [np.array(ours.values)[:, None]], [np.array(base.values)[:, None]], same_seeds=same
         )
     return Gain(ours.mean - base.mean, ends, seeds)
+
+
+def by_group_in_words(samples: Samples, metric: str, runs: Iterable[Run]) -> str:
+    """What to say of intervals by groups of test videos; nothing where they are not by groups.
+
+    Raises:
+        GroupsError: there is no score of each video, or the groups are not known, or few.
+    """
+    if samples.by is None:
+        return ""
+    if samples.scores() is None:
+        raise GroupsError(f"--by-group: there is no score of each video for {metric}")
+    samples.groups()
+    return samples.by.describe(runs)

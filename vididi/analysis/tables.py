@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vididi.analysis.floor import nothing_learned, on_derivatives, order_name
 from vididi.analysis.formats import Sheet, write_csv, write_latex, write_markdown
 from vididi.analysis.grouping import (
     INITIAL_WEIGHTS,
@@ -30,12 +31,17 @@ from vididi.analysis.paper import (
 )
 from vididi.analysis.reading import Run, notes_of, one_run_per_cell, read_all
 from vididi.analysis.samples import THREE_SPLITS, Gain, Samples, Ways, collect, gain, interval
+from vididi.analysis.video_groups import VideoGroups
 from vididi.analysis.whose_boxes import whose_boxes
 from vididi.protocols import protocol_of
 from vididi.runs.mirror import push
 from vididi.words import written
 
 NO_RUNS = "no runs"
+NOTHING_LEARNED = (
+    "nothing learned: features without weights, of the same clips; top-1 is that of ridge"
+    " regression in closed form (docs/evaluation.md)"
+)
 LEGEND = (
     "95%: the bootstrap's interval over test videos, and over seeds where there are several"
     " (docs/tables.md). beyond noise: whether the gain's interval excludes 0; of one seed it says"
@@ -58,6 +64,8 @@ class Measured:
     metric: str | None = None  # instead of the metric of all columns
     reading: str = ""  # another one than the default, of the paper's row ``read``
     read: Row | None = None
+    few_metrics: bool = False  # what it was not measured by is no gap
+    without_weights: bool = False  # so its numbers are of no seed
 
     def reads(self, column: Column) -> str | None:
         """The metric that counts in a column."""
@@ -170,7 +178,12 @@ def measured_rows(table: PaperTable, runs: list[Run]) -> tuple[list[Measured], l
         notes += kind_notes
         rows += [Measured(name, kind) for name, kind in kinds]
 
-    return rows + untrained_rows(runs), notes
+    metrics = {column.metric for column in (*table.columns, *table.also)}
+    floor = [
+        Measured(f"nothing learned: {name}", [run], few_metrics=True, without_weights=True)
+        for name, run in nothing_learned(runs, metrics).items()
+    ]
+    return rows + untrained_rows(runs, metrics) + floor, notes
 
 
 def _runs_of_reading(
@@ -218,8 +231,11 @@ def _kinds(
     return [(name, groups[group]) for name, group in zip(names, order, strict=False)], notes
 
 
-def untrained_rows(runs: list[Run]) -> list[Measured]:
-    """The encoder before its first step, once for each backbone and seed, where it was measured."""
+def untrained_rows(runs: list[Run], metrics: Collection[str | None]) -> list[Measured]:
+    """The encoder before its first step, once for each backbone and seed, where it was measured.
+
+    Where it was measured on derivatives too, each order is a row.
+    """
     by_backbone: dict[str, dict[int, Run]] = defaultdict(dict)
     for run in runs:
         if (before := run.untrained()) is not None:
@@ -228,10 +244,20 @@ def untrained_rows(runs: list[Run]) -> list[Measured]:
         name: f"untrained {name}" if len(by_backbone) > 1 else "untrained encoder"
         for name in by_backbone
     }
-    return [
-        Measured(names[name], [run for _, run in sorted(seeds.items())])
-        for name, seeds in by_backbone.items()
-    ]
+    rows = []
+    for name, seeds in by_backbone.items():
+        untrained = [run for _, run in sorted(seeds.items())]
+        orders: dict[int, list[Run]] = defaultdict(list)
+        for run in untrained:
+            for order, fed in on_derivatives(run, metrics).items():
+                orders[order].append(fed)
+        label = f"{names[name]}, {order_name(0)}" if orders else names[name]
+        rows.append(Measured(label, untrained))
+        rows += [
+            Measured(f"{names[name]}, {order_name(order)}", fed, few_metrics=True)
+            for order, fed in sorted(orders.items())
+        ]
+    return rows
 
 
 # --- Columns --------------------------------------------------------------------------------------
@@ -313,16 +339,23 @@ def interval_text(column: Column, ends: tuple[float, float] | None, sign: str = 
     return f"{column.scaled(ends[0], sign)} to {column.scaled(ends[1], sign)}" if ends else ""
 
 
-def table_sheet(table: PaperTable, runs: list[Run]) -> Sheet:
+def table_sheet(table: PaperTable, runs: list[Run], by: VideoGroups | None = None) -> Sheet:
     """For each column the paper's number and ours, then gains, then what the paper has not."""
     rows, notes = measured_rows(table, runs)
-    ways = Ways(runs)
+    ways = Ways(runs, by)
+    ways.join(run for row in rows for run in row.runs)
+    floor = [run for row in rows if row.without_weights for run in row.runs]
     paper_sources = [Source(column, paper=i) for i, column in enumerate(table.columns)]
     extra_sources = other_sources(table.columns, {row.split for row in table.rows}, rows, ways)
     gain_source = _gain_source(paper_sources, extra_sources, rows, ways)
     sheet = Sheet(
         [table.head, *table.about],
-        notes=[*notes, *_evaluations(runs, ways), *notes_of(runs)],
+        notes=[
+            *notes,
+            *([NOTHING_LEARNED] if floor else []),
+            *_evaluations([*runs, *floor], ways),
+            *notes_of(runs),
+        ],
         caveats=whose_boxes(table, runs),
     )
     layout = _layout(paper_sources, extra_sources, rows, ways)
@@ -342,7 +375,7 @@ def table_sheet(table: PaperTable, runs: list[Run]) -> Sheet:
         _gain_cells(sheet, table, gain_source, row, rows, ways)
         for column in table.also:
             sheet.put("also", column.name, _blank_if_none(column, row.samples(column, ways)))
-        sheet.put("seeds", "seeds", _seeds(row.runs))
+        sheet.put("seeds", "seeds", "" if row.without_weights else _seeds(row.runs))
 
     return sheet
 
@@ -372,7 +405,9 @@ def _measured_cells(sheet: Sheet, source: Source, row: Measured, ways: Ways) -> 
     if column.metric is None:
         return
     samples = source.samples(row, ways)
-    sheet.put(column.name, source.ours, value_text(column, samples, row.split or column.split))
+    no_gap = samples is None and row.few_metrics
+    text = "" if no_gap else value_text(column, samples, row.split or column.split)
+    sheet.put(column.name, source.ours, text)
     sheet.put(
         column.name,
         f"{column.name} 95%",
@@ -474,10 +509,12 @@ def _evaluations(runs: list[Run], ways: Ways) -> Iterator[str]:
 # --- The whole ------------------------------------------------------------------------------------
 
 
-def sheets(table: PaperTable, runs: list[Run]) -> Iterator[tuple[str, Sheet]]:
+def sheets(
+    table: PaperTable, runs: list[Run], by: VideoGroups | None = None
+) -> Iterator[tuple[str, Sheet]]:
     """For each protocol among the runs, a line that describes it and its sheet.
 
-    Without runs, the paper's side alone.
+    Without runs, the paper's side alone. ``by``: how test videos are put together for intervals.
     """
     groups = by_protocol(table, runs)
     for number, (name, group) in enumerate(groups.items(), 1):
@@ -487,14 +524,17 @@ def sheets(table: PaperTable, runs: list[Run]) -> Iterator[tuple[str, Sheet]]:
         position = f" ({number} of {len(groups)} protocols)" if len(groups) > 1 else ""
         deviations = not_the_paper_s(table, group[0])
         not_paper_s = f" Not as in the paper: {', '.join(deviations)}." if deviations else ""
-        yield f"Ours{position}: {described}.{not_paper_s}", table_sheet(table, group)
+        by_group = "" if by is None else f" Here {by.describe(group)}."
+        yield f"Ours{position}: {described}.{not_paper_s}{by_group}", table_sheet(table, group, by)
     if not groups:
         yield "No finished runs.", table_sheet(table, [])
 
 
-def render_table(table: PaperTable, runs: list[Run]) -> tuple[str, str, str]:
+def render_table(
+    table: PaperTable, runs: list[Run], by: VideoGroups | None = None
+) -> tuple[str, str, str]:
     """Markdown, CSV and LaTeX of all runs, a table for each protocol among them."""
-    parts = list(sheets(table, runs))
+    parts = list(sheets(table, runs, by))
     head = [
         f"## {table.title}",
         "",
@@ -590,10 +630,12 @@ def write_results(folders: Iterable[Path], out: Path) -> str:
     return markdown
 
 
-def write_tables(table: PaperTable, folders: Iterable[Path], out: Path) -> str:
+def write_tables(
+    table: PaperTable, folders: Iterable[Path], out: Path, by: VideoGroups | None = None
+) -> str:
     """Write NAME.md, NAME.csv and NAME.tex under ``out``; the Markdown is returned."""
     finished = read_all(folders)
-    markdown, sheet, latex = render_table(table, finished.runs)
+    markdown, sheet, latex = render_table(table, finished.runs, by)
     markdown = _with_lines(markdown, finished.left_out)
     _write(out, table.name, markdown, sheet, latex)
     return markdown

@@ -3,20 +3,22 @@
 Each entry makes ``(module, feature width)``; the module is a Backbone, and maps ``[B, 3, T, H, W]``
 to ``[B, width]``.
 
-The keyword-only parameters of an entry are its options, and all take weights from a file
-(``weights.py``). None of them downloads anything.
+The keyword-only parameters of an entry are its options. All take weights from a file
+(``weights.py``), and may keep statistics of normalisation for each order (``norm_by_order.py``).
+None of them downloads anything.
 """
 
 from __future__ import annotations
 
 from vididi.backbones.backbone import Backbone
+from vididi.backbones.norm_by_order import known_orders, with_norm
 from vididi.backbones.r3d_tiny import r3d_tiny
 from vididi.backbones.resnet3d import c2d_50, i3d_50, r3d_50, r3d_101
 from vididi.backbones.torchvision_video import mc3_18, r2plus1d_18, r3d_18, s3d
 from vididi.backbones.weights import with_weights
 
 BACKBONES = {
-    name: with_weights(entry)
+    name: with_weights(with_norm(entry))
     for name, entry in {
         "r3d_tiny": r3d_tiny,
         "r3d_18": r3d_18,
@@ -38,4 +40,4 @@ BACKBONES = {
 # stride 2; oneDNN in torch 2.11 and 2.14).
 MINIMUM: dict[str, tuple[int, int]] = {**dict.fromkeys(BACKBONES, (1, 8)), "s3d": (8, 17)}
 
-__all__ = ["BACKBONES", "MINIMUM", "Backbone"]
+__all__ = ["BACKBONES", "MINIMUM", "Backbone", "known_orders"]

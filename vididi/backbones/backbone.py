@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from vididi.backbones.norm_by_order import statistics_of_order
+
 
 class Backbone(nn.Module):
     """A network with a feature map, whose mean over time and space is the feature of a clip."""
@@ -14,4 +16,5 @@ class Backbone(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """``[B, 3, T, H, W]`` -> ``[B, D]``."""
-        return self.feature_map(clips).mean(dim=(2, 3, 4))
+        with statistics_of_order(self, clips):
+            return self.feature_map(clips).mean(dim=(2, 3, 4))

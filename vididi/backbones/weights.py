@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vididi.backbones.backbone import Backbone
+from vididi.backbones.norm_by_order import SUFFIX
 from vididi.backbones.torch_file import read_torch_file
 from vididi.backbones.weight_names import FoundNetwork, find_network, known_names
 from vididi.files import check_regular
@@ -144,7 +145,7 @@ def write_weights(
     target = {
         name: tensor
         for name, tensor in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
+        if not name.endswith(("num_batches_tracked", SUFFIX))
     }
     kernels = [name for name, tensor in target.items() if tensor.dim() == 5]
     match = find_network(content, known_names(network), (kernels[0], kernels[1]), key, prefix)
@@ -163,6 +164,20 @@ def write_weights(
                 weight = weight.unsqueeze(2) if flat else weight
                 weight = weight / (tensor.shape[2] // weight.shape[2])
             tensor.copy_(weight)
+        _write_statistics_of_orders(network, match)
+
+
+def _write_statistics_of_orders(network: nn.Module, match: FoundNetwork) -> None:
+    """Into a network that has them: the file's, or for every order those that the file has."""
+    for name, rows in network.state_dict().items():
+        frames = name.removesuffix(SUFFIX)
+        if frames == name or frames.endswith("num_batches_tracked"):
+            continue
+        weight = match.tensors.get(f"{match.names.of[frames]}{SUFFIX}")
+        if weight is None:
+            weight = match.tensors[match.names.of[frames]].expand(rows.shape)
+        _check_tensor(name, weight, rows, flat=False, inflate=False)
+        rows.copy_(weight.to(rows.dtype))
 
 
 def file_sha256(path: str | Path) -> str:
@@ -205,7 +220,10 @@ def _check_names(match: FoundNetwork, target: Mapping[str, Tensor]) -> None:
     if missing:
         raise ValueError(f"it lacks {missing[0]} ({len(missing)} missing in all)")
     extra = sorted(set(match.tensors) - set(names.values()), key=list(match.tensors).index)
-    extra = [name for name in extra if name.startswith(match.names.parts)]
+    # A network of frames has no place for the statistics of other orders, and needs none.
+    extra = [
+        name for name in extra if name.startswith(match.names.parts) and not name.endswith(SUFFIX)
+    ]
     if extra:
         raise ValueError(
             f"its {repr(extra[0])[1:-1]} has no place in this network ({len(extra)} left over in"

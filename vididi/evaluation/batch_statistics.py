@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from vididi.backbones.norm_by_order import one_set_of_statistics
 from vididi.data.stream import Batch
 from vididi.evaluation.features import EncoderByOrder, FeatureView
 
@@ -44,9 +45,10 @@ def recomputed(
 
 def _averaging(encoder: nn.Module) -> nn.Module:
     """A copy whose normalisations average over all batches to come, and all else is as when it is
-    evaluated.
+    evaluated; of one set of statistics, as it is fed one order alone.
     """
     copy = deepcopy(encoder).eval()
+    one_set_of_statistics(copy)
     for module in _normalisations(copy):
         module.reset_running_stats()
         module.momentum = None  # the mean over batches, each with the same weight

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vididi.backbones import known_orders
 from vididi.data.plan import Plan
 from vididi.data.stream import Batch, Stream
 from vididi.draws import Use, key
@@ -77,7 +78,9 @@ class FeatureView:
         """
         network = encoder.of(order) if isinstance(encoder, EncoderByOrder) else encoder
         view = self.clips(batch, clips, order, next(network.parameters()).device)
-        return network(view).view(*clips.shape[:2], -1).mean(dim=1).float().cpu().numpy()
+        with known_orders((view, order)):
+            features = network(view)
+        return features.view(*clips.shape[:2], -1).mean(dim=1).float().cpu().numpy()
 
     def clips(
         self, batch: Batch, clips: NDArray[np.uint8], order: int, device: torch.device

@@ -278,10 +278,13 @@ def share_of_worker(rows: NDArray[np.int64], context: Context) -> NDArray[np.int
 
 
 def queries_of(shards: ShardSet, rows: NDArray[np.int64], first_hit: NDArray[np.int64]) -> pa.Table:
-    """The rows of queries.parquet.
+    """The rows of queries.parquet, with the scene where every video has one.
 
     Args:
         rows: index rows of the test videos, ``[V]``.
         first_hit: ``[V]``, how many wrong ones come before the first right one.
     """
-    return queries_table(shards.column("video_id")[rows], shards.column("label")[rows], first_hit)
+    scenes = shards.column("scene")[rows]
+    more = {"scene": scenes} if all(scenes) else {}
+    videos, labels = (shards.column(name)[rows] for name in ("video_id", "label"))
+    return queries_table(videos, labels, first_hit, **more)

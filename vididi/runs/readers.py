@@ -296,19 +296,16 @@ class Queries:
         return self.correct if k == 1 else None
 
 
-def queries_table(videos: ArrayLike, labels: ArrayLike, first_hit: NDArray[np.int64]) -> pa.Table:
-    """The content of queries.parquet. A class that is ABSENT is null, which no reader takes for a
-    rank.
+def queries_table(
+    videos: ArrayLike, labels: ArrayLike, first_hit: NDArray[np.int64], **more: ArrayLike
+) -> pa.Table:
+    """The content of queries.parquet, with further columns. A class that is ABSENT is null, which
+    no reader takes for a rank.
     """
     import pyarrow as pa
 
-    return pa.table(
-        {
-            "video_id": videos,
-            "label": labels,
-            "first_hit": pa.array(first_hit, mask=first_hit == ABSENT),
-        }
-    )
+    ranks = pa.array(first_hit, mask=first_hit == ABSENT)
+    return pa.table({"video_id": videos, "label": labels, "first_hit": ranks, **more})
 
 
 def read_queries(path: Path) -> Queries:

@@ -140,8 +140,21 @@ def synchronise_batch_norm(module: nn.Module) -> nn.Module:
     On CUDA by torch's SyncBatchNorm, elsewhere by ours. State dictionaries keep their names.
     """
     if next(module.parameters()).is_cuda:
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return torch_s_sync_batch_norm(module)
     return _convert(module)
+
+
+def torch_s_sync_batch_norm(module: nn.Module) -> nn.Module:
+    """torch's conversion, with all buffers: by itself it keeps those alone that torch knows."""
+    before = {
+        name: norm
+        for name, norm in module.named_modules()
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm)
+    }
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for name, norm in before.items():
+        converted.get_submodule(name)._buffers = norm._buffers
+    return converted
 
 
 def _convert(module: nn.Module) -> nn.Module:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from vididi.backbones import known_orders
 from vididi.data.stream import Batch
 from vididi.draws import Use, key
 from vididi.errors import TrainingError
@@ -213,7 +214,10 @@ def train_step(
     # Batch -> two views -> terms of the loss: the objective's forward.
     view_a = view_of(batch, 0, pair[0], epoch, fit, context.device)
     view_b = view_of(batch, 1, pair[1], epoch, fit, context.device)
-    with torch.autocast(context.device.type, dtype=torch.bfloat16, enabled=fit.precision == "bf16"):
+    half = torch.autocast(
+        context.device.type, dtype=torch.bfloat16, enabled=fit.precision == "bf16"
+    )
+    with half, known_orders((view_a, pair[0]), (view_b, pair[1])):
         terms = model(view_a, view_b, torch.from_numpy(batch.starts))
 
     # Loss -> gradient, of which only the norm is taken: nothing is clipped.
