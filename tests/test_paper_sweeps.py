@@ -17,7 +17,7 @@ from benchmarks.paper_resources import evaluations
 from vididi.analysis.grouping import not_the_paper_s, protocol
 from vididi.analysis.paper import Column, PaperTable, Row, load_paper_table
 from vididi.analysis.reading import Run
-from vididi.analysis.tables import matches
+from vididi.analysis.table_rows import matches
 from vididi.commands.inputs import one_data_set
 from vididi.components import resolve, resolve_component
 from vididi.config import Config, flatten

@@ -29,7 +29,8 @@ from vididi.analysis.grouping import differences
 from vididi.analysis.paper import Column, PaperTable, Row, load_paper_table, table_names
 from vididi.analysis.reading import find_runs, read_finished, read_run
 from vididi.analysis.samples import THREE_SPLITS
-from vididi.analysis.tables import label_of, render_table, write_results
+from vididi.analysis.table_rows import label_of
+from vididi.analysis.tables import render_table, write_results
 from vididi.components import resolve
 from vididi.config import build_config, nest
 from vididi.data.sources import SOURCES
@@ -195,7 +196,7 @@ def test_a_run_of_the_paper_s_text_is_in_no_printed_row_that_asks_for_less(tmp_p
 
 
 def test_the_same_encoder_frozen_and_tuned_is_two_rows_of_corp_table_5(tmp_path: Path) -> None:
-    corp = {"objective.name": "corp_m", "schedule.order": 0}
+    corp = {"objective.name": "corp_m", "backbone.name": "r3d_50", "schedule.order": 0}
     run = made_up_run(tmp_path, {**corp, "data.name": "something_something_v2"}, {})
     for protocol, value in (("linear", 0.4), ("finetune", 0.6)):
         made_up_evaluation(run, protocol, "something_something_v2", {f"{protocol}/top1": value})

@@ -26,7 +26,8 @@ from vididi.analysis.plots import (
 )
 from vididi.analysis.reading import Run, notes_of, one_run_per_cell
 from vididi.analysis.samples import Samples, Ways, collect, interval
-from vididi.analysis.tables import column_of, matches
+from vididi.analysis.table_rows import matches
+from vididi.analysis.tables import column_of
 from vididi.errors import ConfigError
 from vididi.terminal import say
 from vididi.words import counted

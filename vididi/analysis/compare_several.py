@@ -19,7 +19,8 @@ from vididi.analysis.power import Power, paired_p, power
 from vididi.analysis.ranks import RankAgreement, rank_agreement
 from vididi.analysis.reading import Run
 from vididi.analysis.samples import Samples, Ways, by_group_in_words, collect
-from vididi.analysis.tables import column_of, stands_in, unit
+from vididi.analysis.table_rows import stands_in
+from vididi.analysis.tables import column_of, unit
 from vididi.analysis.video_groups import VideoGroups
 from vididi.words import counted
 

@@ -28,7 +28,8 @@ from vididi.analysis.records import (
 from vididi.analysis.samples import Samples, Ways, collect, interval
 from vididi.analysis.section_runs import FoundRuns, SectionRuns, runs_of_section, seeds_text
 from vididi.analysis.sections import LATER_SETTINGS, ResultsSection, ResultsSetting
-from vididi.analysis.tables import Measured, column_of, is_row, untrained_rows
+from vididi.analysis.table_rows import Measured, is_row, untrained_rows
+from vididi.analysis.tables import column_of
 from vididi.errors import ConfigError
 from vididi.protocols import PROTOCOLS, settings_model
 from vididi.protocols.settings import FeatureSettings

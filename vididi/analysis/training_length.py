@@ -27,7 +27,8 @@ from vididi.analysis.plots import (
     style,
 )
 from vididi.analysis.reading import Run, one_run_per_cell
-from vididi.analysis.tables import column_of, matches
+from vididi.analysis.table_rows import matches
+from vididi.analysis.tables import column_of
 from vididi.errors import ConfigError
 from vididi.words import counted
 
