@@ -87,7 +87,7 @@ def test_every_protocol_measures_the_encoder_and_the_untrained_one(
         assert result["metrics"] != result["untrained"]
     if protocol in (*OF_FEATURES, *OF_CLASSIFIERS):
         queries = pq.read_table(result["folder"] / "queries.parquet")
-        assert queries.column_names == ["video_id", "label", "first_hit"]
+        assert queries.column_names == ["video_id", "label", "first_hit", "scene"]
         assert queries.num_rows == 12
     if protocol in OF_CLASSIFIERS:
         top1 = next(value for name, value in result["metrics"].items() if name.endswith("/top1"))

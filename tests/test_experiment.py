@@ -152,7 +152,7 @@ def test_an_option_of_another_entry_is_unknown() -> None:
 
 def test_an_option_of_an_entry_that_has_none_is_unknown() -> None:
     with pytest.raises(ConfigError, match=r"sampling\.power: unknown key; valid keys are none"):
-        resolve(build_config({"sampling": {"name": "uniform", "power": 2.0}}))
+        resolve(build_config({"sampling": {"name": "min_offset", "power": 2.0}}))
 
 
 def test_an_option_without_a_default_must_be_given() -> None:
@@ -617,7 +617,7 @@ def test_recall_can_be_computed_again_from_the_queries(
     finished: Finished, tiny_shards: ShardSet
 ) -> None:
     queries = pq.read_table(finished.folder / "queries.parquet")
-    assert queries.column_names == ["video_id", "label", "first_hit"]
+    assert queries.column_names == ["video_id", "label", "first_hit", "scene"]
     assert queries.column("video_id").to_pylist() == list(
         tiny_shards.column("video_id")[tiny_shards.rows("test")]
     )
