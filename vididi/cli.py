@@ -11,7 +11,9 @@ from functools import partial
 from vididi import __version__
 from vididi.commands.arguments import COMMANDS, add_arguments
 from vididi.commands.data_set import CHECK, add_check, add_prepare, add_show
+from vididi.commands.embed import EMBED, SEARCH, add_embed, add_search
 from vididi.commands.evaluate import add_evaluate
+from vididi.commands.export import EXPORT, add_export
 from vididi.commands.pretrain import add_pretrain
 from vididi.commands.results import (
     PICTURES,
@@ -40,6 +42,11 @@ HELP = {
     "single runs": {
         "pretrain": "one run of a configuration, without a sweep and without Ray",
         "evaluate": "measure finished encoders by a protocol of the papers",
+    },
+    "encoders to carry away": {
+        "embed": "video files to feature vectors, by a finished run or its encoder alone",
+        "export": "an encoder for other programs, with a model card",
+        "search": "the videos of a prepared set that are nearest to a video file",
     },
     "results": {
         "table": "one of the papers' tables from run folders, measured beside printed",
@@ -97,6 +104,9 @@ def make_parser() -> argparse.ArgumentParser:
     add_show(commands.add_parser("show"))
     add_pretrain(commands.add_parser("pretrain"))
     add_evaluate(commands.add_parser("evaluate"))
+    add_embed(commands.add_parser("embed", **EMBED))
+    add_export(commands.add_parser("export", **EXPORT))
+    add_search(commands.add_parser("search", **SEARCH))
     for command, about in COMMANDS.items():
         name = "sweep" if command == "run" else command
         _add_sweep(commands.add_parser(name, description=about), command)

@@ -246,6 +246,11 @@ def make_encoder(backbone: Component) -> tuple[nn.Module, int]:
     return BACKBONES[backbone.name](**backbone.options)
 
 
+def backbone_entry(name: str) -> Callable:
+    """The entry of a backbone, for who wants its code."""
+    return BACKBONES[name]
+
+
 def _without_weights(backbone: Component) -> Component:
     return Component(
         name=backbone.name,

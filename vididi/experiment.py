@@ -19,6 +19,7 @@ from vididi.config import BF16_NEEDS_GPU, Config, flatten
 from vididi.data.plan import PretrainPlan
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, Stream
+from vididi.description import encoder_metadata
 from vididi.encoders import untrained_encoder
 from vididi.errors import ConfigError, DamagedError, HeldError, TrainingError, VididiError
 from vididi.evaluation.batch_statistics import recomputed
@@ -309,7 +310,9 @@ def _keep_best(config: Config, state: State, folder: RunFolder, metrics: dict, e
         return
     best = folder.best(metric)
     if best is None or not metrics[metric] <= best:  # of NaN that an earlier version kept
-        folder.save_best(state.objective.backbone.state_dict(), metric, metrics[metric], epoch)
+        weights, value = state.objective.backbone.state_dict(), metrics[metric]
+        said = encoder_metadata(config, {str(metric): value})
+        folder.save_best(weights, metric, value, epoch, said)
 
 
 def _measure_online(
@@ -362,7 +365,8 @@ def _finish(
 ) -> None:
     metrics = {name: value for name, value in measured.metrics.items() if isinstance(value, float)}
     recorder.finish(flatten(config.to_dict()), metrics, state.step)
-    folder.save_encoder(state.objective.backbone.state_dict())
+    said = encoder_metadata(config, {**metrics, "data_checksum": result["data_checksum"]})
+    folder.save_encoder(state.objective.backbone.state_dict(), metadata=said)
     if measured.queries is not None:
         folder.save_queries(measured.queries)
     folder.save_result(result)

@@ -128,6 +128,20 @@ def one_set_of_statistics(network: nn.Module) -> None:
             module._buffers.pop(f"{name}{SUFFIX}", None)
 
 
+def keep_frames_statistics(network: nn.Module) -> None:
+    """Leave one set of statistics, those that frames have in evaluation: what is fed frames alone
+    gives the same features, and needs no more.
+    """
+    for norm in network.modules():
+        if f"{STATISTICS[0]}{SUFFIX}" in norm._buffers and (order := _order_to_use(norm, 0)):
+            for name in STATISTICS:
+                rows, own = norm._buffers[f"{name}{SUFFIX}"], norm._buffers[name]
+                assert rows is not None
+                assert own is not None
+                own.copy_(rows[order - 1])
+    one_set_of_statistics(network)
+
+
 def with_norm(entry: MakeNetwork) -> MakeNetwork:
     """A backbone's entry with one more option in its signature.
 

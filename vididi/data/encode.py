@@ -99,15 +99,15 @@ def encode_video(video: Video, settings: Settings) -> Encoded | Reject:
         if video.moment is not None:
             with open_moment(video.path, video.moment, notes) as (frames, fps, key_frame):
                 frames = _cut(frames, video.picture)
-                return _encode_frames(frames, fps, settings, checksum, key_frame, notes)
+                return encode_frames(frames, fps, settings, checksum, key_frame, notes)
         if settings.decoder == "decord":
             with suppress(DataError), open_with_decord(video.path) as (frames, fps):
                 frames = _cut(frames, video.picture)
-                return _encode_frames(frames, fps, settings, checksum)
+                return encode_frames(frames, fps, settings, checksum)
             # Where decord refused or crashed, PyAV reads the file or says what is wrong with it.
         with open_video(video.path, notes) as (frames, fps):
             frames = _cut(frames, video.picture)
-            return _encode_frames(frames, fps, settings, checksum, notes=notes)
+            return encode_frames(frames, fps, settings, checksum, notes=notes)
     except (DataError, OSError) as error:
         return Reject(video.video_id, str(video.path), str(error))
 
@@ -130,7 +130,7 @@ def _content_sha256(path: Path, size: int, mtime_ns: int) -> str:
         return file_digest(file, "sha256").hexdigest()
 
 
-def _encode_frames(
+def encode_frames(
     frames: Iterable[NDArray[np.uint8]],
     fps: float,
     settings: Settings,
@@ -138,6 +138,11 @@ def _encode_frames(
     key_frame: int | None = None,
     notes: Sequence[str] = (),
 ) -> Encoded:
+    """Resize and encode frames ``[H, W, 3]`` (RGB), one at a time.
+
+    Raises:
+        DataError: they are more than a prepared set can hold of one video.
+    """
     jpegs: list[bytes] = []
     size = 0
     for frame in frames:

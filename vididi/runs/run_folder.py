@@ -9,9 +9,9 @@ cell.json             which cell of which sweep it is, and the checksum of its d
 metrics.jsonl         one line per epoch
 events.out.tfevents.* the same for TensorBoard, and the hyperparameters
 checkpoint.pt         weights, optimiser state and step; what a half-done run goes on from
-encoder.safetensors   the trained backbone
+encoder.safetensors   the trained backbone; its metadata say what it is (vididi.description)
 best.safetensors      the backbone of the best epoch by an online measure, if asked for; its
-                      metadata say which epoch
+                      metadata say which epoch too
 queries.parquet       per test video: the rank of its first correct neighbour, null where there is
                       none
 result.json           the measurements; its presence means that the run is finished
@@ -64,9 +64,21 @@ ERROR_WAIT_S = 5.0  # the processes of a cell that failed are about to end
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which is flushed to disk and replaces ``path`` at the end."""
+    """A temporary path to write to, which is flushed to disk and replaces ``path`` at the end.
+
+    The file has the mode that the umask gives a new file, whatever wrote it: safetensors writes to
+    a private temporary file (0600) and renames that.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    yield temporary
+    temporary.unlink(missing_ok=True)  # of a process with this number that was killed
+    temporary.touch()
+    mode = temporary.stat().st_mode & 0o777
+    try:
+        yield temporary
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    temporary.chmod(mode)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.rename(path)
@@ -148,23 +160,33 @@ class RunFolder:
             else None
         )
 
-    def save_encoder(self, weights: dict[str, Tensor], name: str = ENCODER) -> None:
-        """Write weights as safetensors, under ``name``."""
+    def save_encoder(
+        self,
+        weights: dict[str, Tensor],
+        name: str = ENCODER,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        """Write weights as safetensors, under ``name``; metadata are what the file says of
+        itself (vididi.description).
+        """
         with replacing(self.path / name) as temporary:
-            save_file(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
-                temporary,
-            )
-
-    def save_best(self, weights: dict[str, Tensor], metric: str, value: float, epoch: int) -> None:
-        """Keep an encoder as the best one so far."""
-        metadata = {"epoch": str(epoch), metric: repr(value)}
-        with replacing(self.path / BEST) as temporary:
             save_file(
                 {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
                 temporary,
                 metadata,
             )
+
+    def save_best(
+        self,
+        weights: dict[str, Tensor],
+        metric: str,
+        value: float,
+        epoch: int,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep an encoder as the best one so far, with ``metadata`` as of ``save_encoder``."""
+        said = {**(metadata or {}), "epoch": str(epoch), metric: repr(value)}
+        self.save_encoder(weights, BEST, said)
 
     def best(self, metric: str) -> float | None:
         """The value of ``metric`` of the best encoder so far; None where there is none."""
