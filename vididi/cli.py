@@ -11,9 +11,11 @@ from functools import partial
 from vididi import __version__
 from vididi.commands.arguments import COMMANDS, add_arguments
 from vididi.commands.data_set import CHECK, add_check, add_prepare, add_show
+from vididi.commands.doctor import DOCTOR, add_doctor
 from vididi.commands.embed import EMBED, SEARCH, add_embed, add_search
 from vididi.commands.evaluate import add_evaluate
 from vididi.commands.export import EXPORT, add_export
+from vididi.commands.keys import CONFIG_COMMAND, add_config
 from vididi.commands.pretrain import add_pretrain
 from vididi.commands.results import (
     PICTURES,
@@ -22,6 +24,7 @@ from vididi.commands.results import (
     results_program,
     table_program,
 )
+from vididi.commands.split import SPLIT, add_split
 from vididi.errors import ConfigError, VididiError
 from vididi.terminal import Parser, PlainConsole
 
@@ -30,8 +33,13 @@ from vididi.terminal import Parser, PlainConsole
 HELP = {
     "prepared data": {
         "prepare": "decode videos once, into Parquet shards",
+        "split": "hold out a test split, class by class in whole groups, as a list",
         "check": "compare every frame of a prepared data set with what its index says",
         "show": "draw what the network sees of one video",
+    },
+    "before anything runs": {
+        "doctor": "check that this machine has all that is needed",
+        "config": "what a key is, its default, unit and source; or all defaults",
     },
     "sweeps, over Ray": {
         "sweep": "run the cells of a sweep file that are not finished, and print its table",
@@ -100,8 +108,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(prog="vididi", metavar="COMMAND", help=argparse.SUPPRESS)
     add_prepare(commands.add_parser("prepare"))
+    add_split(commands.add_parser("split", **SPLIT))
     add_check(commands.add_parser("check", **CHECK))
     add_show(commands.add_parser("show"))
+    add_doctor(commands.add_parser("doctor", **DOCTOR))
+    add_config(commands.add_parser("config", **CONFIG_COMMAND))
     add_pretrain(commands.add_parser("pretrain"))
     add_evaluate(commands.add_parser("evaluate"))
     add_embed(commands.add_parser("embed", **EMBED))

@@ -35,6 +35,7 @@ class Use(IntEnum):
     FRAME_ORDER = 11
     ONLINE = 12
     STATISTICS = 13
+    HELD_OUT = 14
 
 
 def _finalise(z: NDArray[np.uint64]) -> NDArray[np.uint64]:

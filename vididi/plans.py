@@ -142,7 +142,8 @@ def _check_measured(config: Config, shards: ShardSet) -> None:
     if measured and len(shards.rows("test")) == 0:
         raise DataError(
             f"{shards.root}: there is no test split to evaluate on; set evaluation.protocols to []"
-            " to pretrain only"
+            " to pretrain only, or hold out a share: data.test_share of sources folder and csv, or"
+            " vididi split"
         )
     if measured and not shards.manifest.classes:
         raise DataError(

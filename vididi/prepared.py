@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from vididi.components import _about, options_model
 from vididi.config import Config
 from vididi.data.encode import Settings
 from vididi.data.layout import Manifest
+from vididi.data.motion import motion_is_made
 from vididi.data.prepare import TIMEOUT_S, PrepareProgress, Runner, prepare
 from vididi.data.shards import ShardSet, check_no_overlap
 from vididi.data.sources import SOURCES, Listing
@@ -44,9 +46,7 @@ def ensure_prepared(
     videos = None
     if shards is None:
         videos = list_videos(config)
-        shards = (
-            cache_folder() / "shards" / f"{config.data.name}-{_preparation_digest(config, videos)}"
-        )
+        shards = _cached(config, videos)
 
     if not (shards / "manifest.json").is_file():
         if isinstance(shards, Path) and shards.exists() and any(shards.iterdir()):
@@ -69,6 +69,45 @@ def ensure_prepared(
     opened = ShardSet.open(shards)
     check_no_overlap(opened)
     return opened
+
+
+@dataclass(frozen=True)
+class DataPlace:
+    """Where the data of a configuration are, as far as they are there.
+
+    Attributes:
+        shards: the prepared set; None: there is none yet.
+        listed: videos that are to be prepared; files: how many of them are there.
+        made: whether the videos are made when they are needed (the motion set).
+    """
+
+    shards: Folder | None
+    listed: int = 0
+    files: int = 0
+    made: bool = False
+
+
+def find_data(config: Config) -> DataPlace:
+    """Look for what ensure_prepared would open or prepare without a folder of shards; makes
+    nothing.
+
+    Raises:
+        DataError: the videos are not there or cannot be listed.
+    """
+    options = config.data.options
+    if config.data.name == "motion" and not motion_is_made(cache_folder(), options):
+        return DataPlace(None, made=True)
+    videos = list_videos(config)
+    shards = _cached(config, videos)
+    if (shards / "manifest.json").is_file():
+        return DataPlace(shards)
+    return DataPlace(None, len(videos), sum(_size(video.path) is not None for video in videos))
+
+
+def _cached(config: Config, videos: list[Video]) -> Path:
+    """The folder of a prepared set that has no other place."""
+    name = f"{config.data.name}-{_preparation_digest(config, videos)}"
+    return cache_folder() / "shards" / name
 
 
 def _work_dir(shards: Folder) -> Path:

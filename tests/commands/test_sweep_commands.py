@@ -55,11 +55,12 @@ def test_extend_plans_the_cells_of_all_seeds(
 ) -> None:
     assert run_sweep.main(["extend", str(spec), "--seeds", "3", "--only", "base", "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert [line.partition(":")[0] for line in said.splitlines()] == [
+    assert [line.partition(":")[0] for line in said.partition("\ndata: ")[0].splitlines()] == [
         "base-s0",
         "base-s2",
         "base-s1",
         "3 cells",
+        "runs",
     ]
 
 
@@ -70,10 +71,8 @@ def test_an_arm_that_is_asked_for_twice_leaves_nothing_out(
         run_sweep.main([str(spec), "--only", "base", "--only", "base", "--seeds", "0", "--dry-run"])
         == 0
     )
-    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == [
-        "base-s0",
-        "1 cell",
-    ]
+    said = capsys.readouterr().out.partition("\ndata: ")[0]
+    assert [line.partition(":")[0] for line in said.splitlines()] == ["base-s0", "1 cell", "runs"]
 
 
 def test_a_cell_s_state_is_what_its_folder_says(spec: Path, tmp_path: Path) -> None:

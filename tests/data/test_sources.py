@@ -555,6 +555,9 @@ def test_prepare_takes_a_csv_with_relative_paths(
         "name": "csv",
         "videos": str(tmp_path / "clips"),
         "list": str(tmp_path / "list.csv"),
+        "test_share": None,
+        "group": None,
+        "seed": 0,
     }
     assert (manifest.rejects, manifest.classes) == (1, ["jump", "run"])
     assert "missing" in (tmp_path / "out" / "rejects.csv").read_text()

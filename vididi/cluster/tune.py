@@ -49,10 +49,10 @@ from vididi.runs.mirror import local_path, pull
 from vididi.runs.outcome import outcome
 from vididi.runs.run_folder import RunFolder
 from vididi.search import Stopping
+from vididi.startup_checks import OBJECT_STORE_BYTES, checks_of_ray, refuse
 from vididi.sweep import Resources
 from vididi.training.context import Metrics
 
-OBJECT_STORE_BYTES = 1 << 30  # of a Ray of our own: encoded frames in flight, no more
 # Of a trial that only drives workers: Ray wants some resource, and each cluster's head has 1 of it.
 DRIVER = {"node:__internal_head__": 0.001}
 WARN_S = 30  # between warnings that nothing can start
@@ -198,6 +198,7 @@ def _ray(
         with connected(address):
             yield ClusterCapacity
         return
+    refuse(checks_of_ray())
     cores, gpus = len(os.sched_getaffinity(0)), float(torch.cuda.device_count())
 
     def capacity_of(resources: Resources) -> Capacity:

@@ -146,7 +146,11 @@ def _add_run_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_preview_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--dry-run", action="store_true", help="print the cells and stop")
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the cells, which are finished, and whether their data are there; then stop",
+    )
     group.add_argument(
         "--audit-stopping",
         nargs="?",

@@ -13,6 +13,7 @@ from vididi.commands.paper_reading import changes_of, read_as
 from vididi.commands.results import paper_table
 from vididi.commands.sweep_files import sweep_file
 from vididi.errors import ConfigError
+from vididi.startup_checks import warn_of_backbone
 from vididi.sweep import (
     MOST_CELLS,
     Cell,
@@ -46,6 +47,8 @@ def plan(arguments: argparse.Namespace, console: Console) -> tuple[Sweep, list[C
     excluded = 0 if searching else size(sweep, arguments.only, seeds) - len(cells)
     from vididi.components import resolve  # imports torch, so not before the file is checked
 
+    if arguments.command != "status":
+        warn(console, cells)
     cells = [replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in cells]
     lines: list[str] = []
     if arguments.reading:
@@ -66,6 +69,14 @@ def plan(arguments: argparse.Namespace, console: Console) -> tuple[Sweep, list[C
                 " these values, defaults aside"
             )
     return sweep, cells
+
+
+def warn(console: Console, cells: list[Cell]) -> None:
+    """Say once where cells that ask for no GPU have a backbone that is meant for one, unsaid."""
+    for cell in cells:
+        if text := warn_of_backbone(cell.config, gpu=cell.resources.gpus_per_worker > 0):
+            console.print(text)
+            return
 
 
 def _read(arguments: argparse.Namespace, console: Console) -> Sweep:
@@ -150,10 +161,14 @@ def print_search(console: Console, sweep: Sweep, example: Cell, faults: list[str
         )
 
 
-def print_cells(console: Console, cells: list[Cell], sweep: Sweep) -> None:
-    """A line for each cell, and what is measured of them afterwards."""
-    for cell in cells:
-        console.print(cell.summary)
+def print_cells(
+    console: Console, cells: list[Cell], sweep: Sweep, states: list[str] | None = None
+) -> None:
+    """A line for each cell, with its state where it is known, and what is measured of them
+    afterwards.
+    """
+    for i, cell in enumerate(cells):
+        console.print(f"{cell.summary}; {states[i]}" if states else cell.summary)
     then = (
         f"; then of each: {', '.join(entry.title for entry in sweep.evaluations)}"
         if sweep.evaluations

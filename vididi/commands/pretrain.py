@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from vididi.commands.arguments import overrides
 from vididi.config import build_config, flatten, nest, read_yaml
+from vididi.startup_checks import warn_of_backbone
 from vididi.terminal import PlainConsole, say
 
 
@@ -53,6 +55,8 @@ def pretrain_command(arguments: argparse.Namespace) -> int:
     from vididi.screen import PrepareBar
     from vididi.training.context import local_context, rank_0_first
 
+    if text := warn_of_backbone(config, gpu=False if arguments.device == "cpu" else None):
+        say(text, file=sys.stderr)
     config = resolve(config, int(os.environ.get("WORLD_SIZE", "1")))
     out = local_path(arguments.out).resolve()
     shards_folder = as_folder(arguments.shards) if arguments.shards else None

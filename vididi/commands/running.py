@@ -12,11 +12,13 @@ from rich.console import Console
 
 from vididi.cell_status import INTERRUPTED, cell_states
 from vididi.commands.arguments import overrides
-from vididi.commands.cells import plan, print_cells
+from vididi.commands.cells import plan
 from vididi.commands.inputs import existing, prepare_data, runs_of
+from vididi.commands.preview import preview
 from vididi.commands.results import finished_runs, finished_under, paper_table, write_table
 from vididi.commands.tournament import Unfinished, confirm, grid_best
-from vididi.runs.mirror import pull
+from vididi.runs.mirror import local_path, pull
+from vididi.startup_checks import check_writable, checks_of_ray, refuse
 from vididi.sweep import Cell
 from vididi.words import counted
 from vididi.workspace import Workspace
@@ -37,9 +39,10 @@ def run_work(
     """As ``run``, with what it worked with; None where nothing was to be run."""
     sweep, cells = plan(arguments, console)
     if arguments.dry_run:
-        print_cells(console, cells, sweep)
+        preview(arguments, console, sweep, cells)
         return 0, None
     paper = paper_table(sweep.table)
+    refuse_machine(arguments.runs, arguments.address)
     shards, others = prepare_data(arguments, sweep, cells, console)
     work = Workspace(
         sweep,
@@ -67,6 +70,14 @@ def run_work(
     console.print("\n" + write_table(paper, work.runs))
     console.print(f"\nTensorBoard:  tensorboard --logdir {shlex.quote(str(work.runs))}")
     return status, work
+
+
+def refuse_machine(runs: str, address: str | None) -> None:
+    """Raise ResourceError where this machine lacks what a sweep needs, before data are prepared."""
+    folder = local_path(runs)
+    refuse([check_writable("runs", folder, "give --runs a folder that is")])
+    if address is None:
+        refuse(checks_of_ray())
 
 
 def run_grid(work: Workspace) -> tuple[int, list[Cell]]:

@@ -19,7 +19,7 @@ from functools import partial
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -361,10 +361,7 @@ def motion(
     _check(options, scene_class)
     nuisance = Nuisance(camera, shake, placement, distractors, noise)
     scenes = {"scene_class": scene_class, "test_scenes": test_scenes} if scene_class else {}
-    # A set of the first options alone keeps the name that it always had.
-    named = {"format": FORMAT, **options, **nuisance.options, **scenes}
-    name = "motion-" + sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:12]
-    root = cache / name
+    root = _root(cache, options, nuisance, scenes)
     jobs = {
         split: _jobs(root, split, count, scene_class, scenes_are, size, frames, seed, nuisance)
         for split, count, scenes_are in (("train", train, "same"), ("test", test, test_scenes))
@@ -373,6 +370,24 @@ def motion(
         _make(root, [job for split in jobs.values() for job in split])
 
     return [video for split, made in jobs.items() for video in _videos(split, made)]
+
+
+def _root(
+    cache: Path, options: Mapping[str, int], nuisance: Nuisance, scenes: Mapping[str, Any]
+) -> Path:
+    """Where a made set lies."""
+    # A set of the first options alone keeps the name that it always had.
+    named = {"format": FORMAT, **options, **nuisance.options, **scenes}
+    name = "motion-" + sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:12]
+    return cache / name
+
+
+def motion_is_made(cache: Path, options: Mapping[str, Any]) -> bool:
+    """Whether the set of all of ``motion``'s options is there, so that listing makes nothing."""
+    first = {name: options[name] for name in ("train", "test", "size", "frames", "seed")}
+    nuisance = Nuisance(**{name: options[name] for name in Nuisance.__dataclass_fields__})
+    scenes = {name: options[name] for name in ("scene_class", "test_scenes")}
+    return _root(cache, first, nuisance, scenes if scenes["scene_class"] else {}).is_dir()
 
 
 def _videos(split: str, jobs: list[_Job]) -> list[Video]:

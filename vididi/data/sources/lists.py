@@ -29,13 +29,17 @@ NEAR_FILE = 0.9  # as NEAR, of the names of files
 
 @dataclass(frozen=True)
 class Listed:
-    """One video as a list names it. ``position``: where in the list, such as "line 3"."""
+    """One video as a list names it. ``position``: where in the list, such as "line 3".
+
+    ``group``: of the column that says what is held out together, else empty.
+    """
 
     video_id: str
     class_name: str
     split: str
     list_file: Path
     position: str
+    group: str = ""
 
     @property
     def name(self) -> str:
@@ -49,11 +53,17 @@ class Listed:
 
 
 class Listing(list[Video]):
-    """The videos of a source. ``notes``: what it left out or holds to be odd, a sentence each."""
+    """The videos of a source. ``notes``: what it left out or holds to be odd, a sentence each.
 
-    def __init__(self, videos: Iterable[Video], notes: Iterable[str] = ()) -> None:
+    ``groups``: of each video, where whole groups were held out, else empty.
+    """
+
+    def __init__(
+        self, videos: Iterable[Video], notes: Iterable[str] = (), groups: Iterable[str] = ()
+    ) -> None:
         super().__init__(videos)
         self.notes = [*notes]
+        self.groups = [*groups]
 
 
 # --- Lists ----------------------------------------------------------------------------------------

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from vididi.data.layout import SPLITS
+from vididi.data.sources.held_out import groups_of, held_out, hold_out
 from vididi.data.sources.lists import (
     FAR,
     Listed,
@@ -21,6 +23,7 @@ from vididi.data.sources.lists import (
 from vididi.data.sources.walk import is_video, normalised_name, on_disk
 from vididi.errors import DataError
 
+Groups = list[str]  # csv_table has an option of the name ``list``
 COLUMNS = ("path", "label", "split")
 SEPARATORS = (
     "commas, tabs or semicolons separate columns, or blanks where each line is the path of a video"
@@ -46,7 +49,15 @@ OTHER_NAMES = {
 NUMBERS = ("target", "class_id", "class_idx", "class_index", "label_id", "y")
 
 
-def csv_table(cache: Path, *, videos: Path, list: Path) -> Listing:
+def csv_table(
+    cache: Path,
+    *,
+    videos: Path,
+    list: Path,
+    test_share: float | None = None,
+    group: str | None = None,
+    seed: int = 0,
+) -> Listing:
     """The videos of a CSV file of path, label and, if given, split.
 
         path,label,split
@@ -54,26 +65,43 @@ def csv_table(cache: Path, *, videos: Path, list: Path) -> Listing:
 
     If the first line holds the names ``path`` and ``label``, or others of OTHER_NAMES, it is a
     header: columns come in any order, and others are ignored. Without a header every line is
-    path,label or path,label,split. Without a split every video is in split ``train``. Columns are
-    separated by commas, tabs or semicolons; or two columns by blanks, where each line is a path
-    that ends in a suffix of videos and a label without blanks.
+    path,label or path,label,split. Without a split every video is in split ``train``, unless
+    ``test_share`` of each class is held out. Columns are separated by commas, tabs or semicolons;
+    or two columns by blanks, where each line is a path that ends in a suffix of videos and a label
+    without blanks.
 
     Args:
         videos: the folder that paths are relative to and lie in; absolute paths are taken as they
             are.
         list: the CSV file.
+        test_share: of each class's videos, held out in whole groups.
+        group: a column of the header; or a pattern of paths, whose one pair of parentheses matches
+            the group.
+        seed: of what is held out.
     """
+    asked = held_out(test_share, group, seed)
+    column = group if asked and asked.names_column else None
+    pattern = asked.pattern if asked and column is None else None
     root = existing_folder("videos", videos)
     path = list.expanduser().resolve()
-    rows = [*_rows(path)]
+    rows = [*_rows(path, column, asked.share if asked else None)]
     if not rows:
         raise malformed(path, "line 1", "no videos after the header", "list")
     _check_first(rows, root)
     _check_typos(rows)
-    return as_videos(rows, root, lambda row: on_disk(root, row.video_id), option="list")
+    groups: Groups = []
+    counts: Groups = []
+    if asked:
+        names = [row.video_id for row in rows]
+        groups = [row.group for row in rows] if column else groups_of(names, pattern)
+        splits, counts = hold_out(asked, [row.class_name for row in rows], groups)
+        rows = [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
+    found = as_videos(rows, root, lambda row: on_disk(root, row.video_id), counts, option="list")
+    return Listing(found, found.notes, groups)
 
 
-def _rows(path: Path) -> Iterator[Listed]:
+def _rows(path: Path, group: str | None, test_share: float | None) -> Iterator[Listed]:
+    """The list's lines. ``group``: a column; ``test_share``: refused where there is a split."""
     lines = csv_lines(
         path,
         "list",
@@ -82,6 +110,7 @@ def _rows(path: Path) -> Iterator[Listed]:
         ),
     )
     header = _header(lines[0][1])
+    place = None if group is None else _group_column(path, group, header and lines[0][1])
     if header is not None:
         for name in COLUMNS:
             if header.count(name) > 1:
@@ -95,8 +124,32 @@ def _rows(path: Path) -> Iterator[Listed]:
     else:
         _check_known(path, *lines[0])
         header = [*COLUMNS[: max(2, len(lines[0][1]))]]
+    if test_share is not None and "split" in header:
+        raise DataError(
+            f"data.test_share: {test_share} is for a list without a split; {path} has a split"
+            " already"
+        )
     for position, values in lines:
-        yield _row(path, position, values, header)
+        row = _row(path, position, values, header)
+        if place is not None and not values[place]:
+            raise malformed(path, position, f"no group in {','.join(values)!r}", "list")
+        yield row if place is None else replace(row, group=values[place])
+
+
+def _group_column(path: Path, group: str, names: Groups | None) -> int:
+    """Where in a line the column is that names the group; upper and lower case are the same."""
+    if names is None:
+        raise DataError(
+            f"data.group: {group!r} is no column of {path}, which has no header; a pattern of paths"
+            " has one pair of parentheses"
+        )
+    places = [i for i, name in enumerate(names) if name.lower() == group.lower()]
+    if len(places) != 1:
+        raise DataError(
+            f"data.group: {group!r} is {'several columns' if places else 'no column'} of {path},"
+            f" which has {', '.join(names)}; a pattern of paths has one pair of parentheses"
+        )
+    return places[0]
 
 
 def _header(cells: list[str]) -> list[str] | None:
