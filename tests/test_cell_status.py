@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,7 +46,8 @@ def told(job: Any, ended: Any, elsewhere: bool = False) -> tuple[int, str, str]:
     status = report_unfinished(
         {job.folder: job}, PlainConsole(file=report), ended, {job.folder} if elsewhere else ()
     )
-    return status, report.getvalue(), screen.getvalue()
+    assert re.match(r"\d\d:\d\d:\d\d +\d+% ", screen.getvalue())
+    return status, report.getvalue(), screen.getvalue().partition("% ")[2]
 
 
 def test_a_cell_that_was_stopped_early_is_done_unless_it_was_to_go_on(tmp_path: Path) -> None:
@@ -90,3 +92,19 @@ def test_a_cell_of_another_driver_is_not_finished_unless_it_is(
     found, report, _ = told(job, outcome, elsewhere=True)
     assert found == status
     assert ("run by another driver; run the same command again to go on" in report) == (status == 1)
+
+
+def test_of_an_interrupted_sweep_only_what_began_is_listed(tmp_path: Path) -> None:
+    begun = job_of(tmp_path / "begun")
+    waiting = [
+        SimpleNamespace(folder=tmp_path / f"w{number}", title=f"waiting {number}", evaluation=None)
+        for number in range(40)
+    ]
+    report = io.StringIO()
+    jobs = {job.folder: job for job in (begun, *waiting)}
+    status = report_unfinished(jobs, PlainConsole(file=report), outcome, (), set(jobs))
+    assert status == INTERRUPTED
+    said = report.getvalue()
+    assert "not finished: the cell: run the same command again" in said
+    assert "waiting" not in said
+    assert said.endswith("not begun: 40 cells or evaluations\n")

@@ -27,19 +27,20 @@ from torch import Tensor
 from vididi import load_encoder
 from vididi.backbones import MINIMUM
 from vididi.components import COMPONENTS, build_state, resolve
-from vididi.config import Component, Config, build_config, nest, read_yaml
+from vididi.config import Component, Config, build_config, flatten, nest, read_yaml
 from vididi.data.plan import Plan
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, Stream, local_stream
 from vididi.errors import ConfigError, DataError, TrainingError
 from vididi.evaluation import recall_at
-from vididi.experiment import run_cell
+from vididi.experiment import hyperparameters, run_cell
 from vididi.objectives import OBJECTIVES
 from vididi.pairing import SCHEDULES
 from vididi.plans import make_plans
 from vididi.prepared import ensure_prepared
 from vididi.runs.readers import read_stopped
 from vididi.runs.run_folder import RunFolder
+from vididi.sweep import VARIED
 from vididi.training.context import LocalContext, Metrics
 
 CELL = {"sweep": "tests", "arm": "a", "label": "A", "axes": {}, "seed": 0}
@@ -1198,7 +1199,7 @@ def test_what_is_measured_on_the_way_changes_nothing_else(
     lines = metric_lines(tmp_path)
     assert [sorted(name for name in line if name.startswith("online/")) for line in lines] == [
         [],
-        ["online/knn", "online/probe"],
+        ["online/knn", "online/probe", "online/rankme", "online/spread"],
         [],
     ]
     plain = [
@@ -1210,6 +1211,15 @@ def test_what_is_measured_on_the_way_changes_nothing_else(
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
     checksum = tiny_shards.manifest.checksum
     assert config.identity(checksum) == finished.config.identity(checksum)
+
+
+def test_lidar_is_measured_where_videos_have_several_clips(
+    make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
+    run(make_config({**ONLINE, "evaluation.online.clips": 2}), tmp_path, tiny_shards)
+    (line,) = [line for line in metric_lines(tmp_path) if "online/lidar" in line]
+    assert 0 <= line["online/lidar"] <= 16
+    assert 1 <= line["online/rankme"] <= 16  # of as many videos
 
 
 @pytest.mark.parametrize("batch", [3, 6, 7, 8, 10, 13])
@@ -1313,3 +1323,27 @@ def test_workers_that_find_their_folder_marked_as_stopped_end_after_the_epoch(
     else:
         on_epoch({"epoch": 2}, 2)
     assert reported == [1, 2]
+
+
+def test_a_run_s_hyperparameters_are_those_that_differ_and_say_arm_and_label(
+    make_config: MakeConfig,
+) -> None:
+    config = make_config({"optimiser.lr": 0.5})
+    cell = {"arm": "a", "label": "The arm", "seed": 3}
+    assert list(hyperparameters(config, {**cell, VARIED: ["optimiser.lr"]}).items()) == [
+        ("arm", "a"),
+        ("label", "The arm"),
+        ("optimiser.lr", 0.5),
+    ]
+    assert hyperparameters(config, {}) == flatten(config.to_dict())
+
+
+def test_a_run_shows_its_configuration_and_what_its_network_sees(
+    finished: Finished, make_config: MakeConfig, tiny_shards: ShardSet, tmp_path: Path
+) -> None:
+    from tensorboard.backend.event_processing import plugin_event_accumulator
+
+    board = plugin_event_accumulator.EventAccumulator(str(finished.folder)).Reload()
+    assert {"configuration/text_summary", "what the network sees"} <= set(board.Tags()["tensors"])
+    record = json.loads((finished.folder / "cell.json").read_text())
+    assert VARIED not in record

@@ -15,7 +15,17 @@ from vididi.config import validate
 from vididi.errors import ConfigError
 from vididi.pairing import SCHEDULES, Schedule
 from vididi.search import halved
-from vididi.sweep import Cell, Sweep, cell_at, expand, load_sweep, point_of, size, without_effect
+from vididi.sweep import (
+    Cell,
+    Sweep,
+    cell_at,
+    expand,
+    load_sweep,
+    point_of,
+    size,
+    varied_keys,
+    without_effect,
+)
 
 REPO = Path(__file__).resolve().parents[1]
 SWEEPS = sorted(path.relative_to(REPO) for path in (REPO / "sweeps").glob("**/*.yaml"))
@@ -662,3 +672,15 @@ def test_a_value_that_cannot_be_is_said_once_and_in_the_words_of_the_file(
     values: dict[str, Any], said: str
 ) -> None:
     assert fault(**values) == f"trial.yaml:\n  {said}"
+
+
+def test_what_varies_is_what_cells_have_two_values_of_the_seed_last(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(
+        "name: few\nseeds: [0, 1]\naxes: {training.batch_size: [8, 16]}\n"
+        "arms: {short: {training.epochs: 1}, long: {training.epochs: 2}}\n"
+    )
+    cells = expand(load_sweep(path))
+    assert sorted(varied_keys(cells)[:-1]) == ["training.batch_size", "training.epochs"]
+    assert varied_keys(cells)[-1] == "training.seed"
+    assert varied_keys(cells[:1]) == []

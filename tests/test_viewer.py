@@ -17,8 +17,7 @@ from PIL import Image
 from vididi.cli import main
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, local_stream
-from vididi.experiment import make_fit
-from vididi.plans import make_plans
+from vididi.plans import make_fit, make_plans
 from vididi.training.loop import view_of
 from vididi.viewer import (
     Layout,

@@ -21,6 +21,7 @@ from vididi.runs.file_names import CELL, ERROR
 from vididi.runs.mirror import place_of
 from vididi.runs.outcome import DONE, Outcome, condition, damage, outcome
 from vididi.terminal import one_line, visible
+from vididi.words import counted
 
 if TYPE_CHECKING:
     from vididi.sweep import Cell
@@ -193,10 +194,13 @@ def report_unfinished(
         the exit status: 1 if some failed or are left to another driver, INTERRUPTED if some came to
             no end.
     """
-    status = 0
+    status, never = 0, 0
     for folder, job in jobs.items():
         became, reason = ended(folder), "run the same command again to go on"
         if became in DONE:
+            continue
+        if became is None and folder not in elsewhere and not folder.is_dir():
+            status, never = INTERRUPTED, never + 1
             continue
         if folder in elsewhere:
             status, reason = max(status, 1), f"run by another driver; {reason}"
@@ -205,4 +209,6 @@ def report_unfinished(
         else:
             status = INTERRUPTED
         console.print(f"not finished: {job.title}: {reason}\n    in {place_of(folder)}")
+    if never:
+        console.print(f"not begun: {counted(never, 'cell or evaluation', 'cells or evaluations')}")
     return status

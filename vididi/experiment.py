@@ -11,23 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import nn
 
 from vididi import RULES
-from vididi.components import build_state, make_augment, read_run_config
+from vididi.components import build_state, read_run_config
 from vididi.config import BF16_NEEDS_GPU, Config, flatten
-from vididi.data.plan import PretrainPlan
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, Stream
 from vididi.description import encoder_metadata
 from vididi.encoders import untrained_encoder
 from vididi.errors import ConfigError, DamagedError, HeldError, TrainingError, VididiError
 from vididi.evaluation.batch_statistics import recomputed
-from vididi.evaluation.features import FeatureView, measure_batches
-from vididi.evaluation.online import knn_accuracy, probe_accuracy
+from vididi.evaluation.collapse import LIDAR, RANKME, lidar, rankme
+from vididi.evaluation.features import FeatureView, measure_batches, spread
+from vididi.evaluation.online import KNN, PROBE, knn_accuracy, probe_accuracy
 from vididi.finite import about, check_finite
 from vididi.introduced import with_introduced
-from vididi.plans import Plans, make_plans
+from vididi.plans import Plans, make_fit, make_plans
 from vididi.protocols.frozen import score
 from vididi.protocols.task import EvaluationResult
 from vididi.provenance import measured_by
@@ -35,9 +36,10 @@ from vididi.runs import mirror
 from vididi.runs.file_names import CHECKPOINT, RESULT
 from vididi.runs.readers import read_cell, read_run_result
 from vididi.runs.run_folder import RunFolder
+from vididi.sweep import VARIED
 from vididi.training.context import Context, StoppedEarly, broadcast_from_rank_0
 from vididi.training.distributed import gather_rows
-from vididi.training.loop import EpochLog, PretrainFit, State, train
+from vididi.training.loop import EpochLog, State, train
 from vididi.training.recorder import Recorder
 from vididi.values import shown
 
@@ -55,7 +57,8 @@ def run_cell(
     """Pretrain and evaluate one resolved configuration, from wherever an earlier attempt got to.
 
     Args:
-        cell: what the run folder should remember of the sweep that the cell is of.
+        cell: what the run folder should remember of the sweep that the cell is of; and under
+            VARIED, which is not kept, the dotted keys that differ between its cells.
         path: the run folder; written by rank 0 only.
         open_stream: makes this worker's stream of batches from a plan.
 
@@ -73,9 +76,10 @@ def run_cell(
         if done is not None:
             return done
         if context.rank == 0:
-            folder.begin(config.to_yaml(), {**cell, "data_checksum": checksum})
+            record = {key: value for key, value in cell.items() if key != VARIED}
+            folder.begin(config.to_yaml(), {**record, "data_checksum": checksum})
         with about(path.name):
-            return _run(config, folder, shards, open_stream, context)
+            return _run(config, cell, folder, shards, open_stream, context)
 
 
 def claim(
@@ -153,7 +157,12 @@ def _check_same_run(path: Path, config: Config, checksum: str) -> None:
 
 
 def _run(
-    config: Config, folder: RunFolder, shards: ShardSet, open_stream: Stream, context: Context
+    config: Config,
+    cell: Mapping[str, Any],
+    folder: RunFolder,
+    shards: ShardSet,
+    open_stream: Stream,
+    context: Context,
 ) -> dict[str, Any]:
     began = time.perf_counter()
     torch.set_num_threads(config.training.threads)
@@ -170,6 +179,8 @@ def _run(
     first_step = state.step
 
     recorder = Recorder(folder, first_step) if context.rank == 0 else None
+    if recorder is not None:
+        recorder.describe(config.to_yaml(), _sheet(config, shards, plans))
     batches = open_stream(plans.chain, plans.batch_number(first_step))
     measure_online = partial(_measure_online, config, state, shards, batches, plans, context)
     on_epoch = _epoch_end(config, state, folder, recorder, context, measure_online)
@@ -192,9 +203,30 @@ def _run(
         **measured_by(),
     }
     if recorder is not None:
-        _finish(config, state, folder, recorder, measured, result)
+        _finish(config, cell, state, folder, recorder, measured, result)
     context.report({"epoch": config.training.epochs, "step": state.step, **measured.metrics})
     return result
+
+
+def hyperparameters(config: Config, cell: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's row of TensorBoard's HParams: arm and label, then what differs between the cells of
+    its sweep, which ``cell`` lists; of a run without a sweep, all values.
+    """
+    values = flatten(config.to_dict())
+    named = {name: cell[name] for name in ("arm", "label") if cell.get(name)}
+    shown = values if cell.get(VARIED) is None else cell[VARIED]
+    return {**named, **{key: values.get(key) for key in shown}}
+
+
+def _sheet(config: Config, shards: ShardSet, plans: Plans) -> Image | None:
+    """What the network sees of the first training video in the first epoch."""
+    from vididi.viewer import contact_sheet
+
+    video = shards.column("video_id")[plans.pretrain.rows.min()]
+    # It is a look at the data, for which no run ends.
+    with suppress(VididiError, OSError):
+        return contact_sheet(config, shards, str(video), 0)
+    return None
 
 
 def _measure_untrained(
@@ -221,22 +253,6 @@ def _left_out(shards: ShardSet, plans: Plans) -> dict[str, Any]:
             "evaluation": plans.evaluation.wrapped,
         },
     }
-
-
-def make_fit(config: Config, plan: PretrainPlan) -> PretrainFit:
-    """How a configuration trains."""
-    return PretrainFit(
-        schedule=config.schedule.schedule(),
-        augment=make_augment(config.augment, config.clip.size),
-        frames=config.clip.frames,
-        seed=config.training.seed,
-        epochs=config.training.epochs,
-        steps_per_epoch=plan.steps_per_epoch,
-        warmup_epochs=config.training.warmup_epochs,
-        cosine=config.training.cosine,
-        view_length=config.clip.view_length,
-        precision=config.training.precision,
-    )
 
 
 def _restore(state: State, folder: RunFolder, context: Context) -> None:
@@ -332,14 +348,21 @@ def _measure_online(
     e = config.evaluation
     view = FeatureView(config.clip.size, e.crop, e.seed, (0,), e.frames)
     encoder = _encoder_to_measure(state.objective.backbone, batches, plans, view)
-    rows, local = measure_batches(encoder, batches, len(plans.online), view)
+    measured, local = measure_batches(encoder, batches, len(plans.online), view.clip_features)
     state.objective.train()
-    rows, features = gather_rows(rows, local["intact"], context)
+    rows, features = gather_rows(measured, local["intact"], context)
+    _, clips = gather_rows(measured, local["clips"], context)
 
     labels, test = shards.column("label")[rows], shards.column("split")[rows] == "test"
     parts = features[test], labels[test], features[~test], labels[~test]
     with about(f"after epoch {epoch}"):
-        metrics = {"online/knn": knn_accuracy(*parts), "online/probe": probe_accuracy(*parts)}
+        metrics = {
+            KNN: knn_accuracy(*parts),
+            PROBE: probe_accuracy(*parts),
+            "online/spread": spread(features[test]),
+            RANKME: rankme(features),
+            **({LIDAR: lidar(clips)} if clips.shape[1] > 1 else {}),
+        }
     return {**metrics, "time/online_seconds": time.perf_counter() - began}
 
 
@@ -357,6 +380,7 @@ def _step_end(
 
 def _finish(
     config: Config,
+    cell: Mapping[str, Any],
     state: State,
     folder: RunFolder,
     recorder: Recorder,
@@ -364,7 +388,7 @@ def _finish(
     result: dict[str, Any],
 ) -> None:
     metrics = {name: value for name, value in measured.metrics.items() if isinstance(value, float)}
-    recorder.finish(flatten(config.to_dict()), metrics, state.step)
+    recorder.finish(hyperparameters(config, cell), metrics, state.step)
     said = encoder_metadata(config, {**metrics, "data_checksum": result["data_checksum"]})
     folder.save_encoder(state.objective.backbone.state_dict(), metadata=said)
     if measured.queries is not None:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vididi.components import make_sampling
+from vididi.components import make_augment, make_sampling
 from vididi.config import Config
 from vididi.data.plan import Chain, EvaluationPlan, Interrupted, PretrainPlan, frame_counts
 from vididi.data.shards import ShardSet
 from vididi.draws import Use, permutation
 from vididi.errors import DataError
+from vididi.training.loop import PretrainFit
 
 STATISTICS_VIDEOS = 400  # training videos that batch statistics are recomputed on, at most
 STATISTICS_BATCH = 40  # videos, one clip of each
@@ -155,3 +156,19 @@ def _check_measured(config: Config, shards: ShardSet) -> None:
 def _subset(rows: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     """At most ``size`` videos, the same in every run."""
     return np.sort(rows[permutation(len(rows), Use.ONLINE)[:size]])
+
+
+def make_fit(config: Config, plan: PretrainPlan) -> PretrainFit:
+    """How a configuration trains."""
+    return PretrainFit(
+        schedule=config.schedule.schedule(),
+        augment=make_augment(config.augment, config.clip.size),
+        frames=config.clip.frames,
+        seed=config.training.seed,
+        epochs=config.training.epochs,
+        steps_per_epoch=plan.steps_per_epoch,
+        warmup_epochs=config.training.warmup_epochs,
+        cosine=config.training.cosine,
+        view_length=config.clip.view_length,
+        precision=config.training.precision,
+    )

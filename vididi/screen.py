@@ -2,109 +2,104 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from vididi.live_table import (
+    Line,
+    in_order_of_interest,
+    make_table,
+    progress_text,
+    rest_text,
+    share_done,
+)
 from vididi.runs.outcome import Outcome, finished, outcome, stopped
 from vididi.terminal import one_line
 from vididi.words import counted
 
-COLUMNS = (
-    "cell",
-    "state",
-    "epoch",
-    "loss",
-    "s/step",
-    "data wait",
-    "R@1",
-    "R@5",
-    "R@10",
-    "silhouette",
-    "time",
-)
-
-
-@dataclass
-class Line:
-    """The state of one cell on the screen."""
-
-    state: str
-    epochs: int
-    epoch: int = 0
-    metrics: dict[str, Any] | None = None
-    began: float | None = None
-    seconds: float | None = None
-
-    def cells(self) -> list[str]:
-        """The texts of its columns, without the title."""
-        m = self.metrics or {}
-        seconds = (
-            self.seconds
-            if self.seconds is not None
-            else (time.monotonic() - self.began if self.began is not None else None)
-        )
-        return [
-            self.state,
-            f"{self.epoch}/{self.epochs}",
-            _number(m.get("train/loss"), ".3f"),
-            _number(m.get("time/seconds_per_step"), ".2f"),
-            _number(m.get("time/data_share"), ".1%"),
-            *(_number(m.get(f"retrieval/R@{k}"), ".1%") for k in (1, 5, 10)),
-            _number(m.get("silhouette/all"), ".3f"),
-            _number(seconds, ".0f") + (" s" if seconds is not None else ""),
-        ]
-
-
-def _number(value: Any, form: str) -> str:
-    return "" if value is None else format(value, form)
+STDERR = 2
+SAY_S = 10.0  # between lines about a preparation that is shown in lines
+# Ray says so at each start where RAY_BACKEND_LOG_LEVEL is set.
+NO_NEWS = "Set ray log level from environment variable"
 
 
 class SweepScreen:
-    """Shows cells by title. Use as a context manager; the methods are those of a
+    """Shows jobs by title. Use as a context manager; the methods are those of a
     cluster.jobs.Watcher by title.
     """
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.lines: dict[str, Line] = {}
+        self.stopping = False
+        self.foreign = ForeignLines(self.say)
         self.live = Live(
-            console=console, get_renderable=self.table, refresh_per_second=1, transient=True
+            console=console, get_renderable=self.live_table, refresh_per_second=1, transient=True
         )
 
-    def add(self, title: str, state: str, epochs: int, result: dict[str, Any] | None) -> None:
-        """A cell that is ``finished`` (with its result), or ``waiting``."""
+    def add(
+        self,
+        title: str,
+        state: str,
+        epochs: int,
+        result: dict[str, Any] | None,
+        evaluation: str = "",
+        encoder: str = "",
+    ) -> None:
+        """A job that is ``finished`` (with its result), or ``waiting``.
+
+        Args:
+            evaluation, encoder: of an evaluation, its title and that of the cell it measures.
+        """
         self.lines[title] = Line(
             state,
             epochs,
             epochs if result else 0,
-            result,
+            dict(result or {}),
             seconds=result.get("seconds") if result else None,
+            evaluation=evaluation,
+            encoder=encoder,
         )
 
     def __enter__(self) -> SweepScreen:
         if self.console.is_terminal:
             self.live.__enter__()
+            self.foreign.__enter__()
         return self
 
     def __exit__(self, *exception: Any) -> None:
         if self.console.is_terminal:
+            self.foreign.__exit__(*exception)
             self.live.__exit__(*exception)
-            self.console.print(self.table())
+            self.console.print(self.table(), soft_wrap=False)
 
     def table(self) -> Table:
-        """The table of all cells, as a terminal shows it."""
-        table = Table(*COLUMNS, box=None, pad_edge=False)
-        for title, line in self.lines.items():
-            table.add_row(title, *line.cells())
-        return table
+        """All cells that began, in the order of the sweep."""
+        begun = [title for title, line in self.lines.items() if not line.waits]
+        return make_table(self.lines, begun, self.console.width, whole_names=True)
+
+    def live_table(self) -> Group:
+        """As many cells as the terminal has lines for, those at work first, and how far all is."""
+        titles = in_order_of_interest(self.lines)
+        room = max(self.console.height - 4, 1)  # the heading, what is left out, and how far
+        shown = titles if len(titles) <= room else titles[:room]
+        left_out = [self.lines[title] for title in titles[len(shown) :]]
+        parts: list[Any] = [make_table(self.lines, shown, self.console.width)]
+        parts += [_cut(rest_text(left_out))] if left_out else []
+        ends = "stopping ...  " if self.stopping else ""
+        parts.append(_cut(f"{ends}{progress_text(self.lines.values())}"))
+        return Group(*parts)
 
     def start(self, title: str) -> None:
         """A cell began, or began again."""
@@ -116,8 +111,10 @@ class SweepScreen:
     def report(self, title: str, metrics: dict[str, Any]) -> None:
         """A cell trained an epoch."""
         line = self.lines[title]
-        line.metrics = {**(line.metrics or {}), **metrics}
-        line.epoch = int(metrics["epoch"])
+        if line.reported is None:  # it may go on from an earlier start
+            line.first_epoch = int(metrics["epoch"]) - 1
+        line.metrics |= metrics
+        line.epoch, line.reported = int(metrics["epoch"]), time.monotonic()
         if line.epoch % max(1, line.epochs // 4) == 0 and "train/loss" in metrics:
             m = metrics
             self._say(
@@ -129,12 +126,21 @@ class SweepScreen:
     def end(self, title: str, state: str, result: dict[str, Any] | None, note: str) -> None:
         """A cell ended; ``note`` follows its state in the line."""
         line = self.lines[title]
-        line.state = state
-        line.seconds = time.monotonic() - line.began if line.began is not None else 0.0
-        line.metrics = {**(line.metrics or {}), **(result or {})}
+        line.state, line.ended = state, time.monotonic()
+        line.seconds = line.ended - line.began if line.began is not None else 0.0
+        line.metrics |= result or {}
         if result:
             line.epoch = line.epochs
+            line.results = dict(result["metrics"]) if line.evaluation else {}
         self._say(f"{title}: {state} after {line.seconds:.0f} s{note}")
+
+    def stop(self) -> None:
+        """It was asked to stop, which takes a moment."""
+        self.stopping = True
+        if self.console.is_terminal:
+            self.live.refresh()
+        else:
+            self._say("stopping ...")
 
     def say(self, text: str) -> None:
         """A message that stays on the screen."""
@@ -142,7 +148,52 @@ class SweepScreen:
 
     def _say(self, text: str) -> None:
         if not self.console.is_terminal:
-            self.say(text)
+            self.say(f"{clock(share_done(self.lines.values()))} {text}")
+
+
+def _cut(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def clock(share: float) -> str:
+    """``12:34:56  40%``: the time of day, and how much is done."""
+    # never 100 before the end
+    return f"{time.strftime('%H:%M:%S')} {int(share * 100):3d}%"
+
+
+class ForeignLines:
+    """What libraries write to the standard error stream past Python, as Ray's C++ does, would break
+    a live table. It is printed above it, a line at a time. Does nothing where that stream is no
+    terminal. Use as a context manager.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.saved: int | None = None
+
+    def __enter__(self) -> ForeignLines:
+        if os.isatty(STDERR):
+            self.saved = os.dup(STDERR)
+            reading, writing = os.pipe()
+            os.dup2(writing, STDERR)
+            os.close(writing)
+            self.thread = Thread(target=self._pass_on, args=(reading,), daemon=True)
+            self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.saved is not None:
+            os.dup2(self.saved, STDERR)
+            os.close(self.saved)
+            self.saved = None
+            # A process that was started meanwhile may hold the stream for longer.
+            self.thread.join(timeout=0.5)
+
+    def _pass_on(self, reading: int) -> None:
+        with open(reading, errors="backslashreplace") as lines:
+            for line in lines:
+                if NO_NEWS not in line:
+                    self.say(line.rstrip("\n"))
 
 
 @dataclass
@@ -175,6 +226,10 @@ class ScreenWatcher:
         """See cluster.jobs.Watcher."""
         self.screen.end(job.title, "run by another driver", finished(job.folder), "")
 
+    def stopping(self) -> None:
+        """See cluster.jobs.Watcher."""
+        self.screen.stop()
+
     def waiting(self, seconds: float, why: str) -> None:
         """See cluster.jobs.Watcher."""
         self.screen.say(f"no cell could start for {seconds:.0f} s: {why}")
@@ -196,27 +251,35 @@ class PrepareBar:
             TextColumn("{task.fields[rate]} videos/s, {task.fields[rejects]} rejected"),
             TimeRemainingColumn(),
         )
-        self.progress = Progress(*columns, console=console, transient=True)
+        self.progress = Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal
+        )
         self.task = self.progress.add_task(one_line(title), total=None, rejects=0, rate="-")
         self.began: float | None = None
         # what was done when this began: more than one video where an earlier run's work goes on
         self.first = 0
+        self.console, self.title, self.said = console, one_line(title), 0.0
 
     def __call__(self, done: int, total: int, rejects: int) -> None:
         """Show how many videos are done, of how many, and how many were rejected."""
         if self.began is None:
             self.began, self.first = time.monotonic(), done
             self.progress.start()
-        rate = (done - self.first) / max(time.monotonic() - self.began, 1e-3)
-        self.progress.update(
-            self.task,
-            completed=done,
-            total=total,
-            rejects=rejects,
-            rate=_rate(rate) if done > self.first else "-",
-        )
+        per_second = (done - self.first) / max(time.monotonic() - self.began, 1e-3)
+        rate = _rate(per_second) if done > self.first else "-"
+        self.progress.update(self.task, completed=done, total=total, rejects=rejects, rate=rate)
+        self._say(done, total, f"{rate} videos/s, {rejects} rejected")
         if done == total:
             self.progress.stop()
+
+    def _say(self, done: int, total: int, note: str) -> None:
+        """A line where there is no bar: every SAY_S seconds, and at the end."""
+        now = time.monotonic()
+        if self.console.is_terminal or (done < total and now - self.said < SAY_S):
+            return
+        self.said = now
+        share = done / max(total, 1)
+        self.console.print(f"{clock(share)} {self.title}: {done} of {total}, {note}")
 
 
 class CheckBar:
@@ -248,7 +311,6 @@ class CheckBar:
         self.progress.stop()
 
     def advance(self, videos: int, bad: int) -> None:
-        """So many more videos were checked, and so many of them are bad."""
         """So many more videos were checked, and so many of them are bad."""
         self.bad += bad
         self.progress.update(self.task, advance=videos, bad=self.bad)

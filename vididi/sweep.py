@@ -25,6 +25,7 @@ Values are configuration keys such as ``training.epochs`` or the short names of 
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,6 +42,7 @@ from vididi.config import (
     Closed,
     Config,
     build_config,
+    flatten,
     nest,
     read_yaml,
     unknown_key,
@@ -256,6 +258,17 @@ class Cell:
             "axes": self.axes,
             "seed": self.seed,
         }
+
+
+VARIED = "varied"  # beside what `describe` gives, for one start: see varied_keys
+
+
+def varied_keys(cells: Iterable[Cell]) -> list[str]:
+    """The dotted keys that have more than one value in these cells, the seed last."""
+    values = [flatten(cell.config.to_dict()) for cell in cells]
+    keys = dict.fromkeys(key for of_cell in values for key in of_cell)
+    found = [key for key in keys if len({json.dumps(v.get(key), default=str) for v in values}) > 1]
+    return sorted(found, key=lambda key: key == "training.seed")
 
 
 def _word(value: Any) -> str:

@@ -25,7 +25,7 @@ from vididi.data.plan import PretrainPlan, frame_counts
 from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.stream import Batch, Buffers, decode, fetch
 from vididi.errors import ConfigError, DataError
-from vididi.experiment import make_fit
+from vididi.plans import make_fit
 from vididi.training.loop import view_of
 from vididi.views.operations import MEAN, STD
 

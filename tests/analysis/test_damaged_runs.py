@@ -22,9 +22,10 @@ from vididi.analysis import (
     training_length,
     tsne,
 )
+from vididi.analysis.own_table import write_results
 from vididi.analysis.paper import load_paper_table
 from vididi.analysis.reading import find_runs, read_all, read_finished, read_run
-from vididi.analysis.tables import write_results, write_tables
+from vididi.analysis.tables import write_tables
 from vididi.cell_status import copies, folder_states, states_table
 from vididi.errors import DamagedError, DataError
 

@@ -26,9 +26,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(HERE.parents[1]))
 
 from vididi.analysis.compare import main as compare  # noqa: E402
+from vididi.analysis.own_table import write_results  # noqa: E402
 from vididi.analysis.paper import load_paper_table, table_names  # noqa: E402
 from vididi.analysis.reading import find_runs  # noqa: E402
-from vididi.analysis.tables import write_results, write_tables  # noqa: E402
+from vididi.analysis.tables import write_tables  # noqa: E402
 
 
 def write_all(out: Path) -> None:

@@ -16,8 +16,8 @@ from made_up_runs import made_up_evaluation, made_up_run, recalls
 
 from vididi.analysis.classifier_curves import training_of
 from vididi.analysis.compare import main as compare
+from vididi.analysis.own_table import write_results
 from vididi.analysis.reading import notes_of, read_run
-from vididi.analysis.tables import write_results
 
 HITS, LABELS = [0, 3, 4, 4], [0, 1, 2, 2]  # 4 gallery videos, none of them of class 2
 FALSE = recalls(HITS)

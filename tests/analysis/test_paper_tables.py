@@ -26,11 +26,12 @@ from made_up_runs import (
 
 from vididi.analysis.formats import WIDTH, escape
 from vididi.analysis.grouping import differences
+from vididi.analysis.own_table import write_results
 from vididi.analysis.paper import Column, PaperTable, Row, load_paper_table, table_names
 from vididi.analysis.reading import find_runs, read_finished, read_run
 from vididi.analysis.samples import THREE_SPLITS
 from vididi.analysis.table_rows import label_of
-from vididi.analysis.tables import render_table, write_results
+from vididi.analysis.tables import render_table
 from vididi.components import resolve
 from vididi.config import build_config, nest
 from vididi.data.sources import SOURCES

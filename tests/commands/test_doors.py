@@ -155,10 +155,16 @@ def test_without_a_command_there_is_help(capsys: pytest.CaptureFixture[str]) -> 
     assert all(f"\n  {name} " in said for name in listed)
 
 
+SWEEP_GROUPS = [
+    *("which cells", "data and run folders", "how they run"),
+    *("the tables at its end", "instead of running"),
+]
+
+
 @pytest.mark.parametrize(
     ("command", "groups"),
     [
-        (["sweep"], ["which cells", "data and run folders", "how they run", "instead of running"]),
+        (["sweep"], SWEEP_GROUPS),
         (["status"], ["which cells", "data and run folders"]),
         (["prepare"], ["the source", "the prepared set", "how it is made"]),
         (["evaluate", "linear"], ["what is measured", "on this machine", "on a cluster"]),

@@ -5,19 +5,26 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from boards import assert_board_is_right, due, read_board, shown
+from google.protobuf import text_format
+from PIL import Image
+from PIL.Image import open as open_image
 from tensorboard import default, program
 from tensorboard.backend.event_processing import plugin_event_accumulator
+from tensorboard.plugins.projector import ProjectorConfig
 from werkzeug.test import Client
 
 from vididi.components import COMPONENTS, resolve_component
 from vididi.config import Component
-from vididi.runs.file_names import RESULT
+from vididi.runs.board_files import write_projector
+from vididi.runs.file_names import POINT_LABELS, POINTS, PROJECTOR, RESULT
 from vididi.runs.run_folder import RunFolder
 from vididi.training.events import hparam_values
 from vididi.training.recorder import Recorder
@@ -269,3 +276,37 @@ def test_an_option_has_one_type_in_all_entries_of_its_kind() -> None:
             for option, value in hparam_values(given).items():
                 types.setdefault(option, set()).add(float if type(value) is int else type(value))
         assert all(len(found) == 1 for found in types.values()), types
+
+
+def test_a_board_shows_what_a_run_is_and_forgets_what_an_earlier_attempt_said(
+    tmp_path: Path,
+) -> None:
+    for number in range(2):
+        recorder = Recorder(RunFolder(tmp_path), 0)
+        recorder.describe(f"training:\n  epochs: {number}\n", Image.new("RGB", (6, 4), (255, 0, 0)))
+    board = plugin_event_accumulator.EventAccumulator(
+        str(tmp_path), size_guidance={plugin_event_accumulator.TENSORS: 0}
+    ).Reload()
+    (text,) = board.Tensors("configuration/text_summary")
+    assert "epochs: 1" in text.tensor_proto.string_val[0].decode()
+    (image,) = board.Tensors("what the network sees")
+    width, height, png = image.tensor_proto.string_val
+    assert (width, height) == (b"6", b"4")
+    assert open_image(BytesIO(png)).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_the_projector_has_a_point_with_its_class_for_each_test_video(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "video_id": ["a", "b", "c"],
+            "class": ["run", "jump\tup", "run"],
+            "split": ["test", "test", "train"],
+            "features": [[0.5, 1.0], [2.0, -3.0], [9.0, 9.0]],
+        }
+    )
+    write_projector(tmp_path, table)
+    assert (tmp_path / POINTS).read_text() == "0.5\t1\n2\t-3\n"
+    assert (tmp_path / POINT_LABELS).read_text() == "class\tvideo\nrun\ta\njump up\tb\n"
+    config = text_format.Parse((tmp_path / PROJECTOR).read_text(), ProjectorConfig())
+    (embedding,) = config.embeddings
+    assert (embedding.tensor_path, embedding.metadata_path) == (POINTS, POINT_LABELS)

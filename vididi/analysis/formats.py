@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from vididi.runs.mirror import push
 from vididi.terminal import one_line
 
 WIDTH = 160  # characters of the printed table; what is wider goes on below
@@ -246,3 +248,16 @@ def _latex_row(cells: Iterable[str]) -> str:
         )
         + r" \\"
     )
+
+
+def with_lines(text: str, left_out: list[str]) -> str:
+    """A table, and below it which runs it leaves out."""
+    return "\n\n".join([text, "\n".join(f"- {line}" for line in left_out)]) if left_out else text
+
+
+def write_files(out: Path, name: str, texts: Mapping[str, str]) -> None:
+    """Write texts as NAME.SUFFIX under ``out``, by suffix."""
+    out.mkdir(parents=True, exist_ok=True)
+    for suffix, text in texts.items():
+        (out / f"{name}.{suffix}").write_text(text)
+        push(out / f"{name}.{suffix}")

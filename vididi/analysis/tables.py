@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vididi.analysis.formats import Sheet, write_csv, write_latex, write_markdown
+from vididi.analysis.formats import (
+    Parts,
+    Sheet,
+    with_lines,
+    write_csv,
+    write_files,
+    write_latex,
+    write_markdown,
+)
 from vididi.analysis.grouping import (
     by_protocol,
     describe_protocol,
     differences,
     not_the_paper_s,
-    protocol,
     with_differences,
 )
 from vididi.analysis.paper import (
@@ -24,14 +30,12 @@ from vididi.analysis.paper import (
     PaperTable,
     Split,
 )
-from vididi.analysis.reading import Run, notes_of, one_run_per_cell, read_all
+from vididi.analysis.reading import Run, notes_of, read_all
 from vididi.analysis.samples import THREE_SPLITS, Gain, Samples, Ways, gain, interval
 from vididi.analysis.table_rows import Measured, measured_rows
 from vididi.analysis.video_groups import VideoGroups
 from vididi.analysis.whose_boxes import whose_boxes
 from vididi.protocols import protocol_of
-from vididi.runs.mirror import push
-from vididi.words import written
 
 NO_RUNS = "no runs"
 NOTHING_LEARNED = (
@@ -138,7 +142,7 @@ def table_sheet(table: PaperTable, runs: list[Run], by: VideoGroups | None = Non
         notes=[
             *notes,
             *([NOTHING_LEARNED] if floor else []),
-            *_evaluations([*runs, *floor], ways),
+            *ways_notes([*runs, *floor], ways),
             *notes_of(runs),
         ],
         caveats=whose_boxes(table, runs),
@@ -159,8 +163,8 @@ def table_sheet(table: PaperTable, runs: list[Run], by: VideoGroups | None = Non
                 _measured_cells(sheet, measured_source, row, ways)
         _gain_cells(sheet, table, gain_source, row, rows, ways)
         for column in table.also:
-            sheet.put("also", column.name, _blank_if_none(column, row.samples(column, ways)))
-        sheet.put("seeds", "seeds", "" if row.without_weights else _seeds(row.runs))
+            sheet.put("also", column.name, blank_if_none(column, row.samples(column, ways)))
+        sheet.put("seeds", "seeds", "" if row.without_weights else seeds_of_row(row.runs))
 
     return sheet
 
@@ -265,15 +269,17 @@ def _gain_cells(
     sheet.put("gain", "beyond noise", tested.beyond_noise)
 
 
-def _blank_if_none(column: Column, samples: Samples | None) -> str:
+def blank_if_none(column: Column, samples: Samples | None) -> str:
+    """As value_text, but nothing where there are no runs."""
     return value_text(column, samples) if samples else ""
 
 
-def _seeds(runs: list[Run]) -> str:
+def seeds_of_row(runs: list[Run]) -> str:
+    """The seeds of a row's runs, in order."""
     return " ".join(str(seed) for seed in sorted(run.seed for run in runs))
 
 
-def _evaluations(runs: list[Run], ways: Ways) -> Iterator[str]:
+def ways_notes(runs: list[Run], ways: Ways) -> Iterator[str]:
     """How later evaluations were made, and what sets the second way apart from the first."""
     later = {
         (metric.partition("/")[0], m.data)
@@ -315,74 +321,30 @@ def sheets(
         yield "No finished runs.", table_sheet(table, [])
 
 
-def render_table(
-    table: PaperTable, runs: list[Run], by: VideoGroups | None = None
-) -> tuple[str, str, str]:
-    """Markdown, CSV and LaTeX of all runs, a table for each protocol among them."""
-    parts = list(sheets(table, runs, by))
-    head = [
+def head_of(table: PaperTable) -> list[str]:
+    """What stands above a paper's table: its title, its setting, and what its print has wrong."""
+    return [
         f"## {table.title}",
         "",
         f"Paper: {table.setting}.",
         *(f"Print: {note}." for note in table.notes),
     ]
-    markdown = write_markdown(head, parts, LEGEND)
+
+
+def render_table(
+    table: PaperTable, runs: list[Run], by: VideoGroups | None = None
+) -> tuple[str, str, str]:
+    """Markdown, CSV and LaTeX of all runs, a table for each protocol among them."""
+    return render_parts(table, list(sheets(table, runs, by)))
+
+
+def render_parts(table: PaperTable, parts: Parts) -> tuple[str, str, str]:
+    """The same of what ``sheets`` gave."""
     return (
-        markdown,
+        write_markdown(head_of(table), parts, LEGEND),
         write_csv(parts),
         write_latex(table.name, f"{table.title}. {table.setting}.", parts),
     )
-
-
-RESULTS = [
-    Column("R@1", "retrieval/R@1", PERCENT, 1),
-    Column("R@5", "retrieval/R@5", PERCENT, 1),
-    Column("R@10", "retrieval/R@10", PERCENT, 1),
-    Column("silhouette all", "silhouette/all", 1, 3),
-    Column("spread", "features/spread", 1, 3),
-]
-
-
-def results_sheet(runs: list[Run]) -> Sheet:
-    """What was measured, a row per arm and point.
-
-    Runs that differ in more than their seed never share a row.
-    """
-    arms: dict[tuple[str, str], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    runs, copied = one_run_per_cell(runs, lambda run: (run.cell["label"], str(run.cell["axes"])))
-    for run in runs:
-        point = " ".join(f"{axis}={written(value)}" for axis, value in run.cell["axes"].items())
-        arms[run.cell["label"], point][protocol(run)].append(run)
-
-    ways = Ways(runs)
-    later = dict.fromkeys(
-        metric for run in runs for m in run.measurements if m.name for metric in m.metrics
-    )
-    others = other_sources(
-        [column_of(metric) for metric in later],
-        set(),
-        [Measured("", [_evaluated(run) for run in runs])],
-        ways,
-    )
-    copy_notes = [f"counted once: {line}" for line in copied]
-    sheet = Sheet(["Arm", "Point"], notes=[*_evaluations(runs, ways), *notes_of(runs), *copy_notes])
-
-    for (label, point), groups in arms.items():
-        for name, group in groups.items():
-            row = Measured(label, group)
-            sheet.start([label, with_differences(point, differences(next(iter(groups)), name))])
-            for source in (*(Source(column) for column in RESULTS), *others):
-                samples = source.samples(row, ways)
-                name = source.column.name
-                sheet.put(name, name, _blank_if_none(source.column, samples))
-                sheet.put(
-                    name,
-                    f"{name} 95%",
-                    interval_text(source.column, interval(samples)) if samples else "",
-                )
-            sheet.put("seeds", "seeds", _seeds(group))
-
-    return sheet
 
 
 def column_of(metric: str) -> Column:
@@ -399,48 +361,20 @@ def column_of(metric: str) -> Column:
     return Column(metric, metric, 1, 3) if own_scale else Column(metric, metric, PERCENT, 1)
 
 
-def _evaluated(run: Run) -> Run:
-    """The run with its later evaluations only."""
-    return Run(
-        run.folder, run.config, run.cell, run.result, [m for m in run.measurements if m.name]
-    )
-
-
-def write_results(folders: Iterable[Path], out: Path) -> str:
-    """For a sweep that is no paper's table: what was measured, as results.md and results.csv."""
-    finished = read_all(folders)
-    parts = [("" if finished.runs else "No finished runs.", results_sheet(finished.runs))]
-    markdown = _with_lines(write_markdown([], parts, LEGEND).strip(), finished.left_out)
-    _write(out, "results", markdown, write_csv(parts))
-    return markdown
-
-
 def write_tables(
     table: PaperTable, folders: Iterable[Path], out: Path, by: VideoGroups | None = None
 ) -> str:
     """Write NAME.md, NAME.csv and NAME.tex under ``out``; the Markdown is returned."""
     finished = read_all(folders)
-    markdown, sheet, latex = render_table(table, finished.runs, by)
-    markdown = _with_lines(markdown, finished.left_out)
-    _write(out, table.name, markdown, sheet, latex)
+    return write_parts(table, list(sheets(table, finished.runs, by)), finished.left_out, out)
+
+
+def write_parts(table: PaperTable, parts: Parts, left_out: list[str], out: Path) -> str:
+    """The same of what ``sheets`` gave; ``left_out``: a line for each run that is not in it."""
+    markdown, sheet, latex = render_parts(table, parts)
+    markdown = with_lines(markdown, left_out)
+    write_files(out, table.name, {"md": f"{markdown}\n", "csv": sheet, "tex": latex})
     return markdown
-
-
-def _with_lines(markdown: str, left_out: list[str]) -> str:
-    """A table, and below it which runs it leaves out."""
-    return (
-        "\n\n".join([markdown, "\n".join(f"- {line}" for line in left_out)])
-        if left_out
-        else markdown
-    )
-
-
-def _write(out: Path, name: str, markdown: str, sheet: str, latex: str | None = None) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    texts = {"md": markdown + "\n", "csv": sheet} | ({} if latex is None else {"tex": latex})
-    for suffix, text in texts.items():
-        (out / f"{name}.{suffix}").write_text(text)
-        push(out / f"{name}.{suffix}")
 
 
 def unit(metric: str) -> str:

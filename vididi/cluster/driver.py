@@ -22,7 +22,7 @@ from vididi.runs.outcome import DONE, finished, outcome, outcome_and_result, sto
 from vididi.runs.readers import read_metrics
 from vididi.runs.run_folder import RunFolder
 from vididi.screen import ScreenWatcher, SweepScreen
-from vididi.sweep import Cell
+from vididi.sweep import VARIED, Cell, varied_keys
 from vididi.words import counted
 from vididi.workspace import Workspace
 
@@ -65,7 +65,7 @@ def _divide(work: Workspace, screen: SweepScreen) -> tuple[dict[Path, Job], dict
     """
     jobs: dict[Path, Job] = {}
     done: dict[Path, Cell] = {}
-    finished_before = 0
+    finished_before, varied = 0, varied_keys(work.cells)
     for cell in work.cells:
         folder, record = work.folder(cell), cell.describe(work.sweep.name)
         report = partial(_print_of_cell, screen, cell.title)
@@ -75,7 +75,7 @@ def _divide(work: Workspace, screen: SweepScreen) -> tuple[dict[Path, Job], dict
         if became in DONE:
             done[folder] = cell
         else:
-            jobs[folder] = Job(cell, folder, record)
+            jobs[folder] = Job(cell, folder, {**record, VARIED: varied})
         state = str(became) if became in DONE else "waiting"
         screen.add(cell.title, state, cell.config.training.epochs, result)
 

@@ -93,7 +93,9 @@ def make_evaluations(
         measured[folder] = partial(is_measured, task, one.run, one.entry.untrained)
         if ended(folder) != "finished":
             jobs[folder] = Job(one.cell, folder, {}, entry, one.shards)
-            screen.add(jobs[folder].title, "waiting", getattr(task.settings, "epochs", 1), None)
+            epochs = getattr(task.settings, "epochs", 1)
+            job = jobs[folder]
+            screen.add(job.title, "waiting", epochs, None, entry.title, one.cell.title)
     runs_measured = {evaluation.run for evaluation in evaluations}
     console.print(
         f"evaluations: {len(evaluations)} of {counted(len(runs_measured), 'run')}, {len(jobs)} to"

@@ -74,5 +74,8 @@ class Watcher(Protocol):
     def elsewhere(self, job: Job) -> None:
         """It was left to another driver."""
 
+    def stopping(self) -> None:
+        """Ctrl-C was pressed: what runs is being ended, and nothing else begins."""
+
     def waiting(self, seconds: float, why: str) -> None:
         """Nothing could start for this long."""

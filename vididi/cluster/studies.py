@@ -27,7 +27,7 @@ from vididi.runs.run_folder import RunFolder
 from vididi.screen import ScreenWatcher, SweepScreen
 from vididi.search import Point, rounded
 from vididi.study_names import study_name
-from vididi.sweep import Cell, Sweep, cell_at, point_of
+from vididi.sweep import VARIED, Cell, Sweep, cell_at, point_of
 from vididi.words import counted, written
 from vididi.workspace import Workspace
 
@@ -125,7 +125,8 @@ class SearchCells:
             self.screen.add(
                 cell.title, "finished" if result else "waiting", cell.config.training.epochs, result
             )
-        return Job(cell, folder, record)
+        varied = [*self.work.sweep.search.space, "training.seed"]
+        return Job(cell, folder, {**record, VARIED: varied})
 
     def known_points(self) -> dict[str, tuple[Point, dict[str, Any]]]:
         """Point and result of the known runs that are points of the space, by run folder."""

@@ -12,6 +12,8 @@ import json
 import logging
 import os
 import shutil
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -257,6 +259,8 @@ class _Group:
             tune_config=self._tune_config(),
             run_config=self._run_config(storage, events),
         )
+        main = threading.current_thread() is threading.main_thread()
+        before = signal.getsignal(signal.SIGINT)
         try:
             # Where Tune has nothing to run it waits for a trial and calls nobody.
             while not self.capacity() and not events.gave_up:
@@ -265,6 +269,8 @@ class _Group:
             if not events.gave_up:
                 tuner.fit()
         finally:
+            if main:  # Tune leaves its own, which would swallow the next Ctrl-C
+                signal.signal(signal.SIGINT, before)
             self.capacity.close()
             # Tune's own records; a stopped sweep goes on from the run folders.
             shutil.rmtree(storage, ignore_errors=True)
@@ -399,6 +405,7 @@ class _Events(TrialProgressCallback):
         self.ended: set[Path] = set()  # folders whose trial ended, well or not
         self.failed: set[Path] = set()  # of these, those whose trial had an error
         self.stopper = _Stop(self)
+        self.watches_signal = False
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks for a restore that we do not use (a stopped sweep is a new
@@ -411,6 +418,21 @@ class _Events(TrialProgressCallback):
             "capacity": None,
             "search": None,
         }
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Tune has set a handler of its own for Ctrl-C by now, which says nothing at once that one
+        would see.
+        """
+        if self.watches_signal or threading.current_thread() is not threading.main_thread():
+            return
+        self.watches_signal, before = True, signal.getsignal(signal.SIGINT)
+
+        def interrupted(number: int, frame: Any) -> None:
+            self.watcher.stopping()
+            if callable(before):
+                before(number, frame)
+
+        signal.signal(signal.SIGINT, interrupted)
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any

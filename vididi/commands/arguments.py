@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     _add_folder_options(parser.add_argument_group("data and run folders"))
     if command != "status":
         _add_run_options(parser.add_argument_group("how they run"))
+        _add_table_options(parser.add_argument_group("the tables at its end"))
         _add_preview_options(parser.add_argument_group("instead of running"))
 
 
@@ -109,11 +110,6 @@ def _add_extent(group: argparse._ArgumentGroup) -> None:
         "--look-every", type=int, default=5, metavar="N", help="look after so many (default: 5)"
     )
     group.add_argument(
-        "--against",
-        metavar="ARM",
-        help="the arm that others are compared with (default: the first)",
-    )
-    group.add_argument(
         "--metric", default="retrieval/R@1", help="of a result.json (default: retrieval/R@1)"
     )
 
@@ -142,6 +138,19 @@ def _add_run_options(group: argparse._ArgumentGroup) -> None:
         "--no-stopping",
         action="store_true",
         help="stop no cell early; those that were stopped go on",
+    )
+
+
+def _add_table_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--against",
+        metavar="ARM",
+        help="the arm that others are compared with (default: the first)",
+    )
+    group.add_argument(
+        "--all-rows",
+        action="store_true",
+        help="show a paper's rows without runs, too",
     )
 
 

@@ -74,16 +74,16 @@ def paper_table(name: str | None) -> PaperTable | None:
     return load_paper_table(name)
 
 
-def write_table(paper: PaperTable | None, runs: Path) -> str:
-    """The table of the finished runs under a folder, which is written beside them too."""
+def write_table(
+    paper: PaperTable | None, runs: Path, against: str | None, width: int | None, all_rows: bool
+) -> str:
+    """The tables of the finished runs under a folder, which are written beside them too; see
+    vididi/analysis/own_table.py.
+    """
+    from vididi.analysis.own_table import sweep_tables
     from vididi.analysis.reading import find_runs
-    from vididi.analysis.tables import write_results, write_tables
 
-    return (
-        write_tables(paper, find_runs(runs), runs)
-        if paper
-        else write_results(find_runs(runs), runs)
-    )
+    return sweep_tables(paper, find_runs(runs), runs, against, width, all_rows)
 
 
 def finished_runs(folders: Iterable[Path]) -> list[Run]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -17,9 +18,10 @@ from vididi.commands.inputs import existing, prepare_data, runs_of
 from vididi.commands.preview import preview
 from vididi.commands.results import finished_runs, finished_under, paper_table, write_table
 from vididi.commands.tournament import Unfinished, confirm, grid_best
+from vididi.errors import ConfigError
 from vididi.runs.mirror import local_path, pull
 from vididi.startup_checks import check_writable, checks_of_ray, refuse
-from vididi.sweep import Cell
+from vididi.sweep import Cell, Sweep
 from vididi.words import counted
 from vididi.workspace import Workspace
 
@@ -41,7 +43,7 @@ def run_work(
     if arguments.dry_run:
         preview(arguments, console, sweep, cells)
         return 0, None
-    paper = paper_table(sweep.table)
+    paper, against = paper_table(sweep.table), baseline_of(arguments, sweep, cells)
     refuse_machine(arguments.runs, arguments.address)
     shards, others = prepare_data(arguments, sweep, cells, console)
     work = Workspace(
@@ -67,7 +69,8 @@ def run_work(
 
         status = max(status, run_evaluations(replace(work, cells=cells), others))
     pull(work.runs)
-    console.print("\n" + write_table(paper, work.runs))
+    width = console.width if console.is_terminal else None
+    console.print("\n" + write_table(paper, work.runs, against, width, arguments.all_rows))
     console.print(f"\nTensorBoard:  tensorboard --logdir {shlex.quote(str(work.runs))}")
     return status, work
 
@@ -78,6 +81,23 @@ def refuse_machine(runs: str, address: str | None) -> None:
     refuse([check_writable("runs", folder, "give --runs a folder that is")])
     if address is None:
         refuse(checks_of_ray())
+
+
+def baseline_of(arguments: argparse.Namespace, sweep: Sweep, cells: Sequence[Cell]) -> str | None:
+    """The arm that gains are over: the one asked for, else the first of the sweep file; of a
+    search, whose cells are points of one space, only one asked for.
+
+    Raises:
+        ConfigError: the sweep has no such arm.
+    """
+    against, arms = arguments.against, list(sweep.arms) or [cell.arm for cell in cells[:1]]
+    if sweep.searching:
+        return against
+    if against is not None and against not in arms:
+        raise ConfigError(
+            f"--against: {against!r} is not valid; it is one of the sweep's arms, {', '.join(arms)}"
+        )
+    return against or next(iter(arms), None)
 
 
 def run_grid(work: Workspace) -> tuple[int, list[Cell]]:

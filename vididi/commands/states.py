@@ -20,7 +20,8 @@ def report_status(arguments: argparse.Namespace, console: Console) -> int:
     sweep, cells = plan(arguments, console)
     runs = runs_of(arguments, sweep)
     states = states_of(arguments, sweep, cells, runs)
-    console.print(states_table(states), end="\n" if states else "")
+    if states:
+        console.print(states_table(states))
     if sweep.searching:
         for path in copies(runs):
             console.print(f"left out: {path}: its name does not end in a cell's identity")

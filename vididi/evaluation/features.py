@@ -82,6 +82,18 @@ class FeatureView:
             features = network(view)
         return features.view(*clips.shape[:2], -1).mean(dim=1).float().cpu().numpy()
 
+    @torch.inference_mode()
+    def clip_features(self, encoder: nn.Module, batch: Batch) -> Features:
+        """A Measure of frames: the features ``[B, D]`` of videos, ``intact`` as ever, and
+        ``clips``, ``[B, K, D]``, those of each clip.
+        """
+        network = encoder.of(0) if isinstance(encoder, EncoderByOrder) else encoder
+        view = self.clips(batch, batch.clips, 0, next(network.parameters()).device)
+        with known_orders((view, 0)):
+            features = network(view).view(*batch.clips.shape[:2], -1)
+        parts = {feature_name(0): features.mean(dim=1), "clips": features}
+        return {name: part.float().cpu().numpy() for name, part in parts.items()}
+
     def clips(
         self, batch: Batch, clips: NDArray[np.uint8], order: int, device: torch.device
     ) -> Tensor:

@@ -7,6 +7,7 @@ RUN/evaluations/NAME, where tables find it.
                        of detection
     features.parquet   of retrieval and silhouette, per video: video_id, label, class (its name),
                        split, features (float32)
+    events.out...      the metrics for TensorBoard, and projector_...: the features of test videos
     predictions.csv    of detection: the last epoch's, in AVA's layout; those of the untrained
                        encoder in untrained/
     tuned.safetensors  of semi and finetune with keep_encoder: the tuned backbone; that of the
@@ -43,6 +44,7 @@ from vididi.protocols import EVALUATIONS
 from vididi.protocols.task import EvaluationResult, Task
 from vididi.provenance import measured_by
 from vididi.runs import mirror
+from vididi.runs.board_files import write_projector
 from vididi.runs.file_names import CHECKPOINT, ENCODER, ERROR, QUERIES
 from vididi.runs.old_results import recheck
 from vididi.runs.readers import Queries, read_queries, read_run_result
@@ -112,6 +114,7 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
         result = _result(task, recipe, measured, untrained_metrics, time.perf_counter() - began)
         if task.context.rank == 0:
             _save(folder, measured, result)
+            _show(run, folder, measured, result)
         return broadcast_from_rank_0(result, task.context)
 
 
@@ -185,6 +188,21 @@ def _save(folder: RunFolder, measured: EvaluationResult, result: dict[str, Any])
     folder.save_result(result)
     for checkpoint in mirror.find(folder.path, CHECKPOINT):
         mirror.remove_file(checkpoint)
+
+
+def _show(run: Path, folder: RunFolder, measured: EvaluationResult, result: dict[str, Any]) -> None:
+    """What TensorBoard shows of it, at the run's last step; in HParams it is columns of the run."""
+    from vididi.training.events import Events
+
+    untrained = {f"untrained/{name}": x for name, x in (result["untrained"] or {}).items()}
+    numbers = {
+        name: float(x) for name, x in {**measured.metrics, **untrained}.items() if x is not None
+    }
+    events = Events(folder.path, {})
+    events.scalars(numbers, int((read_run_result(run) or {}).get("steps", 0)))
+    events.close()
+    if measured.features is not None:
+        write_projector(folder.path, measured.features)
 
 
 def _with_statistics(encoder: nn.Module, task: Task, config: Config, run: Path) -> nn.Module:

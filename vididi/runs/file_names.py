@@ -14,6 +14,8 @@ ENCODER, BEST = "encoder.safetensors", "best.safetensors"
 FEATURES = "features.parquet"
 TUNED = "tuned.safetensors"
 PREDICTIONS = "predictions.csv"
+PROJECTOR = "projector_config.pbtxt"  # a name that TensorBoard looks for
+POINTS, POINT_LABELS = "projector_features.tsv", "projector_labels.tsv"
 
 # Beside the run folders of a sweep whose seeds were looked at as they came.
 LOOKS = "looks.json"

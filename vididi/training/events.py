@@ -24,6 +24,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams as torch_hparams
+from torch.utils.tensorboard.summary import text as torch_text
 
 from vididi.runs import mirror
 
@@ -67,6 +68,17 @@ class Events:
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Append metrics of one step."""
         self._write(_scalar(step, name, value) for name, value in values.items())
+        mirror.push(self.path)
+
+    def text(self, tag: str, text: str) -> None:
+        """Markdown, on the page of texts."""
+        self._write([Event(summary=torch_text(tag, text))])
+        mirror.push(self.path)
+
+    def image(self, tag: str, png: bytes, width: int, height: int) -> None:
+        """An image, encoded as PNG."""
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        self._write([Event(summary=Summary(value=[Summary.Value(tag=tag, image=image)]))])
         mirror.push(self.path)
 
     def hparams(self, parameters: Mapping[str, Any]) -> None:

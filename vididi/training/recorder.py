@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from typing import Any
+
+from PIL.Image import Image
 
 from vididi.finite import finite_json
 from vididi.runs import mirror, readers
@@ -31,6 +34,19 @@ class Recorder:
         self.events = Events(
             folder.path, {int(record["step"]): _scalars(record) for record in retained.values()}
         )
+
+    def describe(self, configuration: str, sheet: Image | None) -> None:
+        """What the run is, for TensorBoard alone.
+
+        Args:
+            configuration: resolved, as YAML.
+            sheet: what the network sees of one video.
+        """
+        self.events.text("configuration", f"```yaml\n{configuration}```")
+        if sheet is not None:
+            png = BytesIO()
+            sheet.save(png, "PNG")
+            self.events.image("what the network sees", png.getvalue(), *sheet.size)
 
     def epoch(self, metrics: Mapping[str, float | int | str]) -> None:
         """Append the metrics of one epoch to metrics.jsonl and to TensorBoard."""
