@@ -1,5 +1,6 @@
 # make sweep: make the environment, install, run the ablation, print its table.
 # make test:  the same environment, the tests.
+# make docs:  the site of docs/ in site/; make reference: the pages and the schema of docs/reference.
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -7,7 +8,7 @@ SWEEP ?= sweeps/ablation.yaml
 ARGS ?=
 STAMP := $(VENV)/.installed
 
-.PHONY: sweep test lint types
+.PHONY: sweep test lint types docs reference
 sweep: $(STAMP)
 	$(VENV)/bin/python run_sweep.py $(SWEEP) $(ARGS)
 
@@ -20,6 +21,13 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(VENV)/bin/mypy
+
+reference: $(STAMP)
+	$(VENV)/bin/python docs/reference/make.py
+
+docs: $(STAMP)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	$(VENV)/bin/python -m mkdocs build --strict
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -131,7 +131,7 @@ def test_another_file_is_keyed_by_its_content_and_close(
         assert np.array_equal(encoder.embed(str(copy)), alone)  # the name is no part of it
         near.append(cosine(alone, feature))
         assert not np.array_equal(alone, feature)  # other crops
-    assert min(near) >= 0.999
+    assert min(near) >= 0.99  # of other videos about 0.75 (docs/encoders.md)
 
 
 def test_frames_are_embedded_as_the_file_that_holds_them(

@@ -44,14 +44,8 @@ BF16_NEEDS_GPU = (
 
 # What no run comes near; beyond them index arrays, thread counts or numbers of steps would not fit
 # their types, or memory.
-MOST_EPOCHS, MOST_VIDEOS, MOST_FRAMES, MOST_CLIPS, MOST_PIXELS, MOST_THREADS = (
-    10**8,
-    10**7,
-    10**5,
-    10**4,
-    2**14,
-    2**12,
-)
+MOST_EPOCHS, MOST_VIDEOS, MOST_FRAMES = 10**8, 10**7, 10**5
+MOST_CLIPS, MOST_PIXELS, MOST_THREADS = 10**4, 2**14, 2**12
 EVALUATION_BATCH = 8  # videos whose features are computed, or that are tested, at once
 BatchNorm = Literal["running", "recomputed"]
 Orders = tuple[Annotated[int, Field(ge=0, le=9)], ...]
@@ -98,7 +92,9 @@ DEFAULT = "default"
 class PrepareConfig(Closed):
     """How videos become shards."""
 
-    short_side: int = Field(150, ge=8, le=MOST_PIXELS, description="pixels (ViDiDi E.1)")
+    short_side: int = Field(
+        150, ge=8, le=MOST_PIXELS, description="height or width [pixels] (ViDiDi E.1)"
+    )
     quality: int = Field(95, ge=1, le=100, description="JPEG quality of the frames")
     decoder: Literal["pyav", "decord"] = Field(
         "pyav", description="decord: PyAV where it fails; see docs/data.md, Decoding"
@@ -108,16 +104,16 @@ class PrepareConfig(Closed):
 class ClipConfig(Closed):
     """What a clip is."""
 
-    frames: int = Field(8, ge=1, le=MOST_FRAMES, description="T, frames of a view (ViDiDi E.3)")
+    frames: int = Field(8, ge=1, le=MOST_FRAMES, description="T, of a view [frames] (ViDiDi E.3)")
     stride: int = Field(
         3, ge=1, le=MOST_FRAMES, description="one source frame of every `stride` (ViDiDi E.3)"
     )
-    size: int = Field(112, ge=8, le=MOST_PIXELS, description="height and width of a view")
+    size: int = Field(112, ge=8, le=MOST_PIXELS, description="side of a view [pixels] (ViDiDi E.1)")
     extra_frames: int = Field(
         2,
         ge=0,
         le=MOST_FRAMES,
-        description="frames sampled beyond T, the same in every arm, for differentiation",
+        description="sampled beyond T, the same in every arm, for differentiation [frames]",
     )
     view_length: Literal["constant", "shrinking"] = Field(
         "constant", description="shrinking: a view of order k has T - k frames"
@@ -136,7 +132,9 @@ class ClipConfig(Closed):
 
 
 class ScheduleConfig(Closed):
-    """The axes of ViDiDi's Table 6, or free weights over pairs; see vididi.pairing.Schedule."""
+    """The axes of ViDiDi's Table 6, or free weights over pairs; see vididi.pairing.Schedule. Where
+    selection and mix are left out they are those of Algorithm 1, and ``weighted`` with weights.
+    """
 
     order: int = Field(2, ge=0, le=9)
     mix: Mix | None = None
@@ -198,18 +196,18 @@ class TrainingConfig(Closed):
         400,
         ge=0,
         le=MOST_EPOCHS,
-        description="0 evaluates the encoder as it begins: random, or from backbone.weights",
+        description="over the training videos (ViDiDi E.3); 0: evaluate the weights as they begin",
     )
     batch_size: int = Field(
-        64, ge=2, le=MOST_VIDEOS, description="videos per step over all workers"
+        64, ge=2, le=MOST_VIDEOS, description="videos per step over all workers (ViDiDi E.3)"
     )
     warmup_epochs: int = Field(
-        0, ge=0, description="linear warm-up of the learning rate (10 for BYOL in ViDiDi E.3)"
+        0, ge=0, description="linear warm-up of the rate [epochs] (ViDiDi E.3: 10 for BYOL)"
     )
     cosine: Literal["remaining", "whole"] = Field(
         "remaining", description="what the cosine spans: the epochs after warm-up, or all"
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of the weights, the order of videos and every draw")
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16 autocast, on GPUs only; losses stay in fp32"
     )
@@ -262,12 +260,14 @@ def check_orders(orders: tuple[int, ...]) -> tuple[int, ...]:
 class EvaluationConfig(Closed):
     """Features of whole videos, and what is measured on them."""
 
-    protocols: tuple[AtEnd, ...] = ("retrieval", "silhouette")
+    protocols: tuple[AtEnd, ...] = Field(
+        ("retrieval", "silhouette"), description="measured at the end of a run"
+    )
     clips: int = Field(
         10, ge=1, le=MOST_CLIPS, description="clips per video, averaged (ViDiDi E.4)"
     )
-    frames: int = Field(16, ge=1, le=MOST_FRAMES, description="frames of a clip (ViDiDi E.4)")
-    stride: int = Field(3, ge=1, le=MOST_FRAMES)
+    frames: int = Field(16, ge=1, le=MOST_FRAMES, description="of a clip [frames] (ViDiDi E.4)")
+    stride: int = Field(3, ge=1, le=MOST_FRAMES, description="one source frame of every `stride`")
     crop: float = Field(
         0.75, gt=0, le=1, description="side of the random crop over the short side (112 / 150)"
     )

@@ -30,15 +30,16 @@ CYCLES: dict[str, tuple[Pair, ...]] = {
 class Schedule:
     """A pairing schedule: the four axes of ViDiDi's Table 6, or free weights over pairs.
 
-    order: the highest order of derivative used: 0 (frames only), 1, 2, or, beyond the paper, more.
+    order: the highest order of derivative used: 0 (frames only), 1, 2, or, beyond the paper, more
+        (ViDiDi Table 6).
     mix: how orders are paired. With scheduled selection, the cycle of pairs over epochs;
         ``both_ways`` is lines 1-4 of Algorithm 1. With random selection, None draws the orders of
-        the two views independently, and ``same`` makes one draw for both.
+        the two views independently, and ``same`` makes one draw for both (ViDiDi Table 6).
     selection: ``scheduled`` goes through the cycle by epoch and then differentiates both views e
         more times, e uniform over 0..order - 1; with order 2 this is lines 5-6, once more with
         probability 0.5. ``random`` draws orders uniformly from 0..order, per step. ``weighted``
-        draws each step's pair in proportion to ``weights``.
-    reverse: go through the cycle backwards; the random step stays.
+        draws each step's pair in proportion to ``weights`` (ViDiDi Algorithm 1).
+    reverse: go through the cycle backwards; the random step stays (ViDiDi Table 6).
     weights: for ``weighted``: pairs written "a-b" (orders of the first and the second view) to
         weights, at least 0; a pair left out has weight 0.
     """
@@ -55,7 +56,8 @@ class Schedule:
     def pair(self, epoch: int, step: int, seed: int) -> Pair:
         """The orders of the two views, the same on every worker.
 
-        ``step`` is global: it does not restart with the epoch.
+        ``step`` is global: it does not restart with the ``epoch``. Draws follow from it and the
+        ``seed`` alone.
         """
         if self.order == 0:
             return 0, 0

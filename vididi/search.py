@@ -33,11 +33,19 @@ class Dimension(Closed):
     to be drawn at all.
     """
 
-    choice: list[Any] | None = Field(None, min_length=1)
-    uniform: tuple[float, float] | None = None
-    log: tuple[float, float] | None = None
-    integer: tuple[int, int] | None = None
-    when: dict[str, Any] = {}
+    choice: list[Any] | None = Field(None, min_length=1, description="one of these values")
+    uniform: tuple[float, float] | None = Field(
+        None, description="a number between low and high, evenly"
+    )
+    log: tuple[float, float] | None = Field(
+        None, description="a number between low and high, above 0, evenly in its logarithm"
+    )
+    integer: tuple[int, int] | None = Field(
+        None, description="a whole number from low to high, both included"
+    )
+    when: dict[str, Any] = Field(
+        {}, description="values drawn before with which alone it is drawn; a list: any of them"
+    )
 
     @model_validator(mode="after")
     def _one_distribution(self) -> Dimension:
@@ -135,27 +143,29 @@ class Confirm(Closed):
 class Search(Closed):
     """How the cells of a sweep are found: listed, or drawn from a space."""
 
-    name: Literal["grid", "optuna", "random"] = "grid"
+    name: Literal["grid", "optuna", "random"] = Field(
+        "grid", description="grid: arms and axes; the others draw from the space"
+    )
     trials: int = Field(
         20,
         ge=1,
         description="cells that it trains in all, with those of earlier starts of the same search",
     )
     budget: int | None = Field(
-        None, ge=1, description="epochs of training in all; no cell starts that could go beyond"
+        None, ge=1, description="of training in all; no cell starts that could go beyond [epochs]"
     )
     seed: int = Field(0, ge=0, description="of the draws")
     metrics: dict[str, Literal["max", "min"]] = Field(
         {"retrieval/R@1": "max"}, min_length=1, description="of a result.json"
     )
-    space: dict[str, Dimension] = {}
+    space: dict[str, Dimension] = Field({}, description="what is drawn, in this order, by key")
     warm_start: list[str] = Field(
         [],
         description=(
             "folders whose finished runs are told to the search where they are points of its space"
         ),
     )
-    confirm: Confirm | None = None
+    confirm: Confirm | None = Field(None, description="what becomes of the best")
 
     @model_validator(mode="before")
     @classmethod
@@ -200,8 +210,10 @@ class Stopping(Closed):
     """
 
     name: Literal["asha", "median"]
-    metric: Literal["online/knn", "online/probe"] = "online/knn"
-    grace: int = Field(4, ge=1, le=MOST_EPOCHS, description="epochs that every cell gets")
+    metric: Literal["online/knn", "online/probe"] = Field(
+        "online/knn", description="measured while cells train; see evaluation.online"
+    )
+    grace: int = Field(4, ge=1, le=MOST_EPOCHS, description="that every cell gets [epochs]")
     reduction: float = Field(
         3, ge=1.01, description="asha: one of so many goes on at each of its epochs"
     )

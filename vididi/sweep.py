@@ -74,7 +74,7 @@ class Resources(Closed):
     workers: int = Field(
         1, ge=1, description="training workers; more than one runs under Ray Train"
     )
-    cpus_per_worker: int = Field(1, ge=1)
+    cpus_per_worker: int = Field(1, ge=1, description="cores that Ray sets aside")
     gpus_per_worker: float = Field(
         0, ge=0, description="may be a fraction, so that cells share a GPU"
     )
@@ -89,7 +89,9 @@ class Resources(Closed):
         ),
     )
     max_failures: int = Field(2, ge=0, description="restarts of a cell whose process or node died")
-    wait_s: float = Field(600, gt=0, description="give up when no cell could start for this long")
+    wait_s: float = Field(
+        600, gt=0, description="give up when no cell could start for so long [seconds]"
+    )
 
     @field_validator("gpus_per_worker")
     @classmethod
@@ -110,8 +112,8 @@ class Arm(Closed):
     """One row of a table: its label, and the values that make it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    label: str | None = None
-    resources: dict[str, Any] = {}
+    label: str | None = Field(None, description="its name in tables; the arm's own if left out")
+    resources: dict[str, Any] = Field({}, description="where they differ from the sweep's")
 
     @property
     def values(self) -> dict[str, Any]:
@@ -122,17 +124,29 @@ class Arm(Closed):
 class Sweep(Closed):
     """A sweep file, validated as far as that goes without its cells."""
 
-    name: str = Field(pattern=NAME, max_length=LONGEST_NAME)
-    table: str | None = None
-    base: dict[str, Any] = {}
-    axes: dict[str, list[Any]] = {}
-    arms: dict[Annotated[str, Field(pattern=NAME)], Arm] = {}
-    seeds: list[int] = Field([0], min_length=1)
-    exclude: list[dict[str, Any]] = []
-    search: Search = Search()
-    stopping: Stopping | None = None
-    evaluate: list[AtEnd | EvaluationEntry] = ["retrieval", "silhouette"]
-    resources: Resources = Resources()
+    name: str = Field(
+        pattern=NAME, max_length=LONGEST_NAME, description="its run folders go to runs/NAME"
+    )
+    table: str | None = Field(
+        None, description="a file of analysis/papers, without suffix: printed at the end"
+    )
+    base: dict[str, Any] = Field({}, description="configuration values of all cells")
+    axes: dict[str, list[Any]] = Field(
+        {}, description="values by configuration key, crossed with the arms"
+    )
+    arms: dict[Annotated[str, Field(pattern=NAME)], Arm] = Field(
+        {}, description="by name: one row of the table each"
+    )
+    seeds: list[int] = Field([0], min_length=1, description="each cell is trained with each")
+    exclude: list[dict[str, Any]] = Field(
+        [], description="a cell that has all values of an entry is left out; a list: any of them"
+    )
+    search: Search = Field(Search(), description="how cells are found: listed, or drawn")
+    stopping: Stopping | None = Field(None, description="which cells end early")
+    evaluate: list[AtEnd | EvaluationEntry] = Field(
+        ["retrieval", "silhouette"], description="what is measured of each encoder"
+    )
+    resources: Resources = Field(Resources(), description="what each cell needs")
 
     @property
     def searching(self) -> bool:

@@ -57,6 +57,9 @@ def r3d_tiny(*, width: int = 8) -> tuple[Backbone, int]:
     """``width`` channels in the stem, features of 8 x width.
 
     Any T >= 1 and frames from 8 pixels up.
+
+    Args:
+        width: of the stem, at least 1 [channels].
     """
     if width < 1:
         raise ValueError(f"width: {width} is not valid; it must be at least 1")

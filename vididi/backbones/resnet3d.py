@@ -135,7 +135,7 @@ def r3d_50(*, width: int = 1) -> tuple[Backbone, int]:
     Kernels of 3x1x1 are in the last two stages.
 
     Args:
-        width: factor on the number of all filters; CVRL's 2x and 4x.
+        width: factor on the number of all filters, at least 1 (CVRL Table 2: 1, 2, 4).
 
     Raises:
         ValueError: ``width`` is below 1.
@@ -144,7 +144,11 @@ def r3d_50(*, width: int = 1) -> tuple[Backbone, int]:
 
 
 def r3d_101(*, width: int = 1) -> tuple[Backbone, int]:
-    """CVRL's R3D-101: ``r3d_50`` with 23 blocks in the third stage (CVRL Table 2). Same options."""
+    """CVRL's R3D-101: ``r3d_50`` with 23 blocks in the third stage (CVRL Table 2).
+
+    Args:
+        width: see r3d_50.
+    """
     return _with_width(ResNet3D(5, [[1] * 3, [1] * 4, [3] * 23, [3] * 3], width=width))
 
 
@@ -169,7 +173,10 @@ def i3d_50(*, temporal_pool: bool = False) -> tuple[Backbone, int]:
 
     CORP 3.1; Non-local Neural Networks 3.3, I3D 3x1x1.
 
-    All blocks of the first stage have it, as in that paper's code. Options as in ``c2d_50``.
+    All blocks of the first stage have it, as in that paper's code.
+
+    Args:
+        temporal_pool: see c2d_50.
     """
     return _with_width(
         ResNet3D(

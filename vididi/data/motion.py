@@ -346,8 +346,10 @@ def motion(
 
     Args:
         cache: folder that holds made sets, one sub-folder per combination of the options.
-        train, test: number of videos; classes are balanced, scenes drawn independently.
-        size: height and width in pixels, even; frames: frames per video; seed: of every draw.
+        train, test: number of videos; classes are balanced, scenes drawn independently [videos].
+        size: height and width, even [pixels].
+        frames: of each video [frames].
+        seed: of every draw.
         camera, shake, placement, distractors, noise: see Nuisance.
         scene_class: the share of training videos whose scene is that of their class; the others'
             is drawn. Two classes have each scene.

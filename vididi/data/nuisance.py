@@ -44,9 +44,9 @@ class Nuisance:
     """How much of each there is; nothing by default.
 
     Attributes:
-        camera: pixels a frame that the camera pans, at most; each video draws its speed, heading
-            and turn. The object and all else move with the picture.
-        shake: deviation in pixels of the camera's place from frame to frame, a few frames smooth.
+        camera: how fast the camera pans, at most; each video draws its speed, heading and turn. The
+            object and all else move with the picture [pixels a frame].
+        shake: deviation of the camera's place from frame to frame, a few frames smooth [pixels].
         placement: how far the object's path is moved in the frame, in shares of it, at most.
         distractors: other things that move.
         noise: deviation of each pixel in each frame, in shares of full brightness.

@@ -73,7 +73,11 @@ class _AnyLength:
 
 @dataclass(frozen=True, kw_only=True)
 class UniformSampling(_AnyLength):
-    """Independent starts, each uniform over the video (ViDiDi: "randomly cropping two clips")."""
+    """Independent starts, each uniform over the video (ViDiDi: "randomly cropping two clips").
+
+    Args:
+        short_videos: where a clip begins in a video that is too short for one.
+    """
 
     def __call__(
         self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int
@@ -86,7 +90,11 @@ class UniformSampling(_AnyLength):
 
 @dataclass(frozen=True, kw_only=True)
 class SameSampling(_AnyLength):
-    """One uniform start for all clips of a video: spatial augmentation only (CVRL Table 9)."""
+    """One uniform start for all clips of a video: spatial augmentation only (CVRL Table 9).
+
+    Args:
+        short_videos: where the clips begin in a video that is too short for one.
+    """
 
     def __call__(
         self, keys: NDArray[np.uint64], frame_count: NDArray, length: int, stride: int
@@ -222,7 +230,14 @@ def _interval(
     floor: float = 0.0,
     short_videos: ShortVideos = "first_frame",
 ) -> IntervalSampling:
-    """CVRL's default is a density that falls linearly to 0 (its Figure 3)."""
+    """CVRL's default is a density that falls linearly to 0 (its Figure 3).
+
+    Args:
+        shape: how the density of the interval changes from 0 to the longest one (CVRL Figure 3).
+        power: b of the density a t^b + c (CVRL appendix A), above 0.
+        floor: the least density over the greatest, 0 to 1 (CVRL appendix A: c).
+        short_videos: where the clips begin in a video that is too short for one.
+    """
     check_positive(power=power)
     if not 0 <= floor <= 1:
         raise ValueError(f"floor: {floor} is not valid; it must lie in [0, 1]")

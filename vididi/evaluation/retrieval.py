@@ -132,5 +132,13 @@ def retrieval_recall(
     """R@k as fractions, by k.
 
     A query counts if at least one of its k nearest gallery videos has its class (see first_hits).
+
+    Args:
+        queries: features ``[Q, D]`` of test videos. query_labels: their classes ``[Q]``.
+        gallery: features ``[V, D]`` of training videos. gallery_labels: their classes ``[V]``.
+        ks: how many of the nearest are looked at.
+
+    Raises:
+        ValueError: as first_hits.
     """
     return recall_at(first_hits(queries, query_labels, gallery, gallery_labels), ks)

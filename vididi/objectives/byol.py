@@ -24,6 +24,10 @@ def byol_regression(prediction: Tensor, target: Tensor) -> Tensor:
 
     With s_ii where the print has s_ij.
 
+    Args:
+        prediction: ``[B, D]`` of the online network.
+        target: ``[B, D]`` of the other view, from the target network.
+
     Raises:
         ValueError: the shapes differ or a value is not finite.
     """
@@ -51,6 +55,14 @@ class BYOL(Objective):
     average of its parameters after each step, at a rate that goes from 1 - ``momentum`` to 0. It
     stays in training mode: its batch statistics are its own. ``scale: full`` leaves out the half of
     eq. 2, as BYOL's own paper does.
+
+    Args:
+        hidden: width of the projector's hidden layers and the predictor's (ViDiDi E.2) [features].
+        out: width of the embedding (ViDiDi E.2) [features].
+        hidden_layers: of the projector, the predictor has one; 0 is a linear one (ViDiDi E.2).
+        momentum: share of the target network that stays at the first step, 0 to 1; it rises to 1
+            by half a cosine (ViDiDi E.3).
+        scale: half: eq. 2 as printed (ViDiDi eq. 2); full: twice that.
     """
 
     def __init__(

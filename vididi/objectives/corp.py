@@ -111,6 +111,8 @@ def corp_m_loss(
             are P1, P2, P3 for task ``both``; different, same for ``contrast``; first precedes,
             second precedes for ``order`` (Table 6a).
         starts: ``[G, g, K]`` where each clip begins.
+        task: what is predicted: same video, order in time, or both.
+        reduction: over the clip pairs of a pair of videos.
 
     Raises:
         ValueError: a shape that does not fit, fewer than 2 videos in a group or 2 clips of a video,
@@ -228,6 +230,17 @@ class CORPf(_CORP):
 
     ``task: contrast`` leaves out the order ("SimCLR-based"), ``order`` the contrast. ``attention``
     and ``perceptron_layers`` are the ablations of the paper's Table 6c and d.
+
+    Args:
+        hidden: width of the projector's hidden layers (CORP 3.1) [features].
+        out: width of the embedding: d (CORP 3.1) [features].
+        hidden_layers: of the projector; 0 is a linear one (CORP 3.1).
+        temperature: what similarities are divided by (CORP eq. 5).
+        attention: decoupling: eq. 8; mixed: without the decoupling (CORP Table 6c).
+        symmetric, antisymmetric: n and l, widths of the two parts of eq. 8 (CORP eq. 8).
+        heads: width of the mixed attention.
+        perceptron_layers: of what follows the attention (CORP Table 6d).
+        task: what is predicted: same video, order in time, or both (CORP Table 6a).
     """
 
     samplings = ("min_offset", "distinct")
@@ -292,6 +305,18 @@ class CORPm(_CORP):
     the paper's Table 6. ``reduction`` is that of corp_m_loss; the paper sums over the 4K^2 - 2K
     clip pairs, which to a LARS that scales every parameter is the same as their mean, but not to
     one that exempts biases and normalisations.
+
+    Args:
+        hidden: width of the projector's hidden layers (CORP 3.1) [features].
+        out: width of the embedding: d (CORP 3.1) [features].
+        hidden_layers: of the projector; 0 is a linear one (CORP 3.1).
+        attention: decoupling: eq. 8; mixed: without the decoupling (CORP Table 6c).
+        symmetric, antisymmetric: n and l, widths of the two parts of eq. 8 (CORP eq. 8).
+        heads: width of the mixed attention.
+        perceptron_layers: of what follows the attention (CORP Table 6d).
+        task: what is predicted: same video, order in time, or both (CORP Table 6a).
+        group: neighbours in the batch within which pairs of videos are formed [videos].
+        reduction: over the clip pairs of a pair of videos; sum is as printed (CORP 3.2).
     """
 
     default_clips = 4

@@ -27,6 +27,10 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
     Each embedding picks its partner out of the 2N - 1 others by cosine similarity over
     ``temperature``.
 
+    Args:
+        z_a, z_b: ``[N, D]`` embeddings, row by row of the same videos.
+        temperature: tau of eq. 1, above 0.
+
     Raises:
         ValueError: the temperature is not positive, the shapes differ, N < 2, or a value is not
             finite.
@@ -60,6 +64,16 @@ class CVRL(Objective):
     with the latter the result depends on the number of workers. There the two views go through the
     network as one batch and share its statistics (``views_together``), and the projector's running
     statistics, which no measure reads, take a share of 0.003 of each batch (``norm_momentum``).
+
+    Args:
+        hidden: width of the projector's hidden layers (CVRL Table 6) [features].
+        out: width of the embedding [features].
+        hidden_layers: of the projector; 0 is a linear one (CVRL Table 6).
+        temperature: what similarities are divided by (CVRL eq. 1).
+        sum_over_workers: multiply the loss by the number of workers, as the authors' code.
+        sum_over_views: add the means of the two views' anchors, as the authors' code.
+        norm_momentum: share of a batch in the running statistics of the projector, above 0 to 1.
+        views_together: both views go through the network as one batch, as the authors' code.
     """
 
     default_augment = "cvrl"

@@ -50,6 +50,12 @@ class DecouplingAttention(nn.Module):
     The first ``symmetric`` (n) outputs do not change when x and y change places, the other
     ``antisymmetric`` (l) change sign. Weights begin as standard normal, so that for unit vectors
     the outputs begin at the scale of one.
+
+    Args:
+        width: D of the embeddings.
+
+    Raises:
+        ValueError: one of the three is below 1.
     """
 
     def __init__(self, width: int, *, symmetric: int = 64, antisymmetric: int = 64) -> None:

@@ -25,6 +25,10 @@ def info_nce(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
     Each embedding picks its partner out of the other view's B by cosine similarity over
     ``temperature``, in both directions; the mean of the 2B cross entropies.
 
+    Args:
+        z_a, z_b: ``[B, D]`` embeddings, row by row of the same videos.
+        temperature: alpha of eq. 1, above 0.
+
     Raises:
         ValueError: the temperature is not positive, the shapes differ, B < 2, or a value is not
             finite.
@@ -54,7 +58,14 @@ def cross_view_logits(z_a: Tensor, z_b: Tensor, temperature: float) -> tuple[Ten
 
 
 class SimCLR(Objective):
-    """Eq. 1 with its projector: three layers, 2048 wide, 128 out (E.2), temperature 0.1 (E.3)."""
+    """Eq. 1 with its projector: three layers, 2048 wide, 128 out (E.2), temperature 0.1 (E.3).
+
+    Args:
+        hidden: width of the projector's hidden layers (ViDiDi E.2) [features].
+        out: width of the embedding (ViDiDi E.2) [features].
+        hidden_layers: of the projector; 0 is a linear one (ViDiDi E.2).
+        temperature: what similarities are divided by (ViDiDi eq. 1, E.3).
+    """
 
     def __init__(
         self,

@@ -26,6 +26,11 @@ def vicreg_terms(
     Invariance (eq. 3) is the mean over all elements, as in VICReg's code; the paper prints a sum
     over the dimensions. Variance (eq. 4) and covariance (eq. 5) are those of both branches, added.
 
+    Args:
+        z_a, z_b: ``[B, D]`` embeddings, row by row of the same videos.
+        gamma: deviation that each dimension should have, 0 or more (eq. 4).
+        eps: what is added to a variance before its root, above 0 (eq. 4).
+
     Raises:
         ValueError: the shapes differ, the batch is smaller than 2, a value is not finite, gamma is
             negative or eps not positive.
@@ -58,6 +63,16 @@ class VICReg(Objective):
     The last layer has no bias, as in VICReg's code: every term but the invariance ignores it.
     ``invariance_reduction: sum`` is eq. 3 as printed, a sum over dimensions; ``halve_variance``
     takes the mean of both branches' hinges, as VICReg's code.
+
+    Args:
+        hidden: width of the projector's hidden layers (ViDiDi E.2) [features].
+        out: width of the embedding (ViDiDi E.2) [features].
+        hidden_layers: of the projector; 0 is a linear one (ViDiDi E.2).
+        invariance, variance, covariance: weights of the three terms (ViDiDi eq. 6, E.3).
+        gamma: deviation that each dimension should have over the batch (ViDiDi eq. 4).
+        eps: what is added to a variance before its root (ViDiDi eq. 4).
+        invariance_reduction: over dimensions; sum is as printed (ViDiDi eq. 3).
+        halve_variance: the mean of both branches' hinges instead of their sum.
     """
 
     def __init__(

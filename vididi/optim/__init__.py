@@ -47,7 +47,13 @@ def sgd(
     momentum: float = 0.9,
     weight_decay: float = 1e-6,
 ) -> torch.optim.Optimizer:
-    """SGD with momentum, not Nesterov; decay on matrices only."""
+    """SGD with momentum, not Nesterov; decay on matrices only.
+
+    Args:
+        lr: learning rate.
+        momentum: share of the last step that stays, in [0, 1).
+        weight_decay: share of a weight that its gradient gets.
+    """
     check_not_negative(lr=lr, weight_decay=weight_decay)
     check_momentum(momentum)
     return torch.optim.SGD(decay_groups(params, weight_decay), lr=lr, momentum=momentum)
@@ -56,7 +62,12 @@ def sgd(
 def adamw(
     params: Iterable[nn.Parameter], *, lr: float = 0.001, weight_decay: float = 1e-6
 ) -> torch.optim.Optimizer:
-    """AdamW; decay on matrices only."""
+    """AdamW; decay on matrices only.
+
+    Args:
+        lr: learning rate.
+        weight_decay: share of a weight, times the rate, that a step takes off.
+    """
     check_not_negative(lr=lr, weight_decay=weight_decay)
     return torch.optim.AdamW(decay_groups(params, weight_decay), lr=lr)
 

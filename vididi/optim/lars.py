@@ -28,9 +28,9 @@ class LARS(Optimizer):
     Args:
         params: parameters or groups.
         lr: learning rate (ViDiDi E.3: 1.2).
-        momentum: in [0, 1).
-        weight_decay: ViDiDi E.3: 1e-6.
-        trust: the trust coefficient.
+        momentum: share of the last step that stays, in [0, 1).
+        weight_decay: share of a weight that its gradient gets (ViDiDi E.3: 1e-6).
+        trust: the trust coefficient: length of a step at rate 1 over that of its weight.
     """
 
     def __init__(

@@ -157,10 +157,12 @@ PROTOCOLS = tuple(EVALUATIONS)
 class EvaluationEntry(Closed):
     """An evaluation that a sweep makes of each finished cell."""
 
-    protocol: str
-    recipe: str | None = None
+    protocol: str = Field(description="what is measured")
+    recipe: str | None = Field(
+        None, description="of the protocol's papers; its first where left out"
+    )
     data: Component | None = Field(None, description="another data set than the cell's own")
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field({}, description="changes to the recipe, by key")
     untrained: bool = Field(True, description="measure an encoder with random weights too")
 
     @model_validator(mode="after")

@@ -39,10 +39,12 @@ class FeatureSettings(Closed):
         None, ge=1, le=MOST_CLIPS, description="clips per video, averaged (ViDiDi E.4: 10)"
     )
     frames: int | None = Field(
-        None, ge=1, le=MOST_FRAMES, description="frames of a clip (ViDiDi E.4: 16)"
+        None, ge=1, le=MOST_FRAMES, description="of a clip [frames] (ViDiDi E.4: 16)"
     )
-    stride: int | None = Field(None, ge=1, le=MOST_FRAMES)
-    size: int | None = Field(None, ge=8, le=MOST_PIXELS, description="height and width")
+    stride: int | None = Field(
+        None, ge=1, le=MOST_FRAMES, description="one source frame of every `stride`"
+    )
+    size: int | None = Field(None, ge=8, le=MOST_PIXELS, description="height and width [pixels]")
     crop: float | None = Field(
         None, gt=0, le=1, description="side of the random crop over the short side"
     )
@@ -62,7 +64,9 @@ class RetrievalSettings(FeatureSettings):
     orders: Annotated[Orders | None, Introduced([0])] = Field(
         None, description="of derivatives that are measured, and across"
     )
-    distance: Annotated[Literal["cosine", "euclidean"] | None, Introduced("cosine")] = None
+    distance: Annotated[Literal["cosine", "euclidean"] | None, Introduced("cosine")] = Field(
+        None, description="by which neighbours are near (ViDiDi E.4: cosine)"
+    )
     centre: Annotated[Literal["none", "train", "each_split"] | None, Introduced("none")] = Field(
         None, description="what is subtracted from features first; each_split is transductive"
     )
@@ -90,11 +94,13 @@ class ClassificationSettings(Closed):
     features: Literal["as_is", "l2", "zscore"] = Field(
         "as_is", description="what is done to a feature before the classifier"
     )
-    dropout: float = Field(0.0, ge=0, lt=1)
-    epochs: int = Field(100, ge=1, le=MOST_EPOCHS)
+    dropout: float = Field(0.0, ge=0, lt=1, description="before the classifier")
+    epochs: int = Field(
+        100, ge=1, le=MOST_EPOCHS, description="through the training videos that are used"
+    )
     batch_size: int = Field(128, ge=2, le=MOST_VIDEOS, description="videos per step")
-    optimiser: Component = Component(name="sgd")
-    warmup_epochs: int = Field(0, ge=0)
+    optimiser: Component = Field(Component(name="sgd"), description="and its options")
+    warmup_epochs: int = Field(0, ge=0, description="linear warm-up of the rate [epochs]")
     steps: tuple[int, ...] | None = Field(
         None,
         description="epochs after which the rate falls to a tenth; half a cosine where left out",
@@ -102,17 +108,29 @@ class ClassificationSettings(Closed):
     cosine: Annotated[Literal["remaining", "whole"], Introduced("remaining")] = Field(
         "remaining", description="what the cosine spans: the epochs after warm-up, or all"
     )
-    augment: Component = Component(**CROP_AND_FLIP)
+    augment: Component = Field(Component(**CROP_AND_FLIP), description="of training clips")
     frames: int | None = Field(
-        None, ge=1, le=MOST_FRAMES, description="frames of a clip; the run's own where left out"
+        None, ge=1, le=MOST_FRAMES, description="of a clip; the run's own where left out [frames]"
     )
-    stride: int | None = Field(None, ge=1, le=MOST_FRAMES)
-    size: int | None = Field(None, ge=8, le=MOST_PIXELS)
+    stride: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_FRAMES,
+        description="one source frame of every `stride`; the run's own where left out",
+    )
+    size: int | None = Field(
+        None,
+        ge=8,
+        le=MOST_PIXELS,
+        description="height and width of a clip; the run's own where left out [pixels]",
+    )
     test_size: Annotated[int | None, Introduced(None)] = Field(
         None,
         ge=8,
         le=MOST_PIXELS,
-        description="height and width of a test crop; those of a training clip where left out",
+        description=(
+            "height and width of a test crop; those of a training clip where left out [pixels]"
+        ),
     )
     short_videos: Annotated[ShortVideos, Introduced("first_frame")] = Field(
         "first_frame",
@@ -136,8 +154,8 @@ class ClassificationSettings(Closed):
             "also test after every this many epochs, on one centre clip of each video; 0: never"
         ),
     )
-    seed: int = Field(0, ge=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = Field(0, ge=0, description="of the classifier's weights and every draw")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 autocast, on GPUs only")
     keep_encoder: bool = Field(
         False,
         description="leave the tuned encoder in the evaluation's folder, as tuned.safetensors",
@@ -168,14 +186,14 @@ class DetectionSettings(Closed):
     """
 
     dropout: float = Field(0.5, ge=0, lt=1, description="before the classifier")
-    epochs: int = Field(20, ge=1, le=MOST_EPOCHS)
+    epochs: int = Field(20, ge=1, le=MOST_EPOCHS, description="through the key frames")
     batch_size: int = Field(32, ge=1, le=MOST_VIDEOS, description="key frames per step")
-    optimiser: Component = Component(name="adamw")
-    warmup_epochs: int = Field(0, ge=0)
+    optimiser: Component = Field(Component(name="adamw"), description="and its options")
+    warmup_epochs: int = Field(0, ge=0, description="linear warm-up of the rate [epochs]")
     steps: tuple[int, ...] = Field(
         (), description="epochs after which the rate falls to `factor` of what it was"
     )
-    factor: float = Field(0.1, gt=0, le=1)
+    factor: float = Field(0.1, gt=0, le=1, description="of the rate, at each of `steps`")
     flip: float = Field(
         0.5, ge=0, le=1, description="probability of mirroring a training clip with its boxes"
     )
@@ -183,13 +201,13 @@ class DetectionSettings(Closed):
         None,
         ge=1,
         le=MOST_FRAMES,
-        description="frames of a clip round the key frame; the run's own where left out",
+        description="of a clip round the key frame; the run's own where left out [frames]",
     )
     stride: int | None = Field(
         None, ge=1, le=MOST_FRAMES, description="frames of the film from one to the next"
     )
     size: int | None = Field(
-        None, ge=8, le=MOST_PIXELS, description="short side of the whole frame"
+        None, ge=8, le=MOST_PIXELS, description="short side of the whole frame [pixels]"
     )
     test: Literal["each", "last"] = Field(
         "each", description="after which epoch; after each of them the best one is reported too"
@@ -220,8 +238,8 @@ class DetectionSettings(Closed):
         le=1,
         description=f"the least score of a proposed box that is tested; {BOX_SCORE} where left out",
     )
-    seed: int = Field(0, ge=0)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = Field(0, ge=0, description="of the classifier's weights and every draw")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 autocast, on GPUs only")
 
     @model_validator(mode="after")
     def _fits(self) -> DetectionSettings:

@@ -312,6 +312,21 @@ class ViDiDiAugment(Augmentation):
     """ViDiDi's list (appendix E.1): flip, random sized crop, blur, colour jitter, random grey.
 
     Each probability and range is an option.
+
+    Args:
+        flip: probability of mirroring left and right (ViDiDi E.1).
+        crop_scale: least and greatest share of the frame's area (ViDiDi E.1).
+        crop_ratio: least and greatest width over height (ViDiDi E.1).
+        blur: probability of a Gaussian blur (ViDiDi E.1).
+        blur_kernel: odd side of its kernel [pixels] (ViDiDi E.1).
+        blur_sigma: least and greatest deviation of its Gaussian [pixels] (ViDiDi E.1).
+        jitter: probability of colour jitter (ViDiDi E.1).
+        brightness, contrast, saturation: strength of the jitter: a factor is drawn from 1 - it to
+            1 + it, 0 to 1 (ViDiDi E.1).
+        hue: strength of the jitter: the greatest turn of the colour circle, 0 to 0.5 [turns]
+            (ViDiDi E.1).
+        gray: probability of frames without colour (ViDiDi E.1).
+        consistent: one draw for all frames of a clip; false: each frame draws anew (CVRL Table 9).
     """
 
     def __init__(
@@ -352,6 +367,21 @@ class CVRLAugment(Augmentation):
     kernel of a tenth of the size, made odd. As printed, every clip is blurred. ``asymmetric`` is
     what that code does instead: the first view is blurred as before and the second with probability
     0.1, then solarised with probability 0.2.
+
+    Args:
+        flip: probability of mirroring left and right (CVRL Algorithm 1).
+        crop_scale: least and greatest share of the frame's area (CVRL Algorithm 1).
+        crop_ratio: least and greatest width over height (CVRL Algorithm 1).
+        jitter: probability of colour jitter (CVRL Algorithm 1).
+        brightness, contrast, saturation: strength of the jitter: a factor is drawn from 1 - it to
+            1 + it, 0 to 1.
+        hue: strength of the jitter: the greatest turn of the colour circle, 0 to 0.5 [turns].
+        gray: probability of frames without colour (CVRL Algorithm 1).
+        blur: probability of a Gaussian blur (CVRL Algorithm 1: every clip).
+        blur_sigma: least and greatest deviation of its Gaussian [pixels].
+        asymmetric: blur and solarise the second view otherwise than the first, as the authors'
+            code.
+        consistent: one draw for all frames of a clip; false: each frame draws anew (CVRL Table 9).
     """
 
     def __init__(
@@ -402,6 +432,14 @@ class RandAugment(Augmentation):
     The paper says how many operators, not how strong, nor what they follow: the magnitude is
     torchvision's default of 31 levels, and crop and flip are those of Algorithm 1, as the operators
     alone leave every pixel of a clip in view.
+
+    Args:
+        flip: probability of mirroring left and right (CVRL Algorithm 1).
+        crop_scale: least and greatest share of the frame's area (CVRL Algorithm 1).
+        crop_ratio: least and greatest width over height (CVRL Algorithm 1).
+        operations: how many operators of the pool a clip gets, one after another (CVRL Table 12).
+        magnitude: their strength, 0 to 30 [levels].
+        consistent: one draw for all frames of a clip; false: each frame draws anew (CVRL Table 9).
     """
 
     def __init__(

@@ -52,11 +52,11 @@ def ava(
     Args:
         videos: the films, ``<id>`` with any video suffix.
         splits: the folder of the official CSV files and of one or both lists of actions.
-        offset: the second of the film at which the files begin: 900 for files that were cut to
-            seconds 900 to 1800.
-        window: source frames round a key frame; half of them before it, one more where the number
-            is even. The 73 have 36 frames on either side: room for 16 frames at stride 4 that begin
-            32 before the key frame, and for two more, wherever these are put.
+        offset: where in the film the files begin: 900 for files that were cut to seconds 900 to
+            1800 [seconds].
+        window: source frames round a key frame [frames]; half of them before it, one more where
+            the number is even. The 73 have 36 frames on either side: room for 16 frames at stride 4
+            that begin 32 before the key frame, and for two more, wherever these are put.
         step: keep one frame of every ``step`` of the window, counted from the key frame.
     """
     for name, value in (("window", window), ("step", step)):

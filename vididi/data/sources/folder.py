@@ -32,6 +32,8 @@ def folder(
     are left out and named.
 
     Args:
+        videos: the folder.
+        train, test: the names of the split folders in it.
         test_share: of each class's videos, held out in whole groups.
         group: a pattern of video ids; its one pair of parentheses matches the group.
         seed: of what is held out.

@@ -56,14 +56,22 @@ def kinetics400(
 def kinetics600(
     cache: Path, *, videos: Path, splits: Path, held_out: HeldOut = "validation"
 ) -> list[Video]:
-    """Kinetics-600; as kinetics400."""
+    """Kinetics-600; as kinetics400.
+
+    Args:
+        videos, splits, held_out: see kinetics400.
+    """
     return _located(videos, _lists(splits, 600, held_out))
 
 
 def kinetics700(
     cache: Path, *, videos: Path, splits: Path, held_out: HeldOut = "validation"
 ) -> list[Video]:
-    """Kinetics-700, of 2019 or 2020, whichever lists are given; as kinetics400."""
+    """Kinetics-700, of 2019 or 2020, whichever lists are given; as kinetics400.
+
+    Args:
+        videos, splits, held_out: see kinetics400.
+    """
     return _located(videos, _lists(splits, 700, held_out))
 
 
@@ -87,6 +95,8 @@ def k200_40k(
     Args:
         videos, splits: those of Kinetics-400.
         seed: another subset for each.
+        classes: how many are drawn (ViDiDi 3.1: 200).
+        videos_per_class: how many training videos of each (ViDiDi 3.1: 200) [videos].
     """
     for name, value, minimum in (
         ("seed", seed, 0),

@@ -34,7 +34,7 @@ def something_something_v2(cache: Path, *, videos: Path, splits: Path) -> list[V
                                      (optional; checked against)
 
     Args:
-        videos: 20bn-something-something-v2/, which holds <id>.webm, or a folder above it.
+        videos: 20bn-something-something-v2/, which holds ``<id>.webm``, or a folder above it.
         splits: the folder of the JSON files, or the one above it. Names are those of the current
             release (labels/train.json) or of the first (something-something-v2-train.json).
     """
