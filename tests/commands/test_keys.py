@@ -22,7 +22,7 @@ def test_a_key_is_said_with_all_that_is_known(capsys: pytest.CaptureFixture[str]
         "prepare.short_side\n"
         "  type     whole number of at least 8 and at most 16384\n"
         "  default  150\n"
-        "  meaning  height or width [pixels] (ViDiDi E.1)\n"
+        "  meaning  the shorter of height and width\n"
         "  unit     pixels\n"
         "  source   ViDiDi E.1\n"
     )
@@ -36,7 +36,7 @@ def test_short_names_sections_and_options(capsys: pytest.CaptureFixture[str]) ->
     assert "backbone.width (of r3d_tiny)\n" in printed(capsys, "backbone.width")
     share = printed(capsys, "data.test_share")
     assert share.startswith("data.test_share (of folder, csv)\n  type     number or null\n")
-    assert "meaning  of each class's videos, held out in whole groups." in share
+    assert "meaning  of each class's videos, held out in whole groups" in share
     assert "type     one of simclr, byol, vicreg, " in printed(capsys, "framework")
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import inspect
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-from pydantic import BaseModel
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from vididi.config import Config, build_config, unknown_key
 from vididi.errors import ConfigError
-from vididi.pairing import Schedule
 from vididi.sweep_keys import SHORT_NAMES, configuration_keys, full_name
 from vididi.terminal import say
 from vididi.words import written
+
+if TYPE_CHECKING:
+    from vididi.key_reference import Key
 
 CONFIG_COMMAND: dict[str, Any] = {
     "formatter_class": argparse.RawDescriptionHelpFormatter,
@@ -31,9 +29,6 @@ CONFIG_COMMAND: dict[str, Any] = {
         "         vididi config --defaults > config.yaml"
     ),
 }
-_UNIT = re.compile(r"^(pixels|frames|videos|epochs|clips|seconds)\b|\[([\w ]+)\]")
-_SOURCE = re.compile(r"\(((?:ViDiDi|CVRL|CORP)\b[^()]*)\)")
-_LINE = re.compile(r" {4,}(\w+(?:, \w+)*): (.+)")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -57,24 +52,25 @@ def config_command(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class AboutKey:
-    """What is known of a key; ``where``: the entry whose option it is, if it is one."""
+    """What is known of a key; ``where``: the entries whose option it is, if it is one."""
 
     name: str
     where: str
     kind: str
     default: str
     meaning: str
+    unit: str = ""
+    source: str = ""
 
     @property
     def text(self) -> str:
         """A line for the key and each thing that is known of it."""
-        unit, sources = _UNIT.search(self.meaning), _SOURCE.findall(self.meaning)
         lines = {
             "type": self.kind,
             "default": self.default,
-            "meaning": self.meaning or "(not described)",
-            "unit": (unit[1] or unit[2]) if unit else "",
-            "source": "; ".join(sources),
+            "meaning": self.meaning,
+            "unit": self.unit,
+            "source": self.source,
         }
         title = f"{self.name} ({self.where})" if self.where else self.name
         return "\n".join([title, *(f"  {word:<8} {line}" for word, line in lines.items() if line)])
@@ -100,6 +96,7 @@ def find_keys(key: str) -> list[AboutKey]:
 def _of_sections(full: str) -> Iterator[AboutKey]:
     """The key itself, or those below it; of a component its name."""
     from vididi.components import COMPONENTS
+    from vididi.key_reference import model_keys
 
     for known in configuration_keys():
         if known.endswith(".*") or not f"{known}.".startswith(f"{full}."):
@@ -116,37 +113,32 @@ def _of_sections(full: str) -> Iterator[AboutKey]:
             model: Any = Config
             for parent in parents:
                 model = model.model_fields[parent].annotation
-            yield _about(known, "", model, name, _lines(model))
+            yield from (_about(known, key) for key in model_keys(model) if key.name == name)
 
 
 def _of_entries(section: str, option: str) -> Iterator[AboutKey]:
     """The option of each entry of a component's section that has it; those alike together."""
-    from vididi.components import COMPONENTS, options_model
+    from vididi.components import COMPONENTS
+    from vididi.key_reference import entry_keys
 
     alike: dict[AboutKey, list[str]] = {}
-    for name, entry in COMPONENTS.get(section, {}).items():
-        model = options_model(entry)
-        if option in model.model_fields:
-            about = _about(f"{section}.{option}", "", model, option, _lines(entry))
-            alike.setdefault(about, []).append(name)
+    for name in COMPONENTS.get(section, {}):
+        for key in entry_keys(section, name):
+            if key.name == option:
+                alike.setdefault(_about(f"{section}.{option}", key), []).append(name)
     for about, names in alike.items():
-        where = f"of {', '.join(names)}"
-        yield AboutKey(about.name, where, about.kind, about.default, about.meaning)
+        yield replace(about, where=f"of {', '.join(names)}")
 
 
-def _about(
-    full: str, where: str, model: type[BaseModel], name: str, lines: Mapping[str, str]
-) -> AboutKey:
-    field = model.model_fields[name]
-    schema = model.model_json_schema()["properties"][name]
-    default = field.get_default(call_default_factory=True)
-    text = "" if field.is_required() else written(default)
+def _about(full: str, key: Key) -> AboutKey:
     return AboutKey(
         full,
-        where,
-        schema_words(schema),
-        text or "(must be given)",
-        (field.description or lines.get(name, "")).replace("``", "`"),
+        "",
+        schema_words(key.schema),
+        "(must be given)" if key.required else written(key.default),
+        key.meaning,
+        key.unit,
+        key.source,
     )
 
 
@@ -169,22 +161,3 @@ def schema_words(schema: Mapping[str, Any]) -> str:
     }
     said = [f"{words} {schema[limit]}" for limit, words in limits.items() if limit in schema]
     return f"{kind} {' and '.join(said)}" if said else kind
-
-
-def _lines(thing: Any) -> dict[str, str]:
-    """Meanings in a docstring's lines ``name: meaning``; more indented lines go on."""
-    things = [thing, Schedule] if thing.__name__ == "ScheduleConfig" else [thing]
-    meanings: dict[str, str] = {}
-    for one in things:
-        names: list[str] = []
-        depth = 0
-        for line in (inspect.getdoc(one) or "").splitlines():
-            indent = len(line) - len(line.lstrip())
-            if match := _LINE.fullmatch(line):
-                names, depth = match[1].split(", "), indent
-                meanings.update(dict.fromkeys(names, match[2]))
-            elif line.strip() and indent > depth > 0:
-                meanings.update({name: f"{meanings[name]} {line.strip()}" for name in names})
-            else:
-                names, depth = [], 0
-    return meanings
