@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from test_compare import arm
 
@@ -155,3 +157,15 @@ def test_arms_that_share_one_seed_are_too_few(
         arm(tmp_path / name, name, dict.fromkeys(seeds, 0.5), **{"schedule.order": ord(name) - 97})
     assert main(["a", "--runs", str(tmp_path)], "vididi compare") == 2
     assert "1 seed that all of a, b, c have" in capsys.readouterr().err
+
+
+def test_arms_that_were_asked_other_videos_are_not_paired(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (runs / "same").rglob("queries.parquet"):
+        table = pq.read_table(path)
+        other = pa.array([f"other/{name}" for name in table["video_id"].to_pylist()])
+        index = table.column_names.index("video_id")
+        pq.write_table(table.set_column(index, "video_id", other), path)
+    assert main(["base", "--runs", str(runs)], "vididi compare") == 2
+    assert "same was asked other videos than base" in capsys.readouterr().err

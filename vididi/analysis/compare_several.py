@@ -188,7 +188,17 @@ def shared_samples(
         if found is None or len(found.seeds) < len(seeds):
             raise ValueError(f"{metric}: not measured in the same way by {arm}")
         samples[arm] = found
+    _check_same_videos(samples, metric)
     return samples, seeds
+
+
+def _check_same_videos(samples: Mapping[str, Samples], metric: str) -> None:
+    """Raise ValueError where arms have scores of unlike videos, which cannot be paired."""
+    asked = {arm: found.videos() for arm, found in samples.items() if found.scores()}
+    for arm, videos in asked.items():
+        first = next(iter(asked))
+        if not all(map(np.array_equal, videos, asked[first])):
+            raise ValueError(f"{metric}: {arm} was asked other videos than {first}")
 
 
 def _scores(samples: Samples) -> Scores:
