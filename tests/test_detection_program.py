@@ -163,7 +163,9 @@ def test_what_is_written(
     assert result["clips_cut"] == {"train": 0, "test": 0}
     assert (result["ava"]["limit"], result["ava"]["counts"]["key_frames"]) == (50, 9)
     assert sorted(
-        path.name for path in result["folder"].iterdir() if path.is_file() and path.name != ".lock"
+        path.name
+        for path in result["folder"].iterdir()
+        if path.is_file() and path.name != ".lock" and "tfevents" not in path.name
     ) == [
         "predictions.csv",
         "result.json",

@@ -227,7 +227,8 @@ def test_a_cell_without_weights_is_named_as_before_there_were_any(make_config: M
     config = make_config()
     before = config.model_copy(update={"backbone": Component(name="r3d_tiny", width=2)})
     assert before.identity("x") == config.identity("x")
-    assert config.backbone.options == {"width": 2} | dict.fromkeys(WEIGHTS_OPTIONS)
+    later = dict.fromkeys(WEIGHTS_OPTIONS) | {"norm": "shared"}
+    assert config.backbone.options == {"width": 2} | later
 
 
 @pytest.mark.parametrize(

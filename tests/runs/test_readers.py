@@ -19,6 +19,7 @@ from vididi.components import read_run_config
 from vididi.config import Config, build_config
 from vididi.errors import ConfigError, DamagedError, DataError
 from vididi.introduced import with_introduced
+from vididi.protocols.settings import ClassificationSettings
 from vididi.runs.outcome import damage, finished, outcome
 from vididi.runs.readers import (
     check_queries,
@@ -86,7 +87,8 @@ def test_what_was_written_is_read_and_what_is_not_there_is_none(tmp_path: Path) 
     ]
     assert (damage(folder), outcome(folder)) == ({}, "finished")
     made = write(folder / "evaluations" / "linear-0", result=MADE)
-    assert (read_evaluation_result(made), damage(made)) == (MADE, {})
+    later = with_introduced(ClassificationSettings, MADE["settings"])
+    assert (read_evaluation_result(made), damage(made)) == ({**MADE, "settings": later}, {})
     with pytest.raises(DamagedError, match="is the result of an evaluation, not of a run"):
         read_run_result(made)
 

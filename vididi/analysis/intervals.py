@@ -46,6 +46,7 @@ PANELS: list[tuple[str, str, dict[str, Any]]] = [
     ("uniform (ViDiDi)", "uniform", {}),
     ("min_offset (CORP)", "min_offset", {}),
 ]
+SHORT_VIDEOS = "short_videos"
 PAPER = "cvrl_figure_3"
 VIDEOS = 200_000
 BINS = 40
@@ -220,10 +221,13 @@ def comparable(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
 def sampling_match(name: str, options: dict[str, Any]) -> Match:
     """The configuration values of a sampling, with its defaults.
 
-    Without those that a uniform density does not read.
+    Without those that a uniform density does not read, and without where clips begin in videos that
+    are too short for one, unless it is not as always.
     """
     defaults = getattr(SAMPLINGS.get(name), "__kwdefaults__", None) or {}
     values = {**defaults, **options}
+    if values.get(SHORT_VIDEOS) == defaults.get(SHORT_VIDEOS):
+        values.pop(SHORT_VIDEOS, None)
     if values.get("shape") == "uniform":
         values = {"shape": "uniform"}
     return {"sampling.name": name} | {f"sampling.{key}": value for key, value in values.items()}
@@ -242,7 +246,7 @@ def _title(name: str, options: dict[str, Any]) -> str:
     """The name, the shape and what is not the default."""
     defaults = getattr(SAMPLINGS[name], "__kwdefaults__", None) or {}
     told = [
-        f"{key} {value:g}"
+        f"{key} {value if isinstance(value, str) else f'{value:g}'}"
         for key, value in options.items()
         if key != "shape" and value != defaults.get(key)
     ]
