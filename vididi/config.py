@@ -93,10 +93,7 @@ class PrepareConfig(Closed):
     """How videos become shards."""
 
     short_side: int = Field(
-        150,
-        ge=8,
-        le=MOST_PIXELS,
-        description="the shorter of height and width [pixels] (ViDiDi E.1)",
+        150, ge=8, le=MOST_PIXELS, description="shorter side [pixels] (ViDiDi E.1)"
     )
     quality: int = Field(95, ge=1, le=100, description="JPEG quality of the frames")
     decoder: Literal["pyav", "decord"] = Field(

@@ -22,7 +22,7 @@ def test_a_key_is_said_with_all_that_is_known(capsys: pytest.CaptureFixture[str]
         "prepare.short_side\n"
         "  type     whole number of at least 8 and at most 16384\n"
         "  default  150\n"
-        "  meaning  the shorter of height and width\n"
+        "  meaning  shorter side\n"
         "  unit     pixels\n"
         "  source   ViDiDi E.1\n"
     )
