@@ -132,7 +132,10 @@ def test_another_file_is_keyed_by_its_content_and_close(
         near.append(cosine(alone, feature))
         differ.append(not np.array_equal(alone, feature))
     assert any(differ)  # crops are others; of small videos few are possible, and some are alike
-    assert min(near) >= 0.99  # of other videos about 0.75 (docs/encoders.md)
+    # Of other videos it is about 0.75 (docs/encoders.md). How near two draws of crops are depends on
+    # the file's bytes, which the video's encoder does not repeat.
+    assert np.median(near) >= 0.99
+    assert min(near) >= 0.9
 
 
 def test_frames_are_embedded_as_the_file_that_holds_them(
