@@ -123,15 +123,13 @@ def test_another_file_is_keyed_by_its_content_and_close(
 ) -> None:
     folder, shards = run
     encoder = vididi.Encoder.load(folder)
-    near, differ = [], []
+    near = []
     for video_id, feature in platform_features(folder, shards).items():
         path = source_file(shards, videos, video_id)
         alone = encoder.embed(path)
         copy = shutil.copy(path, tmp_path / f"{len(near)}.mp4")
         assert np.array_equal(encoder.embed(str(copy)), alone)  # the name is no part of it
         near.append(cosine(alone, feature))
-        differ.append(not np.array_equal(alone, feature))
-    assert any(differ)  # crops are others; of small videos few are possible, and some are alike
     # Of other videos it is about 0.75 (docs/encoders.md). How near two draws of crops are depends on
     # the file's bytes, which the video's encoder does not repeat.
     assert np.median(near) >= 0.99
