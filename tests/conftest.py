@@ -162,11 +162,11 @@ def write_video() -> Callable[..., Path]:
     """``write_video(path, frames)``: an H.264 file of ``[T, H, W, 3]`` frames with even H and W."""
     import av
 
-    def write(path: Path, frames: NDArray[np.uint8], rate: int = 20) -> Path:
+    def write(path: Path, frames: NDArray[np.uint8], rate: int = 20, **options: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with av.open(str(path), "w") as container:
             stream = container.add_stream(
-                "libx264", rate=rate, options={"crf": "10", "threads": "1"}
+                "libx264", rate=rate, options={"crf": "10", "threads": "1", **options}
             )
             stream.height, stream.width = frames.shape[1:3]
             stream.pix_fmt = "yuv420p"
