@@ -263,6 +263,8 @@ def test_a_damaged_file_is_refused_not_patched(
 ) -> None:
     options = {"format_options": {"movflags": "faststart"}} if suffix == ".mp4" else {}
     codec = "mpeg4" if suffix == ".avi" else "libx264"
+    if codec == "libx264":  # the same bytes each time: of 400 of them, 2% leave no sign in H.264
+        options["codec_options"] = {"x264-params": "cpu-independent=1"}
     path = encode(tmp_path / f"video{suffix}", busy, codec, **options)
     assert outcome(path) == (100, 64, 96)
     content = bytearray(path.read_bytes())
