@@ -96,6 +96,18 @@ def test_base_loses_to_arm_loses_to_axis_loses_to_overrides() -> None:
     )
 
 
+def test_a_component_given_whole_by_set_stands_in_the_file_s_place() -> None:
+    """So a sweep of one data set is pointed at another in one word, and no option stays behind."""
+    sweep = sweep_of(base={"data": {"name": "motion", "train": 40, "test": 20}})
+    (cell,) = expand(sweep, {"data": {"name": "folder", "videos": "clips"}})
+    assert cell.config.data.name == "folder"
+    assert cell.config.data.options == {"videos": "clips"}
+    (same,) = expand(sweep, {"data": {"name": "motion", "test": 30}})
+    assert same.config.data.options == {"test": 30}
+    (merged,) = expand(sweep, {"data.test": 30})
+    assert merged.config.data.options == {"train": 40, "test": 30}
+
+
 def test_seeds_and_protocols_reach_the_configuration() -> None:
     config = expand(sweep_of(seeds=[3], evaluate=["retrieval"]))[0].config
     assert (config.training.seed, config.evaluation.protocols) == (3, ("retrieval",))

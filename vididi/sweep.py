@@ -62,8 +62,8 @@ LONGEST_NAME = 200  # bytes of a sweep's folder; what is made beside it is some 
 # Bytes of a cell's title, to which its folder's name adds the identity.
 LONGEST_TITLE = MOST_BYTES - len("-123456789abc")
 MOST_CELLS = 100_000
-# Indices of base and of a point among the sources of a cell's values: base, arm, point, overrides.
-BASE, POINT = 0, 2
+# Indices among the sources of a cell's values: base, arm, point, overrides.
+BASE, POINT, OVERRIDES = 0, 2, 3
 
 
 class Resources(Closed):
@@ -462,10 +462,22 @@ def _values(
     values_of = (sweep.base, arm.values, point, overrides)
     sources = [full_names(source, part) for part, source in zip(parts, values_of, strict=True)]
     idle = _needless(sources)
+    whole = tuple(f"{key}." for key, value in overrides.items() if _is_whole(value))
     values: dict[str, Any] = {}
     for index, source in enumerate(sources):
+        if index == OVERRIDES:
+            values = {key: value for key, value in values.items() if not key.startswith(whole)}
         values |= {key: value for key, value in source.items() if (index, key) not in idle}
     return values, idle
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether an override's value is a component with its name, not one of its options.
+
+    It stands in the place of the file's: a sweep of one data set is pointed at another, and none
+    of the first one's options stays behind.
+    """
+    return isinstance(value, Mapping) and "name" in value
 
 
 def _cell(
