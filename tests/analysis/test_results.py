@@ -320,6 +320,32 @@ def test_each_arm_may_have_a_base_of_its_own(place: Path) -> None:
     assert "The vididi less The schedule" in (place / "README.md").read_text()
 
 
+def test_gains_by_group_stand_beside_the_others_where_they_are_asked_for(place: Path) -> None:
+    main(["--runs", "runs"])
+    plain = (place / "docs/results/first.json").read_text()
+    assert "by_group" not in plain
+    define(place, {**SECTION, "by_group": r"v\d{4}(\d)"})  # the last digit of a video's id
+    main(["--runs", "runs"])
+    gains = [row.gain for row in record(place).settings[0].rows if row.gain]
+    assert len(gains) == 3
+    for gain in gains:
+        assert gain.by_group is not None
+        assert 0 <= gain.by_group.positive <= gain.by_group.groups == 10
+        low, high = gain.by_group.interval
+        assert low <= gain.value <= high
+    row = tables((place / "docs/results.md").read_text())[0][1]
+    assert row["groups above 0"].endswith(" of 10")
+    assert " to " in row["R@1 gain 95%, by group"]
+
+
+def test_groups_that_are_too_few_are_an_error(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    define(place, {**SECTION, "by_group": r"v(\d)"})
+    assert main(["--runs", "runs"]) == 2
+    assert "there is 1 group" in capsys.readouterr().err
+
+
 def test_runs_that_do_not_say_where_they_are_from_need_it_stated(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

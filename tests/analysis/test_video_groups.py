@@ -18,7 +18,14 @@ from vididi.analysis.multiple_comparisons import freedom, intervals_of_differenc
 from vididi.analysis.paper_table import print_table
 from vididi.analysis.ranks import rank_agreement
 from vididi.analysis.reading import read_run
-from vididi.analysis.video_groups import MIN_GROUPS, PATTERNS, VideoGroups, numbered
+from vididi.analysis.video_groups import (
+    FEWEST_GROUPS,
+    MIN_GROUPS,
+    PATTERNS,
+    VideoGroups,
+    difference_over_groups,
+    numbered,
+)
 from vididi.data.stream import local_stream
 from vididi.errors import ConfigError
 from vididi.experiment import run_cell
@@ -219,15 +226,54 @@ def test_several_arms_are_compared_by_group_too(
     assert "Spearman's rho" in capsys.readouterr().out
 
 
+def test_of_few_groups_a_difference_has_the_t_interval_over_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = [f"{i % (MIN_GROUPS - 1)}" for i in range(200)]
+    arms(tmp_path, few)
+    assert compare(["base", "first", "--runs", str(tmp_path), "--by-group", "scene"]) == 0
+    printed = capsys.readouterr().out
+    assert "9 groups of 200 videos" in printed
+    assert "Student's t over its groups" in printed
+    assert ", 95% " in printed.splitlines()[1]
+    # Several at once are drawn, not taken by t.
+    assert compare(["base", "first", "second", "--runs", str(tmp_path), "--by-group", "scene"]) == 2
+    assert "takes 10 or more, that of two arms 3" in capsys.readouterr().err
+
+
+def test_the_t_interval_is_that_of_the_groups_means_where_they_are_equally_large() -> None:
+    from scipy.stats import ttest_1samp
+
+    differences = np.random.default_rng(0).normal(0.2, 1, 200)
+    groups = np.arange(200) % 5
+    means = [differences[groups == group].mean() for group in range(5)]
+    expected = ttest_1samp(means, 0).confidence_interval(0.95)
+    assert difference_over_groups(differences, groups) == pytest.approx(tuple(expected))
+
+
+@pytest.mark.parametrize("sizes", [(40, 40, 40, 40, 40), (20, 30, 40, 50, 60)])
+def test_the_t_interval_of_five_groups_holds_the_truth_as_often_as_it_says(
+    sizes: tuple[int, ...],
+) -> None:
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(5), sizes)
+    held = 0
+    for _ in range(2000):
+        effects = rng.normal(0, 0.3, 5)[groups]
+        low, high = difference_over_groups(effects + rng.normal(0, 0.5, len(groups)), groups)
+        held += low <= 0 <= high
+    assert 0.93 <= held / 2000 <= 0.97
+
+
 @pytest.mark.parametrize(
     ("scenes", "asked", "said"),
     [
         (None, ["--by-group", "scene"], "'scene' is not known of all test videos"),
         ([None, *TWENTY[1:]], ["--by-group", "scene"], "'scene' is not known of all test videos"),
         (
-            [f"{i % (MIN_GROUPS - 1)}" for i in range(200)],
+            [f"{i % (FEWEST_GROUPS - 1)}" for i in range(200)],
             ["--by-group", "scene"],
-            "there are 9 groups of scene; an interval by group takes 10 or more",
+            "there are 2 groups of scene; an interval by group takes 3 or more",
         ),
         (TWENTY, ["--by-group", "x(y)"], "the pattern must be found in the id of every test video"),
         (TWENTY, ["--by-group", "scene", "--power", "3"], "--power: is over single test videos"),

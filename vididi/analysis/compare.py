@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vididi.analysis.grouping import check_one_arm, differences, protocol
 from vididi.analysis.power import MIN_SPREAD, paired_p
 from vididi.analysis.reading import (
@@ -33,7 +36,12 @@ from vididi.analysis.samples import (
     gain,
 )
 from vididi.analysis.tables import column_of, unit
-from vididi.analysis.video_groups import BY_GROUP_HELP, VideoGroups
+from vididi.analysis.video_groups import (
+    BY_GROUP_HELP,
+    FEWEST_GROUPS,
+    GroupsError,
+    VideoGroups,
+)
 from vididi.errors import DamagedError, VididiError
 from vididi.runs.mirror import pulled
 from vididi.terminal import Parser, say
@@ -98,6 +106,36 @@ class Comparison:
         return f", 95% {low} to {high}" + ("" if self.gain.seeds > 1 else " (of one seed)")
 
 
+def _paired_samples(
+    first: Sequence[Run], second: Sequence[Run], metric: str, by: VideoGroups | None
+) -> tuple[list[int], Samples | None, Samples | None]:
+    """The seeds that both sets of runs have, and what each measured, over these where there are."""
+    shared = sorted({run.seed for run in first} & {run.seed for run in second})
+    if shared:
+        first, second = ([run for run in runs if run.seed in shared] for runs in (first, second))
+    ways, column = Ways([*first, *second], by), column_of(metric)
+    a, b = (collect(runs, column, None, 0, ways) for runs in (first, second))
+    return shared, a, b
+
+
+def gains_of_groups(
+    first: Sequence[Run], second: Sequence[Run], metric: str, by: VideoGroups
+) -> NDArray[np.float64]:
+    """What ``first`` has over ``second`` in each group of test videos ``[G]``, of one split.
+
+    Raises:
+        GroupsError: there are no scores of each video, or no such groups.
+    """
+    _, a, b = _paired_samples(first, second, metric, by)
+    scores, other = (None if s is None else s.scores() for s in (a, b))
+    if a is None or scores is None or other is None:
+        raise GroupsError(f"--by-group: there is no score of each video for {metric}")
+    groups = a.groups(FEWEST_GROUPS)
+    assert groups is not None  # it is asked for
+    gains = scores[0].mean(axis=0) - other[0].mean(axis=0)
+    return np.bincount(groups[0], gains).astype(np.float64) / np.bincount(groups[0])
+
+
 def compare(
     first: Sequence[Run],
     second: Sequence[Run],
@@ -116,12 +154,7 @@ def compare(
     for name, runs in zip(names, (first, second), strict=True):
         check_one_arm(name, runs)
 
-    shared = sorted({run.seed for run in first} & {run.seed for run in second})
-    if shared:
-        first, second = ([run for run in runs if run.seed in shared] for runs in (first, second))
-
-    ways, column = Ways([*first, *second], by), column_of(metric)
-    a, b = (collect(runs, column, None, 0, ways) for runs in (first, second))
+    shared, a, b = _paired_samples(first, second, metric, by)
     difference = gain(a, b)
     if a is None or b is None or difference is None:
         missing = [name for name, samples in zip(names, (a, b), strict=True) if samples is None]

@@ -9,12 +9,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vididi.analysis.compare import compare
+from vididi.analysis.compare import compare, gains_of_groups
 from vididi.analysis.compare_several import agreement, compare_all
 from vididi.analysis.floor import nothing_learned
 from vididi.analysis.paper import PaperTable, load_paper_table
 from vididi.analysis.reading import Measurement, Run, is_introduction, notes_of
 from vididi.analysis.records import (
+    RecordedByGroup,
     RecordedDifference,
     RecordedFamily,
     RecordedGain,
@@ -30,6 +31,7 @@ from vididi.analysis.section_runs import FoundRuns, SectionRuns, runs_of_section
 from vididi.analysis.sections import LATER_SETTINGS, ResultsSection, ResultsSetting
 from vididi.analysis.table_rows import Measured, is_row, untrained_rows
 from vididi.analysis.tables import column_of
+from vididi.analysis.video_groups import VideoGroups
 from vididi.errors import ConfigError
 from vididi.protocols import PROTOCOLS, settings_model
 from vididi.protocols.settings import FeatureSettings
@@ -226,6 +228,26 @@ def _gain(
         interval=found.gain.interval,
         seeds=found.seeds,
         p=found.p,
+        by_group=_by_group(section, ours, base, metric),
+    )
+
+
+def _by_group(
+    section: ResultsSection, ours: Sequence[Run], base: Sequence[Run], metric: str
+) -> RecordedByGroup | None:
+    """A gain by the section's groups of test videos.
+
+    Raises:
+        GroupsError: they are not known, or too few.
+    """
+    if section.by_group is None:
+        return None
+    by = VideoGroups.named(section.by_group)
+    found = compare(ours, base, metric, by=by)
+    assert found.gain.interval is not None  # compare refuses groups without one
+    gains = gains_of_groups(ours, base, metric, by)
+    return RecordedByGroup(
+        groups=len(gains), positive=int((gains > 0).sum()), interval=found.gain.interval
     )
 
 

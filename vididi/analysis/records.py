@@ -11,7 +11,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from vididi.errors import DataError
 from vididi.runs.readers import read_mapping
@@ -44,14 +50,33 @@ class RecordedValue(_Recorded):
     videos: int | None
 
 
+class RecordedByGroup(_Recorded):
+    """The interval of a gain by groups of test videos, and in how many of them it is positive."""
+
+    groups: int
+    positive: int
+    interval: Ends
+
+
 class RecordedGain(_Recorded):
-    """An arm less its base, over the seeds that both have, with its paired interval."""
+    """An arm less its base, over the seeds that both have, with its paired interval.
+
+    ``by_group`` where the section asks for it; records of others do not have the key.
+    """
 
     base: str
     value: float
     interval: Ends | None
     seeds: list[int] = Field(min_length=1)
     p: float | None
+    by_group: RecordedByGroup | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_asked(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialise(self)
+        if self.by_group is None:
+            del content["by_group"]
+        return content
 
 
 class RecordedRow(_Recorded):

@@ -173,6 +173,11 @@ def _gain_cells(
     sheet.put(
         "gain", f"{title} gain 95%", interval_text(column, gain.interval, "+") if gain else ""
     )
+    if one.section.by_group is not None:
+        by = gain.by_group if gain else None
+        ends = interval_text(column, by.interval, "+") if by else ""
+        sheet.put("gain", f"{title} gain 95%, by group", ends)
+        sheet.put("gain", "groups above 0", f"{by.positive} of {by.groups}" if by else "")
     p = "" if gain is None or gain.p is None else f"{gain.p:.2g}"
     sheet.put("gain", "p", p)
 

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from vididi.analysis.bootstrap import Interval, gain_interval, mean_interval
 from vididi.analysis.paper import Column, Split
 from vididi.analysis.reading import Measurement, Run, is_introduction
-from vididi.analysis.video_groups import GroupNumbers, GroupsError, VideoGroups
+from vididi.analysis.video_groups import (
+    FEWEST_GROUPS,
+    MIN_GROUPS,
+    GroupNumbers,
+    GroupsError,
+    VideoGroups,
+    difference_over_groups,
+)
 
 THREE_SPLITS = (1, 2, 3)
 MIN_SEEDS = 3  # for an interval over seeds alone
@@ -181,15 +188,15 @@ class Samples:
             parts.append(np.stack([q[1] for q in queries]))  # type: ignore[index]
         return parts
 
-    def groups(self) -> list[GroupNumbers] | None:
+    def groups(self, fewest: int = MIN_GROUPS) -> list[GroupNumbers] | None:
         """The group of each query of each split; only where there are scores.
 
         Raises:
-            GroupsError: they are not known, or are too few.
+            GroupsError: they are not known, or fewer than ``fewest``.
         """
         if self.by is None:
             return None
-        return [self.by.checked(samples[0].groups) for samples in self.splits.values()]
+        return [self.by.checked(samples[0].groups, fewest) for samples in self.splits.values()]
 
     def videos(self) -> list[NDArray[Any]]:
         """The queries of each split; only where there are scores."""
@@ -288,12 +295,22 @@ def gain(ours: Samples | None, base: Samples | None) -> Gain | None:
     if a is not None and b is not None:
         if all(np.array_equal(x, y) for x, y in zip(ours.videos(), base.videos(), strict=True)):
             with suppress(GroupsError):
-                ends = gain_interval(a, b, same_seeds=same, groups=ours.groups())
+                ends = _paired_ends(a, b, same, ours)
     elif seeds >= MIN_SEEDS:
         ends = gain_interval(
             [np.array(ours.values)[:, None]], [np.array(base.values)[:, None]], same_seeds=same
         )
     return Gain(ours.mean - base.mean, ends, seeds)
+
+
+def _paired_ends(
+    a: list[NDArray[np.float64]], b: list[NDArray[np.float64]], same_seeds: bool, ours: Samples
+) -> Interval:
+    """The interval of a difference over the same queries; of few groups by Student's t."""
+    groups = ours.groups(FEWEST_GROUPS)
+    if groups is None or len(groups) > 1 or len(np.unique(groups[0])) >= MIN_GROUPS:
+        return gain_interval(a, b, same_seeds=same_seeds, groups=ours.groups())
+    return difference_over_groups(a[0].mean(axis=0) - b[0].mean(axis=0), groups[0])
 
 
 def by_group_in_words(samples: Samples, metric: str, runs: Iterable[Run]) -> str:
@@ -306,5 +323,5 @@ def by_group_in_words(samples: Samples, metric: str, runs: Iterable[Run]) -> str
         return ""
     if samples.scores() is None:
         raise GroupsError(f"--by-group: there is no score of each video for {metric}")
-    samples.groups()
+    samples.groups(FEWEST_GROUPS if len(samples.splits) == 1 else MIN_GROUPS)
     return samples.by.describe(runs)

@@ -91,6 +91,9 @@ class ResultsSection(Closed):
     planned: str | None = Field(None, description="the arm that all others are compared with")
     table: str | None = Field(None, description="of a paper, for its numbers and its order")
     columns: dict[str, str] = {RECALL_AT_1: "R@1"}
+    by_group: str | None = Field(
+        None, description="gains also with an interval by these groups of test videos (--by-group)"
+    )
     settings: list[ResultsSetting] = Field(min_length=1, description="the first is the primary one")
     unrecorded: UnrecordedOrigin | None = None
     picture: ClipPicture | None = None
@@ -134,6 +137,8 @@ class ResultsSection(Closed):
         """What a record depends on: a record of another one is none of this section."""
         words = {"title", "commands", "data", "says", "says_not", "unrecorded", "picture"}
         content = self.model_dump(mode="json", exclude=words)
+        if self.by_group is None:  # as it was before there was the key
+            del content["by_group"]
         for setting in content["settings"]:
             del setting["title"]
         return content

@@ -11,7 +11,10 @@ A group is named by
 
 With few groups such intervals are too narrow, as every resample repeats some of them: of groups
 that are all alike, ten hold the truth in 90 of 100 cases instead of 95, fifty in 94. What is few is
-"from less than 20 to less than 50" (Cameron and Miller, Journal of Human Resources 50, 2015).
+"from less than 20 to less than 50" (Cameron and Miller, Journal of Human Resources 50, 2015). Of
+fewer than ten, the difference of two arms has Student's t interval over the groups' differences,
+with one degree of freedom less than there are groups (Donald and Lang, Review of Economics and
+Statistics 89, 2007); it is about these seeds and other groups.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ from vididi.errors import ConfigError
 from vididi.runs.readers import needed, read_table
 from vididi.words import counted
 
-MIN_GROUPS = 10  # fewer are refused
+MIN_GROUPS = 10  # fewer are not drawn
+FEWEST_GROUPS = 3  # that a difference's t interval takes
 FEW_GROUPS = 50  # fewer are warned of
 FILES_CACHED = 1024
 PATTERNS = {"ucf101": r"(v_.+_g\d+)_c\d+"}
@@ -86,20 +90,21 @@ class VideoGroups:
             return None
         return _of_file(m.queries, m.queries.stat().st_mtime_ns, self)
 
-    def checked(self, groups: GroupNumbers | None) -> GroupNumbers:
+    def checked(self, groups: GroupNumbers | None, fewest: int = MIN_GROUPS) -> GroupNumbers:
         """Groups as ``of`` gives them, where they are needed.
 
         Raises:
-            GroupsError: they are not known, or fewer than MIN_GROUPS.
+            GroupsError: they are not known, or fewer than ``fewest``.
         """
         if groups is None:
             raise GroupsError(
                 f"--by-group: {self.name!r} is not known of all test videos; {self.advice}"
             )
-        if (count := len(np.unique(groups))) < MIN_GROUPS:
+        if (count := len(np.unique(groups))) < fewest:
             raise GroupsError(
                 f"--by-group: there {'is' if count == 1 else 'are'} {counted(count, 'group')} of"
-                f" {self.name}; an interval by group takes {MIN_GROUPS} or more"
+                f" {self.name}; an interval by group takes {fewest} or more"
+                + ("" if fewest == FEWEST_GROUPS else f", that of two arms {FEWEST_GROUPS}")
             )
         return groups
 
@@ -149,8 +154,30 @@ def _of_file(path: Path, changed: int, by: VideoGroups) -> GroupNumbers | None:
 
 def _few(groups: int) -> str:
     if groups < MIN_GROUPS:
-        return f", fewer than {MIN_GROUPS}, so there is no interval"
+        return (
+            f", fewer than {MIN_GROUPS}, so a mean has no interval, and a difference has Student's"
+            " t over its groups, which is about these seeds"
+        )
     return ", which is few, so intervals are too narrow" if groups < FEW_GROUPS else ""
+
+
+def difference_over_groups(
+    differences: NDArray[np.float64], groups: GroupNumbers
+) -> tuple[float, float]:
+    """The 95% interval of a mean difference by Student's t over groups of queries.
+
+    Args:
+        differences: of each query ``[Q]``. groups: of each query ``[Q]``, at least two.
+    """
+    from scipy.stats import t
+
+    counts = np.bincount(groups)
+    count, mean = len(counts), differences.mean()
+    # Of a mean over all queries, in which a large group counts for more.
+    residuals = (np.bincount(groups, differences) - counts * mean) / counts.mean()
+    error = np.sqrt((residuals**2).sum() / (count * (count - 1)))
+    half = float(t.ppf(0.975, count - 1) * error)
+    return float(mean) - half, float(mean) + half
 
 
 def numbered(groups: NDArray) -> GroupNumbers:

@@ -70,7 +70,8 @@ def _add_cell_options(group: argparse._ArgumentGroup, command: str) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override a configuration value in every cell",
+        help="override a configuration value in every cell; 'data={name: csv, ...}' replaces all"
+        " of a section",
     )
     group.add_argument(
         "--only",
