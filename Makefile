@@ -12,7 +12,9 @@ STAMP := $(VENV)/.installed
 sweep: $(STAMP)
 	$(VENV)/bin/python run_sweep.py $(SWEEP) $(ARGS)
 
+# Compiled once: where PYTHONDONTWRITEBYTECODE is set, each process of the tests would do it again.
 test: $(STAMP)
+	$(VENV)/bin/python -m compileall -q vididi
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(STAMP)

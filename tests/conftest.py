@@ -5,10 +5,15 @@ videos to order.
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+# Read when numpy and torch are imported, here and in every process that a test starts: two pytest
+# workers keep two cores busy, and threads that wait for each other only take time from them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -47,14 +47,14 @@ base:
   backbone: {name: r3d_tiny, width: 8}
   optimiser: {name: lars, lr: 4.0}
   training: {epochs: 12, batch_size: 40}
-  evaluation: {clips: 4, frames: 8, stride: 2, crop: 0.8, online: {every: 6}}
+  evaluation: {clips: 4, frames: 8, stride: 2, crop: 0.8, online: {every: 6, train: 100, test: 60}}
 arms:
   base: {label: "Base (VICReg)", order: 0}
   vididi: {label: "ViDiDi-VIC", order: 2}
 evaluate:
   - retrieval
   - silhouette
-  - {protocol: retrieval, settings: {clips: 2}}
+  - {protocol: retrieval, settings: {clips: 2}, untrained: false}
   - {protocol: dynamics, settings: {clips: 2}, untrained: false}
   - {protocol: linear, settings: {epochs: 6, warmup_epochs: 1, batch_size: 40, optimiser.lr: 4, clips: 2, crops: centre, test_every: 3}}
   - {protocol: semi, settings: {labels: 0.1, epochs: 6, batch_size: 20, optimiser.lr: 0.02, clips: 2, crops: centre}}

@@ -38,6 +38,7 @@ search:
     schedule.weights.0-0: {uniform: [0.1, 1]}
     schedule.weights.1-1: {uniform: [0.1, 1]}
     schedule.weights.2-1: {uniform: [0.1, 1], when: {order: 2}}
+resources: {hold_data: true, concurrency: 2}  # its cells need no stream; STOPPING's have one
 """
 STOPPING = """
   evaluation.online: {every: 1, train: 24, test: 20}
@@ -56,6 +57,7 @@ search:
   warm_start: [runs/early]
   confirm: {against: runs/early, top: 2, choose_seeds: [1], seeds: [2]}
 stopping: {name: asha, grace: 2, reduction: 2}
+resources: {hold_data: true, concurrency: 1}  # a process that imports torch takes longer than its cells
 """
 TWO_WORKERS = """
   evaluation.online: {every: 1, train: 24, test: 20}

@@ -30,6 +30,7 @@ SWEEP = (
 arms:
   %s: {label: "Base (VICReg)", order: 0}
   vididi: {label: "ViDiDi-VIC", order: 2}
+resources: {hold_data: true}
 """
 )
 SEARCH = (
@@ -40,7 +41,7 @@ SEARCH = (
   evaluation.online: {every: 1, train: 24, test: 12}
 search: {name: optuna, trials: TRIALS, space: {order: {choice: [1, 2]}, optimiser.lr: {log: [0.01, 2]}}}
 stopping: {name: asha, grace: 1, reduction: 2}
-resources: {concurrency: 1}
+resources: {hold_data: true, concurrency: 1}
 """
 )
 

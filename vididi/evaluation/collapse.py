@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
 from vididi.finite import check_finite
 
@@ -44,6 +43,8 @@ def lidar(views: NDArray) -> float:
     Raises:
         NotFiniteError: a feature is not finite. ValueError: there is one view of each.
     """
+    from scipy.linalg import solve_triangular  # 0.1 s of CPU, which few processes need
+
     check_finite(LIDAR, features=views)
     count, each, width = views.shape
     if each < 2:
