@@ -80,10 +80,9 @@ def test_aws_makes_the_machines_that_the_file_names(monkeypatch, tmp_path):
         from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
         from ray.autoscaler._private.util import prepare_config
 
-        for node in AWS["available_node_types"].values():
-            boto3.client("iam").create_instance_profile(
-                InstanceProfileName=node["node_config"]["IamInstanceProfile"]["Name"]
-            )
+        nodes = AWS["available_node_types"].values()
+        for profile in {node["node_config"]["IamInstanceProfile"]["Name"] for node in nodes}:
+            boto3.client("iam").create_instance_profile(InstanceProfileName=profile)
         config = AWSNodeProvider.bootstrap_config(
             AWSNodeProvider.fillout_available_node_types_resources(prepare_config(AWS))
         )
@@ -108,12 +107,23 @@ def test_aws_makes_the_machines_that_the_file_names(monkeypatch, tmp_path):
     assert [(i["InstanceType"], i.get("InstanceLifecycle")) for i in made] == [
         ("m6i.2xlarge", None),
         ("g6.12xlarge", "spot"),
+        ("g6.12xlarge", None),
     ]
     assert all(i["ImageId"].startswith("resolve:ssm:/aws/service/") for i in made)
     assert [i["IamInstanceProfile"]["Arn"].rpartition("/")[2] for i in made] == [
         "vididi-head",
         "vididi-worker",
+        "vididi-worker",
     ]
+
+
+def test_on_demand_workers_are_the_spot_workers_without_spot_and_switched_off():
+    types = AWS["available_node_types"]
+    spot, other = types["gpu_worker"], types["gpu_worker_on_demand"]
+    without = {k: v for k, v in spot["node_config"].items() if k != "InstanceMarketOptions"}
+    assert other["node_config"] == without
+    assert (spot["max_workers"], other["max_workers"]) == (8, 0)
+    assert spot["priority"] > other.get("priority", 0)
 
 
 def test_the_slurm_script_is_bash():

@@ -65,6 +65,22 @@ PLACEHOLDERS = {
     "*.mp4": "a video of the reader's",
     "backbone.weights=runs/*": "weights that the commands above made",
     "tables": "a folder, which the command makes",
+    "step.json": "a measurement of the reader's GPU, which the command above makes",
+    "[sg]*://my-bucket/*": "the reader's bucket",
+}
+
+# Commands of other programs on the page of a cluster, and why no test runs them here.
+CLUSTER_PAGE = "docs/tutorials/cluster_ucf101.md"
+NOT_RUN = {
+    "ray get-auth-token": "writes into the home; tests/cluster/test_ray_up.py runs it on its hosts",
+    "ray up": "takes hosts; tests/cluster/test_ray_up.py runs it on its own",
+    "ray exec": "takes hosts; tests/cluster/test_ray_up.py",
+    "ray rsync-up": "takes hosts; of the same code as rsync-down, which tests/cluster/test_ray_up.py runs",
+    "ray dashboard": "takes hosts, and does not end",
+    "ray down": "takes hosts; tests/cluster/test_ray_up.py",
+    "export": "a variable",
+    "aws s3": "takes a bucket, and AWS's own program, which is no dependency",
+    "tensorboard": "does not end; tests/cluster reads the files that it shows",
 }
 
 
@@ -168,6 +184,36 @@ def test_the_commands_were_found() -> None:
     pages = {page for page, _ in COMMANDS}
     assert len(COMMANDS) > 60
     assert {"README.md", "docs/sweeps.md", "docs/evaluation.md", "docs/tutorials/faq.md"} <= pages
+
+
+def lines_of_the_cluster_page() -> list[str]:
+    text = (REPO / CLUSTER_PAGE).read_text()
+    blocks = [block for language, block in FENCE.findall(text) if language == "sh"]
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_each_command_of_the_cluster_page_is_parsed_or_on_the_list_of_those_not_run() -> None:
+    others = [line for line in lines_of_the_cluster_page() if not line.startswith(PROGRAMS)]
+    assert [line for line in others if not line.startswith(tuple(NOT_RUN))] == []
+    assert [start for start in NOT_RUN if not any(line.startswith(start) for line in others)] == []
+
+
+@pytest.mark.parametrize(
+    "command", [line for line in lines_of_the_cluster_page() if line.startswith("ray ")]
+)
+def test_ray_knows_its_commands_of_the_cluster_page(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Parsed by Ray's own program; and what runs on the head by ours."""
+    from ray.scripts.scripts import cli as ray_program
+
+    _, name, *arguments = shlex.split(command)
+    context = ray_program.commands[name].make_context(name, list(arguments))
+    if "cluster_config_file" in context.params:
+        assert (REPO / context.params["cluster_config_file"]).is_file()
+    for inner in re.findall(r"((?:vididi (?!&&)|python run_sweep\.py )[^'\"&]+)", command):
+        with pytest.raises(ParsedError):
+            parse(inner.strip(), monkeypatch)
 
 
 def test_every_placeholder_is_of_some_command() -> None:

@@ -10,6 +10,7 @@ from functools import partial
 
 from vididi import __version__
 from vididi.commands.arguments import COMMANDS, add_arguments
+from vididi.commands.cluster_files import CLUSTER, add_cluster
 from vididi.commands.data_set import CHECK, add_check, add_prepare, add_show
 from vididi.commands.doctor import DOCTOR, add_doctor
 from vididi.commands.embed import EMBED, SEARCH, add_embed, add_search
@@ -40,6 +41,7 @@ HELP = {
     "before anything runs": {
         "doctor": "check that this machine has all that is needed",
         "config": "what a key is, its default, unit and source; or all defaults",
+        "cluster": "say what is wrong with a file of `ray up` before it is used",
     },
     "sweeps, over Ray": {
         "sweep": "run the cells of a sweep file that are not finished, and print its table",
@@ -113,6 +115,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_show(commands.add_parser("show"))
     add_doctor(commands.add_parser("doctor", **DOCTOR))
     add_config(commands.add_parser("config", **CONFIG_COMMAND))
+    add_cluster(commands.add_parser("cluster", **CLUSTER))
     add_pretrain(commands.add_parser("pretrain"))
     add_evaluate(commands.add_parser("evaluate"))
     add_embed(commands.add_parser("embed", **EMBED))
