@@ -162,6 +162,11 @@ def test_a_backbone_that_is_left_out_without_a_gpu_is_warned_of(
     said = warn_of_backbone(build_config({}), gpu=False)
     assert "r3d_18, at clip.size 112, and no GPU trains it: about 76.8 s of one core" in said
     assert "set backbone.name: r3d_tiny" in said
+    long = warn_of_backbone(build_config({}), gpu=False, videos=600)
+    assert "for each step of 64 videos, 3.2 days for 400 epochs of 600 videos; set back" in long
+    few = build_config({"training": {"epochs": 1, "batch_size": 2}})
+    assert warn_of_backbone(few, gpu=False, videos=600) != ""
+    assert warn_of_backbone(few, gpu=False, videos=200) == ""  # 100 steps of 2.4 s
     half = warn_of_backbone(build_config({"clip": {"size": 56}}), gpu=False)
     assert "about 19.2 s of one core" in half
     assert warn_of_backbone(build_config({}), gpu=True) == ""

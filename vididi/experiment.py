@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL.Image import Image
 from torch import nn
@@ -30,14 +31,19 @@ from vididi.finite import about, check_finite
 from vididi.introduced import with_introduced
 from vididi.plans import Plans, make_fit, make_plans
 from vididi.protocols.frozen import score
-from vididi.protocols.task import EvaluationResult
+from vididi.protocols.task import EvaluationResult, queries_of
 from vididi.provenance import measured_by
 from vididi.runs import mirror
 from vididi.runs.file_names import CHECKPOINT, RESULT
 from vididi.runs.readers import read_cell, read_run_result
 from vididi.runs.run_folder import RunFolder
 from vididi.sweep import VARIED
-from vididi.training.context import Context, StoppedEarly, broadcast_from_rank_0
+from vididi.training.context import (
+    Context,
+    LocalContext,
+    StoppedEarly,
+    broadcast_from_rank_0,
+)
 from vididi.training.distributed import gather_rows
 from vididi.training.loop import EpochLog, State, train
 from vididi.training.recorder import Recorder
@@ -188,24 +194,90 @@ def _run(
     train(state, batches, make_fit(config, plans.pretrain), context, on_epoch, on_step)
 
     measured = evaluate(config, state.objective.backbone, shards, batches, plans, context)
-    result = {
+    seconds = time.perf_counter() - began
+    found = {**measured.metrics, **untrained}
+    result = _result(found, state, first_step, seconds, shards, plans, context)
+    if recorder is not None:
+        _finish(config, cell, state, folder, recorder, measured, result)
+    context.report({"epoch": config.training.epochs, "step": state.step, **measured.metrics})
+    return result
+
+
+def _result(
+    metrics: Mapping[str, float],
+    state: State,
+    first_step: int,
+    seconds: float,
+    shards: ShardSet,
+    plans: Plans,
+    context: Context,
+) -> dict[str, Any]:
+    """The content of result.json."""
+    return {
         "rules": RULES,
-        **measured.metrics,
-        **untrained,
+        **metrics,
         "data_checksum": shards.manifest.checksum,
         "steps": state.step,
         "resumed_from_step": first_step or None,
         "workers": context.world_size,
         "nodes": context.nodes,
         "device": str(context.device.type),
-        "seconds": time.perf_counter() - began,
+        "seconds": seconds,
         **_left_out(shards, plans),
         **measured_by(),
     }
-    if recorder is not None:
-        _finish(config, cell, state, folder, recorder, measured, result)
-    context.report({"epoch": config.training.epochs, "step": state.step, **measured.metrics})
-    return result
+
+
+def record_sample(
+    config: Config, state: State, folder: RunFolder, shards: ShardSet, plans: Plans
+) -> int:
+    """Write all that a run leaves beside its checkpoint, with made-up numbers, to see how large it
+    is.
+
+    Args:
+        state: with steps in its log, whose terms are what an epoch records.
+
+    Returns:
+        the bytes that each epoch adds, the measures on the way in their share.
+    """
+    number = dict.fromkeys(_numbers(config), 1 / 3)
+    context = LocalContext()
+    cell = {"sweep": "sample", "arm": "sample", "label": "sample", "axes": {}, "seed": 0}
+    folder.begin(config.to_yaml(), {**cell, "data_checksum": shards.manifest.checksum})
+    recorder = Recorder(folder, state.step)
+    recorder.describe(config.to_yaml(), _sheet(config, shards, plans))
+    by_epoch = 0
+    if state.log.steps:
+        terms = state.log.metrics(1, state.step, 1 / 3, 1)
+        by_epoch = _added(folder, recorder, {**terms, "train/regularisation": 1 / 3})
+    if every := plans.online_every:
+        names = (KNN, PROBE, "online/spread", RANKME, LIDAR, "time/online_seconds")
+        line = {"epoch": 1, "step": state.step, **dict.fromkeys(names, 1 / 3)}
+        by_epoch += _added(folder, recorder, line) // every
+    if (metric := config.evaluation.online.keep_best) is not None:
+        weights, said = state.objective.backbone.state_dict(), encoder_metadata(config, number)
+        folder.save_best(weights, metric, 1 / 3, 1, said)
+    test = shards.rows("test")
+    queries = queries_of(shards, test, np.zeros(len(test), np.int64)) if number else None
+    result = _result(number, state, 0, 1 / 3, shards, plans, context)
+    measured = EvaluationResult(number, queries)
+    _finish(config, cell, state, folder, recorder, measured, result)
+    return by_epoch
+
+
+def _numbers(config: Config) -> list[str]:
+    """About as many names as a run measures at its end."""
+    protocols = config.evaluation.protocols
+    ends = {"retrieval": ("R@1", "R@5", "R@10", "scene_R@1"), "silhouette": ("5", "10", "all")}
+    own = ["features/spread"] if protocols else []
+    return own + [f"{protocol}/{end}" for protocol in protocols for end in ends[protocol]]
+
+
+def _added(folder: RunFolder, recorder: Recorder, line: dict) -> int:
+    """The bytes that a line of metrics adds to a folder."""
+    before = sum(file.stat().st_size for file in folder.path.iterdir())
+    recorder.epoch(line)
+    return sum(file.stat().st_size for file in folder.path.iterdir()) - before
 
 
 def hyperparameters(config: Config, cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,7 +356,8 @@ def _restore_encoder(state: State, folder: RunFolder, steps: int) -> None:
         state.step = steps
 
 
-def _save(state: State, folder: RunFolder) -> None:
+def save_state(state: State, folder: RunFolder) -> None:
+    """Write all that a run goes on from, as its checkpoint."""
     weights, optimiser = state.objective.state_dict(), state.optimiser.state_dict()
     folder.save_checkpoint(
         {"objective": weights, "optimiser": optimiser, "step": state.step, "log": asdict(state.log)}
@@ -305,7 +378,7 @@ def _epoch_end(
             recorder.epoch(metrics)
             _keep_best(config, state, folder, metrics, epoch)
             if epoch % config.training.checkpoint_epochs == 0 or epoch == config.training.epochs:
-                _save(state, folder)
+                save_state(state, folder)
             if config.evaluation.online.keep_best:
                 # A cell that is stopped in its report must leave a complete folder.
                 mirror.settle(folder.path)
@@ -373,7 +446,7 @@ def _step_end(
 
     def on_step() -> None:
         if every is not None and state.step % every == 0 and context.rank == 0:
-            _save(state, folder)
+            save_state(state, folder)
 
     return on_step
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -79,12 +80,14 @@ class DataPlace:
         shards: the prepared set; None: there is none yet.
         listed: videos that are to be prepared; files: how many of them are there.
         made: whether the videos are made when they are needed (the motion set).
+        videos: those that are listed and there, where there is no prepared set.
     """
 
     shards: Folder | None
     listed: int = 0
     files: int = 0
     made: bool = False
+    videos: Sequence[Video] = ()
 
 
 def find_data(config: Config) -> DataPlace:
@@ -101,7 +104,29 @@ def find_data(config: Config) -> DataPlace:
     shards = _cached(config, videos)
     if (shards / "manifest.json").is_file():
         return DataPlace(shards)
-    return DataPlace(None, len(videos), sum(_size(video.path) is not None for video in videos))
+    there = [video for video in videos if _size(video.path) is not None]
+    return DataPlace(None, len(videos), len(there), videos=there)
+
+
+def count_training_videos(config: Config, shards: Folder | None = None) -> int | None:
+    """Training videos of a resolved configuration, as far as can be told without making any.
+
+    Args:
+        shards: as of ensure_prepared; one in an object store is not looked at.
+    """
+    if shards is not None and not isinstance(shards, Path):
+        return None
+    try:
+        if shards is None:
+            place = find_data(config)
+            if place.made:
+                return int(config.data.options["train"])
+            if place.shards is None:
+                return sum(video.split == "train" for video in place.videos)
+            shards = place.shards
+        return len(ShardSet.open(shards).rows("train"))
+    except DataError:  # whoever needs the data says what is wrong with them
+        return None
 
 
 def _cached(config: Config, videos: list[Video]) -> Path:

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vididi.errors import ResourceError
+from vididi.estimate import duration
+from vididi.words import counted
 
 if TYPE_CHECKING:
     from vididi.config import Config
@@ -34,6 +36,7 @@ LITTLE_DISK = 10 * 2**30
 # Of one core, for a clip of 8 frames and 2 more at 112 pixels through r3d_18, forward and backward:
 # benchmarks/results/train_step_cpu_r3d_18.json has 2.42 s for 8 clips on two threads.
 CLIP_SECONDS = 0.6
+LONG_RUN_S = 600.0  # of one core, below which a run is not worth a word
 OBJECT_STORE_BYTES = 2**30  # of a Ray of our own: encoded frames in flight, no more
 PYTHONS = ((3, 11), (3, 13))  # from the first, below the second
 NEEDED = ("torch", "torchvision", "ray", "av")
@@ -149,14 +152,15 @@ def check_gpu() -> Check:
     return Check("gpu", "ok", "none; set backbone: r3d_tiny for networks that CPUs can train")
 
 
-def warn_of_backbone(config: Config, gpu: bool | None = None) -> str:
-    """A sentence where a configuration leaves out its backbone and no GPU trains it; else empty.
+def warn_of_backbone(config: Config, gpu: bool | None = None, videos: int | None = None) -> str:
+    """A sentence where a configuration leaves out its backbone, no GPU trains it, and that takes
+    long; else empty.
 
     The default is a network for GPUs, which on CPUs is no mistake that shows before hours are gone.
 
     Args:
         config: as it was written, before its defaults are filled in. gpu: whether one trains
-            it; None: whether this machine has one.
+            it; None: whether this machine has one. videos: training videos, where that is known.
     """
     if "backbone" in config.model_fields_set:
         return ""
@@ -166,14 +170,24 @@ def warn_of_backbone(config: Config, gpu: bool | None = None) -> str:
         gpu = torch.cuda.is_available()
     if gpu:
         return ""
-    clip, videos = config.clip, config.training.batch_size
-    clips = videos * (clip.per_video or 2)
+    clip, training = config.clip, config.training
+    clips = training.batch_size * (clip.per_video or 2)
     seconds = CLIP_SECONDS * clips * clip.length / 10 * (clip.size / 112) ** 2
+    whole = ""
+    if videos is not None:
+        total = seconds * training.epochs * (videos // training.batch_size)
+        if total < LONG_RUN_S:
+            return ""
+        whole = (
+            f", {duration(total)} for {counted(training.epochs, 'epoch')} of"
+            f" {counted(videos, 'video')}"
+        )
     return (
         f"warning: backbone: is left out, so it is {config.backbone.name}, at clip.size"
         f" {clip.size}, and no GPU trains it: about {seconds:.1f} s of one core for each step of"
-        f" {videos} videos; set backbone.name: r3d_tiny, and a smaller clip.size, or say"
-        f" backbone.name: {config.backbone.name} where that is meant"
+        f" {training.batch_size} videos{whole}; set backbone.name: r3d_tiny, and a smaller"
+        f" clip.size, or say backbone.name: {config.backbone.name} where that is meant; --estimate"
+        " measures it here"
     )
 
 

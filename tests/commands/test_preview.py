@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import run_sweep
@@ -97,6 +99,46 @@ def test_videos_are_counted_and_missing_ones_are_a_problem(
     assert "data: not prepared yet; 1 of 2 listed videos is there" in said(path, capsys)
     assert said(path, capsys, "--shards", str(place / "none")).count("data: problem: ") == 1
     assert "s3://b/set is in a store" in said(path, capsys, "--shards", "s3://b/set")
+
+
+def test_the_lengths_of_the_motion_set_are_told_before_it_is_made(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = put_sweep(place)
+    assert "data: all training videos are long enough for the clips" in said(path, capsys)
+    long = said(path, capsys, "--set", "clip.frames=10", "--set", "clip.stride=3")
+    assert (
+        "data: 24 training videos are shorter than one of 2 clips of 12 frames at stride 3; there a"
+        " clip starts over (one-s0)\n"
+    ) in long
+    assert not (place / "cache").exists()
+
+
+def test_videos_that_are_not_prepared_are_held_to_the_clips(
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    moving_bar: Callable[..., np.ndarray],
+    write_video: Callable[..., Path],
+) -> None:
+    base = BASE.replace(
+        json.dumps(DATA).replace('"', ""), "{name: csv, videos: clips, list: list.csv}"
+    )
+    path = put_sweep(place, base)
+    for i in range(8):
+        write_video(place / "clips" / f"{i}.mp4", moving_bar(24 if i < 5 else 8, 32, 32, shade=i))
+    rows = [f"{i}.mp4,{'ab'[i % 2]},{'test' if i == 7 else 'train'}\n" for i in range(9)]
+    (place / "list.csv").write_text("".join(rows))
+    (place / "clips" / "8.mp4").write_bytes(b"no video \x00\x01")
+    out = said(path, capsys)
+    looked = "of 8 that were looked at, of 8 training videos"
+    assert "data: not prepared yet; 9 of 9 listed videos are there" in out
+    assert f"data: frames by their containers, {looked}, spread over the list: 8 to 24" in out
+    assert f"data: problem: 1 {looked}, cannot be opened" in out
+    assert (
+        "data: 2 training videos are shorter than one of 2 clips of 6 frames at stride 2; there a"
+        f" clip starts over (one-s0), {looked}\n"
+    ) in out
+    assert not (place / "cache").exists()
 
 
 def test_what_would_be_opened_is_found(place: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vididi.commands.estimating import add_estimate
 from vididi.config import parse_value
 from vididi.errors import ConfigError
 from vididi.readings import CHOICES
@@ -61,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     if command != "status":
         _add_run_options(parser.add_argument_group("how they run"))
         _add_table_options(parser.add_argument_group("the tables at its end"))
-        _add_preview_options(parser.add_argument_group("instead of running"))
+        example = "such as SWEEP.yaml --estimate --price 2.50: a price per hour of this machine"
+        _add_preview_options(parser.add_argument_group("instead of running", example))
 
 
 def _add_cell_options(group: argparse._ArgumentGroup, command: str) -> None:
@@ -161,6 +163,7 @@ def _add_preview_options(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="print the cells, which are finished, and whether their data are there; then stop",
     )
+    add_estimate(group)
     group.add_argument(
         "--audit-stopping",
         nargs="?",

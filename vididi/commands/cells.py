@@ -9,6 +9,7 @@ from itertools import count, islice
 from rich.console import Console
 
 from vididi.commands.arguments import overrides, parse_seeds
+from vididi.commands.inputs import given_shards
 from vididi.commands.paper_reading import changes_of, read_as
 from vididi.commands.results import paper_table
 from vididi.commands.sweep_files import sweep_file
@@ -47,9 +48,10 @@ def plan(arguments: argparse.Namespace, console: Console) -> tuple[Sweep, list[C
     excluded = 0 if searching else size(sweep, arguments.only, seeds) - len(cells)
     from vididi.components import resolve  # imports torch, so not before the file is checked
 
-    if arguments.command != "status":
-        warn(console, cells)
+    written = cells
     cells = [replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in cells]
+    if arguments.command != "status":
+        warn(console, written, cells, arguments)
     lines: list[str] = []
     if arguments.reading:
         sweep, cells, lines = read_as(sweep, cells, arguments.reading, changes)
@@ -71,11 +73,22 @@ def plan(arguments: argparse.Namespace, console: Console) -> tuple[Sweep, list[C
     return sweep, cells
 
 
-def warn(console: Console, cells: list[Cell]) -> None:
-    """Say once where cells that ask for no GPU have a backbone that is meant for one, unsaid."""
-    for cell in cells:
-        if text := warn_of_backbone(cell.config, gpu=cell.resources.gpus_per_worker > 0):
-            console.print(text)
+def warn(
+    console: Console, written: list[Cell], cells: list[Cell], arguments: argparse.Namespace
+) -> None:
+    """Say once where cells that ask for no GPU have a backbone that is meant for one, unsaid.
+
+    Args:
+        written: the cells as the file has them; cells: the same, resolved.
+    """
+    from vididi.prepared import count_training_videos
+
+    for cell, resolved in zip(written, cells, strict=True):
+        gpu = cell.resources.gpus_per_worker > 0
+        if warn_of_backbone(cell.config, gpu):
+            videos = count_training_videos(resolved.config, given_shards(arguments))
+            if text := warn_of_backbone(cell.config, gpu, videos):
+                console.print(text)
             return
 
 

@@ -9,8 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from vididi.commands.arguments import overrides
-from vididi.config import build_config, flatten, nest, read_yaml
+from vididi.commands.estimating import (
+    add_estimate,
+    check_price,
+    estimate_cells,
+    look_at_data,
+)
+from vididi.config import Config, build_config, flatten, nest, read_yaml
+from vididi.errors import ConfigError
 from vididi.startup_checks import warn_of_backbone
+from vididi.sweep import Cell, Resources
 from vididi.terminal import PlainConsole, say
 
 
@@ -38,28 +46,41 @@ def add_pretrain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), help="default: cuda where there is one"
     )
+    add_estimate(parser)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        "example: vididi pretrain config.yaml --out runs/one --estimate --price 2.50\n"
+        "  what it will take, from a few steps here, and what at 2.50 per hour of this machine"
+    )
     parser.set_defaults(run=pretrain_command)
 
 
 def pretrain_command(arguments: argparse.Namespace) -> int:
     """Train and measure one run, under torchrun too; returns the exit status."""
+    check_price(arguments)
     values = flatten(read_yaml(arguments.config)) | flatten(overrides(arguments.set))
     config = build_config(nest(values), str(arguments.config))
     from vididi.components import resolve
     from vididi.data.storage import as_folder
     from vididi.data.stream import local_stream
     from vididi.experiment import run_cell
-    from vididi.prepared import ensure_prepared
+    from vididi.prepared import count_training_videos, ensure_prepared
     from vididi.runs.mend import mend_run
     from vididi.runs.mirror import local_path, pull
     from vididi.screen import PrepareBar
     from vididi.training.context import local_context, rank_0_first
 
-    if text := warn_of_backbone(config, gpu=False if arguments.device == "cpu" else None):
-        say(text, file=sys.stderr)
-    config = resolve(config, int(os.environ.get("WORLD_SIZE", "1")))
+    workers = int(os.environ.get("WORLD_SIZE", "1"))
+    written, config = config, resolve(config, workers)
     out = local_path(arguments.out).resolve()
     shards_folder = as_folder(arguments.shards) if arguments.shards else None
+    gpu = False if arguments.device == "cpu" else None
+    if int(os.environ.get("RANK", "0")) == 0 and warn_of_backbone(written, gpu):
+        videos = count_training_videos(config, shards_folder)
+        if text := warn_of_backbone(written, gpu, videos):
+            say(text, file=sys.stderr)
+    if arguments.estimate:
+        return estimate_run(arguments, config, out, workers)
     with local_context(arguments.device) as context:
         bar = PrepareBar(PlainConsole(stderr=True), "preparing videos")
         shards = rank_0_first(lambda: ensure_prepared(config, shards_folder, bar), context)
@@ -81,4 +102,29 @@ def pretrain_command(arguments: argparse.Namespace) -> int:
         result = run_cell(config, cell, out, shards, local_stream(shards), context)
         if context.rank == 0:
             say(f"finished: {arguments.out} in {result['seconds']:.0f} s")
+    return 0
+
+
+def estimate_run(arguments: argparse.Namespace, config: Config, out: Path, workers: int) -> int:
+    """``pretrain --estimate``: print what the run will take; returns the exit status.
+
+    Raises:
+        ConfigError: it was started as several workers, or for a GPU that is not there.
+    """
+    import torch
+
+    if workers > 1:
+        raise ConfigError(
+            f"--estimate: measures one worker, and torchrun started {workers}; run it without"
+        )
+    there = torch.cuda.is_available()
+    if arguments.device == "cuda" and not there:
+        raise ConfigError(
+            "--device: 'cuda' is not there; this machine has no GPU that torch can use"
+        )
+    gpu = there and arguments.device != "cpu"
+    needs = Resources(gpus_per_worker=float(gpu), concurrency=1)
+    cell = Cell(out.name, out.name, {}, config.training.seed, config, needs)
+    data = look_at_data(config, arguments)
+    estimate_cells(PlainConsole(), [cell], [out], data, arguments.price, out)
     return 0

@@ -14,6 +14,7 @@ from rich.console import Console
 from vididi.cell_status import INTERRUPTED, cell_states
 from vididi.commands.arguments import overrides
 from vididi.commands.cells import plan
+from vididi.commands.estimating import check_price, estimate_sweep
 from vididi.commands.inputs import existing, prepare_data, runs_of
 from vididi.commands.preview import preview
 from vididi.commands.results import finished_runs, finished_under, paper_table, write_table
@@ -39,9 +40,13 @@ def run_work(
     arguments: argparse.Namespace, console: Console, program: str
 ) -> tuple[int, Workspace | None]:
     """As ``run``, with what it worked with; None where nothing was to be run."""
+    check_price(arguments)
     sweep, cells = plan(arguments, console)
     if arguments.dry_run:
         preview(arguments, console, sweep, cells)
+    if arguments.estimate:
+        estimate_sweep(arguments, console, sweep, cells)
+    if arguments.dry_run or arguments.estimate:
         return 0, None
     paper, against = paper_table(sweep.table), baseline_of(arguments, sweep, cells)
     refuse_machine(arguments.runs, arguments.address)
