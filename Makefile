@@ -29,7 +29,7 @@ reference: $(STAMP)
 
 docs: $(STAMP)
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e ".[docs]"
-	$(VENV)/bin/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

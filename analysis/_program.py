@@ -16,4 +16,6 @@ def run(name: str) -> None:
         program = import_module(f"vididi.analysis.{name}")
     except ModuleNotFoundError as error:
         sys.exit(f"error: {error.name} is not installed; pip install -e {ROOT}")
-    sys.exit(program.main())
+    from vididi.commands.starting import start
+
+    sys.exit(start(program.main, sys.argv[1:]))

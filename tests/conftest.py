@@ -28,6 +28,7 @@ if str(ROOT) not in sys.path:  # analysis and run_sweep are used from the checko
 LONG = (
     "cluster/test_every_protocol.py",
     "cluster/test_sweep_program.py",
+    "journeys/test_newcomer.py",
     "cluster/test_search_program.py",
     "cluster/test_ray_prepare.py",
     "cluster/test_ray_up.py",

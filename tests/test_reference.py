@@ -24,6 +24,7 @@ from vididi.key_reference import (
     entry_keys,
     key_tables,
     model_keys,
+    schema_words,
 )
 from vididi.protocols.settings import FeatureSettings
 from vididi.sweep_keys import SHORT_NAMES, SWEEP_KEYS, configuration_keys
@@ -123,10 +124,20 @@ def test_a_line_that_refers_to_another_entry_has_its_meaning() -> None:
 
 
 def test_values_are_told_in_words() -> None:
-    kinds = {key.name: MAKER.kind_of(key.schema) for key in model_keys(FeatureSettings)}
+    kinds = {
+        key.name: schema_words(key.schema, markdown=True) for key in model_keys(FeatureSettings)
+    }
     assert kinds["clips"] == "integer at least 1, at most 10,000 or `null`"
     assert kinds["crop"] == "number above 0, at most 1 or `null`"
     assert kinds["batch_norm"] == "`running`, `recomputed` or `null`"
+    spoken = {key.name: schema_words(key.schema) for key in model_keys(FeatureSettings)}
+    assert spoken["clips"] == "whole number of at least 1 and at most 10000 or null"
+    assert spoken["crop"] == "number above 0 and at most 1 or null"
+    assert spoken["batch_norm"] == "one of running, recomputed or null"
+    pair = {"prefixItems": [{"type": "number", "maximum": 1}, {"type": "boolean"}]}
+    assert schema_words(pair) == "[number at most 1, true or false]"
+    assert schema_words({"type": "string", "format": "path"}) == "path"
+    assert schema_words({}) == "any value"
 
 
 # --- The schema -----------------------------------------------------------------------------------

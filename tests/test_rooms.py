@@ -329,9 +329,8 @@ def test_a_picture_without_the_extra_names_it(picture: str, tmp_path: Path) -> N
     )
     assert done.returncode == 2, done.stderr
     assert (
-        done.stderr
-        == "error: matplotlib is not installed; pictures need the extra plots: pip install -e"
-        " '.[plots]'\n"
+        done.stderr == "error: matplotlib is not installed; pictures need the extra plots:"
+        " pip install 'vididi[plots]'\n"
     )
 
 

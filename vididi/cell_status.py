@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from tabulate import tabulate
 
-from vididi.errors import DamagedError
+from vididi.errors import INTERRUPTED, DamagedError
 from vididi.runs import readers
 from vididi.runs.file_names import CELL, ERROR
 from vididi.runs.mirror import place_of
@@ -26,7 +26,6 @@ from vididi.words import counted
 if TYPE_CHECKING:
     from vididi.sweep import Cell
 
-INTERRUPTED = 130  # exit status, as of a shell's command after Ctrl-C
 NOTE = 200  # characters of a reason; error.txt has all of it
 
 

@@ -11,13 +11,13 @@ from functools import partial
 from vididi import __version__
 from vididi.commands.arguments import COMMANDS, add_arguments
 from vididi.commands.cluster_files import CLUSTER, add_cluster
-from vididi.commands.data_set import CHECK, add_check, add_prepare, add_show
+from vididi.commands.data_set import CHECK, PREPARE, SHOW, add_check, add_prepare, add_show
 from vididi.commands.doctor import DOCTOR, add_doctor
 from vididi.commands.embed import EMBED, SEARCH, add_embed, add_search
-from vididi.commands.evaluate import add_evaluate
+from vididi.commands.evaluate import EVALUATE, add_evaluate
 from vididi.commands.export import EXPORT, add_export
 from vididi.commands.keys import CONFIG_COMMAND, add_config
-from vididi.commands.pretrain import add_pretrain
+from vididi.commands.pretrain import PRETRAIN, add_pretrain
 from vididi.commands.results import (
     PICTURES,
     compare_program,
@@ -26,8 +26,8 @@ from vididi.commands.results import (
     table_program,
 )
 from vididi.commands.split import SPLIT, add_split
-from vididi.errors import ConfigError, VididiError
-from vididi.terminal import Parser, PlainConsole
+from vididi.commands.starting import start
+from vididi.terminal import Parser
 
 # What the help lists, group by group. A command of a sweep has the arguments of run_sweep.py's
 # (vididi/commands/arguments.py).
@@ -35,7 +35,7 @@ HELP = {
     "prepared data": {
         "prepare": "decode videos once, into Parquet shards",
         "split": "hold out a test split, class by class in whole groups, as a list",
-        "check": "compare every frame of a prepared data set with what its index says",
+        "check": "compare every frame of a prepared set with what its index says",
         "show": "draw what the network sees of one video",
     },
     "before anything runs": {
@@ -44,7 +44,7 @@ HELP = {
         "cluster": "say what is wrong with a file of `ray up` before it is used",
     },
     "sweeps, over Ray": {
-        "sweep": "run the cells of a sweep file that are not finished, and print its table",
+        "sweep": "run what is not finished of a sweep file, and print its table",
         "status": "what became of each cell so far; runs nothing",
         "extend": "run the cells with more seeds",
         "rerun": "run only the cells that failed",
@@ -54,15 +54,15 @@ HELP = {
         "evaluate": "measure finished encoders by a protocol of the papers",
     },
     "encoders to carry away": {
-        "embed": "video files to feature vectors, by a finished run or its encoder alone",
+        "embed": "video files to feature vectors, by a finished run or its encoder",
         "export": "an encoder for other programs, with a model card",
         "search": "the videos of a prepared set that are nearest to a video file",
     },
     "results": {
-        "table": "one of the papers' tables from run folders, measured beside printed",
-        "compare": "the difference between two arms or folders of runs, with its interval",
-        "results": "docs/results.md and README's blocks from run folders, or from their records",
-        "plot": "a picture of run folders: " + ", ".join(PICTURES),
+        "table": "a paper's table from run folders, measured beside printed",
+        "compare": "the difference between two arms, with its interval",
+        "results": "docs/results.md and README's blocks, from run folders or records",
+        "plot": "a picture of run folders, such as curves, bars, tsne",
     },
 }
 
@@ -75,14 +75,30 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
+NEXT = """\
+to begin:
+  vididi doctor                  is this machine ready?
+  vididi sweep smoke             three small runs on built-in videos, minutes
+  vididi split clips --test-share 0.2 --out clips.csv
+  vididi prepare csv --videos clips --list clips.csv --out shards/clips
+                                 your own videos, in folders of classes
+
+Each command has --help with an example. An error is one message; with --debug, anywhere on the\
+ line, it has its traceback too."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """The ``vididi`` program; ``argv`` is the command line by default.
 
     Returns:
         the exit status: 0 done, 1 the run failed, 2 it cannot be run as written, 3 videos were
-            rejected while preparing; the commands over a sweep return run_sweep.py's.
+            rejected while preparing; the commands over a sweep return run_sweep.py's. More in
+            vididi/commands/starting.py.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    return start(_main, sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: list[str]) -> int:
     if argv and argv[0] in PROGRAMS:
         return PROGRAMS[argv[0]](argv[1:])
     parser = make_parser()
@@ -91,11 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     if not hasattr(arguments, "run"):
         parser.print_help()
         return 0
-    try:
-        return arguments.run(arguments)
-    except VididiError as error:
-        PlainConsole(stderr=True).print(f"error: {error}")
-        return 2 if isinstance(error, ConfigError) else 1
+    return arguments.run(arguments)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -104,20 +116,19 @@ def make_parser() -> argparse.ArgumentParser:
         prog="vididi",
         usage="%(prog)s [-h] [--version] COMMAND ...",
         description="Self-supervised video pretraining with temporal derivatives.\n\n" + _listed(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Each command has --help.",
+        epilog=NEXT,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(prog="vididi", metavar="COMMAND", help=argparse.SUPPRESS)
-    add_prepare(commands.add_parser("prepare"))
+    add_prepare(commands.add_parser("prepare", **PREPARE))
     add_split(commands.add_parser("split", **SPLIT))
     add_check(commands.add_parser("check", **CHECK))
-    add_show(commands.add_parser("show"))
+    add_show(commands.add_parser("show", **SHOW))
     add_doctor(commands.add_parser("doctor", **DOCTOR))
     add_config(commands.add_parser("config", **CONFIG_COMMAND))
     add_cluster(commands.add_parser("cluster", **CLUSTER))
-    add_pretrain(commands.add_parser("pretrain"))
-    add_evaluate(commands.add_parser("evaluate"))
+    add_pretrain(commands.add_parser("pretrain", **PRETRAIN))
+    add_evaluate(commands.add_parser("evaluate", **EVALUATE))
     add_embed(commands.add_parser("embed", **EMBED))
     add_export(commands.add_parser("export", **EXPORT))
     add_search(commands.add_parser("search", **SEARCH))

@@ -66,7 +66,8 @@ def _encoder_file(path: str | Path) -> Path:
     mirror.pull(folder)
     if not mirror.pull_file(file):
         raise TrainingError(
-            f"{mirror.place_of(folder)}: no {file.name}, so there is no finished run here"
+            f"{mirror.place_of(folder)}: no {file.name}, so there is no finished run here;"
+            " `vididi status SWEEP.yaml` says what became of a sweep's runs"
         )
     return file
 

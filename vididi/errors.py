@@ -1,5 +1,7 @@
 """Errors whose message is meant for the user: it names the field, the value and what is allowed."""
 
+INTERRUPTED = 130  # exit status, as of a shell's command after Ctrl-C
+
 
 class VididiError(Exception):
     """Any error that the command line prints as one message, without a traceback."""

@@ -27,6 +27,7 @@ from vididi.pairing import Schedule
 from vididi.protocols import EVALUATIONS, EvaluationEntry
 from vididi.search import Confirm, Dimension, Search, Stopping
 from vididi.sweep import Arm, Resources, Sweep
+from vididi.words import written
 
 UNITS = (
     "pixels",
@@ -44,6 +45,14 @@ _UNIT = re.compile(rf" ?\[({'|'.join(UNITS)})\]")
 _SOURCE = re.compile(r" ?\(((?:ViDiDi|CVRL|CORP)\b[^()]*)\)")
 _LINE = re.compile(r"( *)(\w+(?:, \w+)*): (.+)")
 _SEE = re.compile(r"see (\w+)\.?")
+_BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "above",
+    "maximum": "at most",
+    "exclusiveMaximum": "below",
+}
+_SPOKEN = {"integer": "whole number", "boolean": "true or false", "string": "text"}
+_MARKED = {"boolean": "`true`, `false`", "null": "`null`", "string": "text"}
 
 # Where else the lines of a model's fields, or of options that all entries of a section have, stand.
 _ELSEWHERE: dict[Any, tuple[Callable, ...]] = {
@@ -189,3 +198,41 @@ def configuration_tables() -> Iterator[KeyTable]:
 
 def _first_paragraph(thing: Any) -> str:
     return " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())
+
+
+def schema_words(schema: Mapping[str, Any], markdown: bool = False) -> str:
+    """The values that a JSON schema allows, in words.
+
+    Args:
+        markdown: as a page's table has them, ``integer at least 1, at most 100``, values marked as
+            code; else as a sentence, ``whole number of at least 1 and at most 100``.
+    """
+
+    def words(part: Mapping[str, Any]) -> str:
+        return schema_words(part, markdown)
+
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(map(words, schema["anyOf"])))
+    if "enum" in schema or "const" in schema:
+        values = schema.get("enum", [schema.get("const")])
+        if markdown:
+            return ", ".join(f"`{value}`" for value in values)
+        return f"one of {', '.join(map(written, values))}"
+    if "$ref" in schema:
+        return "section"
+    if "prefixItems" in schema:
+        return f"[{', '.join(map(words, schema['prefixItems']))}]"
+    if schema.get("type") == "array":
+        return f"list of {words(schema['items'])}" if schema.get("items") else "list"
+    kind = "path" if schema.get("format") == "path" else schema.get("type", "any value")
+    names = {"object": "mapping", **(_MARKED if markdown else _SPOKEN)}
+    return f"{names.get(kind, kind)} {_bounds_words(schema, markdown)}".rstrip()
+
+
+def _bounds_words(schema: Mapping[str, Any], markdown: bool) -> str:
+    """``at least 1, at most 1,000``, or as a sentence ``of at least 1 and at most 1000``."""
+    bounds = [(word, schema[bound]) for bound, word in _BOUNDS.items() if bound in schema]
+    if markdown:
+        return ", ".join(f"{word} {value:,}" for word, value in bounds)
+    of = "of " if "minimum" in schema else ""
+    return of + " and ".join(f"{word} {value}" for word, value in bounds)

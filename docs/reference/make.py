@@ -19,7 +19,7 @@ from pydantic import BaseModel
 import vididi
 from vididi.components import COMPONENTS
 from vididi.config import DEFAULT, Component, Config
-from vididi.key_reference import Key, KeyTable, key_tables
+from vididi.key_reference import Key, KeyTable, key_tables, schema_words
 from vididi.protocols import EVALUATIONS
 from vididi.search import Search
 from vididi.sweep_keys import SHORT_NAMES, SWEEP_KEYS
@@ -27,12 +27,6 @@ from vididi.sweep_schema import sweep_schema
 
 HERE = Path(__file__).parent
 MADE = "<!-- Made by docs/reference/make.py; edit the signatures, not this page. -->"
-BOUNDS = {
-    "minimum": "at least",
-    "exclusiveMinimum": "above",
-    "maximum": "at most",
-    "exclusiveMaximum": "below",
-}
 SECTION_TEXTS = {
     "data": "Where videos come from. A cell's name is of what is in them, not of where they lie.",
     "sampling": "Where in a video its clips begin. `default` is that of the objective's paper.",
@@ -174,7 +168,14 @@ def keys_table(keys: Iterable[Key]) -> str:
     rows = ["| key | values | default | unit | meaning | source |", "|---|---|---|---|---|---|"]
     for key in keys:
         default = "required" if key.required else f"`{plain(key.default)}`"
-        cells = (f"`{key.name}`", kind_of(key.schema), default, key.unit, key.meaning, key.source)
+        cells = (
+            f"`{key.name}`",
+            schema_words(key.schema, markdown=True),
+            default,
+            key.unit,
+            key.meaning,
+            key.source,
+        )
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
 
@@ -194,28 +195,6 @@ def plain(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name}: {plain(item)}" for name, item in value.items()) + "}"
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def kind_of(schema: Mapping[str, Any]) -> str:
-    """The values that a JSON schema allows, in words."""
-    if "anyOf" in schema:
-        kinds = [kind_of(part) for part in schema["anyOf"]]
-        return " or ".join(dict.fromkeys(kinds))
-    if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
-    if "const" in schema:
-        return f"`{schema['const']}`"
-    if "$ref" in schema:
-        return "section"
-    if "prefixItems" in schema:
-        return "[" + ", ".join(kind_of(item) for item in schema["prefixItems"]) + "]"
-    if schema.get("type") == "array":
-        inner = schema.get("items") or {}
-        return f"list of {kind_of(inner)}" if inner else "list"
-    bounds = [f"{word} {schema[bound]:,}" for bound, word in BOUNDS.items() if bound in schema]
-    names = {"boolean": "`true`, `false`", "null": "`null`", "object": "mapping", "string": "text"}
-    name = "path" if schema.get("format") == "path" else schema.get("type", "any value")
-    return " ".join([names.get(name, name), ", ".join(bounds)]).strip()
 
 
 # --- Public names ---------------------------------------------------------------------------------

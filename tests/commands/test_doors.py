@@ -94,7 +94,11 @@ def outcome(main: Any, argv: list[str], capsys: pytest.CaptureFixture[str]) -> t
     except SystemExit as ended:
         status = ended.code or 0
     said = [
-        re.sub(r"run_sweep\.py( status(?=: error: unrec))?|vididi( sweep)?(?= |:)", "PROGRAM", text)
+        re.sub(
+            r"(?:python )?run_sweep\.py( status(?=: error: unrec))?|vididi( sweep)?(?= |:)",
+            "PROGRAM",
+            text,
+        )
         for text in capsys.readouterr()
     ]
     return status, *(re.sub(r"(?s)usage: .*?\n(?=\S|\n)|\nAlso: .*", "", text) for text in said)  # type: ignore[return-value]

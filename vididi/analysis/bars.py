@@ -89,7 +89,8 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status as of ``plots.run_main``."""
     parser = picture_parser(
         "Each framework with and without ViDiDi, the paper's beside ours, a panel for each data set"
-        " that it was measured on: top-1 after fine-tuning (ViDiDi Figure 1), or another metric."
+        " that it was measured on: top-1 after fine-tuning (ViDiDi Figure 1), or another metric.",
+        "example: vididi plot bars runs --metric retrieval/R@1 --out bars.png",
     )
     parser.add_argument(
         "--metric",

@@ -53,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = picture_parser(
         "Top-1 accuracy by epoch while a classifier is trained, dashed on training clips, solid on"
         " test videos (CVRL Figure 6). Evaluate with --set test_every=1 for the solid lines. Runs"
-        " of one label are drawn as their mean."
+        " of one label are drawn as their mean.",
+        "example: vididi plot classifier_curves runs/clips --out accuracy.png",
     )
     parser.add_argument(
         "--protocol", choices=classifiers(), default="linear", help="default: linear"

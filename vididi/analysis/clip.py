@@ -68,7 +68,11 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status as of ``plots.run_main``."""
     parser = Parser(
         description="One clip of a video as frames, velocity and acceleration, above a bar of R@1"
-        " for each arm with its 95% interval."
+        " for each arm with its 95% interval.",
+        epilog=(
+            "example: vididi plot clip shards/clips --video test/jump/a.mp4 \\\n"
+            "             --runs runs/clips --out clip.png"
+        ),
     )
     parser.add_argument(
         "shards", metavar="SHARDS", help="a prepared data set, a folder or s3://..."

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +43,7 @@ from vididi.analysis.video_groups import (
 )
 from vididi.errors import DamagedError, VididiError
 from vididi.runs.mirror import pulled
-from vididi.terminal import Parser, say
+from vididi.terminal import Parser, say, say_error
 
 RECALL_AT_1 = "retrieval/R@1"
 
@@ -136,6 +135,15 @@ def gains_of_groups(
     return np.bincount(groups[0], gains).astype(np.float64) / np.bincount(groups[0])
 
 
+def _measured_by_both(first: Sequence[Run], second: Sequence[Run]) -> str:
+    """Which metrics runs of both sets have."""
+    metrics = [
+        {name for run in runs for measured in run.measurements for name in measured.metrics}
+        for runs in (first, second)
+    ]
+    return f"--metric may be {', '.join(sorted(metrics[0] & metrics[1])) or 'none'}"
+
+
 def compare(
     first: Sequence[Run],
     second: Sequence[Run],
@@ -159,7 +167,8 @@ def compare(
     if a is None or b is None or difference is None:
         missing = [name for name, samples in zip(names, (a, b), strict=True) if samples is None]
         raise ValueError(
-            f"{metric}: not measured in the same way by {' and '.join(missing or names)}"
+            f"{metric}: not measured in the same way by {' and '.join(missing or names)};"
+            f" {_measured_by_both(first, second)}"
         )
 
     by_group = by_group_in_words(a, metric, first)
@@ -249,7 +258,11 @@ def _parser(prog: str | None) -> Parser:
         "The difference between two sets of runs, with its paired bootstrap interval and, over"
         " seeds, the paired t-test."
     )
-    parser = Parser(prog, description=about)
+    example = (
+        "example: vididi compare vididi base --runs runs/clips\n"
+        "         vididi compare base --runs runs/clips     every other arm with base"
+    )
+    parser = Parser(prog, description=about, epilog=example)
     parser.add_argument(
         "first",
         metavar="A",
@@ -281,7 +294,8 @@ def _parser(prog: str | None) -> Parser:
 
 
 def _add_questions(parser: Parser) -> None:
-    parser.add_argument(
+    group = parser.add_argument_group("further questions")
+    group.add_argument(
         "--above",
         type=float,
         metavar="POINTS",
@@ -290,14 +304,14 @@ def _add_questions(parser: Parser) -> None:
             " as -0.03); of two arms"
         ),
     )
-    parser.add_argument(
+    group.add_argument(
         "--power",
         type=float,
         metavar="POINTS",
         help="how many seeds and hours would resolve this difference, by the seeds so far; of two"
         " arms",
     )
-    parser.add_argument(
+    group.add_argument(
         "--order",
         metavar="TABLE",
         help="also Spearman's rho with the order of a paper's table, such as vididi_table_6",
@@ -313,7 +327,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
             return _compare_several(arguments)
         return _compare_two(arguments)
     except (VididiError, ValueError) as error:
-        say(f"error: {error}", file=sys.stderr)
+        say_error(error)
         return 2
 
 

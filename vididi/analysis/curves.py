@@ -80,7 +80,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = picture_parser(
         "Loss, its terms, accuracies, online metrics and learning rate over the epochs of"
         " pretraining (CVRL Figure 5, CORP Figure 3). Runs of one arm are drawn as their mean, with"
-        " a band from the lowest to the highest seed. Unfinished runs count too."
+        " a band from the lowest to the highest seed. Unfinished runs count too.",
+        "example: vididi plot curves runs/clips --out curves.png",
     )
     parser.add_argument(
         "--metrics",

@@ -60,7 +60,8 @@ def main(argv: list[str] | None = None) -> int:
         description=(
             "P(t), t being how far apart the starts of two clips are, by each sampling, and with"
             " RUNS what those of each measured, beside the paper's (CVRL Figure 3)."
-        )
+        ),
+        epilog="example: vididi plot intervals --out intervals.png",
     )
     parser.add_argument(
         "runs",

@@ -259,11 +259,11 @@ def sweep_tables(
         whole = write_parts(table, parts, finished.left_out, out)
         if all_rows and width is None:
             return f"{markdown}\n\n{whole}"
-        texts.append(_shown(table, parts, width, all_rows))
+        texts.append(shown_table(table, parts, width, all_rows))
     return "\n\n".join(texts)
 
 
-def _shown(table: PaperTable, parts: Parts, width: int | None, all_rows: bool) -> str:
+def shown_table(table: PaperTable, parts: Parts, width: int | None, all_rows: bool) -> str:
     """A paper's table as a screen has it: without the rows that have no runs, unless asked for."""
     shown = parts if all_rows else [(line, _with_runs(sheet)) for line, sheet in parts]
     hidden = max(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,7 +17,7 @@ import yaml
 from vididi.analysis.reading import Run, find_runs, read_finished
 from vididi.errors import ConfigError, VididiError
 from vididi.runs.mirror import local_path, place_of, pull
-from vididi.terminal import Parser, one_line, say
+from vididi.terminal import Parser, one_line, say, say_error
 
 # Paul Tol's "muted" scheme, which colour-blind readers can tell apart; shapes and dashes repeat the
 # difference for print.
@@ -76,8 +75,8 @@ def extra(module: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"{error.name} is not installed; pictures need the extra plots: pip install -e"
-            " '.[plots]'"
+            f"{error.name} is not installed; pictures need the extra plots:"
+            " pip install 'vididi[plots]'"
         ) from None
 
 
@@ -113,9 +112,9 @@ def image_path(text: str) -> Path:
     return path
 
 
-def picture_parser(description: str) -> argparse.ArgumentParser:
+def picture_parser(description: str, example: str) -> argparse.ArgumentParser:
     """The arguments of a picture of any runs: RUNS and --out."""
-    parser = Parser(description=description)
+    parser = Parser(description=description, epilog=example)
     parser.add_argument(
         "runs",
         nargs="+",
@@ -185,10 +184,16 @@ def run_main(
     parser: argparse.ArgumentParser,
     argv: list[str] | None,
 ) -> int:
-    """Exit status: 0 written, 2 it cannot be drawn, which is said in one line."""
+    """Exit status: 0 written, 2 it cannot be drawn, which is said in one line.
+
+    Raises:
+        OSError: a file or folder that the system refuses, which whoever started the program tells.
+    """
     try:
         draw(parser.parse_args(argv))
     except (VididiError, ValueError, OSError, yaml.YAMLError) as error:
-        say(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        say_error(error, " ".join(str(error).split()))
         return 2
     return 0

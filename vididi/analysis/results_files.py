@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from vididi.analysis.sections import (
 )
 from vididi.errors import ConfigError, DataError, VididiError
 from vididi.runs.mirror import pulled
-from vididi.terminal import Parser, say
+from vididi.terminal import Parser, say, say_error
 from vididi.words import counted
 
 DEFINITION, PAGE, README = (
@@ -50,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
             _measure(only, folder, [pulled(root) for root in arguments.runs])
         texts = render_files(definition, folder, arguments.out, arguments.readme)
     except (VididiError, ValueError) as error:
-        say(f"error: {error}", file=sys.stderr)
+        say_error(error)
         return 2
     changed = [path for path, text in texts.items() if _read(path) != text]
     stale = stale_pictures(definition, folder)
@@ -67,7 +66,10 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         description="Write docs/results.md, and the blocks of README.md between"
-        " <!-- results:NAME --> and <!-- /results -->, by the sections that a definition has."
+        " <!-- results:NAME --> and <!-- /results -->, by the sections that a definition has.",
+        epilog=(
+            "example: vididi results --runs runs\n         vididi results --from-records --check"
+        ),
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -89,15 +91,33 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECTION",
         help="of --runs: measure only this section; may be given again",
     )
-    parser.add_argument("--definition", type=Path, default=DEFINITION, metavar="FILE.yaml")
-    parser.add_argument("--out", type=Path, default=PAGE, metavar="FILE.md")
-    parser.add_argument("--readme", type=Path, default=README, metavar="FILE.md")
+    _add_files(parser.add_argument_group("files"))
     parser.add_argument(
         "--check",
         action="store_true",
         help="write no page; exit status 1 where one would change, or a picture would",
     )
     return parser
+
+
+def _add_files(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--definition",
+        type=Path,
+        default=DEFINITION,
+        metavar="FILE.yaml",
+        help=f"of the sections (default: {DEFINITION})",
+    )
+    group.add_argument(
+        "--out", type=Path, default=PAGE, metavar="FILE.md", help=f"the page (default: {PAGE})"
+    )
+    group.add_argument(
+        "--readme",
+        type=Path,
+        default=README,
+        metavar="FILE.md",
+        help=f"the file with blocks (default: {README})",
+    )
 
 
 def _sections_named(definition: ResultsDefinition, names: Sequence[str]) -> list[ResultsSection]:

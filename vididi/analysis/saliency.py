@@ -66,7 +66,8 @@ def main(argv: list[str] | None = None) -> int:
         description=(
             "Saliency tubes: where each encoder looks in the middle clip of a video, run below run"
             " (ViDiDi Figures 4, 10 to 14)."
-        )
+        ),
+        epilog=("example: vididi plot saliency runs/clips --video train/jump/a.mp4 --out clip.png"),
     )
     parser.add_argument(
         "runs",

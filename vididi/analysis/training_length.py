@@ -42,7 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = picture_parser(
         "A metric against the number of pretraining steps, a line for each label and data set of"
         " pretraining (CVRL Figure 4: linear/top1 on the validation videos of Kinetics-400 after"
-        " pretraining on Kinetics-400 and 600)."
+        " pretraining on Kinetics-400 and 600).",
+        "example: vididi plot training_length runs --metric retrieval/R@1 \\\n"
+        "             --out length.png",
     )
     parser.add_argument("--metric", default="linear/top1", help="default: linear/top1")
     parser.add_argument(

@@ -80,7 +80,8 @@ def main(argv: list[str] | None = None) -> int:
         description=(
             "t-SNE of the videos of the classes that each model retrieves best, side by side"
             " (ViDiDi Figures 3, 6 to 9)."
-        )
+        ),
+        epilog="example: vididi plot tsne runs/clips --classes 2 --out tsne.png",
     )
     parser.add_argument(
         "runs",

@@ -46,6 +46,25 @@ def connected(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
+@contextmanager
+def ray_starting() -> Iterator[None]:
+    """While a Ray of our own is started on this machine: what keeps it from that, in words.
+
+    Raises:
+        ResourceError: it does not start. Ray gives its node 30 s, which is short where other
+            programs have the cores.
+    """
+    try:
+        yield
+    except Exception as error:  # of many kinds, Exception itself among them
+        ray.shutdown()
+        reason = " ".join(str(error).split())
+        raise ResourceError(
+            f"Ray did not start on this machine: {reason} Where the machine is busy, give the same"
+            " command again when less runs on it; `vididi doctor` checks what else Ray needs"
+        ) from error
+
+
 def wait_for_cpus(purpose: str) -> None:
     """Return when the connected cluster has a CPU; one whose workers come when they are needed may
     have none, and is asked for one.

@@ -38,7 +38,7 @@ from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from vididi.cluster.capacity import POLL_S, Capacity, ClusterCapacity, Queue
-from vididi.cluster.connection import connected
+from vididi.cluster.connection import connected, ray_starting
 from vididi.cluster.held import SHARE, Held, hold
 from vididi.cluster.jobs import Job, JobsLeft, Watcher
 from vididi.cluster.optuna_search import CellSearch
@@ -206,15 +206,17 @@ def _ray(
     def capacity_of(resources: Resources) -> Capacity:
         return Capacity(local_concurrency(resources, cores, gpus))
 
-    ray.init(
-        address="local",
-        # An impossible group fails here, before any other has run for hours.
-        num_cpus=cpus_to_declare([(resources, capacity_of(resources)()) for resources in needs]),
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES + int(held_bytes / SHARE),
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    # An impossible group fails here, before any other has run for hours.
+    cpus = cpus_to_declare([(resources, capacity_of(resources)()) for resources in needs])
+    with ray_starting():
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES + int(held_bytes / SHARE),
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     try:
         yield capacity_of
     finally:

@@ -32,25 +32,40 @@ COMMANDS = {
 }
 
 
+EXAMPLES = {
+    "run": ("clips.yaml --shards shards/clips --dry-run", "ablation --only base --only vididi"),
+    "status": ("clips.yaml --shards shards/clips",),
+    "extend": (
+        "clips.yaml --shards shards/clips --seeds 6",
+        "ablation --until-resolved 20 --against base",
+    ),
+    "rerun": ("clips.yaml --shards shards/clips --failed",),
+}
+
+
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Those of run_sweep.py, but for its ``compare``."""
     command = argv[0] if argv and argv[0] in COMMANDS else "run"
     others = (
-        "Also: run_sweep.py status | extend | rerun SWEEP.yaml, run_sweep.py compare A B; each has"
-        " --help."
+        "\n\nAlso: run_sweep.py status | extend | rerun SWEEP.yaml, run_sweep.py compare A B; each"
+        " has --help."
     )
     parser = Parser(
         prog="run_sweep.py" if command == "run" else f"run_sweep.py {command}",
         description=COMMANDS[command],
-        epilog=others if command == "run" else None,
     )
     add_arguments(parser, command)
+    parser.epilog = (parser.epilog or "") + (others if command == "run" else "")
     return parser.parse_args(argv[1:] if argv and argv[0] in COMMANDS else argv)
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """Give a parser the arguments of one of the COMMANDS, in groups."""
     parser.set_defaults(command=command, seeds="", count=None, until_resolved=None)
+    called = "python %(prog)s" if parser.prog.startswith("run_sweep.py") else "%(prog)s"
+    parser.epilog = "example: " + "\n         ".join(
+        f"{called} {example}" for example in EXAMPLES[command]
+    )
     parser.add_argument(
         "spec",
         type=Path,

@@ -12,7 +12,7 @@ from vididi.commands.arguments import overrides, parse_seeds
 from vididi.commands.inputs import given_shards
 from vididi.commands.paper_reading import changes_of, read_as
 from vididi.commands.results import paper_table
-from vididi.commands.sweep_files import sweep_file
+from vididi.commands.sweep_files import near_files, sweep_file
 from vididi.errors import ConfigError
 from vididi.startup_checks import warn_of_backbone
 from vididi.sweep import (
@@ -97,7 +97,12 @@ def _read(arguments: argparse.Namespace, console: Console) -> Sweep:
     path, remark = sweep_file(arguments.spec)
     if remark:
         console.print(remark)
-    sweep = load_sweep(path)
+    try:
+        sweep = load_sweep(path)
+    except ConfigError as error:
+        if "No such file" in str(error) and (near := near_files(path)):
+            raise ConfigError(f"{error}; near ones: {', '.join(near)}") from None
+        raise
     paper_table(sweep.table)  # an unknown one is refused before anything runs
     if arguments.reading:
         changes_of(sweep, arguments.reading)

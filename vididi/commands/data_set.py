@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,21 @@ REJECTS = 3  # exit status of a preparation that is complete but for rejected vi
 
 SOURCE_PATHS = ("videos", "splits", "list")
 VIDEO_TIMEOUT_S = 600.0
+
+
+PREPARE: dict[str, Any] = {
+    "description": (
+        "Decode videos once into a prepared data set: JPEG frames in Parquet shards, an index and a"
+        " manifest. It goes on where it was killed. Exit status: 0 all videos, 3 some were"
+        " rejected, which rejects.csv lists."
+    ),
+    "epilog": (
+        "example: vididi prepare folder --videos clips --out shards/clips --short-side 40\n"
+        "         vididi prepare csv --videos clips --list clips.csv --out shards/clips\n"
+        "         vididi prepare ucf101 --videos UCF-101 --splits ucfTrainTestlist \\\n"
+        "             --out shards/ucf101-2 --set split=2"
+    ),
+}
 
 
 def add_prepare(parser: argparse.ArgumentParser) -> None:
@@ -151,6 +167,9 @@ def prepare_command(arguments: argparse.Namespace) -> int:
             f" {manifest.prepare}; give another folder"
         )
     _print_prepared(shards, console)
+    if len(shards.index):
+        look = ["vididi", "show", arguments.out, "--video", shards.column("video_id")[0]]
+        console.print(f"next:  {shlex.join([*look, '--out', 'clip.png'])}")
     if manifest.rejects and arguments.strict:
         raise DataError(f"--strict: {counted(manifest.rejects, 'video')} {_were(manifest.rejects)}")
     return REJECTS if manifest.rejects else 0
@@ -185,13 +204,12 @@ def _were(rejects: int) -> str:
 
 
 CHECK: dict[str, Any] = {
-    "formatter_class": argparse.RawDescriptionHelpFormatter,
     "description": (
         "Compare manifest, index and shards with each other, the frames of each video with their"
-        " frames_sha256, and each\nframe's size with the index. Exit status: 0 all is as it was"
+        " frames_sha256, and each frame's size with the index. Exit status: 0 all is as it was"
         " prepared, 1 something is not; each bad video is named."
     ),
-    "epilog": "example: vididi check shards/ucf101-2",
+    "epilog": "example: vididi check shards/clips",
 }
 
 
@@ -237,29 +255,47 @@ SHOW_OPTIONS = {
 }
 
 
+SHOW: dict[str, Any] = {
+    "description": (
+        "Draw what the network sees of one video: two augmented clips, their velocities and their"
+        " accelerations."
+    ),
+    "epilog": (
+        "example: vididi show shards/clips --video train/jump/a.mp4 --out clip.png \\\n"
+        "             --frames 8 --stride 2 --size 32\n"
+        "         vididi show shards/clips --video train/jump/a.mp4 --out clip.png \\\n"
+        "             --config runs/clips/vididi-s0-1f2e3d4c5b6a/config.yaml"
+    ),
+}
+
+
 def add_show(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the arguments of ``show``."""
+    """Give a parser the arguments of ``show``, in groups."""
     parser.add_argument(
         "shards", metavar="SHARDS", help="a prepared data set, a folder or s3://..."
     )
     parser.add_argument(
-        "--video", required=True, metavar="ID", help="video_id of one of its videos"
+        "--video",
+        required=True,
+        metavar="ID",
+        help="which of its videos, by the path below --videos of `vididi prepare`",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="CLIP.png", help="the sheet")
     parser.add_argument(
         "--epoch", type=int, default=0, help="whose clips and augmentation, from 0 (default: 0)"
     )
-    parser.add_argument(
+    parser.add_argument_group("as a run sees it").add_argument(
         "--config",
         type=Path,
         metavar="CONFIG.yaml",
-        help="show what this run sees, instead of the options below",
+        help="its configuration, instead of the options below",
     )
-    parser.add_argument("--frames", type=int, help="T, frames of a view (default: 8)")
-    parser.add_argument("--stride", type=int, help="one source frame of every STRIDE (default: 3)")
-    parser.add_argument("--size", type=int, help="height and width of a view (default: 112)")
-    parser.add_argument("--augment", metavar="NAME", help="augmentation (default: vididi)")
-    parser.add_argument("--seed", type=int, help="seed of the run (default: 0)")
+    group = parser.add_argument_group("or by options")
+    group.add_argument("--frames", type=int, help="T, frames of a view (default: 8)")
+    group.add_argument("--stride", type=int, help="one source frame of every STRIDE (default: 3)")
+    group.add_argument("--size", type=int, help="height and width of a view (default: 112)")
+    group.add_argument("--augment", metavar="NAME", help="augmentation (default: vididi)")
+    group.add_argument("--seed", type=int, help="seed of the run (default: 0)")
     parser.set_defaults(run=show_command)
 
 

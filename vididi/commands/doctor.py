@@ -10,10 +10,9 @@ from vididi.terminal import say
 from vididi.words import counted
 
 DOCTOR: dict[str, Any] = {
-    "formatter_class": argparse.RawDescriptionHelpFormatter,
     "description": (
         "Check Python, torch, the decoder, the GPU, what Ray needs to start, and folders; each line"
-        " is ok, warning or problem,\nand says what to do. Exit status: 0 no problem, 1 some."
+        " is ok, warning or problem, and says what to do. Exit status: 0 no problem, 1 some."
     ),
     "epilog": "example: vididi doctor --runs /scratch/runs --data /data/ucf101",
 }

@@ -22,22 +22,21 @@ if TYPE_CHECKING:
     from vididi.feature_files import Embedded
 
 EMBED: dict[str, Any] = {
-    "formatter_class": argparse.RawDescriptionHelpFormatter,
     "description": (
         "A feature of each video, as the retrieval protocol computes it: the mean over its clips."
-        "\nVideos that cannot be read are listed beside the features, in OUT.rejects.csv; the exit"
+        " Videos that cannot be read are listed beside the features, in OUT.rejects.csv; the exit"
         " status is then 3."
     ),
     "epilog": (
-        "example: vididi embed runs/ucf/vididi-s0-1f2e3d4c5b6a clips/ more.mp4 --out"
-        " features.parquet"
+        "example: vididi embed runs/clips/vididi-s0-1f2e3d4c5b6a clips/ more.mp4 \\\n"
+        "             --out features.parquet"
     ),
 }
 SEARCH: dict[str, Any] = {
-    "formatter_class": argparse.RawDescriptionHelpFormatter,
     "description": "The videos of a prepared set that are nearest to one video, by cosine.",
     "epilog": (
-        "example: vididi search encoder.safetensors query.mp4 --in shards/ucf101-1 --out sheet.png"
+        "example: vididi search encoder.safetensors query.mp4 --in shards/clips \\\n"
+        "             --out sheet.png"
     ),
 }
 

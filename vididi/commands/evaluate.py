@@ -22,15 +22,41 @@ from vididi.errors import ConfigError, DamagedError, DataError
 from vididi.protocols import EVALUATIONS, EvaluationEntry, EvaluationProtocol
 from vididi.terminal import PlainConsole, say
 
+EVALUATE: dict[str, Any] = {
+    "description": (
+        "Measure finished encoders by a protocol of the papers, and beside each an untrained one."
+        " Each PROTOCOL has --help."
+    ),
+    "epilog": (
+        "example: vididi evaluate retrieval runs/clips\n"
+        "         vididi evaluate linear runs/clips --recipe cvrl \\\n"
+        "             --set epochs=20 --set batch_size=8"
+    ),
+}
+
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """Give a parser the commands of ``evaluate``, one for each protocol, and ``ava-map``."""
     protocols = parser.add_subparsers(required=True, metavar="PROTOCOL", dest="protocol")
     for name, protocol in EVALUATIONS.items():
-        _add_protocol(protocols.add_parser(name, help=protocol.help), protocol)
+        lines = ["runs/clips", *(f"runs/clips --recipe {recipe}" for recipe in protocol.recipes)]
+        parser = protocols.add_parser(
+            name,
+            help=protocol.help,
+            description=f"Measures: {protocol.help}.",
+            epilog="example: " + "\n         ".join(f"%(prog)s {line}" for line in lines),
+        )
+        _add_protocol(parser, protocol)
     _add_ava_map(
         protocols.add_parser(
-            "ava-map", help="mean average precision of a file of predictions in AVA's layout"
+            "ava-map",
+            help="mean average precision of a file of predictions in AVA's layout",
+            description="Mean average precision of a file of predictions, by AVA's rules.",
+            epilog=(
+                "example: %(prog)s --ground-truth ava_val_v2.2.csv \\\n"
+                "             --predictions predictions.csv \\\n"
+                "             --labels ava_action_list_v2.2_for_activitynet_2019.pbtxt"
+            ),
         )
     )
 

@@ -10,13 +10,13 @@ from vididi.terminal import say
 
 FORMS = ("safetensors", "torch_export", "standalone", "onnx")
 EXPORT: dict[str, Any] = {
-    "formatter_class": argparse.RawDescriptionHelpFormatter,
     "description": (
         "Write an encoder for others, with a model card beside it. What was written is loaded again"
-        "\nand must give the same features."
+        " and must give the same features."
     ),
     "epilog": (
-        "example: vididi export runs/ucf/vididi-s0-1f2e3d4c5b6a --format standalone --out encoder/"
+        "example: vididi export runs/clips/vididi-s0-1f2e3d4c5b6a \\\n"
+        "             --format standalone --out encoder/"
     ),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from vididi.key_reference import Key
 
 CONFIG_COMMAND: dict[str, Any] = {
-    "formatter_class": argparse.RawDescriptionHelpFormatter,
     "description": (
         "Say of a key its type, default, meaning, unit and source; or print the defaults as YAML,"
-        " with all options of the\ncomponents that they name."
+        " with all options of the components that they name."
     ),
     "epilog": (
         "example: vididi config clip.stride\n"
@@ -131,6 +130,8 @@ def _of_entries(section: str, option: str) -> Iterator[AboutKey]:
 
 
 def _about(full: str, key: Key) -> AboutKey:
+    from vididi.key_reference import schema_words
+
     return AboutKey(
         full,
         "",
@@ -140,24 +141,3 @@ def _about(full: str, key: Key) -> AboutKey:
         key.unit,
         key.source,
     )
-
-
-def schema_words(schema: Mapping[str, Any]) -> str:
-    """A JSON schema in words, such as ``whole number of at least 1 and at most 100``."""
-    if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(map(schema_words, schema["anyOf"])))
-    if "enum" in schema or "const" in schema:
-        values = schema.get("enum", [schema.get("const")])
-        return f"one of {', '.join(map(written, values))}"
-    if schema.get("type") == "array":
-        return f"list of {schema_words(schema['items'])}" if "items" in schema else "list"
-    kinds = {"integer": "whole number", "boolean": "true or false", "string": "text"}
-    kind = kinds.get(schema.get("type", ""), schema.get("type", "mapping"))
-    limits = {
-        "minimum": "of at least",
-        "exclusiveMinimum": "above",
-        "maximum": "at most",
-        "exclusiveMaximum": "below",
-    }
-    said = [f"{words} {schema[limit]}" for limit, words in limits.items() if limit in schema]
-    return f"{kind} {' and '.join(said)}" if said else kind

@@ -21,10 +21,25 @@ from vididi.startup_checks import warn_of_backbone
 from vididi.sweep import Cell, Resources
 from vididi.terminal import PlainConsole, say
 
+OF_A_SWEEP = ("base", "arms", "axes", "seeds", "search")  # keys that no configuration has
+PRETRAIN: dict[str, Any] = {
+    "description": (
+        "Train and measure one run of a configuration, without a sweep and without Ray; also under"
+        " torchrun. A run folder's config.yaml is such a file, and `vididi config --defaults`"
+        " prints one."
+    ),
+    "epilog": (
+        "example: vididi pretrain config.yaml --shards shards/clips --out runs/one\n"
+        "         vididi pretrain config.yaml --out runs/two --set training.epochs=50"
+    ),
+}
+
 
 def add_pretrain(parser: argparse.ArgumentParser) -> None:
     """Give a parser the arguments of ``pretrain``."""
-    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
+    parser.add_argument(
+        "config", type=Path, metavar="CONFIG.yaml", help="the configuration of one run"
+    )
     parser.add_argument(
         "--out",
         required=True,
@@ -58,7 +73,14 @@ def add_pretrain(parser: argparse.ArgumentParser) -> None:
 def pretrain_command(arguments: argparse.Namespace) -> int:
     """Train and measure one run, under torchrun too; returns the exit status."""
     check_price(arguments)
-    values = flatten(read_yaml(arguments.config)) | flatten(overrides(arguments.set))
+    written = read_yaml(arguments.config)
+    if ours := [key for key in OF_A_SWEEP if key in written]:
+        raise ConfigError(
+            f"{arguments.config}: {', '.join(ours)}: of a sweep file, which `vididi sweep"
+            f" {arguments.config}` runs; pretrain takes the configuration of one run, such as a run"
+            " folder's config.yaml"
+        )
+    values = flatten(written) | flatten(overrides(arguments.set))
     config = build_config(nest(values), str(arguments.config))
     from vididi.components import resolve
     from vididi.data.storage import as_folder

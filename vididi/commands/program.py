@@ -12,14 +12,18 @@ from vididi.commands.arguments import parse_arguments
 from vididi.commands.looks import run_until_resolved
 from vididi.commands.results import compare_program
 from vididi.commands.running import run
+from vididi.commands.starting import start
 from vididi.commands.states import report_status
 from vididi.errors import VididiError
-from vididi.terminal import PlainConsole
+from vididi.terminal import PlainConsole, say_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """run_sweep.py. Exit status: see execute."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    """run_sweep.py. Exit status: see execute, and start."""
+    return start(_run_sweep, sys.argv[1:] if argv is None else argv)
+
+
+def _run_sweep(argv: list[str]) -> int:
     if argv and argv[0] == "compare":
         return compare_program(argv[1:], "run_sweep.py compare")
     return execute(parse_arguments(argv), "run_sweep.py", ["python", "run_sweep.py", *argv])
@@ -47,7 +51,7 @@ def execute(arguments: argparse.Namespace, program: str, command_line: Sequence[
     except KeyboardInterrupt:
         status = INTERRUPTED
     except VididiError as error:
-        PlainConsole(stderr=True).print(f"error: {error}")
+        say_error(error)
         return 2
     if status == INTERRUPTED:
         console.print(

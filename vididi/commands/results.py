@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from vididi.analysis.reading import Run as Run
 
 
-PICTURES = (
-    "bars",
-    "classifier_curves",
-    "clip",
-    "curves",
-    "intervals",
-    "saliency",
-    "training_length",
-    "tsne",
-)
+PICTURES = {
+    "bars": "each framework with and without ViDiDi, beside the paper's",
+    "classifier_curves": "accuracy while a classifier is trained",
+    "clip": "a clip as the network sees it, above a bar for each arm",
+    "curves": "loss, online metrics and rate, by epoch of pretraining",
+    "intervals": "how far apart the two clips of a video are, by sampling",
+    "saliency": "where each encoder looks",
+    "training_length": "a metric against the number of pretraining steps",
+    "tsne": "the features of videos, by class",
+}
 
 
 def table_program(argv: Sequence[str]) -> int:
@@ -41,8 +41,13 @@ def results_program(argv: Sequence[str]) -> int:
 
 def plot_program(argv: Sequence[str]) -> int:
     """``vididi plot PICTURE``: a picture of run folders; returns its exit status."""
-    parser = Parser(prog="vididi plot", description="A picture of run folders; each has --help.")
-    parser.add_argument("picture", choices=PICTURES, metavar="PICTURE", help=", ".join(PICTURES))
+    listed = "\n".join(f"  {picture:<18} {text}" for picture, text in PICTURES.items())
+    parser = Parser(
+        prog="vididi plot",
+        description=f"A picture of run folders; each has --help.\n\npictures:\n{listed}",
+        epilog="example: vididi plot curves runs/clips --out curves.png",
+    )
+    parser.add_argument("picture", choices=PICTURES, metavar="PICTURE", help="one of those above")
     picture = parser.parse_args(argv[:1]).picture
     return _program(picture, f"vididi plot {picture}", argv[1:])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
 DRAWN = ("test_share", "group", "seed")  # options of the sources, and of the command
 CACHE = Path()  # neither source keeps anything there
 SPLIT: dict[str, Any] = {
-    "formatter_class": argparse.RawDescriptionHelpFormatter,
     "description": (
         "Hold out a share of the videos of each class, in whole groups, and write all of them as a"
-        " list for source csv.\nPrints the videos and groups of each class on either side."
+        " list for source csv. Prints the videos and groups of each class on either side."
     ),
     "epilog": (
-        "example: vididi split clips --test-share 0.2 --group '_(g[0-9]+)_' --out clips.csv\n"
+        "example: vididi split clips --test-share 0.2 --out clips.csv\n"
+        "         vididi split clips --test-share 0.2 --group '_(g[0-9]+)_' \\\n"
+        "             --out clips.csv\n"
         "         vididi prepare csv --videos clips --list clips.csv --out shards/clips"
     ),
 }
@@ -74,6 +76,10 @@ def split_command(arguments: argparse.Namespace) -> int:
     console = PlainConsole()
     console.print(_table(listing))
     console.print("\n".join([*listing.notes, f"written: {out}"]))
+    videos = arguments.videos
+    prepare = ["prepare", "csv", "--videos", str(videos), "--list", str(arguments.out)]
+    following = ["vididi", *prepare, "--out", f"shards/{videos.absolute().name}"]
+    console.print(f"next:  {shlex.join(following)}")
     return 0
 
 
@@ -89,6 +95,9 @@ def _listing(arguments: argparse.Namespace) -> Listing:
         return folder(CACHE, videos=arguments.videos, **drawn)
     except ValueError as error:
         raise ConfigError(f"--{str(error).replace('test_share', 'test-share', 1)}") from None
+    except DataError as error:
+        said = str(error).replace("data.videos:", "VIDEOS:", 1).replace("data.list:", "--list:", 1)
+        raise DataError(said) from None
 
 
 def _write(out: Path, listing: Listing, videos: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 from vididi.shipped import SWEEPS
@@ -27,6 +29,15 @@ def sweep_file(requested: Path, shipped: Path = SWEEPS) -> tuple[Path, str]:
         if ours
         else (requested, "")
     )
+
+
+def near_files(requested: Path, shipped: Path = SWEEPS) -> list[str]:
+    """What a name of which there is no sweep file may mean: files beside it, and shipped ones."""
+    with suppress(OSError, ValueError):
+        here = [str(path) for path in requested.parent.glob("*.yaml")]
+        names = [path.relative_to(shipped).with_suffix("") for path in shipped.rglob("*.yaml")]
+        return get_close_matches(str(requested), [*here, *map(str, names)], cutoff=0.7)
+    return []
 
 
 def _shipped(requested: Path, shipped: Path) -> Path | None:

@@ -62,7 +62,8 @@ def find_encoders(folder: Path) -> list[Path]:
     runs = [folder] if folder / ENCODER in files else [file.parent for file in files]
     if not runs:
         raise TrainingError(
-            f"{mirror.place_of(folder)}: no {ENCODER}, so there is no finished run here"
+            f"{mirror.place_of(folder)}: no {ENCODER}, so there is no finished run here;"
+            " `vididi status SWEEP.yaml` says what became of a sweep's runs"
         )
     return runs
 

@@ -128,7 +128,9 @@ def read_list(path: Path, option: str = "splits") -> str:
             f"data.{option}: {path} cannot be read: {error}; save it as UTF-8"
         ) from None
     except OSError as error:
-        raise DataError(f"data.{option}: {path} cannot be read: {error}") from None
+        raise DataError(
+            f"data.{option}: {path} cannot be read: {error.strerror or error}"
+        ) from None
     if not text.strip():
         raise DataError(f"data.{option}: {path} is empty")
     return text

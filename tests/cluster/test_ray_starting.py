@@ -1,0 +1,23 @@
+"""A Ray of our own that does not start."""
+
+from __future__ import annotations
+
+import pytest
+import ray
+
+from vididi.cluster import tune
+from vididi.errors import ResourceError
+from vididi.sweep import Resources
+
+
+def test_what_keeps_ray_from_starting_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine whose cores others have: Ray 2.60 gives its node 30 s."""
+
+    def too_late(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", too_late)
+    monkeypatch.setattr(tune, "checks_of_ray", lambda: [])
+    said = "Ray did not start on this machine: The current node timed out .* give the same command"
+    with pytest.raises(ResourceError, match=said), tune._ray([Resources()], None, 0):
+        pytest.fail("nothing was started")

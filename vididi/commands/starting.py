@@ -1,0 +1,168 @@
+"""How a program starts and ends: whatever a command raises becomes a message and an exit status."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import TextIO
+
+from vididi.errors import INTERRUPTED, ConfigError, VididiError
+from vididi.terminal import DEBUG_VARIABLE, say, say_error
+
+DEBUG = "--debug"
+PIPE_CLOSED = 128 + 13  # as a shell says of a program that SIGPIPE ended
+# What is to be done about a file or folder that the system refuses.
+ADVICE = {
+    errno.EACCES: "give a place that you may read and write, or change its permissions",
+    errno.EPERM: "give a place that you may read and write, or change its permissions",
+    errno.EROFS: "the file system is read-only; give a folder that can be written",
+    errno.ENOSPC: "the disk is full; free some space, and give the same command again",
+    errno.EDQUOT: "the quota is used up; free some space, and give the same command again",
+    errno.EEXIST: "a file is where a folder is needed; give another path",
+    errno.ENOTDIR: "a file is where a folder is needed; give another path",
+    errno.EISDIR: "a folder is where a file is needed; give the path of a file",
+    errno.ENAMETOOLONG: "give a shorter name",
+}
+# The extra that brings a package, by the name that is imported.
+EXTRAS = {
+    "matplotlib": "plots",
+    "sklearn": "plots",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
+    "argcomplete": "completion",
+}
+
+
+def start(program: Callable[[list[str]], int], argv: Sequence[str]) -> int:
+    """Run a program of the command line; every one of vididi's is started here.
+
+    Args:
+        program: takes the arguments, gives the exit status.
+        argv: the arguments; with ``--debug`` anywhere among them an error has its traceback.
+
+    Returns:
+        the program's exit status; 2 where it cannot be run as written, 1 where it failed on the
+            way, 130 interrupted, 141 where nobody reads what is printed any more.
+    """
+    arguments = [word for word in argv if word != DEBUG]
+    with _debugging(len(arguments) < len(argv)):
+        try:
+            try:
+                return program(arguments)
+            finally:
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            say("interrupted", file=sys.stderr)
+            return INTERRUPTED
+        except BrokenPipeError as error:
+            if not any(map(_reader_is_gone, (sys.stdout, sys.stderr))):
+                return _fail(error, arguments)
+            _discard_output()
+            return PIPE_CLOSED
+        except Exception as error:
+            return _fail(error, arguments)
+
+
+def _fail(error: Exception, arguments: Sequence[str]) -> int:
+    """Say what is wrong, and what to do; returns the exit status."""
+    if isinstance(error, VididiError):
+        say_error(error)
+    elif isinstance(error, ModuleNotFoundError):
+        say_error(error, _missing(error))
+    elif isinstance(error, OSError) and isinstance(error.filename, str | bytes | os.PathLike):
+        say_error(error, _refused(error, arguments))
+    else:
+        say_error(error, _unforeseen(error))
+    return 2 if isinstance(error, ConfigError) else 1
+
+
+@contextmanager
+def _debugging(wanted: bool) -> Iterator[None]:
+    """Tell ``say_error`` for a while that tracebacks are wanted."""
+    before = os.environ.get(DEBUG_VARIABLE, "")
+    if wanted:
+        os.environ[DEBUG_VARIABLE] = "1"
+    try:
+        yield
+    finally:
+        if wanted:
+            os.environ[DEBUG_VARIABLE] = before
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    """What to install where a package is not there."""
+    package = (error.name or str(error)).partition(".")[0]
+    if package in EXTRAS:
+        extra = EXTRAS[package]
+        return (
+            f"{package} is not installed; it is of the extra {extra}: pip install 'vididi[{extra}]'"
+        )
+    return f"{package} is not installed; `vididi doctor` says what is needed, and how to install it"
+
+
+def _refused(error: OSError, arguments: Sequence[str]) -> str:
+    """What the system refuses, with the option that it is of and what to do."""
+    path = os.fsdecode(error.filename)
+    advice = ADVICE.get(error.errno or 0, "give a path that is there")
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return f"{_argument_of(path, arguments)}{path}: {reason}; {advice}"
+
+
+def _argument_of(path: str, arguments: Sequence[str]) -> str:
+    """``--out: `` where the option's value is the path, or a folder above or below it."""
+    place = Path(path).absolute()
+    for option, value in pairwise(arguments):
+        if not option.startswith("--") or not value:
+            continue
+        with suppress(OSError, ValueError):
+            given = Path(value).absolute()
+            beside = place.parent == given.parent and place.name.startswith(given.name)
+            here = (Path.cwd(), *Path.cwd().parents)
+            above = place in given.parents and (Path(value).is_absolute() or place not in here)
+            if beside or above or given in place.parents:
+                return f"{option}: "
+    return ""
+
+
+def _unforeseen(error: Exception) -> str:
+    """An error that no message was written for. What was to be seen of it must not be lost after
+    hours, so its traceback goes into a file.
+    """
+    reason = " ".join(str(error).split()) or "without a message"
+    said = f"{type(error).__name__}: {reason}\nThis is a fault of the program; "
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="vididi-", suffix=".txt", delete=False, encoding="utf-8", errors="replace"
+        ) as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError:
+        return f"{said}the same command with {DEBUG} shows where it is."
+    return f"{said}{file.name} says where it is, as does the same command with {DEBUG}."
+
+
+def _reader_is_gone(stream: TextIO) -> bool:
+    """Whether a stream is a pipe that nobody reads any more."""
+    with suppress(OSError, ValueError, AttributeError):  # no descriptor, or a system without poll
+        asked = select.poll()
+        asked.register(stream.fileno(), select.POLLOUT)
+        return any(event & select.POLLERR for _, event in asked.poll(0))
+    return False
+
+
+def _discard_output() -> None:
+    """Let what is still in Python's buffers go nowhere, so that its end says nothing of them."""
+    for stream in (sys.stdout, sys.stderr):
+        if _reader_is_gone(stream):
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
