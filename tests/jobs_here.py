@@ -11,6 +11,7 @@ from vididi.cluster.jobs import JobsLeft
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.experiment import run_cell
+from vididi.loggers.choices import LOGGERS
 from vididi.protocols.finished import evaluate_run
 from vididi.protocols.task import make_task
 from vididi.training.context import LocalContext
@@ -29,7 +30,8 @@ def run_here(jobs: list[Any], shards: ShardSet, runs: Path, watcher: Any, *_: An
         stream, context, run = local_stream(data), LocalContext(), job.folder.parents[1]
         if job.evaluation:
             task = make_task(run, job.evaluation, data, stream, context, print)
-            evaluate_run(run, task, job.evaluation.recipe, job.evaluation.untrained)
+            entry, loggers = job.evaluation, job.record[LOGGERS]
+            evaluate_run(run, task, entry.recipe, entry.untrained, loggers)
         else:
             run_cell(job.cell.config, job.record, job.folder, data, stream, context)
         watcher.ended(job, 0)

@@ -32,7 +32,7 @@ def job_of(folder: Path, **files: str) -> Any:
     folder.mkdir()
     for name, content in files.items():
         (folder / {"error": "error.txt"}.get(name, f"{name}.json")).write_text(content)
-    return SimpleNamespace(folder=folder, title="the cell", evaluation=None)
+    return SimpleNamespace(folder=folder, title="the cell", name="the cell", evaluation=None)
 
 
 def told(job: Any, ended: Any, elsewhere: bool = False) -> tuple[int, str, str]:
@@ -97,7 +97,7 @@ def test_a_cell_of_another_driver_is_not_finished_unless_it_is(
 def test_of_an_interrupted_sweep_only_what_began_is_listed(tmp_path: Path) -> None:
     begun = job_of(tmp_path / "begun")
     waiting = [
-        SimpleNamespace(folder=tmp_path / f"w{number}", title=f"waiting {number}", evaluation=None)
+        SimpleNamespace(folder=tmp_path / f"w{number}", name=f"waiting {number}", evaluation=None)
         for number in range(40)
     ]
     report = io.StringIO()

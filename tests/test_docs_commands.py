@@ -59,6 +59,7 @@ PLACEHOLDERS = {
     "predictions.csv": "a file of the reader's",
     "ava.json": "written by the command",
     "encoder/": "written by the command",
+    "lab/encoder": "a repository of the reader's on the Hugging Face Hub",
     "test/orbit/*": "a video of the motion set, by its id",
     "*.png": "a picture, which the command writes",
     "*.pdf": "a picture, which the command writes",

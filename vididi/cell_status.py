@@ -207,7 +207,7 @@ def report_unfinished(
             status, reason = max(status, 1), "\n    ".join(_reason(folder)[-3:])
         else:
             status = INTERRUPTED
-        console.print(f"not finished: {job.title}: {reason}\n    in {place_of(folder)}")
+        console.print(f"not finished: {job.name}: {reason}\n    in {place_of(folder)}")
     if never:
         console.print(f"not begun: {counted(never, 'cell or evaluation', 'cells or evaluations')}")
     return status

@@ -37,7 +37,7 @@ from vididi.runs import mirror
 from vididi.runs.file_names import CHECKPOINT, RESULT
 from vididi.runs.readers import read_cell, read_run_result
 from vididi.runs.run_folder import RunFolder
-from vididi.sweep import VARIED
+from vididi.sweep import ONE_START, SHOWN, VARIED
 from vididi.training.context import (
     Context,
     LocalContext,
@@ -46,7 +46,7 @@ from vididi.training.context import (
 )
 from vididi.training.distributed import gather_rows
 from vididi.training.loop import EpochLog, State, train
-from vididi.training.recorder import Recorder
+from vididi.training.recorder import Recorder, closing
 from vididi.values import shown
 
 # --- Training -------------------------------------------------------------------------------------
@@ -63,8 +63,9 @@ def run_cell(
     """Pretrain and evaluate one resolved configuration, from wherever an earlier attempt got to.
 
     Args:
-        cell: what the run folder should remember of the sweep that the cell is of; and under
-            VARIED, which is not kept, the dotted keys that differ between its cells.
+        cell: what the run folder should remember of the sweep that the cell is of; and, which is
+            not kept, under VARIED the dotted keys that differ between its cells, under SHOWN its
+            name for people, and under LOGGERS the names of its loggers.
         path: the run folder; written by rank 0 only.
         open_stream: makes this worker's stream of batches from a plan.
 
@@ -82,7 +83,7 @@ def run_cell(
         if done is not None:
             return done
         if context.rank == 0:
-            record = {key: value for key, value in cell.items() if key != VARIED}
+            record = {key: value for key, value in cell.items() if key not in ONE_START}
             folder.begin(config.to_yaml(), {**record, "data_checksum": checksum})
         with about(path.name):
             return _run(config, cell, folder, shards, open_stream, context)
@@ -184,21 +185,21 @@ def _run(
         _restore_encoder(state, folder, len(plans.pretrain))
     first_step = state.step
 
-    recorder = Recorder(folder, first_step) if context.rank == 0 else None
-    if recorder is not None:
-        recorder.describe(config.to_yaml(), _sheet(config, shards, plans))
-    batches = open_stream(plans.chain, plans.batch_number(first_step))
-    measure_online = partial(_measure_online, config, state, shards, batches, plans, context)
-    on_epoch = _epoch_end(config, state, folder, recorder, context, measure_online)
-    on_step = _step_end(config, state, folder, context)
-    train(state, batches, make_fit(config, plans.pretrain), context, on_epoch, on_step)
-
-    measured = evaluate(config, state.objective.backbone, shards, batches, plans, context)
-    seconds = time.perf_counter() - began
-    found = {**measured.metrics, **untrained}
-    result = _result(found, state, first_step, seconds, shards, plans, context)
-    if recorder is not None:
-        _finish(config, cell, state, folder, recorder, measured, result)
+    recorder = None
+    if context.rank == 0:
+        recorder = _begin_recording(config, cell, folder, first_step, shards, plans)
+    with closing(recorder):
+        batches = open_stream(plans.chain, plans.batch_number(first_step))
+        measure_online = partial(_measure_online, config, state, shards, batches, plans, context)
+        on_epoch = _epoch_end(config, state, folder, recorder, context, measure_online)
+        on_step = _step_end(config, state, folder, context)
+        train(state, batches, make_fit(config, plans.pretrain), context, on_epoch, on_step)
+        measured = evaluate(config, state.objective.backbone, shards, batches, plans, context)
+        seconds = time.perf_counter() - began
+        found = {**measured.metrics, **untrained}
+        result = _result(found, state, first_step, seconds, shards, plans, context)
+        if recorder is not None:
+            _finish(config, cell, state, folder, recorder, measured, result)
     context.report({"epoch": config.training.epochs, "step": state.step, **measured.metrics})
     return result
 
@@ -244,8 +245,7 @@ def record_sample(
     context = LocalContext()
     cell = {"sweep": "sample", "arm": "sample", "label": "sample", "axes": {}, "seed": 0}
     folder.begin(config.to_yaml(), {**cell, "data_checksum": shards.manifest.checksum})
-    recorder = Recorder(folder, state.step)
-    recorder.describe(config.to_yaml(), _sheet(config, shards, plans))
+    recorder = _begin_recording(config, cell, folder, state.step, shards, plans)
     by_epoch = 0
     if state.log.steps:
         terms = state.log.metrics(1, state.step, 1 / 3, 1)
@@ -280,12 +280,27 @@ def _added(folder: RunFolder, recorder: Recorder, line: dict) -> int:
     return sum(file.stat().st_size for file in folder.path.iterdir()) - before
 
 
+def _begin_recording(
+    config: Config,
+    cell: Mapping[str, Any],
+    folder: RunFolder,
+    step: int,
+    shards: ShardSet,
+    plans: Plans,
+) -> Recorder:
+    recorder = Recorder(folder, step, cell)
+    sheet = _sheet(config, shards, plans)
+    recorder.describe(config.to_yaml(), sheet, hyperparameters(config, cell))
+    return recorder
+
+
 def hyperparameters(config: Config, cell: Mapping[str, Any]) -> dict[str, Any]:
     """A run's row of TensorBoard's HParams: arm and label, then what differs between the cells of
     its sweep, which ``cell`` lists; of a run without a sweep, all values.
     """
     values = flatten(config.to_dict())
-    named = {name: cell[name] for name in ("arm", "label") if cell.get(name)}
+    labelled = {**cell, "label": cell.get(SHOWN) or cell.get("label")}
+    named = {name: labelled[name] for name in ("arm", "label") if labelled.get(name)}
     shown = values if cell.get(VARIED) is None else cell[VARIED]
     return {**named, **{key: values.get(key) for key in shown}}
 

@@ -40,6 +40,7 @@ class Line:
     Args:
         epochs: that it trains; 1 where it trains nothing.
         evaluation: its title, if it is one; ``encoder``: the cell that it measures.
+        name: what people are shown instead of its title, if it has one.
         results: what an evaluation measured.
         ended: when, on the monotonic clock; None while it has not, and of an earlier start.
         first_epoch: that it had when it began, so that a rate is of this start alone.
@@ -57,6 +58,7 @@ class Line:
     ended: float | None = None
     reported: float | None = None
     first_epoch: int = 0
+    name: str = ""
 
     @property
     def waits(self) -> bool:
@@ -186,7 +188,9 @@ def make_table(
     rows = []
     for title in titles:
         line = lines[title]
-        rows.append(({} if line.evaluation else {"cell": one_line(title)}) | line.texts())
+        rows.append(
+            ({} if line.evaluation else {"cell": one_line(line.name or title)}) | line.texts()
+        )
     columns = list(dict.fromkeys(column for row in rows for column in row))
     columns = [column for column in columns if column != "time"] + ["time"] * bool(columns)
     columns = [column for column in columns if any(row.get(column) for row in rows)]

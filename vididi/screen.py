@@ -56,11 +56,13 @@ class SweepScreen:
         result: dict[str, Any] | None,
         evaluation: str = "",
         encoder: str = "",
+        name: str = "",
     ) -> None:
         """A job that is ``finished`` (with its result), or ``waiting``.
 
         Args:
             evaluation, encoder: of an evaluation, its title and that of the cell it measures.
+            name: what people are shown; its title if left out.
         """
         self.lines[title] = Line(
             state,
@@ -70,6 +72,7 @@ class SweepScreen:
             seconds=result.get("seconds") if result else None,
             evaluation=evaluation,
             encoder=encoder,
+            name=name,
         )
 
     def __enter__(self) -> SweepScreen:
@@ -106,7 +109,8 @@ class SweepScreen:
         line = self.lines[title]
         again = line.began is not None
         line.state, line.began = "running", line.began or time.monotonic()
-        self._say(f"{title}: {'started again after its process died' if again else 'started'}")
+        event = "started again after its process died" if again else "started"
+        self._say(f"{line.name or title}: {event}")
 
     def report(self, title: str, metrics: dict[str, Any]) -> None:
         """A cell trained an epoch."""
@@ -116,9 +120,9 @@ class SweepScreen:
         line.metrics |= metrics
         line.epoch, line.reported = int(metrics["epoch"]), time.monotonic()
         if line.epoch % max(1, line.epochs // 4) == 0 and "train/loss" in metrics:
-            m = metrics
+            m, name = metrics, line.name or title
             self._say(
-                f"{title}: epoch {line.epoch}/{line.epochs}, loss {m['train/loss']:.3f},"
+                f"{name}: epoch {line.epoch}/{line.epochs}, loss {m['train/loss']:.3f},"
                 f" {m['time/seconds_per_step']:.2f} s/step, {m['time/data_share']:.1%} of it"
                 " waiting for data"
             )
@@ -132,7 +136,7 @@ class SweepScreen:
         if result:
             line.epoch = line.epochs
             line.results = dict(result["metrics"]) if line.evaluation else {}
-        self._say(f"{title}: {state} after {line.seconds:.0f} s{note}")
+        self._say(f"{line.name or title}: {state} after {line.seconds:.0f} s{note}")
 
     def stop(self) -> None:
         """It was asked to stop, which takes a moment."""

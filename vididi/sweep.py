@@ -18,6 +18,7 @@ A sweep file has
                 pretraining, and entries {protocol, recipe, data, settings, untrained} that are run
                 of each finished cell (docs/evaluation.md); a protocol's name alone is such an entry
     resources   what each cell needs
+    loggers     where curves are shown: tensorboard, wandb, mlflow (docs/sweeps.md)
 Values are configuration keys such as ``training.epochs`` or the short names of the ablation's axes
 (vididi.sweep_keys.SHORT_NAMES).
 """
@@ -49,6 +50,7 @@ from vididi.config import (
     validate,
 )
 from vididi.errors import ConfigError
+from vididi.loggers.choices import LOGGERS, TENSORBOARD, LoggerName
 from vididi.names import MOST_BYTES, NAME, check_part
 from vididi.pairing import needless
 from vididi.protocols import PROTOCOLS, EvaluationEntry
@@ -147,6 +149,9 @@ class Sweep(Closed):
         ["retrieval", "silhouette"], description="what is measured of each encoder"
     )
     resources: Resources = Field(Resources(), description="what each cell needs")
+    loggers: list[LoggerName] = Field(
+        list(TENSORBOARD), description="where curves are shown; changes no name of a cell"
+    )
 
     @property
     def searching(self) -> bool:
@@ -213,7 +218,11 @@ class Sweep(Closed):
 
 @dataclass(frozen=True)
 class Cell:
-    """One fully resolved configuration of a sweep, and what it needs to run."""
+    """One fully resolved configuration of a sweep, and what it needs to run.
+
+    shown: what a screen calls it beside its seed where its title, which its folder is named after,
+        has a digest: a search's cell.
+    """
 
     arm: str
     label: str
@@ -221,6 +230,12 @@ class Cell:
     seed: int
     config: Config
     resources: Resources
+    shown: str = ""
+
+    @property
+    def name(self) -> str:
+        """For people: ``trial 7: lr 0.3, mix one_way, seed 0``, or the title."""
+        return f"{self.shown}, seed {self.seed}" if self.shown else self.title
 
     @property
     def title(self) -> str:
@@ -274,7 +289,21 @@ class Cell:
         }
 
 
-VARIED = "varied"  # beside what `describe` gives, for one start: see varied_keys
+# Beside what `describe` gives, for one start: see varied_keys; and the cell's name for people,
+# where that is not its title.
+VARIED, SHOWN = "varied", "shown"
+ONE_START = (VARIED, SHOWN, LOGGERS)
+
+
+def point_in_words(point: Point) -> str:
+    """A point of a search's space: ``lr 0.3, mix one_way``. A key is written without its section
+    where that leaves no doubt.
+    """
+    short = {name: name.partition(".")[2] or name for name in point}
+    clear = {
+        name: key if list(short.values()).count(key) == 1 else name for name, key in short.items()
+    }
+    return ", ".join(f"{clear[name]} {written(value)}" for name, value in rounded(point).items())
 
 
 def varied_keys(cells: Iterable[Cell]) -> list[str]:

@@ -419,3 +419,15 @@ def test_no_more_cells_are_drawn_than_there_is_room_for(tmp_path: Path) -> None:
     drawn = len(place.points)
     assert place.next() is None
     assert len(place.points) == drawn
+
+
+def test_a_cell_is_numbered_as_the_draw_that_it_is_of_after_a_restart_too(tmp_path: Path) -> None:
+    place = Place(tmp_path, seeds=(0, 1), trials=6)
+    place.run_all()
+    drawn = [(trial.number, trial.params, seed) for trial, seed in place.study.seeded]
+    assert len(drawn) == 6
+    for study in (place.study, Place(tmp_path, seeds=(0, 1), trials=6).study):
+        assert [study.number_of(point, seed) for _, point, seed in drawn] == [
+            number for number, _, _ in drawn
+        ]
+    assert place.study.number_of({"order": 7}, 0) is None

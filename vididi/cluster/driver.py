@@ -14,6 +14,7 @@ from vididi.cluster.evaluations import Evaluation, make_evaluations
 from vididi.cluster.jobs import Job, JobsLeft
 from vididi.cluster.tune import run_jobs
 from vididi.data.shards import ShardSet
+from vididi.loggers.choices import LOGGERS
 from vididi.protocols import EvaluationEntry
 from vididi.runs.file_names import BEST
 from vididi.runs.mend import mend_run
@@ -68,16 +69,17 @@ def _divide(work: Workspace, screen: SweepScreen) -> tuple[dict[Path, Job], dict
     finished_before, varied = 0, varied_keys(work.cells)
     for cell in work.cells:
         folder, record = work.folder(cell), cell.describe(work.sweep.name)
-        report = partial(_print_of_cell, screen, cell.title)
+        report = partial(_print_of_cell, screen, cell.name)
         mend_run(folder, cell.config, record, work.checksum, report)
         became, result = outcome_and_result(folder, work.sweep.stopping is not None)
         finished_before += result is not None
         if became in DONE:
             done[folder] = cell
         else:
-            jobs[folder] = Job(cell, folder, {**record, VARIED: varied})
+            more = {VARIED: varied, LOGGERS: list(work.sweep.loggers)}
+            jobs[folder] = Job(cell, folder, {**record, **more})
         state = str(became) if became in DONE else "waiting"
-        screen.add(cell.title, state, cell.config.training.epochs, result)
+        screen.add(cell.title, state, cell.config.training.epochs, result, name=cell.name)
 
     early = len(done) - finished_before
     work.console.print(
@@ -104,7 +106,9 @@ def run_evaluations(work: Workspace, others: dict[str, ShardSet]) -> int:
         for run, cell in runs_of_cells.items()
         for entry in work.sweep.evaluations
     ]
-    return make_evaluations(evaluations, work.shards, work.runs, work.address, work.console)
+    return make_evaluations(
+        evaluations, work.shards, work.runs, work.address, work.console, work.sweep.loggers
+    )
 
 
 def _for_evaluation(cell: Cell, entry: EvaluationEntry) -> Cell:
@@ -120,7 +124,7 @@ def report_stopping(cells: dict[Path, Cell], console: Console) -> None:
         cell, metric = cells[folder], next(key for key in stop if key.startswith("online/"))
         best = " (best encoder kept)" if has(folder / BEST) else ""
         console.print(
-            f"stopped early: {cell.title} at epoch {stop['epoch']} of"
+            f"stopped early: {cell.name} at epoch {stop['epoch']} of"
             f" {cell.config.training.epochs}, {metric} {stop[metric]:.3f}{best}"
         )
 

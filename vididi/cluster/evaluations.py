@@ -20,6 +20,7 @@ from vididi.cluster.tune import run_jobs
 from vididi.components import read_run_config
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
+from vididi.loggers.choices import LOGGERS, TENSORBOARD
 from vididi.protocols import EvaluationEntry
 from vididi.protocols.finished import is_measured
 from vididi.protocols.task import make_task, pinned
@@ -69,11 +70,13 @@ def make_evaluations(
     runs: Path,
     address: str | None,
     console: Console,
+    loggers: Sequence[str] = TENSORBOARD,
 ) -> int:
     """Make the evaluations that have not been made; one that fails does not stop the others.
 
     Args:
         shards, runs, address: as for run_jobs.
+        loggers: by name, that show what is measured.
 
     Returns:
         the exit status: 0, or 1 where some failed or are unfinished, which are listed.
@@ -92,10 +95,10 @@ def make_evaluations(
         mend_evaluation(folder, screen.say)
         measured[folder] = partial(is_measured, task, one.run, one.entry.untrained)
         if ended(folder) != "finished":
-            jobs[folder] = Job(one.cell, folder, {}, entry, one.shards)
+            jobs[folder] = Job(one.cell, folder, {LOGGERS: list(loggers)}, entry, one.shards)
             epochs = getattr(task.settings, "epochs", 1)
             job = jobs[folder]
-            screen.add(job.title, "waiting", epochs, None, entry.title, one.cell.title)
+            screen.add(job.title, "waiting", epochs, None, entry.title, one.cell.name, job.name)
     runs_measured = {evaluation.run for evaluation in evaluations}
     console.print(
         f"evaluations: {len(evaluations)} of {counted(len(runs_measured), 'run')}, {len(jobs)} to"
@@ -122,7 +125,7 @@ def evaluate_runs(
     Args:
         data: the prepared set that each run is measured on.
         options: ``workers``, how many runs at a time, and ``cpus_per_worker`` and
-            ``gpus_per_worker``; None is what the cluster has.
+            ``gpus_per_worker``; None is what the cluster has. Under LOGGERS the names of loggers.
     """
     with connected(address):
         gpus = default_gpus() if options["gpus_per_worker"] is None else options["gpus_per_worker"]
@@ -136,4 +139,5 @@ def evaluate_runs(
         for run, shards in data.items()
     ]
     first = next(iter(data))
-    return make_evaluations(evaluations, data[first], first.resolve().parent, address, console)
+    runs, loggers = first.resolve().parent, options.get(LOGGERS, TENSORBOARD)
+    return make_evaluations(evaluations, data[first], runs, address, console, loggers)

@@ -32,6 +32,11 @@ class Job:
         """The cell's, and the evaluation's if it is one; names it on the screen."""
         return f"{self.cell.title} {self.evaluation.title}" if self.evaluation else self.cell.title
 
+    @property
+    def name(self) -> str:
+        """The title with the cell's name for people."""
+        return f"{self.cell.name} {self.evaluation.title}" if self.evaluation else self.cell.name
+
     def plain(self) -> dict[str, Any]:
         """Plain values for another process, without the data."""
         evaluation = self.evaluation.model_dump() if self.evaluation else None

@@ -42,7 +42,7 @@ from vididi.runs.file_names import JOURNAL
 from vididi.runs.mirror import push
 from vididi.runs.outcome import damage, finished, outcome
 from vididi.runs.run_folder import RunFolder
-from vididi.search import Dimension, Point, Search, digest, draw, shrunk
+from vididi.search import Dimension, Point, Search, digest, draw, rounded, shrunk
 
 MOST_DRAWS = 200  # in a row that give no cell to run
 # after so many of them points are drawn evenly: where choices are few, TPE comes back to the same
@@ -226,6 +226,15 @@ class StoredStudy:
             for trial in self.trials
             if SEED in trial.user_attrs and trial.params
         ]
+
+    def number_of(self, point: Point, seed: int) -> int | None:
+        """Of the draw that a point's cell with a seed is of; before that is known the latest of the
+        point.
+        """
+        same = [trial for trial in self.trials if rounded(trial.params) == rounded(point)]
+        with_seed = [trial for trial in same if trial.user_attrs.get(SEED) == seed]
+        found = with_seed[:1] or same[-1:]
+        return found[0].number if found else None
 
     def values(self, result: Mapping[str, Any]) -> list[float] | None:
         """The search's metrics in a result, or None if one is missing or not finite."""

@@ -18,6 +18,7 @@ from vididi.cluster.tune import run_drawn
 from vididi.components import resolve
 from vididi.config import nest
 from vididi.errors import ConfigError, HeldError, VididiError
+from vididi.loggers.choices import LOGGERS
 from vididi.plans import make_plans
 from vididi.runs.file_names import ERROR
 from vididi.runs.mend import mend_run
@@ -27,7 +28,7 @@ from vididi.runs.run_folder import RunFolder
 from vididi.screen import ScreenWatcher, SweepScreen
 from vididi.search import Point, rounded
 from vididi.study_names import study_name
-from vididi.sweep import VARIED, Cell, Sweep, cell_at, point_of
+from vididi.sweep import SHOWN, VARIED, Cell, Sweep, cell_at, point_in_words, point_of
 from vididi.words import counted, written
 from vididi.workspace import Workspace
 
@@ -84,6 +85,7 @@ class SearchCells:
 
     def __init__(self, work: Workspace, known: Sequence[KnownRun]) -> None:
         self.work, self.known = work, known
+        self.study: StoredStudy | None = None  # that numbers the cells' trials
         self.screen = SweepScreen(work.console)
 
     def cell(self, point: Point, seed: int | None = None) -> Cell:
@@ -94,7 +96,8 @@ class SearchCells:
         cell = cell_at(sweep, point, sweep.seeds[0] if seed is None else seed, self.work.changes)
         if cell is None:
             raise ConfigError("exclude: leaves this point out")
-        cell = replace(cell, config=resolve(cell.config, cell.resources.workers))
+        config, shown = resolve(cell.config, cell.resources.workers), point_in_words(point)
+        cell = replace(cell, config=config, shown=shown)
         make_plans(cell.config, self.work.shards)
         return cell
 
@@ -111,6 +114,8 @@ class SearchCells:
         files of it are set aside.
         """
         cell = self.cell(point, seed)
+        if self.study and (number := self.study.number_of(point, seed)) is not None:
+            cell = replace(cell, shown=f"trial {number}: {cell.shown}")
         folder, record = self.find(cell), cell.describe(self.work.sweep.name)
         if folder.parent == self.work.runs:
             mend_run(
@@ -118,15 +123,15 @@ class SearchCells:
                 cell.config,
                 record,
                 self.work.checksum,
-                lambda line: self.screen.say(f"{cell.title}: {line}"),
+                lambda line: self.screen.say(f"{cell.name}: {line}"),
             )
         if cell.title not in self.screen.lines:
             result = finished(folder)
-            self.screen.add(
-                cell.title, "finished" if result else "waiting", cell.config.training.epochs, result
-            )
+            state, epochs = "finished" if result else "waiting", cell.config.training.epochs
+            self.screen.add(cell.title, state, epochs, result, name=cell.name)
         varied = [*self.work.sweep.search.space, "training.seed"]
-        return Job(cell, folder, {**record, VARIED: varied})
+        more = {VARIED: varied, SHOWN: cell.shown, LOGGERS: list(self.work.sweep.loggers)}
+        return Job(cell, folder, {**record, **more})
 
     def known_points(self) -> dict[str, tuple[Point, dict[str, Any]]]:
         """Point and result of the known runs that are points of the space, by run folder."""
@@ -154,6 +159,7 @@ def run_search(work: Workspace, known: Sequence[KnownRun], again: bool = False) 
         work.runs,
         study_name(sweep, work.changes, work.checksum, work.cells[0].config),
     )
+    search_cells.study = study
     cells = _take_up(work, study, search_cells, again)
 
     def ended(folder: Path) -> Outcome | None:

@@ -21,6 +21,7 @@ from vididi.data.shards import ShardSet
 from vididi.data.storage import as_folder
 from vididi.errors import HeldError, VididiError
 from vididi.experiment import run_cell
+from vididi.loggers.choices import LOGGERS, TENSORBOARD
 from vididi.protocols import EvaluationEntry
 from vididi.protocols.finished import evaluate_run
 from vididi.protocols.task import make_task
@@ -65,6 +66,7 @@ def work(job: Mapping[str, Any], context: Context) -> None:
         make_task(run, entry, shards, stream, context, context.report),
         entry.recipe,
         entry.untrained,
+        job["cell"].get(LOGGERS, TENSORBOARD),
     )
 
 

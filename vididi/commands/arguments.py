@@ -6,11 +6,12 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from vididi.commands.estimating import add_estimate
 from vididi.config import parse_value
 from vididi.errors import ConfigError
+from vididi.loggers.choices import LoggerName
 from vididi.readings import CHOICES
 from vididi.terminal import Parser
 from vididi.values import LARGEST, cut
@@ -156,6 +157,17 @@ def _add_run_options(group: argparse._ArgumentGroup) -> None:
         "--no-stopping",
         action="store_true",
         help="stop no cell early; those that were stopped go on",
+    )
+    add_logger(group, "the sweep file's, or else tensorboard")
+
+
+def add_logger(group: argparse._ArgumentGroup | argparse.ArgumentParser, default: str) -> None:
+    """Give a parser the option ``--logger``; None where it is left out."""
+    group.add_argument(
+        "--logger",
+        action="append",
+        choices=get_args(LoggerName),
+        help=f"where curves are shown; may be given again (default: {default})",
     )
 
 

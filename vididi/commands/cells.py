@@ -108,6 +108,8 @@ def _read(arguments: argparse.Namespace, console: Console) -> Sweep:
         changes_of(sweep, arguments.reading)
     if getattr(arguments, "no_stopping", False):
         sweep = sweep.model_copy(update={"stopping": None})
+    if getattr(arguments, "logger", None):
+        sweep = sweep.model_copy(update={"loggers": arguments.logger})
     return sweep
 
 

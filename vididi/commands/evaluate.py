@@ -15,10 +15,11 @@ from typing import Any
 
 from rich.console import Console
 
-from vididi.commands.arguments import overrides
+from vididi.commands.arguments import add_logger, overrides
 from vididi.commands.inputs import run_at
 from vididi.config import validate
 from vididi.errors import ConfigError, DamagedError, DataError
+from vididi.loggers.choices import LOGGERS, TENSORBOARD, check_installed
 from vididi.protocols import EVALUATIONS, EvaluationEntry, EvaluationProtocol
 from vididi.terminal import PlainConsole, say
 
@@ -104,6 +105,7 @@ def _add_measure_options(group: argparse._ArgumentGroup, recipes: list[str]) -> 
         action="store_true",
         help="do not measure the encoder before its first step too",
     )
+    add_logger(group, "tensorboard")
 
 
 def _add_cluster_options(group: argparse._ArgumentGroup, workers: str) -> None:
@@ -139,6 +141,7 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
     }
     entry = validate(EvaluationEntry, values, "vididi evaluate")
     resources = _evaluation_resources(arguments)
+    check_installed(loggers := arguments.logger or list(TENSORBOARD))
     from vididi.components import read_run_config
     from vididi.data.shards import ShardSet
     from vididi.data.storage import as_folder
@@ -159,7 +162,8 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
     if arguments.address and entry.measured_by.shares != "features":
         from vididi.cluster.evaluations import evaluate_runs
 
-        status = evaluate_runs(data(), entry, resources, arguments.address, PlainConsole())
+        options = {**resources, LOGGERS: loggers}
+        status = evaluate_runs(data(), entry, options, arguments.address, PlainConsole())
     else:
         status = _evaluate_one_by_one(data, entry, resources, arguments)
     return max(status, int(len(runs) < len(encoders)))
@@ -241,7 +245,8 @@ def _evaluate_one_by_one(
                 task, extract=pool.extract(shards) if pool else None, progress=screen.progress
             )
             screen.begin(f"{run.name} {task.name}", getattr(task.settings, "epochs", None))
-            screen.end(evaluate_run(run, task, entry.recipe, entry.untrained))
+            loggers = arguments.logger or TENSORBOARD
+            screen.end(evaluate_run(run, task, entry.recipe, entry.untrained, loggers))
     return 0
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vididi.commands.arguments import overrides
+from vididi.commands.arguments import add_logger, overrides
 from vididi.commands.estimating import (
     add_estimate,
     check_price,
@@ -17,6 +17,7 @@ from vididi.commands.estimating import (
 )
 from vididi.config import Config, build_config, flatten, nest, read_yaml
 from vididi.errors import ConfigError
+from vididi.loggers.choices import LOGGERS, TENSORBOARD, check_installed
 from vididi.startup_checks import warn_of_backbone
 from vididi.sweep import Cell, Resources
 from vididi.terminal import PlainConsole, say
@@ -30,7 +31,8 @@ PRETRAIN: dict[str, Any] = {
     ),
     "epilog": (
         "example: vididi pretrain config.yaml --shards shards/clips --out runs/one\n"
-        "         vididi pretrain config.yaml --out runs/two --set training.epochs=50"
+        "         vididi pretrain config.yaml --out runs/two --set training.epochs=50\n"
+        "         vididi pretrain config.yaml --out runs/one --estimate --price 2.50"
     ),
 }
 
@@ -62,26 +64,16 @@ def add_pretrain(parser: argparse.ArgumentParser) -> None:
         "--device", choices=("cpu", "cuda"), help="default: cuda where there is one"
     )
     add_estimate(parser)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = (
-        "example: vididi pretrain config.yaml --out runs/one --estimate --price 2.50\n"
-        "  what it will take, from a few steps here, and what at 2.50 per hour of this machine"
-    )
+    add_logger(parser, "tensorboard")
     parser.set_defaults(run=pretrain_command)
 
 
 def pretrain_command(arguments: argparse.Namespace) -> int:
     """Train and measure one run, under torchrun too; returns the exit status."""
     check_price(arguments)
-    written = read_yaml(arguments.config)
-    if ours := [key for key in OF_A_SWEEP if key in written]:
-        raise ConfigError(
-            f"{arguments.config}: {', '.join(ours)}: of a sweep file, which `vididi sweep"
-            f" {arguments.config}` runs; pretrain takes the configuration of one run, such as a run"
-            " folder's config.yaml"
-        )
-    values = flatten(written) | flatten(overrides(arguments.set))
-    config = build_config(nest(values), str(arguments.config))
+    config = _read_config(arguments)
+    loggers = arguments.logger or list(TENSORBOARD)
+    check_installed(loggers)
     from vididi.components import resolve
     from vididi.data.storage import as_folder
     from vididi.data.stream import local_stream
@@ -121,10 +113,23 @@ def pretrain_command(arguments: argparse.Namespace) -> int:
             mend_run(out, config, cell, shards.manifest.checksum, print)
 
         rank_0_first(mend, context)
-        result = run_cell(config, cell, out, shards, local_stream(shards), context)
+        started = {**cell, LOGGERS: loggers}
+        result = run_cell(config, started, out, shards, local_stream(shards), context)
         if context.rank == 0:
             say(f"finished: {arguments.out} in {result['seconds']:.0f} s")
     return 0
+
+
+def _read_config(arguments: argparse.Namespace) -> Config:
+    values = read_yaml(arguments.config)
+    if ours := [key for key in OF_A_SWEEP if key in values]:
+        raise ConfigError(
+            f"{arguments.config}: {', '.join(ours)}: of a sweep file, which `vididi sweep"
+            f" {arguments.config}` runs; pretrain takes the configuration of one run, such as a run"
+            " folder's config.yaml"
+        )
+    values = flatten(values) | flatten(overrides(arguments.set))
+    return build_config(nest(values), str(arguments.config))
 
 
 def estimate_run(arguments: argparse.Namespace, config: Config, out: Path, workers: int) -> int:

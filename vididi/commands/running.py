@@ -20,6 +20,7 @@ from vididi.commands.preview import preview
 from vididi.commands.results import finished_runs, finished_under, paper_table, write_table
 from vididi.commands.tournament import Unfinished, confirm, grid_best
 from vididi.errors import ConfigError
+from vididi.loggers.choices import check_installed, services
 from vididi.runs.mirror import local_path, pull
 from vididi.startup_checks import check_writable, checks_of_ray, refuse
 from vididi.sweep import Cell, Sweep
@@ -49,6 +50,7 @@ def run_work(
     if arguments.dry_run or arguments.estimate:
         return 0, None
     paper, against = paper_table(sweep.table), baseline_of(arguments, sweep, cells)
+    check_installed(sweep.loggers)
     refuse_machine(arguments.runs, arguments.address)
     shards, others = prepare_data(arguments, sweep, cells, console)
     work = Workspace(
@@ -67,6 +69,7 @@ def run_work(
     if arguments.audit_stopping is not None:
         return audit(work, arguments.audit_stopping), None
     status, cells = search_and_confirm(work, again) if sweep.searching else run_grid(work)
+    tell_loggers(work, cells)
     if status == INTERRUPTED:
         return status, work
     if sweep.evaluations:
@@ -74,10 +77,31 @@ def run_work(
 
         status = max(status, run_evaluations(replace(work, cells=cells), others))
     pull(work.runs)
+    say_faults(work, cells)
     width = console.width if console.is_terminal else None
     console.print("\n" + write_table(paper, work.runs, against, width, arguments.all_rows))
     console.print(f"\nTensorBoard:  tensorboard --logdir {shlex.quote(str(work.runs))}")
     return status, work
+
+
+def tell_loggers(work: Workspace, cells: Sequence[Cell]) -> None:
+    """Have services mark the cells that failed, or were stopped early, and could not say so."""
+    if not services(work.sweep.loggers):
+        return
+    from vididi.loggers.service import mark_ended
+
+    records = {work.folder(cell): cell.describe(work.sweep.name) for cell in cells}
+    mark_ended(records, work.sweep.loggers)
+
+
+def say_faults(work: Workspace, cells: Sequence[Cell]) -> None:
+    """Print which services failed, and why."""
+    if not services(work.sweep.loggers):
+        return
+    from vididi.loggers.service import fault_lines
+
+    for line in fault_lines([work.folder(cell) for cell in cells], work.sweep.loggers):
+        work.console.print(line)
 
 
 def refuse_machine(runs: str, address: str | None) -> None:

@@ -134,7 +134,8 @@ def confirm(work: Workspace, searched: Searched, baseline: list[Run]) -> None:
 def _as_cell(run: Run, like: Cell) -> Cell:
     """A finished run's cell, with the resources of another."""
     config = build_config(nest(run.config), str(run.folder))
-    return replace(like, arm=run.cell["arm"], label=run.cell["label"], config=config)
+    arm, label = run.cell["arm"], run.cell["label"]
+    return replace(like, arm=arm, label=label, config=config, shown="")
 
 
 def choose(entrants: Entrants, candidates: list[Cell], against: Cell, seeds: list[int]) -> Cell:

@@ -21,6 +21,7 @@ measured twice.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ from vididi.evaluation.batch_statistics import recomputed
 from vididi.evaluation.features import FeatureView
 from vididi.experiment import claim
 from vididi.finite import about
+from vididi.loggers.choices import TENSORBOARD
+from vididi.loggers.service import evaluation_loggers
 from vididi.plans import statistics_plan
 from vididi.prepared import ensure_prepared
 from vididi.protocols import EVALUATIONS
@@ -68,7 +71,9 @@ def find_encoders(folder: Path) -> list[Path]:
     return runs
 
 
-def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> dict[str, Any]:
+def evaluate_run(
+    run: Path, task: Task, recipe: str | None, untrained: bool, loggers: Sequence[str] = TENSORBOARD
+) -> dict[str, Any]:
     """Measure the encoder of a run folder, or read what was measured before.
 
     Every worker calls it, and rank 0 writes.
@@ -78,6 +83,7 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
         untrained: also measure an encoder with the random weights that the run's seed draws, by the
             same protocol. Where the run began from those, that is the encoder as it was before its
             first step; where it also ended there, it is the same.
+        loggers: by name, that show what is measured.
 
     Returns:
         the content of result.json, on every worker.
@@ -92,31 +98,27 @@ def evaluate_run(run: Path, task: Task, recipe: str | None, untrained: bool) -> 
     _check_data(task)
     config = read_run_config(run)
     torch.set_num_threads(config.training.threads)
-    folder = RunFolder(run / "evaluations" / task.name)
+    folder, context = RunFolder(run / "evaluations" / task.name), task.context
 
     with ExitStack() as locks:
-        done = claim(folder, task.context, locks)
-        if done is not None and not broadcast_from_rank_0(
-            _is_current(task, folder, done), task.context
-        ):
+        done = claim(folder, context, locks)
+        if done is not None and not broadcast_from_rank_0(_is_current(task, folder, done), context):
             done = None
-        if done is not None and broadcast_from_rank_0(
-            is_measured(task, run, untrained), task.context
-        ):
+        if done is not None and broadcast_from_rank_0(is_measured(task, run, untrained), context):
             return done
 
         began = time.perf_counter()
-        if task.context.rank == 0:
+        if context.rank == 0:
             folder.forget(ERROR)
         measured, untrained_metrics = _measure(
             run, task, config, folder, untrained, done and done.get("untrained")
         )
 
         result = _result(task, recipe, measured, untrained_metrics, time.perf_counter() - began)
-        if task.context.rank == 0:
+        if context.rank == 0:
             _save(folder, measured, result)
-            _show(run, folder, measured, result)
-        return broadcast_from_rank_0(result, task.context)
+            _show(run, folder, measured, result, loggers)
+        return broadcast_from_rank_0(result, context)
 
 
 def _measure(
@@ -191,17 +193,24 @@ def _save(folder: RunFolder, measured: EvaluationResult, result: dict[str, Any])
         mirror.remove_file(checkpoint)
 
 
-def _show(run: Path, folder: RunFolder, measured: EvaluationResult, result: dict[str, Any]) -> None:
-    """What TensorBoard shows of it, at the run's last step; in HParams it is columns of the run."""
-    from vididi.training.events import Events
-
+def _show(
+    run: Path,
+    folder: RunFolder,
+    measured: EvaluationResult,
+    result: dict[str, Any],
+    names: Sequence[str],
+) -> None:
+    """What loggers show of it, at the run's last step; in TensorBoard's HParams it is columns of
+    the run.
+    """
     untrained = {f"untrained/{name}": x for name, x in (result["untrained"] or {}).items()}
     numbers = {
         name: float(x) for name, x in {**measured.metrics, **untrained}.items() if x is not None
     }
-    events = Events(folder.path, {})
-    events.scalars(numbers, int((read_run_result(run) or {}).get("steps", 0)))
-    events.close()
+    step = int((read_run_result(run) or {}).get("steps", 0))
+    with evaluation_loggers(run, folder.path, names) as loggers:
+        for logger in loggers:
+            logger.scalars(numbers, step)
     if measured.features is not None:
         write_projector(folder.path, measured.features)
 

@@ -16,6 +16,7 @@ queries.parquet       per test video: the rank of its first correct neighbour, n
                       none
 result.json           the measurements; its presence means that the run is finished
 stopped.json          at which epoch the run was stopped early, and why, if it was
+loggers.json          of other loggers than TensorBoard: their runs, and what was sent to them
 error.txt             why the last attempt failed, if it did
 *.damaged-1           a file that a sweep found damaged and set aside (vididi.runs.mend)
 
