@@ -1,5 +1,5 @@
-"""What pyproject.toml cannot say: files of the repository that a wheel holds under another name.
-All else is in pyproject.toml.
+"""What pyproject.toml cannot say: files of the repository that a wheel holds under another name,
+and those of the package that are no code. All else is in pyproject.toml.
 """
 
 from setuptools import find_packages, setup
@@ -14,5 +14,8 @@ SHIPPED = {
 setup(
     packages=[*find_packages(include=["vididi", "vididi.*"]), *SHIPPED],
     package_dir=SHIPPED,
-    package_data={package: ["*.yaml"] for package in SHIPPED},
+    package_data={
+        **{package: ["*.yaml"] for package in SHIPPED},
+        "vididi.analysis": ["report_page/*"],  # the page of `vididi report`
+    },
 )

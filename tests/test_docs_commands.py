@@ -63,6 +63,7 @@ PLACEHOLDERS = {
     "test/orbit/*": "a video of the motion set, by its id",
     "*.png": "a picture, which the command writes",
     "*.pdf": "a picture, which the command writes",
+    "*.html": "a page, which the command writes",
     "*.mp4": "a video of the reader's",
     "backbone.weights=runs/*": "weights that the commands above made",
     "tables": "a folder, which the command makes",

@@ -87,9 +87,12 @@ def test_every_protocol_measures_the_encoder_and_the_untrained_one(
         assert result["metrics"] != result["untrained"]
     if protocol in (*OF_FEATURES, *OF_CLASSIFIERS):
         queries = pq.read_table(result["folder"] / "queries.parquet")
-        assert queries.column_names == ["video_id", "label", "first_hit", "scene"]
+        more = ["predicted"] if protocol in OF_CLASSIFIERS else []
+        assert queries.column_names == ["video_id", "label", "first_hit", "scene", *more]
         assert queries.num_rows == 12
     if protocol in OF_CLASSIFIERS:
+        right = queries["predicted"].to_numpy() == queries["label"].to_numpy()
+        assert right.tolist() == (queries["first_hit"].to_numpy() == 0).tolist()
         top1 = next(value for name, value in result["metrics"].items() if name.endswith("/top1"))
         hits = queries.column("first_hit").to_numpy()
         assert top1 == pytest.approx((hits == 0).mean())

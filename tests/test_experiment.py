@@ -32,7 +32,7 @@ from vididi.data.plan import Plan
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, Stream, local_stream
 from vididi.errors import ConfigError, DataError, TrainingError
-from vididi.evaluation import recall_at
+from vididi.evaluation import recall_at, retrieval_recall
 from vididi.experiment import hyperparameters, run_cell
 from vididi.objectives import OBJECTIVES
 from vididi.pairing import SCHEDULES
@@ -549,8 +549,19 @@ def test_a_run_folder_holds_what_it_should_and_nothing_else(finished: Finished) 
         "checkpoint.pt",
         "encoder.safetensors",
         "queries.parquet",
+        "features.parquet",
         "result.json",
     }
+
+
+def test_a_run_keeps_the_features_that_its_end_was_measured_by(finished: Finished) -> None:
+    table = pq.read_table(finished.folder / "features.parquet")
+    x = np.stack(table["features"].to_numpy())
+    labels, test = table["label"].to_numpy(), table["split"].to_numpy() == "test"
+    recall = retrieval_recall(x[test], labels[test], x[~test], labels[~test], ks=(1,))
+    assert recall[1] == finished.result["retrieval/R@1"]
+    queries = pq.read_table(finished.folder / "queries.parquet")
+    assert table["video_id"].to_numpy()[test].tolist() == queries["video_id"].to_pylist()
 
 
 def test_the_written_configuration_is_the_run_s(finished: Finished, tiny_shards: ShardSet) -> None:

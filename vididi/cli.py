@@ -22,6 +22,7 @@ from vididi.commands.results import (
     PICTURES,
     compare_program,
     plot_program,
+    report_program,
     results_program,
     table_program,
 )
@@ -62,6 +63,7 @@ HELP = {
         "table": "a paper's table from run folders, measured beside printed",
         "compare": "the difference between two arms, with its interval",
         "results": "docs/results.md and README's blocks, from run folders or records",
+        "report": "one HTML page about a sweep's runs, from run folders",
         "plot": "a picture of run folders, such as curves, bars, tsne",
     },
 }
@@ -71,6 +73,7 @@ PROGRAMS: dict[str, Callable[[list[str]], int]] = {
     "table": table_program,
     "compare": partial(compare_program, prog="vididi compare"),
     "results": results_program,
+    "report": report_program,
     "plot": plot_program,
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from vididi.evaluation.online import KNN, PROBE, knn_accuracy, probe_accuracy
 from vididi.finite import about, check_finite
 from vididi.introduced import with_introduced
 from vididi.plans import Plans, make_fit, make_plans
-from vididi.protocols.frozen import score
+from vididi.protocols import EVALUATIONS
+from vididi.protocols.frozen import features_table, score
 from vididi.protocols.task import EvaluationResult, queries_of
 from vididi.provenance import measured_by
 from vididi.runs import mirror
@@ -481,6 +482,8 @@ def _finish(
     folder.save_encoder(state.objective.backbone.state_dict(), metadata=said)
     if measured.queries is not None:
         folder.save_queries(measured.queries)
+    if measured.features is not None:
+        folder.save_features(measured.features)
     folder.save_result(result)
 
 
@@ -510,7 +513,10 @@ def evaluate(
     for name, part in local.items():
         rows, features[name] = gather_rows(local_rows, part, context)
     check_finite(" and ".join(e.protocols), **features)
-    return score(e.protocols, shards, rows, features, e.distance, e.centre, by_scene=True)
+    result = score(e.protocols, shards, rows, features, e.distance, e.centre, by_scene=True)
+    if not any(EVALUATIONS[protocol].keeps_features for protocol in e.protocols):
+        return result
+    return replace(result, features=features_table(shards, rows, features["intact"]))
 
 
 def _encoder_to_measure(

@@ -140,6 +140,34 @@ def test_seeds_are_named_where_labels_repeat(tmp_path: Path) -> None:
     assert runs_in([tmp_path, runs[0]]) == runs
 
 
+def keep_at_the_end(run: Path) -> None:
+    """Move what the run's evaluation kept to where a run keeps what it measured at its end."""
+    (evaluation,) = (run / "evaluations").iterdir()
+    for name in ("features.parquet", "queries.parquet"):
+        (evaluation / name).rename(run / name)
+    (evaluation / "result.json").unlink()
+
+
+def test_a_sweep_s_own_runs_are_drawn_without_a_further_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label, seed in (("Base", 0), ("ViDiDi", 1)):
+        keep_at_the_end(run_with_features(tmp_path / "sweep", label, seed=seed))
+    out = tmp_path / "a.png"
+    assert main([str(tmp_path / "sweep"), "--classes", "2", "--out", str(out)]) == 0
+    assert "ViDiDi: silhouette" in capsys.readouterr().out
+    assert out.is_file()
+
+
+def test_what_was_evaluated_later_comes_before_what_a_run_kept(tmp_path: Path) -> None:
+    folder = run_with_features(tmp_path)
+    for name in ("features.parquet", "queries.parquet"):
+        (folder / name).write_bytes((folder / "evaluations/retrieval-0" / name).read_bytes())
+    run = read_run(folder)
+    assert common_evaluation([run]) == "retrieval-0"
+    assert read_features(run, "run").features.shape == (4 * 2 * EACH, 8)
+
+
 def fault(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert main([*map(str, arguments), "--out", "x.png"]) == 2
     error = capsys.readouterr().err

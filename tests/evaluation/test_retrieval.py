@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from vididi.evaluation import ABSENT, first_hits, recall_at, retrieval_recall
+from vididi.evaluation.retrieval import Distance, nearest_labels
 
 Data = tuple[NDArray, NDArray, NDArray, NDArray]
 
@@ -49,6 +50,18 @@ def hits_of_sklearn(
 def test_first_hits_agree_with_sklearn(queries: int, width: int) -> None:
     data = make_features(queries, width=width)
     np.testing.assert_array_equal(first_hits(*data), hits_of_sklearn(*data))
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_the_nearest_label_is_the_query_s_own_exactly_where_the_first_hit_is_0(
+    distance: Distance,
+) -> None:
+    queries, query_labels, gallery, gallery_labels = make_features()
+    gallery[1::2] = gallery[::2]  # ties
+    nearest = nearest_labels(queries, gallery, gallery_labels, distance)
+    hits = first_hits(queries, query_labels, gallery, gallery_labels, distance)
+    np.testing.assert_array_equal(nearest == query_labels, hits == 0)
+    assert 0 < (hits == 0).sum() < len(hits)
 
 
 @pytest.mark.parametrize("ks", [(1, 5, 10), (1,), (3, 150)])

@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _draw(arguments: argparse.Namespace) -> None:
-    plt = pyplot()
+    pyplot()  # first, as reading may take a while
     curves = read_curves(runs_in(arguments.runs, find_curves))
     panels = panel_names(curves)
     if unknown := [name for name in arguments.metrics or () if name not in panels]:
@@ -103,18 +103,8 @@ def _draw(arguments: argparse.Namespace) -> None:
 
     panels = arguments.metrics or panels
     arms = by_arm(curves)
-    columns = min(COLUMNS, len(panels))
-    rows = -(-len(panels) // columns)
-
     with style():
-        size = (PANEL_WIDTH * columns + MARGIN_WIDTH, PANEL_HEIGHT * rows + MARGIN_HEIGHT)
-        figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
-        for axis, panel in zip(axes.flat, panels, strict=False):
-            draw_panel(axis, panel, arms)
-        for axis in axes.flat[len(panels) :]:
-            axis.set_visible(False)
-        _legend(figure, arms, columns)
-        save(figure, arguments.out)
+        save(curves_figure(panels, arms), arguments.out)
 
     for line in notes(arms):
         say(f"  {line}")
@@ -252,6 +242,20 @@ def notes(arms: dict[str, list[Curve]]) -> list[str]:
 
 
 # --- Drawing --------------------------------------------------------------------------------------
+
+
+def curves_figure(panels: Sequence[str], arms: dict[str, list[Curve]]) -> Any:
+    """The figure of all panels, with one legend below them."""
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    size = (PANEL_WIDTH * columns + MARGIN_WIDTH, PANEL_HEIGHT * rows + MARGIN_HEIGHT)
+    figure, axes = pyplot().subplots(rows, columns, figsize=size, squeeze=False)
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        draw_panel(axis, panel, arms)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    _legend(figure, arms, columns)
+    return figure
 
 
 def draw_panel(axis: Any, panel: str, arms: dict[str, list[Curve]]) -> None:

@@ -265,7 +265,7 @@ def sweep_tables(
 
 def shown_table(table: PaperTable, parts: Parts, width: int | None, all_rows: bool) -> str:
     """A paper's table as a screen has it: without the rows that have no runs, unless asked for."""
-    shown = parts if all_rows else [(line, _with_runs(sheet)) for line, sheet in parts]
+    shown = parts if all_rows else [(line, rows_with_runs(sheet)) for line, sheet in parts]
     hidden = max(
         len(whole.rows) - len(part.rows) for (_, whole), (_, part) in zip(parts, shown, strict=True)
     )
@@ -285,7 +285,7 @@ def shown_table(table: PaperTable, parts: Parts, width: int | None, all_rows: bo
     )
 
 
-def _with_runs(sheet: Sheet) -> Sheet:
+def rows_with_runs(sheet: Sheet) -> Sheet:
     """The sheet without the rows of which nothing was measured; gaps of the others are blank."""
 
     def empty(row: dict[str, Any]) -> bool:

@@ -37,6 +37,7 @@ from vididi.runs.mirror import has, local_path, pull_file
 from vididi.runs.readers import read_feature_table, read_queries
 from vididi.terminal import Parser, say
 
+RUN_END = "run"  # stands for an evaluation's name: what a run kept at its end
 PERPLEXITY = 30.0  # van der Maaten and Hinton: 5 to 50
 # Inches: the side of a panel, its title, and a row of its legend.
 PANEL, TITLE_HEIGHT, LEGEND_ROW_HEIGHT = 3.4, 0.45, 0.17
@@ -103,7 +104,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--evaluation",
         metavar="NAME",
-        help="a folder in RUN/evaluations; needed where the choice is not plain",
+        help=(
+            "a folder in RUN/evaluations, or run for what runs kept at their end; needed where the"
+            " choice is not plain"
+        ),
     )
     parser.add_argument("--seed", type=int, default=0, help="of t-SNE (default: 0)")
     parser.add_argument(
@@ -119,7 +123,7 @@ def _draw(arguments: argparse.Namespace) -> None:
             f"--classes: {arguments.classes} is not valid; a silhouette needs at least 2"
         )
 
-    plt = pyplot()
+    pyplot()  # first, as reading may take a while
     runs = with_features(finished_in(arguments.runs))
     name = arguments.evaluation or common_evaluation(runs)
     features = features_of(runs, name)
@@ -130,13 +134,7 @@ def _draw(arguments: argparse.Namespace) -> None:
     ]
 
     with style():
-        # With the title and the legend.
-        height = PANEL + TITLE_HEIGHT + LEGEND_ROW_HEIGHT * -(-arguments.classes // LEGEND_COLUMNS)
-        figure, axes = plt.subplots(
-            1, len(panels), figsize=(PANEL * len(panels), height), squeeze=False
-        )
-        draw_panels(axes[0], panels)
-        save(figure, arguments.out)
+        save(tsne_figure(panels), arguments.out)
 
     for panel in panels:
         say(f"  {panel.title}: silhouette {panel.silhouette:.3f} of {', '.join(panel.order)}")
@@ -152,14 +150,11 @@ def with_features(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run not in without]
 
 
-def common_evaluation(runs: Sequence[Run]) -> str:
-    """The evaluation with features that all runs have.
-
-    Of several made in the same way on the same videos, the first.
+def evaluations_in_common(runs: Sequence[Run]) -> list[str]:
+    """The evaluations with features that all runs have; RUN_END where there is nothing else.
 
     Raises:
-        ConfigError: a run has none, they have none in common, or there are different ones to choose
-            from.
+        ConfigError: a run has none, or they have none in common.
     """
     evaluations = [_with_features(run) for run in runs]
     for run, by_name in zip(runs, evaluations, strict=True):
@@ -169,6 +164,7 @@ def common_evaluation(runs: Sequence[Run]) -> str:
             )
 
     names = [name for name in evaluations[0] if all(name in by_name for by_name in evaluations)]
+    names = [name for name in names if name != RUN_END] or names
     if not names:
         everything = "; ".join(
             f"{run.folder.name}: {', '.join(by_name)}"
@@ -178,10 +174,24 @@ def common_evaluation(runs: Sequence[Run]) -> str:
             f"the runs have no evaluation in common ({everything}); `vididi evaluate retrieval"
             " RUN...` makes one of all"
         )
+    return names
 
+
+def common_evaluation(runs: Sequence[Run]) -> str:
+    """The evaluation with features that all runs have.
+
+    Of several made in the same way on the same videos, the first. What runs kept at their end
+    (RUN_END) counts where they have no evaluation in common.
+
+    Raises:
+        ConfigError: a run has none, they have none in common, or there are different ones to choose
+            from.
+    """
+    names = evaluations_in_common(runs)
+    evaluations = _with_features(runs[0])
     variants = {
         (m.checksum, json.dumps(m.settings, sort_keys=True))
-        for name, m in evaluations[0].items()
+        for name, m in evaluations.items()
         if name in names
     }
     if len(variants) > 1:
@@ -191,11 +201,17 @@ def common_evaluation(runs: Sequence[Run]) -> str:
 
 
 def _with_features(run: Run) -> dict[str, Measurement]:
+    """The measurements whose features were kept, by the evaluation's name."""
     return {
-        m.name: m
+        m.name or RUN_END: m
         for m in run.measurements
-        if m.name and has(run.folder / "evaluations" / m.name / FEATURES)
+        if has(_folder_of(run, m.name or RUN_END) / FEATURES)
     }
+
+
+def _folder_of(run: Run, evaluation: str) -> Path:
+    """Where an evaluation's files are."""
+    return run.folder if evaluation == RUN_END else run.folder / "evaluations" / evaluation
 
 
 def features_of(runs: Sequence[Run], name: str) -> dict[Path, Features]:
@@ -229,7 +245,7 @@ def read_features(run: Run, name: str) -> Features:
         )
         raise ConfigError(f"{run.folder}: no features of evaluation {name!r}; {existing}")
 
-    folder = run.folder / "evaluations" / name
+    folder = _folder_of(run, name)
     pull_file(folder / FEATURES)
     table, queries = read_feature_table(folder), read_queries(folder / QUERIES)
     if table is None:
@@ -288,6 +304,17 @@ def tsne(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
             .TSNE(perplexity=perplexity, init="pca", random_state=seed)
             .fit_transform(features)
         )
+
+
+def tsne_figure(panels: Sequence[Panel]) -> Any:
+    """The figure of all panels, side by side."""
+    classes = max(len(panel.order) for panel in panels)
+    # With the title and the legend.
+    height = PANEL + TITLE_HEIGHT + LEGEND_ROW_HEIGHT * -(-classes // LEGEND_COLUMNS)
+    size = (PANEL * len(panels), height)
+    figure, axes = pyplot().subplots(1, len(panels), figsize=size, squeeze=False)
+    draw_panels(axes[0], panels)
+    return figure
 
 
 def draw_panels(axes: Sequence[Any], panels: Sequence[Panel]) -> None:

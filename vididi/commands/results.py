@@ -52,6 +52,11 @@ def plot_program(argv: Sequence[str]) -> int:
     return _program(picture, f"vididi plot {picture}", argv[1:])
 
 
+def report_program(argv: Sequence[str]) -> int:
+    """``vididi report``: an HTML page about run folders; returns its exit status."""
+    return _program("report", "vididi report", argv)
+
+
 def _program(name: str, prog: str, argv: Sequence[str]) -> int:
     """Run a program of vididi/analysis, whose messages call it ``prog``: argparse takes that from
     the process's arguments.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -47,6 +47,39 @@ def first_hits(
     _check_sizes(q, q_labels, g, g_labels)
 
     hits = np.empty(len(q), dtype=np.int64)
+    for part, near in _nearness(q, g, distance):
+        nearest = np.argsort(-near, axis=1, kind="stable")
+        same = g_labels[nearest] == q_labels[part, None]
+        hits[part] = np.where(same.any(axis=1), same.argmax(axis=1), ABSENT)
+    return hits
+
+
+def nearest_labels(
+    queries: ArrayLike,
+    gallery: ArrayLike,
+    gallery_labels: ArrayLike,
+    distance: Distance = "cosine",
+) -> NDArray:
+    """The label of each query's nearest gallery video ``[Q]``, by the rules of first_hits: it is
+    the query's own exactly where first_hits is 0.
+
+    Args:
+        queries: ``[Q, D]``; gallery: ``[G, D]``; gallery_labels: ``[G]``.
+
+    Raises:
+        ValueError, NotFiniteError: as first_hits.
+    """
+    q, g = _rows(queries, "queries", distance), _rows(gallery, "gallery", distance)
+    labels = np.asarray(gallery_labels)
+    _check_sizes(q, np.zeros(len(q)), g, labels)
+    nearest = [near.argmax(axis=1) for _, near in _nearness(q, g, distance)]
+    return labels[np.concatenate(nearest)] if nearest else labels[:0]
+
+
+def _nearness(
+    q: NDArray[np.float64], g: NDArray[np.float64], distance: Distance
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Blocks of queries, and how near the gallery is to each ``[BLOCK, G]``, greater is nearer."""
     # A product with equal rows is rounded differently from column to column, so equal rows are
     # multiplied once: else ties would not be ties.
     distinct, column = np.unique(g, axis=0, return_inverse=True)
@@ -54,11 +87,7 @@ def first_hits(
     offset = np.square(distinct).sum(axis=1) / 2 if distance == "euclidean" else 0.0
     for start in range(0, len(q), BLOCK):
         part = slice(start, start + BLOCK)
-        near = (q[part] @ distinct.T - offset)[:, column.ravel()]
-        nearest = np.argsort(-near, axis=1, kind="stable")
-        same = g_labels[nearest] == q_labels[part, None]
-        hits[part] = np.where(same.any(axis=1), same.argmax(axis=1), ABSENT)
-    return hits
+        yield part, (q[part] @ distinct.T - offset)[:, column.ravel()]
 
 
 def _check_sizes(q: NDArray, q_labels: NDArray, g: NDArray, g_labels: NDArray) -> None:

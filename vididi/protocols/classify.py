@@ -76,7 +76,8 @@ def measure_classification(
     tops, each = accuracy(ranks, labels[rows], shards.classes)
     prefix = metric_prefix(task.protocol, s)
     metrics = {f"{prefix}/{top}": value for top, value in tops.items()}
-    return EvaluationResult(metrics, queries_of(shards, rows, ranks), each, {"epochs": epochs})
+    queries = queries_of(shards, rows, ranks, predicted=scores.argmax(axis=1))
+    return EvaluationResult(metrics, queries, each, {"epochs": epochs})
 
 
 def _restore(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from vididi.backbones.weights import file_sha256
@@ -277,14 +277,17 @@ def share_of_worker(rows: NDArray[np.int64], context: Context) -> NDArray[np.int
     return rows[context.rank :: context.world_size]
 
 
-def queries_of(shards: ShardSet, rows: NDArray[np.int64], first_hit: NDArray[np.int64]) -> pa.Table:
+def queries_of(
+    shards: ShardSet, rows: NDArray[np.int64], first_hit: NDArray[np.int64], **more: ArrayLike
+) -> pa.Table:
     """The rows of queries.parquet, with the scene where every video has one.
 
     Args:
         rows: index rows of the test videos, ``[V]``.
         first_hit: ``[V]``, how many wrong ones come before the first right one.
+        more: further columns, ``[V]``.
     """
     scenes = shards.column("scene")[rows]
-    more = {"scene": scenes} if all(scenes) else {}
+    more = {**({"scene": scenes} if all(scenes) else {}), **more}
     videos, labels = (shards.column(name)[rows] for name in ("video_id", "label"))
     return queries_table(videos, labels, first_hit, **more)

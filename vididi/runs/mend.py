@@ -7,7 +7,7 @@ an object store the same is done under the folder's lease. What follows from it:
     result.json, queries.parquet   the run is not finished: its end is measured again, from its
                                    checkpoint or its encoder
     features.parquet               the evaluation's features are computed again; its measures stay
-                                   until then
+                                   until then; a run's own are not, as nothing else needs them
     metrics.jsonl                  its valid lines are kept
     config.yaml, cell.json         written anew from the cell, if the folder's name says that it is
                                    this cell

@@ -117,7 +117,7 @@ _OF_CONFIGS: dict[str, type] = {
 # Columns of Parquet files, and how the names of their types begin.
 _TYPES: dict[str, str | tuple[str, ...]] = {
     **dict.fromkeys(("video_id", "class", "split"), ("string", "large_string")),
-    **dict.fromkeys(("label", "first_hit"), ("int", "uint")),
+    **dict.fromkeys(("label", "first_hit", "predicted"), ("int", "uint")),
     "correct": "bool",
     "features": "fixed_size_list",
 }

@@ -14,6 +14,8 @@ best.safetensors      the backbone of the best epoch by an online measure, if as
                       metadata say which epoch too
 queries.parquet       per test video: the rank of its first correct neighbour, null where there is
                       none
+features.parquet      per video its feature, class and split, for pictures; of runs that measure
+                      retrieval or silhouette at their end
 result.json           the measurements; its presence means that the run is finished
 stopped.json          at which epoch the run was stopped early, and why, if it was
 loggers.json          of other loggers than TensorBoard: their runs, and what was sent to them
