@@ -28,6 +28,7 @@ from vididi.startup_checks import (
     check_version,
     check_writable,
     checks_of_ray,
+    folder_for_sockets,
     refuse,
     warn_of_backbone,
 )
@@ -45,17 +46,25 @@ def test_a_socket_s_path_may_be_as_long_as_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", ["RAY_TMPDIR", "TMPDIR"])
-def test_a_deep_temporary_folder_is_a_problem(
+def test_sockets_of_a_deep_temporary_folder_go_to_a_short_one(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
-    deep = "/" + "d" * (SOCKET_PATH - SESSION)
-    monkeypatch.setenv(variable, deep)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
+    deep = tmp_path / ("d" * (SOCKET_PATH - SESSION))
+    deep.mkdir()
+    monkeypatch.setenv(variable, str(deep))
+    assert folder_for_sockets() == Path("/tmp")
+    monkeypatch.setenv(variable, "/var/tmp")
+    assert folder_for_sockets() == Path("/var/tmp")
+
+
+def test_where_no_folder_is_short_enough_this_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = Path("/" + "d" * (SOCKET_PATH - SESSION))
+    monkeypatch.setattr(startup_checks, "_temporary_folders", lambda: [deep])
     assert check_temporary().level == "problem"
-    with pytest.raises(ResourceError, match=r"sockets: /d+: is \d+ bytes long.*set RAY_TMPDIR"):
+    with pytest.raises(ResourceError, match=r"sockets: /d+: not writable, or longer.*RAY_TMPDIR"):
         refuse(checks_of_ray())
-    monkeypatch.setenv(variable, "/tmp")
-    assert check_temporary().level != "problem"
 
 
 @pytest.mark.parametrize(("hard", "level"), [(512, "problem"), (4096, "warning"), (65536, "ok")])
@@ -148,7 +157,7 @@ def test_a_sweep_is_refused_for_the_same_reasons(
     (tmp_path / "file").touch()
     assert run_sweep.main(["tiny.yaml", "--runs", "file/runs"]) == 2
     assert "error: runs: " in capsys.readouterr().err
-    monkeypatch.setenv("RAY_TMPDIR", "/" + "d" * 60)
+    monkeypatch.setattr(startup_checks, "_temporary_folders", lambda: [Path("/" + "d" * 60)])
     assert run_sweep.main(["tiny.yaml"]) == 2
     assert "error: sockets: " in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()  # nothing was prepared in vain

@@ -28,9 +28,12 @@ if TYPE_CHECKING:
 Level = Literal["ok", "warning", "problem"]
 
 # Linux takes 108 bytes for the path of a Unix socket, with the zero at its end. Ray's longest is
-# TEMP/ray/session_DATE_PID/sockets/plasma_store.
+# TEMP/vididi-RANDOM/r/session_DATE_PID/sockets/plasma_store.
 SOCKET_PATH = 107
-SESSION = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+PREFIX, RAY = "vididi-", "r"  # of the folders of our own Rays; in such a one, Ray's
+SESSION = len(
+    f"/{PREFIX}abcdefgh/{RAY}/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+)
 FEW_FILES, LEAST_FILES = 8192, 1024  # Ray warns below the first
 LITTLE_DISK = 10 * 2**30
 # Of one core, for a clip of 8 frames and 2 more at 112 pixels through r3d_18, forward and backward:
@@ -200,18 +203,34 @@ def checks_of_ray() -> list[Check]:
 
 
 def check_temporary() -> Check:
-    """Ray's folder of sockets: short enough for them, and writable."""
-    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-    longest = SOCKET_PATH - SESSION
-    if len(os.fsencode(folder)) > longest:
+    """A folder for Ray's sockets: short enough for them, and writable."""
+    folder = folder_for_sockets()
+    if folder is None:
+        tried = ", ".join(map(str, _temporary_folders()))
+        longest = SOCKET_PATH - SESSION
         return Check(
             "sockets",
             "problem",
-            f"{folder}: is {len(os.fsencode(folder))} bytes long, so that the paths of Ray's"
-            f" sockets would be over {SOCKET_PATH}; set RAY_TMPDIR to a folder of at most"
-            f" {longest}, such as /tmp",
+            f"{tried}: not writable, or longer than the {longest} bytes that leave room for the"
+            " paths of Ray's sockets; set RAY_TMPDIR to a folder that is",
         )
-    return check_writable("sockets", Path(folder), "set RAY_TMPDIR to a folder that is")
+    return check_writable("sockets", folder, "set RAY_TMPDIR to a folder that is")
+
+
+def folder_for_sockets() -> Path | None:
+    """Where Ray's own folder goes: the first of RAY_TMPDIR, TMPDIR and /tmp that is writable and
+    short enough for the paths of its sockets; None if none is.
+    """
+    longest = SOCKET_PATH - SESSION
+    for folder in _temporary_folders():
+        if len(os.fsencode(folder)) <= longest and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    return None
+
+
+def _temporary_folders() -> list[Path]:
+    names = [os.environ.get("RAY_TMPDIR"), os.environ.get("TMPDIR"), "/tmp"]
+    return list(dict.fromkeys(Path(name).absolute() for name in names if name))
 
 
 def check_home() -> Check:

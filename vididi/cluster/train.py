@@ -12,9 +12,10 @@ from typing import Any
 import ray.train
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.torch import TorchTrainer, get_device
 
 from vididi.cluster.held import open_stream
+from vididi.cluster.meeting import torch_config
 from vididi.cluster.resources import worker_needs
 from vididi.config import Config
 from vididi.data.shards import ShardSet
@@ -104,7 +105,7 @@ def train_distributed(job: Mapping[str, Any], resources: Resources, callbacks: l
     trainer = TorchTrainer(
         _worker,
         train_loop_config=dict(job),
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        torch_config=torch_config("nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=resources.workers, use_gpu=gpu, resources_per_worker=worker_needs(resources)
         ),

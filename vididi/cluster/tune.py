@@ -9,7 +9,6 @@ vididi.experiment.run_cell.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import signal
@@ -31,17 +30,17 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 # 2 s by default, and a short cell waits for it.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 
-import ray
 import torch
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from vididi.cluster.capacity import POLL_S, Capacity, ClusterCapacity, Queue
-from vididi.cluster.connection import connected, ray_starting
+from vididi.cluster.connection import connected
 from vididi.cluster.held import SHARE, Held, hold
 from vididi.cluster.jobs import Job, JobsLeft, Watcher
 from vididi.cluster.optuna_search import CellSearch
+from vididi.cluster.own_ray import own_ray
 from vididi.cluster.resources import cpus_to_declare, local_concurrency, worker_needs
 from vididi.cluster.stopping import Curve, EarlyStopping
 from vididi.cluster.train import train_distributed, work
@@ -208,19 +207,8 @@ def _ray(
 
     # An impossible group fails here, before any other has run for hours.
     cpus = cpus_to_declare([(resources, capacity_of(resources)()) for resources in needs])
-    with ray_starting():
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES + int(held_bytes / SHARE),
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    try:
+    with own_ray(cpus, OBJECT_STORE_BYTES + int(held_bytes / SHARE)):
         yield capacity_of
-    finally:
-        ray.shutdown()
 
 
 class _Data(NamedTuple):

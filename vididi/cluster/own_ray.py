@@ -1,0 +1,149 @@
+"""A Ray of this program's own, on this machine, for one sweep.
+
+Ray lets whoever reaches it run code as its user. So this one listens on the loopback address alone,
+whatever the environment says it asks for a token, and the token lies in a folder that no other user
+can enter; HOME is not used. Everything that Ray writes is in that folder, which is removed with it.
+A guardian, another process, waits for the end of this one however it comes (SIGKILL, too), and then
+ends what Ray has left running and removes the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import ray
+from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+
+from vididi.cluster.connection import ray_starting
+from vididi.cluster.guardian import MARK, OWNER, is_alive, started_at
+from vididi.startup_checks import PREFIX, RAY, folder_for_sockets
+
+# What the environment could say of tokens and addresses, and does not of a Ray of our own.
+_OVERRIDDEN = (
+    "RAY_AUTH_MODE",
+    "RAY_AUTH_TOKEN",
+    "RAY_AUTH_TOKEN_PATH",
+    "RAY_ADDRESS",
+    "RAY_NODE_IP_ADDRESS",
+    "RAY_TMPDIR",
+    MARK,
+)
+# Where gloo and NCCL listen for the other workers of a cell.
+_INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+
+
+@contextmanager
+def own_ray(cpus: int, object_store_bytes: int) -> Iterator[None]:
+    """Be connected to a Ray that is started for it and ended with it.
+
+    Args:
+        cpus: that it is to believe this machine has.
+    """
+    remove_left_behind()
+    folder = _new_folder()
+    token = folder / "token"
+    values = {"RAY_AUTH_TOKEN_PATH": str(token), MARK: str(folder)}
+    with _environment({**values, **dict.fromkeys(_INTERFACES, "lo")}), _guarded(folder):
+        # Read once, of whatever Ray this process was connected to before.
+        AuthenticationTokenLoader.instance().reset_cache()
+        try:
+            with ray_starting(), _on_loopback():
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    object_store_memory=object_store_bytes,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    _temp_dir=str(folder / RAY),
+                )
+            yield
+        finally:
+            ray.shutdown()
+            AuthenticationTokenLoader.instance().reset_cache()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_folder() -> Path:
+    """A folder for Ray that only its user can enter, with a token and the mark of this process."""
+    # 0700. Ray gives its own folder, in it, mode 0777.
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder_for_sockets()))
+    _write_private(folder / "token", secrets.token_hex(32))
+    owner = {"pid": os.getpid(), "started": started_at(os.getpid())}
+    _write_private(folder / OWNER, json.dumps(owner))
+    return folder
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(0o600, exist_ok=False)
+    path.write_text(text)
+
+
+def remove_left_behind() -> None:
+    """Remove folders of this user's Rays whose process is gone, where no guardian was left to."""
+    parent = folder_for_sockets()
+    for folder in parent.glob(f"{PREFIX}*") if parent else ():
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+                continue
+            owner = json.loads((folder / OWNER).read_text())
+            if not is_alive(owner["pid"], owner["started"]):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """These values for Ray and its children, and none of the others that would change them."""
+    names = (*_OVERRIDDEN, *_INTERFACES)
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray takes a loopback address for another of this machine, but on systems where it forms no
+    clusters (Ray 2.60; tests/cluster/test_own_ray.py lists the addresses).
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _guarded(folder: Path) -> Iterator[None]:
+    """With a guardian that ends what is left of the folder's Ray when this process has ended."""
+    environment = {name: value for name, value in os.environ.items() if name != MARK}
+    guardian = subprocess.Popen(
+        [sys.executable, "-I", str(Path(__file__).with_name("guardian.py")), str(folder)],
+        stdin=subprocess.PIPE,  # it reads from it, and comes to its end when this process does
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=environment,
+    )
+    try:
+        yield
+    finally:
+        assert guardian.stdin is not None
+        guardian.stdin.close()
+        guardian.wait()
