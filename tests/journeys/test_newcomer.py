@@ -195,8 +195,10 @@ def test_a_newcomer_comes_from_a_folder_of_clips_to_an_encoder(walk: Walk) -> No
     told(walk.vididi("table runs/clips"), "Base", "ViDiDi", "R@1", r"\d+\.\d")
     assert {"results.md", "results.csv", "results.tex"} <= names_in(place / "runs" / "clips")
 
-    # HERE: `vididi report runs/clips`, once that command is there: its page is a file, its words
-    # and its links are checked as those of the other steps.
+    told(walk.vididi("report runs/clips --shards shards/clips"), r"wrote report\.html")
+    page = (place / "report.html").read_text()
+    assert all(word in page for word in ("Base", "ViDiDi", "R@1", "vididi sweep"))
+    assert not re.search(r"""(src|href)=["']https?:""", page)
 
     cell = f"runs/clips/{cells[1].name}"
     told(walk.vididi(f"embed {cell} clips/one --out features.csv"), f"{CLIPS} videos")
