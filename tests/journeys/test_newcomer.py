@@ -195,7 +195,10 @@ def test_a_newcomer_comes_from_a_folder_of_clips_to_an_encoder(walk: Walk) -> No
     told(walk.vididi("table runs/clips"), "Base", "ViDiDi", "R@1", r"\d+\.\d")
     assert {"results.md", "results.csv", "results.tex"} <= names_in(place / "runs" / "clips")
 
-    told(walk.vididi("report runs/clips --shards shards/clips"), r"wrote report\.html")
+    told(
+        walk.vididi("report runs/clips --sweep clips.yaml --shards shards/clips"),
+        r"wrote report\.html",
+    )
     page = (place / "report.html").read_text()
     assert all(word in page for word in ("Base", "ViDiDi", "R@1", "vididi sweep"))
     assert not re.search(r"""(src|href)=["']https?:""", page)
