@@ -13,11 +13,11 @@ from vididi.estimate import (
     end_to_end,
     from_finished,
     makespan,
-    size_text,
     span_of,
     spread_text,
     wall_time,
 )
+from vididi.words import size_text
 
 
 def measured(**changes: object) -> Measures:

@@ -16,7 +16,7 @@ import pytest
 from vididi import hub
 from vididi.cli import main
 from vididi.errors import ConfigError, TrainingError
-from vididi.hub import check_repository, hub_api, hub_files, push_files, size_text, sizes_text
+from vididi.hub import check_repository, hub_api, hub_files, push_files, sizes_text
 
 
 @dataclass
@@ -167,14 +167,8 @@ def test_names_of_no_repository(name: str) -> None:
 
 
 def test_files_are_listed_with_their_sizes(files: dict[str, Path]) -> None:
-    assert [size_text(size) for size in (999, 1500, 12_340_000, 2 * 10**9)] == [
-        "999 bytes",
-        "1.5 kB",
-        "12.3 MB",
-        "2.0 GB",
-    ]
     lines = sizes_text(files).splitlines()
-    assert lines[0] == "e.safetensors  2.0 kB"
+    assert lines[0] == "e.safetensors  2 KB"
     assert lines[-1].startswith("3 files, 2.")
 
 

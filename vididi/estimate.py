@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
+from vididi.words import rounded_off
+
 
 class Span(NamedTuple):
     """Seconds: the middle of what was measured, and its smallest and largest."""
@@ -159,20 +161,6 @@ def duration(seconds: float) -> str:
         if seconds / size < most:
             return f"{rounded_off(seconds / size)} {unit}"
     return f"{rounded_off(seconds / 86400)} days"
-
-
-def rounded_off(value: float) -> str:
-    """Two figures, and whole numbers whole: ``0.0042``, ``3.1``, ``42``, ``317``."""
-    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def size_text(count: float) -> str:
-    """Bytes as ``812 B``, ``3.4 KB``, ``57 MB``, ``1.2 GB``: powers of 1000, as disks are sold."""
-    for unit in ("B", "KB", "MB"):
-        if count < 999.5:
-            return f"{rounded_off(count) if unit != 'B' else f'{count:.0f}'} {unit}"
-        count /= 1000
-    return f"{rounded_off(count)} GB"
 
 
 def spread_text(span: Span) -> str:

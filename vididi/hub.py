@@ -15,7 +15,7 @@ from typing import Any
 from vididi.errors import ConfigError, TrainingError
 from vididi.exporting import CARD
 from vididi.values import cut
-from vididi.words import counted
+from vididi.words import counted, size_text
 
 HUB_CONFIG = "config.json"  # by which the Hub counts downloads
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
@@ -37,14 +37,6 @@ def hub_files(
     config.write_text(json.dumps(description, indent=2, sort_keys=True) + "\n")
     *files, card = written
     return {**{path.name: path for path in files}, CARD: card, HUB_CONFIG: config}
-
-
-def size_text(size: int) -> str:
-    """``1.2 MB``: a file's size."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"
 
 
 def sizes_text(files: Mapping[str, Path]) -> str:

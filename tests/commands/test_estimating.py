@@ -19,7 +19,6 @@ from vididi.commands.arguments import parse_arguments
 from vididi.commands.estimating import alike, at_once, divide, representative
 from vididi.components import resolve
 from vididi.data.stream import local_stream
-from vididi.estimate import size_text
 from vididi.experiment import run_cell
 from vididi.prepared import ensure_prepared
 from vididi.provenance import machine
@@ -27,6 +26,7 @@ from vididi.runs.file_names import ERROR, METRICS, RESULT
 from vididi.runs.readers import read_run_result
 from vididi.sweep import Cell, expand, load_sweep
 from vididi.training.context import LocalContext
+from vididi.words import size_text
 
 SWEEP = (
     f"name: tiny\n{BASE}  training: {{epochs: 3, batch_size: 8}}\n"
@@ -117,7 +117,7 @@ def test_videos_that_are_not_prepared_are_estimated_by_a_sample(
     out = capsys.readouterr().out
     said = "on random clips, as the data are not prepared; a sample of [1-5] of 12 videos was"
     assert re.search(said, out)
-    assert re.search(r"(?m)^one +to run +", out)
+    assert re.search(r"(?m)^one-s0 +to run +", out)
     assert re.search(
         r"(?m)^disk: prepared data [\d.]+ KB \(12 videos, .* by a sample of [1-5]\)", out
     )

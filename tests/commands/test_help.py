@@ -85,7 +85,8 @@ def test_every_argument_of_a_command_is_explained(
     lines = help_of(command, capsys, monkeypatch).splitlines()
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         if re.match(r"  (-|[A-Z{])", line) and not re.search(r"\S {2,}\S", line.strip()):
-            assert following.startswith(" " * 10), line
+            # Its words, or the commands that it stands for.
+            assert following.startswith(" " * 4), line
 
 
 def test_vididi_alone_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--stride", type=int, default=3, help="one source frame of every STRIDE (default: 3)"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
     parser.add_argument(
         "--out", type=image_path, required=True, metavar="FILE.png", help="the picture"
     )

@@ -74,8 +74,9 @@ def extra(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
+        package = (error.name or module).partition(".")[0]
         raise ConfigError(
-            f"{error.name} is not installed; pictures need the extra plots:"
+            f"{package} is not installed; pictures need the extra plots:"
             " pip install 'vididi[plots]'"
         ) from None
 

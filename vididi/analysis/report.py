@@ -23,15 +23,14 @@ from vididi.analysis.paper import PaperTable, load_paper_table, table_names
 from vididi.analysis.plots import run_main
 from vididi.analysis.reading import Finished, Run, find_runs, read_all
 from vididi.analysis.report_classes import ByClass, by_class
+from vididi.analysis.report_data import PreparedData, prepared_data
 from vididi.analysis.report_facts import (
-    PreparedData,
     arm_title,
     arms_without_runs,
     commands,
     environments,
     metrics_at_end,
     parallel_coordinates,
-    prepared_data,
     unfinished_under,
     value_of,
 )
@@ -58,9 +57,10 @@ DESCRIPTION = (
     "One self-contained HTML page about run folders: tables, curves, classes, pictures, data,"
     " machines, what did not end well, and the commands that make it again."
 )
-EXAMPLE = """examples:
-  vididi report runs/ablation --out ablation.html
-  vididi report runs/ablation --no-pictures --out quick.html"""
+EXAMPLE = (
+    "example: vididi report runs/ablation --out ablation.html\n"
+    "         vididi report runs/ablation --no-pictures --out quick.html"
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -72,7 +72,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         description=DESCRIPTION,
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "runs",

@@ -177,11 +177,10 @@ def _predictions(run: Run, m: Measurement) -> tuple[NDArray, NDArray]:
     if table is not None and "predicted" in table.column_names:
         return table["label"].to_numpy(), table["predicted"].to_numpy()
 
-    protocol = m.result.get("protocol", "retrieval")
-    if protocol != "retrieval":
+    if table is not None and "correct" in table.column_names:  # a classifier's
         raise ConfigError(
-            f"queries.parquet of {protocol} says whether a video was right, and not what it was"
-            " taken for"
+            "queries.parquet of an earlier version says whether a video was right, and not what it"
+            " was taken for"
         )
     folder = _folder(run, m.name)
     if not has(folder / FEATURES) or not pull_file(folder / FEATURES):

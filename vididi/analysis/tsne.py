@@ -124,6 +124,7 @@ def _draw(arguments: argparse.Namespace) -> None:
         )
 
     pyplot()  # first, as reading may take a while
+    extra("sklearn.manifold")
     runs = with_features(finished_in(arguments.runs))
     name = arguments.evaluation or common_evaluation(runs)
     features = features_of(runs, name)

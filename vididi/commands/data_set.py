@@ -264,7 +264,7 @@ SHOW: dict[str, Any] = {
         "example: vididi show shards/clips --video train/jump/a.mp4 --out clip.png \\\n"
         "             --frames 8 --stride 2 --size 32\n"
         "         vididi show shards/clips --video train/jump/a.mp4 --out clip.png \\\n"
-        "             --config runs/clips/vididi-s0-1f2e3d4c5b6a/config.yaml"
+        "             --config one.yaml"
     ),
 }
 

@@ -31,7 +31,6 @@ from vididi.estimate import (
     end_to_end,
     exactly,
     from_finished,
-    size_text,
     span_of,
     spread_text,
     wall_time,
@@ -41,7 +40,7 @@ from vididi.runs.mirror import local_path
 from vididi.runs.outcome import DONE, outcome_and_result
 from vididi.sweep import Cell, Sweep
 from vididi.terminal import one_line
-from vididi.words import counted
+from vididi.words import counted, size_text
 
 if TYPE_CHECKING:
     from vididi.data.shards import ShardSet

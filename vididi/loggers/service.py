@@ -183,7 +183,9 @@ def evaluation_loggers(run: Path, folder: Path, names: Sequence[str]) -> Iterato
     """
     board: list[Logger] = [TensorBoardFiles(folder, {})] if "tensorboard" in names else []
     with _held(run, names):
-        about, prefix = RunName.of(run, readers.read_cell(run) or {}), f"evaluations/{folder.name}/"
+        # A folder of another program may have a cell that only a service asks for.
+        cell = (readers.read_cell(run) if services(names) else None) or {}
+        about, prefix = RunName.of(run, cell), f"evaluations/{folder.name}/"
         opened = [ServiceLogger(name, about, {}, prefix) for name in services(names)]
         loggers: list[Logger] = [*board, *opened]
         yield loggers
