@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from vididi.analysis.reading import Measurement, Run
 from vididi.errors import ConfigError, DamagedError
 from vididi.evaluation.retrieval import centred, nearest_labels
+from vididi.protocols import EVALUATIONS
+from vididi.protocols.settings import RetrievalSettings
 from vididi.runs.file_names import FEATURES
 from vididi.runs.mirror import has, pull_file
 from vididi.runs.readers import read_feature_table, read_queries, read_table
@@ -177,10 +179,11 @@ def _predictions(run: Run, m: Measurement) -> tuple[NDArray, NDArray]:
     if table is not None and "predicted" in table.column_names:
         return table["label"].to_numpy(), table["predicted"].to_numpy()
 
-    if table is not None and "correct" in table.column_names:  # a classifier's
+    protocol = EVALUATIONS.get(m.result.get("protocol", ""))
+    if protocol is not None and not issubclass(protocol.settings, RetrievalSettings):
         raise ConfigError(
-            "queries.parquet of an earlier version says whether a video was right, and not what it"
-            " was taken for"
+            f"queries.parquet of {m.result['protocol']} says whether a video was right, and not"
+            " what it was taken for"
         )
     folder = _folder(run, m.name)
     if not has(folder / FEATURES) or not pull_file(folder / FEATURES):
