@@ -50,6 +50,8 @@ PLACEHOLDERS = {
     "boxes=ava_*": "boxes proposed for AVA",
     "clips*": "the reader's videos, their list, or the sweep file of the tutorial",
     "grid": "the GRID corpus",
+    "data=*": "data of the reader's, or words of GRID that are cut already",
+    "/mnt/shared/*": "the shared file system of a cluster",
     "strides.yaml": "written by the reader of the tutorial",
     "search_strides.yaml": "written by the reader of the tutorial",
     "clip.yaml": "a slip that the page is about",
@@ -78,11 +80,11 @@ NOT_RUN = {
     "ray get-auth-token": "writes into the home; tests/cluster/test_ray_up.py runs it on its hosts",
     "ray up": "takes hosts; tests/cluster/test_ray_up.py runs it on its own",
     "ray exec": "takes hosts; tests/cluster/test_ray_up.py",
+    "ray rsync-down": "takes hosts; tests/cluster/test_ray_up.py",
     "ray rsync-up": "takes hosts; of the same code as rsync-down, which tests/cluster/test_ray_up.py runs",
     "ray dashboard": "takes hosts, and does not end",
     "ray down": "takes hosts; tests/cluster/test_ray_up.py",
     "export": "a variable",
-    "aws s3": "takes a bucket, and AWS's own program, which is no dependency",
     "tensorboard": "does not end; tests/cluster reads the files that it shows",
 }
 
