@@ -151,6 +151,37 @@ def test_the_workers_of_a_cell_listen_to_each_other_alone(
     assert not list(short_folder.iterdir())
 
 
+AFTERWARDS = """
+import ray
+from ray.cluster_utils import Cluster
+from vididi.cluster.connection import connected
+from vididi.cluster.own_ray import own_ray
+with own_ray(1, 100 * 2**20):
+    pass
+node = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 << 20}
+cluster = Cluster(initialize_head=True, head_node_args=node)
+try:
+    with connected(cluster.address):
+        print("answer", ray.get(ray.remote(lambda: 2).remote()))
+finally:
+    cluster.shutdown()
+"""
+
+
+def test_afterwards_another_cluster_is_reached_as_before(tmp_path: Path) -> None:
+    """One without tokens is asked for none."""
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("RAY_AUTH")}
+    done = subprocess.run(
+        [sys.executable, "-c", AFTERWARDS],
+        env={**environment, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert "answer 2" in done.stdout, done.stderr[-3000:]
+
+
 def test_what_a_killed_driver_leaves_is_ended(
     driver: subprocess.Popen[str], short_folder: Path
 ) -> None:

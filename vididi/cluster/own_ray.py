@@ -23,7 +23,7 @@ from pathlib import Path
 
 import ray
 from ray._private import ray_constants
-from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from vididi.cluster.connection import ray_starting
 from vididi.cluster.guardian import MARK, OWNER, is_alive, started_at
@@ -114,6 +114,8 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
         for name in names:
             os.environ.pop(name, None)
         os.environ.update(before)
+        # Ray has read RAY_AUTH_MODE, and would ask another cluster for a token after this one.
+        Config.initialize("")
 
 
 @contextmanager
