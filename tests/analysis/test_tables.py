@@ -369,7 +369,10 @@ def test_the_script_without_runs_ends_with_1(tmp_path: Path) -> None:
 def test_the_script_of_a_missing_folder_ends_with_2_and_says_so(tmp_path: Path) -> None:
     done = script("nowhere", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: nowhere: there is no such folder; give one that holds")
+    assert done.stderr == (
+        "error: nowhere: there is no such folder; give one that holds run folders, such as"
+        " runs/NAME of a sweep (`vididi table --list` names the papers' tables)\n"
+    )
 
 
 def test_the_script_of_a_result_of_another_version_says_so_without_a_traceback(

@@ -35,12 +35,7 @@ from vididi.analysis.samples import (
     gain,
 )
 from vididi.analysis.tables import column_of, unit
-from vididi.analysis.video_groups import (
-    BY_GROUP_HELP,
-    FEWEST_GROUPS,
-    GroupsError,
-    VideoGroups,
-)
+from vididi.analysis.video_groups import BY_GROUP_HELP, FEWEST_GROUPS, VideoGroups
 from vididi.errors import DamagedError, VididiError
 from vididi.runs.mirror import pulled
 from vididi.terminal import Parser, say, say_error
@@ -67,6 +62,7 @@ class Comparison:
     p: float | None
     configuration_differences: str
     by_group: str = ""  # by which groups of test videos the interval is, in words
+    group_gains: NDArray[np.float64] | None = None  # [G], of one split, where it is by groups
 
     def above(self, bound: float) -> bool | None:
         """Whether the interval lies above ``bound``; None if there is no interval."""
@@ -117,20 +113,13 @@ def _paired_samples(
     return shared, a, b
 
 
-def gains_of_groups(
-    first: Sequence[Run], second: Sequence[Run], metric: str, by: VideoGroups
-) -> NDArray[np.float64]:
-    """What ``first`` has over ``second`` in each group of test videos ``[G]``, of one split.
-
-    Raises:
-        GroupsError: there are no scores of each video, or no such groups.
-    """
-    _, a, b = _paired_samples(first, second, metric, by)
-    scores, other = (None if s is None else s.scores() for s in (a, b))
-    if a is None or scores is None or other is None:
-        raise GroupsError(f"--by-group: there is no score of each video for {metric}")
+def _gains_of_groups(a: Samples, b: Samples) -> NDArray[np.float64] | None:
+    """What ``a`` has over ``b`` in each group of test videos ``[G]``, of one split."""
+    scores, other = a.scores(), b.scores()
+    if a.by is None or scores is None or other is None or len(scores) != 1:
+        return None
     groups = a.groups(FEWEST_GROUPS)
-    assert groups is not None  # it is asked for
+    assert groups is not None  # as there is a way to put videos together
     gains = scores[0].mean(axis=0) - other[0].mean(axis=0)
     return np.bincount(groups[0], gains).astype(np.float64) / np.bincount(groups[0])
 
@@ -182,6 +171,7 @@ def compare(
         _paired_t(a, b) if shared else None,
         configuration_differences,
         by_group,
+        _gains_of_groups(a, b),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vididi.analysis.compare import compare, gains_of_groups
+from vididi.analysis.compare import compare
 from vididi.analysis.compare_several import agreement, compare_all
 from vididi.analysis.floor import nothing_learned
 from vididi.analysis.paper import PaperTable, load_paper_table
@@ -31,7 +31,7 @@ from vididi.analysis.section_runs import FoundRuns, SectionRuns, runs_of_section
 from vididi.analysis.sections import LATER_SETTINGS, ResultsSection, ResultsSetting
 from vididi.analysis.table_rows import Measured, is_row, untrained_rows
 from vididi.analysis.tables import column_of
-from vididi.analysis.video_groups import VideoGroups
+from vididi.analysis.video_groups import GroupsError, VideoGroups
 from vididi.errors import ConfigError
 from vididi.protocols import PROTOCOLS, settings_model
 from vididi.protocols.settings import FeatureSettings
@@ -238,17 +238,18 @@ def _by_group(
     """A gain by the section's groups of test videos.
 
     Raises:
-        GroupsError: they are not known, or too few.
+        GroupsError: they are not known, too few, or not of the same videos.
     """
     if section.by_group is None:
         return None
-    by = VideoGroups.named(section.by_group)
-    found = compare(ours, base, metric, by=by)
-    assert found.gain.interval is not None  # compare refuses groups without one
-    gains = gains_of_groups(ours, base, metric, by)
-    return RecordedByGroup(
-        groups=len(gains), positive=int((gains > 0).sum()), interval=found.gain.interval
-    )
+    found = compare(ours, base, metric, by=VideoGroups.named(section.by_group))
+    gains, ends = found.group_gains, found.gain.interval
+    if gains is None or ends is None:
+        raise GroupsError(
+            f"{section.name}: by_group: {section.by_group!r} gives no interval; arms were asked"
+            " other videos, or several splits"
+        )
+    return RecordedByGroup(groups=len(gains), positive=int((gains > 0).sum()), interval=ends)
 
 
 def _without_learning(

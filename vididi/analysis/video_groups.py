@@ -153,6 +153,8 @@ def _of_file(path: Path, changed: int, by: VideoGroups) -> GroupNumbers | None:
 
 
 def _few(groups: int) -> str:
+    if groups < FEWEST_GROUPS:
+        return f", fewer than {FEWEST_GROUPS}, so there is no interval"
     if groups < MIN_GROUPS:
         return (
             f", fewer than {MIN_GROUPS}, so a mean has no interval, and a difference has Student's"

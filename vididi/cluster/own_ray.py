@@ -72,7 +72,6 @@ def own_ray(cpus: int, object_store_bytes: int) -> Iterator[None]:
         finally:
             ray.shutdown()
             AuthenticationTokenLoader.instance().reset_cache()
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _new_folder() -> Path:
@@ -133,7 +132,9 @@ def _on_loopback() -> Iterator[None]:
 
 @contextmanager
 def _guarded(folder: Path) -> Iterator[None]:
-    """With a guardian that ends what is left of the folder's Ray when this process has ended."""
+    """With a guardian that ends what is left of the folder's Ray afterwards, or when this process
+    has ended, and removes the folder.
+    """
     environment = {name: value for name, value in os.environ.items() if name != MARK}
     guardian = subprocess.Popen(
         [sys.executable, "-I", str(Path(__file__).with_name("guardian.py")), str(folder)],
