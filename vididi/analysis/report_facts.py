@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vididi.analysis.reading import FEATURE_SETTINGS, Measurement, Run
+from vididi.analysis.recording import machine_text
 from vididi.analysis.report_data import PreparedData
 from vididi.config import ON_THE_WAY
 from vididi.errors import DamagedError
@@ -157,24 +158,11 @@ def environments(runs: Iterable[Run]) -> list[list[str]]:
 
 
 def _environment(result: Mapping[str, Any]) -> tuple[str, ...]:
-    machine = result.get("machine") or {}
     versions = result.get("versions") or {}
-    processor = ", ".join(
-        str(text)
-        for text in (
-            machine.get("processor"),
-            machine.get("instructions"),
-            f"{machine['cores']} cores" if machine.get("cores") else None,
-            f"{machine['memory_gb']} GB" if machine.get("memory_gb") else None,
-            machine.get("gpu"),
-            machine.get("system"),
-        )
-        if text
-    )
     texts = (
         result.get("commit") or "not recorded",
         ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded",
-        processor or "not recorded",
+        machine_text(result["machine"]) if result.get("machine") else "not recorded",
         f"{result.get('device', '?')}, {result.get('workers', '?')} on {result.get('nodes', '?')}",
     )
     return tuple(one_line(str(text)) for text in texts)
