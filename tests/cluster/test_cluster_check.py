@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from vididi import cli
-from vididi.cluster.ask_aws import ask
-from vididi.cluster.cluster_check import check_cluster_file
-from vididi.cluster.cluster_file import ClusterFile, read_cluster_file
-from vididi.cluster.node_types import machine_has
-from vididi.cluster.ray_schema import PROVIDERS
+from vididi.cluster.check.ask_aws import ask
+from vididi.cluster.check.cluster_check import check_cluster_file
+from vididi.cluster.check.cluster_file import ClusterFile, read_cluster_file
+from vididi.cluster.check.node_types import machine_has
+from vididi.cluster.check.ray_schema import PROVIDERS
 from vididi.errors import ConfigError
 from vididi.sweep import load_sweep
 

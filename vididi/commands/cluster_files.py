@@ -14,7 +14,7 @@ from vididi.terminal import PlainConsole, visible
 from vididi.words import counted
 
 if TYPE_CHECKING:
-    from vididi.cluster.cluster_file import ClusterFile, ClusterFinding
+    from vididi.cluster.check.cluster_file import ClusterFile, ClusterFinding
 
 CLUSTER: dict[str, Any] = {
     "description": "Files of `ray up`, which describe a cluster (docs/cluster.md).",
@@ -66,7 +66,7 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
 
 def check_file_command(arguments: argparse.Namespace) -> int:
     """Print every finding; returns the exit status, 1 where there is a problem."""
-    from vididi.cluster.cluster_check import check_cluster_file
+    from vididi.cluster.check.cluster_check import check_cluster_file
     from vididi.commands.sweep_files import sweep_file
     from vididi.sweep import load_sweep
 

@@ -8,7 +8,15 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from vididi.cluster.cluster_file import PROBLEM, SETUP, START, WARNING, ClusterFile, Where, section
+from vididi.cluster.check.cluster_file import (
+    PROBLEM,
+    SETUP,
+    START,
+    WARNING,
+    ClusterFile,
+    Where,
+    section,
+)
 
 _MOUNT = re.compile(
     r"\bmount\s+(?:-\S+\s+)*?(?:-t\s+(?P<type>\S+)\s+)(?:-o\s+\S+\s+)?(?P<from>\S+)\s+(?P<on>/\S+)"

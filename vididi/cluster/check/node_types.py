@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from vididi.cluster.cluster_file import NOTE, PROBLEM, WARNING, ClusterFile, Where, section
+from vididi.cluster.check.cluster_file import NOTE, PROBLEM, WARNING, ClusterFile, Where, section
 
 # GPUs of EC2's machines by family and size (the part before `xlarge`); every size of a family that
 # is not named has one. EC2's DescribeInstanceTypes, by way of moto 5.2's copy, which a test holds

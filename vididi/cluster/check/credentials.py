@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from vididi.cluster.cluster_file import (
+from vididi.cluster.check.cluster_file import (
     NOTE,
     PROBLEM,
     WARNING,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vididi.cluster.ask_aws import ask
-from vididi.cluster.cluster_file import (
+from vididi.cluster.check.ask_aws import ask
+from vididi.cluster.check.cluster_file import (
     NOTE,
     PROBLEM,
     WARNING,
@@ -14,11 +14,11 @@ from vididi.cluster.cluster_file import (
     check_filled_in,
     read_cluster_file,
 )
-from vididi.cluster.credentials import check_machine
-from vididi.cluster.node_commands import check_commands
-from vididi.cluster.node_types import check_node_types
-from vididi.cluster.ray_schema import check_schema
-from vididi.cluster.sweep_placement import check_sweep
+from vididi.cluster.check.credentials import check_machine
+from vididi.cluster.check.node_commands import check_commands
+from vididi.cluster.check.node_types import check_node_types
+from vididi.cluster.check.ray_schema import check_schema
+from vididi.cluster.check.sweep_placement import check_sweep
 from vididi.sweep import Sweep
 
 LEVELS = (PROBLEM, WARNING, NOTE)

@@ -21,7 +21,7 @@ from jsonschema import Draft7Validator, ValidationError
 from ray.autoscaler._private.providers import _NODE_PROVIDERS
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from vididi.cluster.cluster_file import PROBLEM, WARNING, ClusterFile, Where, hint_at, section
+from vididi.cluster.check.cluster_file import PROBLEM, WARNING, ClusterFile, Where, hint_at, section
 from vididi.values import shown
 
 # Ray's own for tests and for other programs; nobody brings a cluster up with them.

@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from vididi.cluster.cluster_file import NOTE, PROBLEM, WARNING, ClusterFile, section
-from vididi.cluster.node_types import Node, nodes_of
+from vididi.cluster.check.cluster_file import NOTE, PROBLEM, WARNING, ClusterFile, section
+from vididi.cluster.check.node_types import Node, nodes_of
 
 # EC2's quotas of vCPUs by the first letters of a family, as their names begin in Service Quotas: on
 # demand, and spot.

@@ -1,0 +1,1 @@
+"""A cluster file of `ray up`, checked before it is used (`vididi cluster check`)."""
