@@ -24,8 +24,9 @@ DEFINITION = FINISHED.parents[3] / "docs" / "results" / "results.yaml"
 # is no path, ``empty`` an empty folder, ``file`` a file, ``half`` a run that is not finished.
 MISTAKES: dict[str, list[tuple[str, int, tuple[str, ...]]]] = {
     "a wrong path": [
-        ("prepare folder --videos nowhere --out new", 1, ("data.videos:", "nowhere", "folder")),
-        ("prepare csv --videos clips --list nowhere --out new", 1, ("data.list:", "nowhere")),
+        ("prepare folder --videos nowhere --out new", 1, ("--videos:", "nowhere", "folder")),
+        ("prepare folder --set videos=nowhere --out new", 1, ("data.videos:", "nowhere")),
+        ("prepare csv --videos clips --list nowhere --out new", 1, ("--list:", "nowhere")),
         ("split nowhere --test-share 0.2 --out new.csv", 1, ("VIDEOS:", "nowhere", "folder")),
         ("split clips --list nowhere --test-share 0.2 --out new.csv", 1, ("--list:", "nowhere")),
         ("check nowhere", 1, ("nowhere", "no manifest.json", "vididi prepare")),
@@ -42,6 +43,8 @@ MISTAKES: dict[str, list[tuple[str, int, tuple[str, ...]]]] = {
         ("sweep swep.yaml", 2, ("swep.yaml: No such file", "near ones: sweep.yaml")),
         ("status ablatoin", 2, ("ablatoin: No such file", "ablation")),
         ("sweep sweep.yaml --shards nowhere --dry-run", 0, ("problem:", "nowhere")),
+        ("sweep sweep.yaml --shards nowhere", 2, ("--shards:", "nowhere", "vididi prepare")),
+        ("pretrain tiny.yaml --shards nowhere --out new", 1, ("--shards:", "vididi prepare")),
         ("status nowhere.yaml", 2, ("nowhere.yaml: No such file",)),
         ("extend nowhere.yaml --seeds 3", 2, ("nowhere.yaml: No such file",)),
         ("rerun nowhere.yaml --failed", 2, ("nowhere.yaml: No such file",)),
@@ -57,6 +60,7 @@ MISTAKES: dict[str, list[tuple[str, int, tuple[str, ...]]]] = {
         ("split empty --test-share 0.2 --out new.csv", 1, ("no video files", "empty", ".mp4")),
         ("check empty", 1, ("empty", "vididi prepare")),
         ("evaluate retrieval empty", 1, ("empty",)),
+        ("sweep sweep.yaml --shards empty", 2, ("--shards:", "empty", "vididi prepare")),
         ("embed empty clips --out a.csv", 1, ("empty: no encoder.safetensors",)),
         ("table empty", 1, ("empty: there is no finished run", "vididi status")),
         ("plot curves empty --out a.png", 2, ("empty: no runs in it",)),

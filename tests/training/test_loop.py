@@ -435,3 +435,26 @@ def test_a_clip_is_augmented_the_same_in_whatever_batch_it_is(clips: int, order:
         )
         other = view_of(whole, which, order, 2, job, CPU).unflatten(0, (VIDEOS, -1))
         assert (other - views).abs().amax(dim=(2, 3, 4, 5)).min() > 0.01
+
+
+def test_a_report_is_one_line_and_on_a_terminal_lines_that_fit_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = {"epoch": 3, "step": 120, "train/loss": 1.2345678, "train/gradient_norm": 0.5} | {
+        f"time/{name}": 0.125 for name in ("seconds_per_step", "data_share", "clips_per_second")
+    }
+    LocalContext().report(metrics)
+    line = capsys.readouterr().out
+    assert line.startswith("epoch 3  step 120  train/loss 1.235") and line.count("\n") == 1
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    LocalContext().report(metrics)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 1 and max(map(len, lines)) <= 60
+    # No value is parted from its name.
+    parts = [part.rsplit(" ", 1)[0] for text in lines for part in text.strip().split("  ")]
+    assert parts == list(metrics)
+
+    LocalContext(rank=1, world_size=2).report(metrics)
+    assert not capsys.readouterr().out

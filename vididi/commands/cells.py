@@ -9,7 +9,7 @@ from itertools import count, islice
 from rich.console import Console
 
 from vididi.commands.arguments import overrides, parse_seeds
-from vididi.commands.inputs import given_shards
+from vididi.commands.inputs import named_shards
 from vididi.commands.paper_reading import changes_of, read_as
 from vididi.commands.results import paper_table
 from vididi.commands.sweep_files import near_files, sweep_file
@@ -86,7 +86,7 @@ def warn(
     for cell, resolved in zip(written, cells, strict=True):
         gpu = cell.resources.gpus_per_worker > 0
         if warn_of_backbone(cell.config, gpu):
-            videos = count_training_videos(resolved.config, given_shards(arguments))
+            videos = count_training_videos(resolved.config, named_shards(arguments))
             if text := warn_of_backbone(cell.config, gpu, videos):
                 console.print(text)
             return

@@ -149,14 +149,16 @@ def prepare_command(arguments: argparse.Namespace) -> int:
     from vididi.prepared import ensure_prepared, is_made_of
     from vididi.screen import PrepareBar
 
-    config = resolve(build_config(_prepare_values(arguments), "vididi prepare"))
     address = arguments.address or ("auto" if os.environ.get("RAY_ADDRESS") else None)
     console = PlainConsole()
     bar = PrepareBar(console, "preparing videos")
     try:
+        config = resolve(build_config(_prepare_values(arguments), "vididi prepare"))
         shards = ensure_prepared(
             config, as_folder(arguments.out), bar, arguments.timeout, run_at(address)
         )
+    except (ConfigError, DataError) as error:
+        raise type(error)(_as_typed(str(error), arguments)) from None
     finally:
         bar.progress.stop()
 
@@ -173,6 +175,14 @@ def prepare_command(arguments: argparse.Namespace) -> int:
     if manifest.rejects and arguments.strict:
         raise DataError(f"--strict: {counted(manifest.rejects, 'video')} {_were(manifest.rejects)}")
     return REJECTS if manifest.rejects else 0
+
+
+def _as_typed(message: str, arguments: argparse.Namespace) -> str:
+    """A message about ``data.videos`` is about ``--videos`` for who typed that."""
+    for name in SOURCE_PATHS:
+        if getattr(arguments, name) is not None:
+            message = message.replace(f"data.{name}:", f"--{name}:")
+    return message
 
 
 def _prepare_values(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from vididi.config import Config
 from vididi.data.storage import Folder, as_folder
-from vididi.errors import ConfigError
+from vididi.errors import ConfigError, DataError
 from vididi.runs.mirror import local_path, pull, pulled
 from vididi.sweep import Cell, Sweep
 
@@ -62,9 +62,25 @@ def prepare_data(
     return shards, others
 
 
-def given_shards(arguments: argparse.Namespace) -> Folder | None:
-    """The prepared data that ``--shards`` names, if it is given."""
+def named_shards(arguments: argparse.Namespace) -> Folder | None:
+    """The folder that ``--shards`` names, if it is given; it is not looked at."""
     return as_folder(arguments.shards) if arguments.shards else None
+
+
+def given_shards(arguments: argparse.Namespace) -> Folder | None:
+    """The prepared data that ``--shards`` names, if it is given.
+
+    Raises:
+        DataError: none are there. A name that was misspelt must not have them prepared once more.
+    """
+    folder = named_shards(arguments)
+    if folder is not None and not (folder / "manifest.json").is_file():
+        raise DataError(
+            f"--shards: {arguments.shards} holds no prepared data set (no manifest.json); `vididi"
+            f" prepare ... --out {arguments.shards}` makes one, and without --shards the data are"
+            " prepared into the cache"
+        )
+    return folder
 
 
 def one_data_set(cells: list[Cell]) -> Config:

@@ -15,6 +15,7 @@ from vididi.commands.estimating import (
     estimate_cells,
     look_at_data,
 )
+from vididi.commands.inputs import given_shards
 from vididi.config import Config, build_config, flatten, nest, read_yaml
 from vididi.errors import ConfigError
 from vididi.loggers.choices import LOGGERS, TENSORBOARD, check_installed
@@ -75,7 +76,6 @@ def pretrain_command(arguments: argparse.Namespace) -> int:
     loggers = arguments.logger or list(TENSORBOARD)
     check_installed(loggers)
     from vididi.components import resolve
-    from vididi.data.storage import as_folder
     from vididi.data.stream import local_stream
     from vididi.experiment import run_cell
     from vididi.prepared import count_training_videos, ensure_prepared
@@ -87,7 +87,7 @@ def pretrain_command(arguments: argparse.Namespace) -> int:
     workers = int(os.environ.get("WORLD_SIZE", "1"))
     written, config = config, resolve(config, workers)
     out = local_path(arguments.out).resolve()
-    shards_folder = as_folder(arguments.shards) if arguments.shards else None
+    shards_folder = given_shards(arguments)
     gpu = False if arguments.device == "cpu" else None
     if int(os.environ.get("RANK", "0")) == 0 and warn_of_backbone(written, gpu):
         videos = count_training_videos(config, shards_folder)

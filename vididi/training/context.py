@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -46,11 +49,25 @@ class LocalContext:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def report(self, metrics: Metrics) -> None:
-        """Print the metrics of rank 0 as one line."""
+        """Print the metrics of rank 0: one line, which a terminal gets in lines that fit it."""
         if self.rank == 0:
             print(
-                "  ".join(f"{name} {_short(value)}" for name, value in metrics.items()), flush=True
+                _in_lines([f"{name} {_short(value)}" for name, value in metrics.items()]),
+                flush=True,
             )
+
+
+def _in_lines(parts: Sequence[str]) -> str:
+    """Parts beside each other, none of them broken, each line after the first indented."""
+    line = "  ".join(parts)
+    if not sys.stdout.isatty():
+        return line
+    width = shutil.get_terminal_size().columns
+    whole = "  ".join(part.replace(" ", "\0") for part in parts)
+    lines = textwrap.wrap(
+        whole, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines).replace("\0", " ")
 
 
 def _short(value: float | int | str) -> str:
