@@ -445,13 +445,15 @@ def test_a_report_is_one_line_and_on_a_terminal_lines_that_fit_it(
     }
     LocalContext().report(metrics)
     line = capsys.readouterr().out
-    assert line.startswith("epoch 3  step 120  train/loss 1.235") and line.count("\n") == 1
+    assert line.startswith("epoch 3  step 120  train/loss 1.235")
+    assert line.count("\n") == 1
 
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "60")
     LocalContext().report(metrics)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) > 1 and max(map(len, lines)) <= 60
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 60
     # No value is parted from its name.
     parts = [part.rsplit(" ", 1)[0] for text in lines for part in text.strip().split("  ")]
     assert parts == list(metrics)
