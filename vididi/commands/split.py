@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from vididi.data.sources import Listing
 
 DRAWN = ("test_share", "group", "seed")  # options of the sources, and of the command
+# What the sources' options are called here.
+TYPED = {"videos": "VIDEOS", "list": "--list", "test_share": "--test-share", "group": "--group"}
 CACHE = Path()  # neither source keeps anything there
 SPLIT: dict[str, Any] = {
     "description": (
@@ -96,7 +98,9 @@ def _listing(arguments: argparse.Namespace) -> Listing:
     except ValueError as error:
         raise ConfigError(f"--{str(error).replace('test_share', 'test-share', 1)}") from None
     except DataError as error:
-        said = str(error).replace("data.videos:", "VIDEOS:", 1).replace("data.list:", "--list:", 1)
+        said = str(error)
+        for name, typed in TYPED.items():
+            said = said.replace(f"data.{name}:", f"{typed}:", 1)
         raise DataError(said) from None
 
 
