@@ -23,6 +23,7 @@ SOURCES = {
 CORE = [name for name in SOURCES if not name.startswith("vididi.cluster")]
 TORCHLESS = (
     "vididi.checks",
+    "vididi.disks",
     "vididi.config",
     "vididi.sweep",
     "vididi.sweep_keys",

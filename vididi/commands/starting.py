@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import sys
@@ -14,23 +13,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
 
+from vididi.disks import refusal
 from vididi.errors import INTERRUPTED, ConfigError, VididiError
 from vididi.terminal import DEBUG_VARIABLE, say, say_error
 
 DEBUG = "--debug"
 PIPE_CLOSED = 128 + 13  # as a shell says of a program that SIGPIPE ended
-# What is to be done about a file or folder that the system refuses.
-ADVICE = {
-    errno.EACCES: "give a place that you may read and write, or change its permissions",
-    errno.EPERM: "give a place that you may read and write, or change its permissions",
-    errno.EROFS: "the file system is read-only; give a folder that can be written",
-    errno.ENOSPC: "the disk is full; free some space, and give the same command again",
-    errno.EDQUOT: "the quota is used up; free some space, and give the same command again",
-    errno.EEXIST: "a file is where a folder is needed; give another path",
-    errno.ENOTDIR: "a file is where a folder is needed; give another path",
-    errno.EISDIR: "a folder is where a file is needed; give the path of a file",
-    errno.ENAMETOOLONG: "give a shorter name",
-}
 # The extra that brings a package, by the name that is imported.
 EXTRAS = {
     "matplotlib": "plots",
@@ -111,10 +99,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 def _refused(error: OSError, arguments: Sequence[str]) -> str:
     """What the system refuses, with the option that it is of and what to do."""
-    path = os.fsdecode(error.filename)
-    advice = ADVICE.get(error.errno or 0, "give a path that is there")
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    return f"{_argument_of(path, arguments)}{path}: {reason}; {advice}"
+    return f"{_argument_of(os.fsdecode(error.filename), arguments)}{refusal(error)}"
 
 
 def _argument_of(path: str, arguments: Sequence[str]) -> str:

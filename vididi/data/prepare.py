@@ -46,6 +46,7 @@ from vididi.data.storage import Folder, RemotePath, remove, sizes
 from vididi.data.video import Video, printable
 from vididi.data.video_reader import READER
 from vididi.data.workers import Failed, run_apart
+from vididi.disks import writing_to
 from vididi.errors import DataError
 from vididi.names import check_name
 
@@ -100,7 +101,7 @@ def prepare(
     if _is_free(out):
         _check_list(videos, source)
         work_dir = work_dir or _beside(out)
-        with _locked(work_dir):
+        with writing_to(work_dir), _locked(work_dir):
             # It may be complete by now: this process may have waited for another that prepared it.
             if _is_free(out):
                 journal, results = _begin(videos, out, work_dir, settings, run, timeout)
