@@ -117,11 +117,20 @@ def test_aws_makes_the_machines_that_the_file_names(monkeypatch, tmp_path):
     ]
 
 
-def test_on_demand_workers_are_the_spot_workers_without_spot_and_switched_off():
-    types = AWS["available_node_types"]
+def without_spot(node_config):
+    """A node on demand: neither AWS's market options nor Google's provisioning model."""
+    kept = {key: value for key, value in node_config.items() if key != "InstanceMarketOptions"}
+    if "scheduling" in kept:
+        kept["scheduling"] = [one for one in kept["scheduling"] if "provisioningModel" not in one]
+    return kept
+
+
+@pytest.mark.parametrize("name", ["aws", "gcp"])
+def test_on_demand_workers_are_the_spot_workers_without_spot_and_switched_off(name):
+    types = FILES[name]["available_node_types"]
     spot, other = types["gpu_worker"], types["gpu_worker_on_demand"]
-    without = {k: v for k, v in spot["node_config"].items() if k != "InstanceMarketOptions"}
-    assert other["node_config"] == without
+    assert other["node_config"] == without_spot(spot["node_config"]) != spot["node_config"]
+    assert other["resources"] == spot["resources"]
     assert (spot["max_workers"], other["max_workers"]) == (8, 0)
     assert spot["priority"] > other.get("priority", 0)
 

@@ -234,9 +234,18 @@ def test_a_machine_of_google_with_gpus_may_be_ended_for_maintenance(tmp_path: Pa
     said = [text for text in problems(check(tmp_path, text)) if "google-api" not in text]
     assert said == [
         "cluster_name: 'Vididi' cannot be a label of Google Cloud",
-        "available_node_types.gpu_worker.node_config.scheduling: Google Cloud starts a machine with"
-        " GPUs only where it may be ended for maintenance",
+        *(
+            f"available_node_types.{name}.node_config.scheduling: Google Cloud starts a machine"
+            " with GPUs only where it may be ended for maintenance"
+            for name in ("gpu_worker", "gpu_worker_on_demand")
+        ),
     ]
+
+
+def test_what_an_alias_repeats_is_to_be_filled_in_once(tmp_path: Path) -> None:
+    said = problems(check(tmp_path, (ROOT / SHIPPED[1]).read_text()))
+    assert len([text for text in said if "sourceImage" in text]) == 1
+    assert len([text for text in said if "email" in text]) == 1
 
 
 @pytest.mark.parametrize(

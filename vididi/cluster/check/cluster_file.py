@@ -85,8 +85,8 @@ class ClusterFile:
             self.findings.append(finding)
 
     def texts(self) -> Iterator[tuple[Where, str]]:
-        """Every text of the file."""
-        yield from _texts((), self.config)
+        """Every text of the file, once; what an alias repeats is where its anchor is."""
+        yield from _texts((), self.config, set())
 
     def commands(self, *keys: str) -> Iterator[tuple[Where, str]]:
         """The shell commands under these top-level keys."""
@@ -176,15 +176,16 @@ def _note_lines(read: ClusterFile, node: Node, where: Where, within: set[int]) -
         _note_lines(read, value, at, within)
 
 
-def _texts(where: Where, value: Any) -> Iterator[tuple[Where, str]]:
+def _texts(where: Where, value: Any, seen: set[int]) -> Iterator[tuple[Where, str]]:
     if isinstance(value, str):
         yield where, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _texts((*where, str(key)), item)
-    elif isinstance(value, list):
-        for place, item in enumerate(value):
-            yield from _texts((*where, place), item)
+        return
+    if not isinstance(value, dict | list) or id(value) in seen:
+        return
+    seen.add(id(value))
+    named = isinstance(value, dict)
+    for key, item in value.items() if named else enumerate(value):
+        yield from _texts((*where, str(key) if named else key), item, seen)
 
 
 # --- Values still to be filled in -----------------------------------------------------------------
