@@ -183,9 +183,12 @@ def _texts(where: Where, value: Any, seen: set[int]) -> Iterator[tuple[Where, st
     if not isinstance(value, dict | list) or id(value) in seen:
         return
     seen.add(id(value))
-    named = isinstance(value, dict)
-    for key, item in value.items() if named else enumerate(value):
-        yield from _texts((*where, str(key) if named else key), item, seen)
+    if isinstance(value, list):
+        items: list[tuple[str | int, Any]] = [*enumerate(value)]
+    else:
+        items = [(str(key), item) for key, item in value.items()]
+    for key, item in items:
+        yield from _texts((*where, key), item, seen)
 
 
 # --- Values still to be filled in -----------------------------------------------------------------
