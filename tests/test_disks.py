@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from jobs_here import run_jobs_here
 from safetensors.torch import save_file
 from small_disk import enlarge, small_disk
+from tiny_sweep import BASE
 
+import run_sweep
 from vididi.cli import main
 from vididi.data.shards import ShardSet
 from vididi.disks import writing_to
@@ -72,3 +76,30 @@ def test_preparing_goes_on_when_there_is_space_again(
         assert not (disk / "set.partial").exists()
         whole, other = (ShardSet.open(place) for place in (tmp_path / "whole", disk / "set"))
         assert other.manifest.checksum == whole.manifest.checksum
+
+
+SWEEP = f"""name: full{BASE}  training: {{epochs: 1, batch_size: 12}}
+  evaluation: {{clips: 2, frames: 4, stride: 2}}
+arms: {{base: {{order: 0}}, vididi: {{order: 2}}}}
+"""
+
+
+def test_a_sweep_that_a_disk_has_no_room_for_is_refused_before_it_begins(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VIDIDI_CACHE", str(cache))
+    (tmp_path / "full.yaml").write_text(SWEEP)
+    run_jobs_here(monkeypatch)
+    with small_disk(tmp_path / "disk", 4 * PAGE) as disk:
+        command = [str(tmp_path / "full.yaml"), "--runs", str(disk)]
+        assert run_sweep.main(command) == 2
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        begin = rf"error: runs: {disk}/full has \d+ KB free, and 2 cells take (\d+) KB at least; "
+        least = re.match(begin, said)
+        assert least, said
+        assert not any(disk.glob("full/*/config.yaml"))
+        enlarge(disk, 8 << 20)
+        assert run_sweep.main(command) == 0
+        kept = ("checkpoint.pt", "encoder.safetensors")
+        written = sum(file.stat().st_size for name in kept for file in disk.glob(f"full/*/{name}"))
+        assert written / 3 < 1000 * int(least[1]) < written

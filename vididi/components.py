@@ -68,6 +68,16 @@ def resolve(config: Config, workers: int = 1) -> Config:
     return config
 
 
+def least_bytes(config: Config) -> int:
+    """What a finished run of a resolved configuration has on disk at least: the weights of its
+    checkpoint, without the optimiser's state, and its encoder [bytes].
+    """
+    with torch.device("meta"):
+        objective = build_state(config).objective
+    tensors = [*objective.state_dict().values(), *objective.backbone.state_dict().values()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
 def _follow_objective(config: Config, objective: type[Objective]) -> Config:
     """The configuration with the recipe of the objective's paper where it said nothing."""
     changes: dict[str, Any] = {}

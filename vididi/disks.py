@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vididi.errors import ResourceError
+from vididi.words import size_text
+
 # What is to be done about a file or folder that the system refuses.
 ADVICE = {
     errno.EACCES: "give a place that you may read and write, or change its permissions",
@@ -49,6 +52,23 @@ def writing_to(place: Path) -> Iterator[None]:
         if number is None or getattr(error, "filename", None) is not None:
             raise
         raise OSError(number, os.strerror(number), str(place)) from error
+
+
+def check_room(folder: Path, needed: int, what: str) -> None:
+    """Refuse work that a disk has no room for, before it begins.
+
+    Args:
+        folder: that is written to; needed: bytes, at least; what: needs them, with a verb.
+
+    Raises:
+        ResourceError: there are fewer free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ResourceError(
+            f"runs: {folder} has {size_text(free)} free, and {what} {size_text(needed)} at"
+            " least; free some space, or give --runs a folder that has it"
+        )
 
 
 def _number_of(error: Exception, place: Path) -> int | None:

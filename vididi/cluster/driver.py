@@ -13,10 +13,12 @@ from vididi.cell_status import report_unfinished
 from vididi.cluster.evaluations import Evaluation, make_evaluations
 from vididi.cluster.jobs import Job, JobsLeft
 from vididi.cluster.tune import run_jobs
+from vididi.components import least_bytes
 from vididi.data.shards import ShardSet
+from vididi.disks import check_room
 from vididi.loggers.choices import LOGGERS
 from vididi.protocols import EvaluationEntry
-from vididi.runs.file_names import BEST
+from vididi.runs.file_names import BEST, CHECKPOINT
 from vididi.runs.mend import mend_run
 from vididi.runs.mirror import has, place_of
 from vididi.runs.outcome import DONE, finished, outcome, outcome_and_result, stopped
@@ -35,6 +37,14 @@ def run_cells(work: Workspace) -> int:
     screen = SweepScreen(console)
     jobs, done = _divide(work, screen)
 
+    needed = sum(
+        least_bytes(job.cell.config)
+        for job in jobs.values()
+        if not (job.folder / CHECKPOINT).is_file()
+    )
+    check_room(
+        work.runs, needed, f"{counted(len(jobs), 'cell')} {'takes' if len(jobs) == 1 else 'take'}"
+    )
     ended = partial(outcome, stopping=sweep.stopping is not None)
     left = JobsLeft(set(), set())
     if jobs:
