@@ -99,6 +99,29 @@ def loaded_by(modules: list[str], blocked: tuple[str, ...] = ()) -> set[str]:
 # --- Read from the sources ------------------------------------------------------------------------
 
 
+def narrows(test: ast.expr) -> bool:
+    """``x``, ``x is not None`` or ``isinstance(x, X)``, of a name or an attribute: all that mypy
+    needs.
+    """
+    if isinstance(test, ast.Call):
+        return getattr(test.func, "id", "") == "isinstance"
+    if isinstance(test, ast.Compare):
+        is_not = isinstance(test.ops[0], ast.IsNot)
+        return is_not and narrows(test.left) and ast.unparse(test.comparators[0]) == "None"
+    return isinstance(test, ast.Name | ast.Attribute)
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_an_assert_narrows_a_type_and_checks_nothing(module: str) -> None:
+    """``python -O`` leaves asserts out."""
+    found = [
+        node
+        for node in ast.walk(ast.parse(SOURCES[module].read_text()))
+        if isinstance(node, ast.Assert)
+    ]
+    assert [ast.unparse(node) for node in found if node.msg or not narrows(node.test)] == []
+
+
 @pytest.mark.parametrize("module", CORE)
 def test_ray_is_imported_in_cluster_only(module: str) -> None:
     assert not uses(module, "ray")

@@ -29,6 +29,7 @@ from vididi.data.layout import binary_parts, take
 from vididi.data.plan import Plan
 from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.stream import Batch, Buffers, Stream, background, decode, fetch
+from vididi.errors import DataError
 
 # What a task reads at most: a few batches, some 64 MiB at 200 x 150 pixels.
 TASK_BATCHES, TASK_FRAMES = 8, 8192
@@ -145,9 +146,11 @@ class _Execution:
             batches, (jpegs,) = block.column("batch").to_numpy(), block.column("jpeg").chunks
             data, ends = binary_parts(jpegs)
             for first, end in pairwise([0, *np.flatnonzero(np.diff(batches)) + 1, len(batches)]):
-                assert batches[first] == self.expected, (
-                    f"batch {batches[first]} came where {self.expected} was due"
-                )
+                if batches[first] != self.expected:
+                    raise DataError(
+                        f"Ray Data: batch {batches[first]} came where {self.expected} was due;"
+                        " nothing was trained on it"
+                    )
                 self.expected += 1
                 # Slices of the object store: nothing is copied.
                 yield take(data, ends, np.arange(first, end))
