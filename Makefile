@@ -1,14 +1,16 @@
 # make sweep: make the environment, install, run the ablation, print its table.
 # make test:  the same environment, the tests.
+# make fuzz:  damaged files of every kind, N=500 of each; make chaos: N=40 faults in running sweeps.
 # make docs:  the site of docs/ in site/; make reference: the pages and the schema of docs/reference.
 
 VENV ?= .venv
 PYTHON ?= python3
 SWEEP ?= sweeps/ablation.yaml
 ARGS ?=
+N ?= 40
 STAMP := $(VENV)/.installed
 
-.PHONY: sweep test lint types docs reference
+.PHONY: sweep test lint types docs reference fuzz chaos
 sweep: $(STAMP)
 	$(VENV)/bin/python run_sweep.py $(SWEEP) $(ARGS)
 
@@ -23,6 +25,12 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(VENV)/bin/mypy
+
+fuzz: $(STAMP)
+	FUZZ=$(N) $(VENV)/bin/python -m pytest -q tests/fuzz
+
+chaos: $(STAMP)
+	$(VENV)/bin/python tests/chaos/chaos.py --count $(N) --out benchmarks/chaos.csv
 
 reference: $(STAMP)
 	$(VENV)/bin/python docs/reference/make.py

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from tabulate import tabulate
 
+from vididi.disks import is_full
 from vididi.errors import INTERRUPTED, DamagedError
 from vididi.runs import readers
 from vididi.runs.file_names import CELL, ERROR
@@ -207,6 +208,8 @@ def report_unfinished(
             status, reason = max(status, 1), "\n    ".join(_reason(folder)[-3:])
         else:
             status = INTERRUPTED
+            if is_full(folder):
+                reason = f"the disk is full; free some space, and {reason}"
         console.print(f"not finished: {job.name}: {reason}\n    in {place_of(folder)}")
     if never:
         console.print(f"not begun: {counted(never, 'cell or evaluation', 'cells or evaluations')}")

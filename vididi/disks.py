@@ -78,12 +78,15 @@ def _number_of(error: Exception, place: Path) -> int | None:
     for number in OF_DISKS:
         if os.strerror(number) in str(error):
             return number
+    of_torch = isinstance(error, RuntimeError) and "inline_container" in str(error)
+    return errno.ENOSPC if of_torch and is_full(place) else None
+
+
+def is_full(place: Path) -> bool:
+    """Whether the disk of a file or folder has no room for anything that is worth its name."""
     with suppress(OSError):
-        folder = place if place.is_dir() else place.parent
-        full = shutil.disk_usage(folder).free < FULL_BYTES
-        if full and isinstance(error, RuntimeError) and "inline_container" in str(error):
-            return errno.ENOSPC
-    return None
+        return shutil.disk_usage(place if place.is_dir() else place.parent).free < FULL_BYTES
+    return False
 
 
 def refusal(error: OSError) -> str:

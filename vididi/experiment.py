@@ -21,6 +21,7 @@ from vididi.config import BF16_NEEDS_GPU, Config, flatten
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, Stream
 from vididi.description import encoder_metadata
+from vididi.disks import writing_to
 from vididi.encoders import untrained_encoder
 from vididi.errors import ConfigError, DamagedError, HeldError, TrainingError, VididiError
 from vididi.evaluation.batch_statistics import recomputed
@@ -86,7 +87,7 @@ def run_cell(
         if context.rank == 0:
             record = {key: value for key, value in cell.items() if key not in ONE_START}
             folder.begin(config.to_yaml(), {**record, "data_checksum": checksum})
-        with about(path.name):
+        with about(path.name), writing_to(path):
             return _run(config, cell, folder, shards, open_stream, context)
 
 

@@ -45,6 +45,7 @@ from vididi.cluster.resources import cpus_to_declare, local_concurrency, worker_
 from vididi.cluster.stopping import Curve, EarlyStopping
 from vididi.cluster.train import train_distributed, work
 from vididi.data.shards import ShardSet
+from vididi.disks import OF_DISKS, refusal
 from vididi.errors import DataError, HeldError, ResourceError, VididiError
 from vididi.runs.mirror import local_path, pull
 from vididi.runs.outcome import outcome
@@ -361,11 +362,11 @@ def _distributed(
 
 
 def _reason(error: Exception) -> str:
-    return (
-        f"{error}\n"
-        if isinstance(error, VididiError)
-        else "".join(traceback.format_exception(error))
-    )
+    if isinstance(error, VididiError):
+        return f"{error}\n"
+    if isinstance(error, OSError) and error.errno in OF_DISKS and error.filename is not None:
+        return f"{refusal(error)}\n"
+    return "".join(traceback.format_exception(error))
 
 
 class _Events(TrialProgressCallback):

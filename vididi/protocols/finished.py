@@ -110,6 +110,7 @@ def evaluate_run(
         began = time.perf_counter()
         if context.rank == 0:
             folder.forget(ERROR)
+            folder.keep_page()
         measured, untrained_metrics = _measure(
             run, task, config, folder, untrained, done and done.get("untrained")
         )

@@ -32,7 +32,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vididi import RESULT_VERSION
+from vididi.disks import writing_to
 from vididi.errors import HeldError
 from vididi.finite import finite_json
 from vididi.runs import mirror, readers
@@ -62,6 +63,8 @@ from vididi.runs.file_names import (
 from vididi.runs.lease import holding
 
 LOCK_WAIT_S = 20.0
+# Kept in each run folder until the run has finished.
+PAGE, PAGE_BYTES = ".page", 4096
 ERROR_WAIT_S = 5.0  # the processes of a cell that failed are about to end
 
 
@@ -77,13 +80,14 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary.touch()
     mode = temporary.stat().st_mode & 0o777
     try:
-        yield temporary
+        with writing_to(path):
+            yield temporary
+            temporary.chmod(mode)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    temporary.chmod(mode)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
     temporary.rename(path)
     mirror.push(path)
 
@@ -108,6 +112,7 @@ class RunFolder:
     def begin(self, config_yaml: str, cell: Mapping[str, Any]) -> None:
         """Write the configuration and the cell, and remove an earlier attempt's end."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self.keep_page()
         write_atomically(self.path / CONFIG, config_yaml)
         write_atomically(self.path / CELL, json.dumps(cell, indent=2) + "\n")
         self.forget(ERROR, STOPPED)
@@ -249,11 +254,30 @@ class RunFolder:
         """Write result.json; the run is finished then. Raises NotFiniteError."""
         content = {"version": RESULT_VERSION, **result}
         write_atomically(self.path / RESULT, finite_json(RESULT, content, indent=2) + "\n")
+        (self.path / PAGE).unlink(missing_ok=True)
 
     def save_error(self, text: str) -> None:
-        """Say why the last attempt failed, unless another process is making one."""
-        try:
-            with self.locked(ERROR_WAIT_S):
+        """Say why the last attempt failed, unless another process is making one.
+
+        It raises nothing: where the disk is full, the page that was kept for this is written, and
+        what is lost on a disk that is read-only is only the reason.
+        """
+        with suppress(HeldError, OSError), self.locked(ERROR_WAIT_S):
+            try:
                 write_atomically(self.path / ERROR, text)
-        except HeldError:
-            pass
+            except OSError:
+                self._write_in_page(text)
+
+    def keep_page(self) -> None:
+        """Keep a page of the disk for the sentence that says that it is full."""
+        page = self.path / PAGE
+        if not page.is_file():
+            page.write_bytes(bytes(PAGE_BYTES))
+
+    def _write_in_page(self, text: str) -> None:
+        content = text.encode()[-PAGE_BYTES:]
+        with (self.path / PAGE).open("r+b") as file:
+            file.write(content)
+            file.truncate()
+        (self.path / PAGE).rename(self.path / ERROR)
+        mirror.push(self.path / ERROR)
