@@ -13,6 +13,11 @@ from __future__ import annotations
 
 import sys
 
+if __name__ == "__main__":  # before what is slow to import
+    from vididi.interrupts import catch_from_the_start
+
+    catch_from_the_start()
+
 from vididi.commands.program import main as main
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ AWS.
 tests/cluster/test_ray_up.py brings a cluster up with the same commands.
 """
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -133,7 +132,3 @@ def test_on_demand_workers_are_the_spot_workers_without_spot_and_switched_off(na
     assert other["resources"] == spot["resources"]
     assert (spot["max_workers"], other["max_workers"]) == (8, 0)
     assert spot["priority"] > other.get("priority", 0)
-
-
-def test_the_slurm_script_is_bash():
-    subprocess.run(["bash", "-n", str(ROOT / "docs/clusters/slurm.sh")], check=True)

@@ -25,11 +25,14 @@ from vididi.encoders import load_encoder
 from vididi.errors import ConfigError, DataError
 from vididi.evaluation import ava_map, detection
 from vididi.experiment import run_cell
+from vididi.interrupts import AskedToStop
 from vididi.prepared import ensure_prepared
 from vididi.protocols import protocol_settings
 from vididi.protocols.finished import evaluate_run
 from vididi.protocols.settings import DetectionSettings
 from vididi.protocols.task import Task, complete_settings
+from vididi.runs.run_folder import RunFolder
+from vididi.training import stop_request
 from vididi.training.context import LocalContext
 
 CLIPS = {"frames": 4, "stride": 2, "size": 64}
@@ -270,6 +273,28 @@ def test_a_detector_that_was_interrupted_ends_the_same(
     same = ("metrics", "mAP_by_epoch", "per_class", "ava")
     assert {name: again[name] for name in same} == {name: expected[name] for name in same}
     assert (folder / "predictions.csv").read_bytes() == predictions
+    (folder / "result.json").unlink()
+
+
+def test_a_detector_that_was_asked_to_end_amid_an_epoch_ends_the_same(
+    trained: Path, small: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = task_of(trained, small, {**QUICK, "seed": 3})
+    folder = trained / "evaluations" / whole.name
+    expected = evaluate_run(trained, whole, "vididi", untrained=False)
+    for path in folder.iterdir():
+        path.unlink()
+    looks = iter(range(1, 100))
+    with monkeypatch.context() as patch:
+        patch.setattr(stop_request, "asked", lambda: 15 if next(looks) >= 2 else None)
+        with pytest.raises(AskedToStop):
+            evaluate_run(trained, whole, "vididi", untrained=False)
+    checkpoint = RunFolder(folder).load_checkpoint(torch.device("cpu"))
+    assert checkpoint is not None
+    assert len(checkpoint["so_far"]) > 0
+    again = evaluate_run(trained, whole, "vididi", untrained=False)
+    same = ("metrics", "mAP_by_epoch", "per_class", "ava")
+    assert {name: again[name] for name in same} == {name: expected[name] for name in same}
     (folder / "result.json").unlink()
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from vididi.cli import main
 from vididi.components import read_run_config
@@ -27,10 +28,13 @@ from vididi.data.verify import index_checksum
 from vididi.errors import ConfigError, DataError
 from vididi.evaluation import classification, first_hits
 from vididi.experiment import run_cell
+from vididi.interrupts import AskedToStop
 from vididi.prepared import ensure_prepared
 from vididi.protocols import EVALUATIONS, classify, finished, protocol_settings
 from vididi.protocols.finished import evaluate_run, find_encoders
 from vididi.protocols.task import Task, complete_settings
+from vididi.runs.run_folder import RunFolder
+from vididi.training import stop_request
 from vididi.training.context import LocalContext
 from vididi.views import square_view
 
@@ -250,6 +254,25 @@ def test_a_classifier_that_was_interrupted_ends_the_same(
         name: expected[name] for name in ("metrics", "epochs")
     }
     assert steps == [6]
+
+
+def test_a_classifier_that_was_asked_to_end_amid_an_epoch_ends_the_same(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = task_of(trained, "finetune", {**CLASSIFIER, "seed": 1})
+    expected = evaluate_run(trained, whole, "vididi", untrained=False)
+    folder = trained / "evaluations" / whole.name
+    (folder / "result.json").unlink()
+    steps = iter(range(1, 100))
+    with monkeypatch.context() as patch:
+        patch.setattr(stop_request, "asked", lambda: 15 if next(steps) >= 5 else None)
+        with pytest.raises(AskedToStop):
+            evaluate_run(trained, whole, "vididi", untrained=False)
+    assert RunFolder(folder).load_checkpoint(torch.device("cpu"))["step"] == 5  # of epochs of 3
+    again = evaluate_run(trained, whole, "vididi", untrained=False)
+    assert {name: again[name] for name in ("metrics", "epochs")} == {
+        name: expected[name] for name in ("metrics", "epochs")
+    }
 
 
 def test_a_sweep_s_folder_is_all_of_its_runs(trained: Path, tmp_path: Path) -> None:

@@ -1315,6 +1315,7 @@ def test_workers_that_find_their_folder_marked_as_stopped_end_after_the_epoch(
 ) -> None:
     from vididi.experiment import _epoch_end
     from vididi.training.context import StoppedEarly
+    from vididi.training.stop_request import StopRequest
 
     monkeypatch.setattr("vididi.experiment.broadcast_from_rank_0", lambda value, context: value)
     config, folder, reported = make_config(KEEP_BEST), RunFolder(tmp_path), []
@@ -1323,9 +1324,8 @@ def test_workers_that_find_their_folder_marked_as_stopped_end_after_the_epoch(
         def report(self, metrics: Metrics) -> None:
             reported.append(metrics["epoch"])
 
-    on_epoch = _epoch_end(
-        config, build_state(config), folder, None, Two(rank=0, world_size=2), lambda epoch: {}
-    )
+    two, nobody = Two(rank=0, world_size=2), StopRequest(LocalContext())
+    on_epoch = _epoch_end(config, build_state(config), folder, None, two, lambda epoch: {}, nobody)
     on_epoch({"epoch": 1}, 1)
     if marked:
         folder.save_stopped({"epoch": 1})

@@ -17,6 +17,7 @@ from tabulate import tabulate
 
 from vididi.disks import is_full
 from vididi.errors import INTERRUPTED, DamagedError
+from vididi.interrupts import asked
 from vididi.runs import readers
 from vididi.runs.file_names import CELL, ERROR
 from vididi.runs.mirror import place_of
@@ -192,7 +193,7 @@ def report_unfinished(
 
     Returns:
         the exit status: 1 if some failed or are left to another driver, INTERRUPTED if some came to
-            no end.
+            no end, or a signal asked the program to end when all of these had.
     """
     status, never = 0, 0
     for folder, job in jobs.items():
@@ -213,4 +214,4 @@ def report_unfinished(
         console.print(f"not finished: {job.name}: {reason}\n    in {place_of(folder)}")
     if never:
         console.print(f"not begun: {counted(never, 'cell or evaluation', 'cells or evaluations')}")
-    return status
+    return status if asked() is None else INTERRUPTED

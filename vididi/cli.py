@@ -8,7 +8,11 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from vididi import __version__
+from vididi import __version__, interrupts
+
+if sys.argv[0].rpartition("/")[2] == "vididi" or __name__ == "__main__":
+    interrupts.catch_from_the_start()  # before what is slow to import
+
 from vididi.commands.arguments import COMMANDS, add_arguments
 from vididi.commands.cluster_files import CLUSTER, add_cluster
 from vididi.commands.data_set import CHECK, PREPARE, SHOW, add_check, add_prepare, add_show

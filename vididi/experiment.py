@@ -29,6 +29,7 @@ from vididi.evaluation.collapse import LIDAR, RANKME, lidar, rankme
 from vididi.evaluation.features import FeatureView, measure_batches, spread
 from vididi.evaluation.online import KNN, PROBE, knn_accuracy, probe_accuracy
 from vididi.finite import about, check_finite
+from vididi.interrupts import check, gently
 from vididi.introduced import with_introduced
 from vididi.plans import Plans, make_fit, make_plans
 from vididi.protocols import EVALUATIONS
@@ -49,6 +50,7 @@ from vididi.training.context import (
 from vididi.training.distributed import gather_rows
 from vididi.training.loop import EpochLog, State, train
 from vididi.training.recorder import Recorder, closing
+from vididi.training.stop_request import StopRequest
 from vididi.values import shown
 
 # --- Training -------------------------------------------------------------------------------------
@@ -193,9 +195,12 @@ def _run(
     with closing(recorder):
         batches = open_stream(plans.chain, plans.batch_number(first_step))
         measure_online = partial(_measure_online, config, state, shards, batches, plans, context)
-        on_epoch = _epoch_end(config, state, folder, recorder, context, measure_online)
-        on_step = _step_end(config, state, folder, context)
-        train(state, batches, make_fit(config, plans.pretrain), context, on_epoch, on_step)
+        request = StopRequest(context)
+        on_epoch = _epoch_end(config, state, folder, recorder, context, measure_online, request)
+        on_step = _step_end(config, state, folder, context, request)
+        with gently():
+            train(state, batches, make_fit(config, plans.pretrain), context, on_epoch, on_step)
+        check()
         measured = evaluate(config, state.objective.backbone, shards, batches, plans, context)
         seconds = time.perf_counter() - began
         found = {**measured.metrics, **untrained}
@@ -388,13 +393,15 @@ def _epoch_end(
     recorder: Recorder | None,
     context: Context,
     measure_online: Callable[[int], dict[str, float]],
+    request: StopRequest,
 ) -> Callable[[dict, int], None]:
     def on_epoch(metrics: dict, epoch: int) -> None:
+        saved = epoch % config.training.checkpoint_epochs == 0 or epoch == config.training.epochs
         metrics = {**metrics, **measure_online(epoch)}
         if recorder is not None:
             recorder.epoch(metrics)
             _keep_best(config, state, folder, metrics, epoch)
-            if epoch % config.training.checkpoint_epochs == 0 or epoch == config.training.epochs:
+            if saved:
                 save_state(state, folder)
             if config.evaluation.online.keep_best:
                 # A cell that is stopped in its report must leave a complete folder.
@@ -406,6 +413,7 @@ def _epoch_end(
             context.rank == 0 and folder.stop_requested(), context
         ):
             raise StoppedEarly(f"stopped early after epoch {epoch}")
+        request.end_if_heard(None if saved else partial(save_state, state, folder))
 
     return on_epoch
 
@@ -457,13 +465,15 @@ def _measure_online(
 
 
 def _step_end(
-    config: Config, state: State, folder: RunFolder, context: Context
+    config: Config, state: State, folder: RunFolder, context: Context, request: StopRequest
 ) -> Callable[[], None]:
     every = config.training.checkpoint_steps
 
     def on_step() -> None:
-        if every is not None and state.step % every == 0 and context.rank == 0:
+        saved = every is not None and state.step % every == 0
+        if saved and context.rank == 0:
             save_state(state, folder)
+        request.end_if_heard(None if saved else partial(save_state, state, folder))
 
     return on_step
 

@@ -220,7 +220,8 @@ class ScreenWatcher:
         became = self.outcome(job.folder)
         result = finished(job.folder) if became == "finished" else None
         early = stopped(job.folder) if became == "stopped" else None
-        state = f"stopped early at epoch {early['epoch']}" if early else became or "failed"
+        open_end = "interrupted" if self.screen.stopping else "failed"
+        state = f"stopped early at epoch {early['epoch']}" if early else became or open_end
         note = f", restarted {counted(failures, 'time')}" if failures else ""
         if result and job.evaluation:
             note += ": " + evaluation_summary(result)

@@ -12,6 +12,9 @@
 #SBATCH --gpus-per-node=4
 #SBATCH --mem=180G
 #SBATCH --time=24:00:00
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
 set -euo pipefail
 
 : "${1:?usage: sbatch docs/clusters/slurm.sh SWEEP.yaml [options of run_sweep.py]}"
@@ -24,6 +27,16 @@ export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_TOKEN_PATH="$PWD/.
 export VIDIDI_CACHE="${VIDIDI_CACHE:-$PWD/.cache}" # prepared data, for all nodes
 (umask 077 && python -c 'import secrets; print(secrets.token_hex(32))' >"$RAY_AUTH_TOKEN_PATH")
 trap 'kill $(jobs -p) 2>&- || true; wait; rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
+
+# USR1 comes two minutes before the time is up (--signal): the sweep writes its checkpoints, and the job is put into the queue again.
+# TERM (scancel --batch) ends the sweep alike, and the job with it. A signal before the sweep has begun keeps it from beginning.
+sweep='' stopped='' again=''
+stop() {
+    stopped=1
+    if [[ -n $sweep ]]; then kill -TERM "$sweep" 2>&- || true; fi
+}
+trap 'again=1; stop' USR1
+trap stop TERM
 
 # --block: Ray on a node lives as long as its srun, and SLURM ends it with the job. No `ray stop`, which would end every Ray
 # of this user on the node. A third of the memory for the object store, as it lies in /dev/shm, which counts as the job's memory.
@@ -42,4 +55,14 @@ ray.init(sys.argv[1], log_to_driver=False)
 while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
     time.sleep(1)
 WAIT
-python run_sweep.py "$@" --address "$address"
+
+status=143
+if [[ -z $stopped ]]; then
+    python run_sweep.py "$@" --address "$address" --grace 90 &
+    sweep=$!
+    if [[ -n $stopped ]]; then stop; fi
+    while kill -0 "$sweep" 2>&-; do wait "$sweep" || true; done # a signal ends a wait, not the sweep
+    wait "$sweep" && status=0 || status=$?
+fi
+if [[ -n $again && $status == 143 ]]; then scontrol requeue "$SLURM_JOB_ID"; fi
+exit "$status"

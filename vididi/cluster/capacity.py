@@ -16,6 +16,7 @@ from ray.tune.search import BasicVariantGenerator
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from vididi.cluster.resources import cluster_concurrency, cluster_shortage, worker_needs
+from vididi.interrupts import asked
 from vididi.sweep import Resources
 
 MAX_REQUESTS = 100  # cells requested at a time; clusters grow in steps anyway
@@ -107,6 +108,10 @@ class Queue(BasicVariantGenerator):
         """The next cell's trial; None while no more fit."""
         self.max_concurrent = self.capacity()  # for Tune 0 would mean any number
         return super().next_trial() if self.max_concurrent else None
+
+    def is_finished(self) -> bool:
+        """Whether no more cells come: there are none, or the sweep was asked to end."""
+        return asked() is not None or super().is_finished()
 
     def get_state(self) -> dict:
         """Nothing: Tune pickles it for a restore that we do not use."""

@@ -17,6 +17,7 @@ from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator impor
 from ray.exceptions import RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 
+from vididi.cluster.ray_signals import signals_kept
 from vididi.errors import ResourceError, VididiError
 
 WAIT_S, POLL_S = 600, 1.0  # for the first CPU of a cluster that has none yet
@@ -32,7 +33,8 @@ def connected(address: str) -> Iterator[None]:
     """
     try:
         _check_reachable(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with signals_kept():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise ResourceError(
             f"--address {address}: no Ray cluster can be reached: {error}"
@@ -43,7 +45,8 @@ def connected(address: str) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        with signals_kept():
+            ray.shutdown()
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from vididi.cluster.capacity import Capacity
 from vididi.cluster.jobs import Job
 from vididi.cluster.stopping import EarlyStopping
 from vididi.errors import ResourceError, VididiError
+from vididi.interrupts import asked
 from vididi.runs.file_names import JOURNAL
 from vididi.runs.mirror import push
 from vididi.runs.outcome import damage, finished, outcome
@@ -440,6 +441,8 @@ class CellSearch(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next cell for Tune, if one fits; see Searcher."""
+        if asked() is not None:
+            return Searcher.FINISHED
         if len(self.live) >= self.capacity():
             return None
         for number in range(MOST_DRAWS):

@@ -27,6 +27,7 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 
 from vididi.cluster.connection import ray_starting
 from vididi.cluster.guardian import MARK, OWNER, is_alive, started_at
+from vididi.cluster.ray_signals import signals_kept
 from vididi.startup_checks import PREFIX, RAY, folder_for_sockets
 
 # What the environment could say of tokens and addresses, and does not of a Ray of our own.
@@ -58,7 +59,7 @@ def own_ray(cpus: int, object_store_bytes: int) -> Iterator[None]:
         # Read once, of whatever Ray this process was connected to before.
         AuthenticationTokenLoader.instance().reset_cache()
         try:
-            with ray_starting(), _on_loopback():
+            with ray_starting(), _on_loopback(), signals_kept():
                 ray.init(
                     address="local",
                     num_cpus=cpus,
@@ -70,7 +71,8 @@ def own_ray(cpus: int, object_store_bytes: int) -> Iterator[None]:
                 )
             yield
         finally:
-            ray.shutdown()
+            with signals_kept():
+                ray.shutdown()
             AuthenticationTokenLoader.instance().reset_cache()
 
 

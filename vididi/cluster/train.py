@@ -14,6 +14,7 @@ import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
+from vididi.cluster.ending import hearing
 from vididi.cluster.held import open_stream
 from vididi.cluster.meeting import torch_config
 from vididi.cluster.resources import worker_needs
@@ -22,6 +23,7 @@ from vididi.data.shards import ShardSet
 from vididi.data.storage import as_folder
 from vididi.errors import HeldError, VididiError
 from vididi.experiment import run_cell
+from vididi.interrupts import AskedToStop
 from vididi.loggers.choices import LOGGERS, TENSORBOARD
 from vididi.protocols import EvaluationEntry
 from vididi.protocols.finished import evaluate_run
@@ -54,7 +56,14 @@ def _nodes(node_rank: int, world_size: int) -> int:
 
 
 def work(job: Mapping[str, Any], context: Context) -> None:
-    """Train the cell, or make the evaluation, of ``job``, as one of its workers."""
+    """Train the cell, or make the evaluation, of ``job``, as one of its workers; when its driver is
+    asked to end, what is gone on from is written, and it ends here too.
+    """
+    with suppress(AskedToStop), hearing():
+        _work(job, context)
+
+
+def _work(job: Mapping[str, Any], context: Context) -> None:
     folder, shards = local_path(job["folder"]), ShardSet.open(as_folder(job["shards"]))
     stream = open_stream(shards, job["held"])
     if job["evaluation"] is None:

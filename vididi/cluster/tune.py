@@ -11,8 +11,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +27,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 # 2 s by default, and a short cell waits for it.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+# Ctrl-C is ours to handle, as other signals are (vididi.cluster.ending).
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 
 import torch
 from ray import tune
@@ -37,6 +37,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 
 from vididi.cluster.capacity import POLL_S, Capacity, ClusterCapacity, Queue
 from vididi.cluster.connection import connected
+from vididi.cluster.ending import BEYOND_S, Ending
 from vididi.cluster.held import SHARE, Held, hold
 from vididi.cluster.jobs import Job, JobsLeft, Watcher
 from vididi.cluster.optuna_search import CellSearch
@@ -47,6 +48,7 @@ from vididi.cluster.train import train_distributed, work
 from vididi.data.shards import ShardSet
 from vididi.disks import OF_DISKS, refusal
 from vididi.errors import DataError, HeldError, ResourceError, VididiError
+from vididi.interrupts import asked, gently
 from vididi.runs.mirror import local_path, pull
 from vididi.runs.outcome import outcome
 from vididi.runs.run_folder import RunFolder
@@ -250,18 +252,15 @@ class _Group:
             tune_config=self._tune_config(),
             run_config=self._run_config(storage, events),
         )
-        main = threading.current_thread() is threading.main_thread()
-        before = signal.getsignal(signal.SIGINT)
         try:
-            # Where Tune has nothing to run it waits for a trial and calls nobody.
-            while not self.capacity() and not events.gave_up:
-                events.on_step_end(0, [])
-                time.sleep(POLL_S)
-            if not events.gave_up:
-                tuner.fit()
+            with gently(BEYOND_S):
+                # Where Tune has nothing to run it waits for a trial and calls nobody.
+                while not self.capacity() and not events.gave_up and asked() is None:
+                    events.on_step_end(0, [])
+                    time.sleep(POLL_S)
+                if not events.gave_up and asked() is None:
+                    tuner.fit()
         finally:
-            if main:  # Tune leaves its own, which would swallow the next Ctrl-C
-                signal.signal(signal.SIGINT, before)
             self.capacity.close()
             # Tune's own records; a stopped sweep goes on from the run folders.
             shutil.rmtree(storage, ignore_errors=True)
@@ -396,7 +395,7 @@ class _Events(TrialProgressCallback):
         self.ended: set[Path] = set()  # folders whose trial ended, well or not
         self.failed: set[Path] = set()  # of these, those whose trial had an error
         self.stopper = _Stop(self)
-        self.watches_signal = False
+        self.ending = Ending(watcher)
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks for a restore that we do not use (a stopped sweep is a new
@@ -404,26 +403,12 @@ class _Events(TrialProgressCallback):
         return {
             **self.__dict__,
             "watcher": None,
+            "ending": None,
             "stopping": None,
             "jobs": [],
             "capacity": None,
             "search": None,
         }
-
-    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Tune has set a handler of its own for Ctrl-C by now, which says nothing at once that one
-        would see.
-        """
-        if self.watches_signal or threading.current_thread() is not threading.main_thread():
-            return
-        self.watches_signal, before = True, signal.getsignal(signal.SIGINT)
-
-        def interrupted(number: int, frame: Any) -> None:
-            self.watcher.stopping()
-            if callable(before):
-                before(number, frame)
-
-        signal.signal(signal.SIGINT, interrupted)
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -480,8 +465,10 @@ class _Events(TrialProgressCallback):
             self.watcher.ended(job, trial.num_failures)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        waiting = self.search.left if self.search else len(self.jobs) - len(trials)
         statuses = [trial.status for trial in trials]
+        if self.ending.look(Trial.RUNNING in statuses):
+            return
+        waiting = self.search.left if self.search else len(self.jobs) - len(trials)
         self.capacity.request(
             waiting
             - max(
@@ -524,4 +511,4 @@ class _Stop(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return self.events.gave_up
+        return self.events.gave_up or self.events.ending.over

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from vididi.commands.estimating import add_estimate
 from vididi.config import parse_value
 from vididi.errors import ConfigError
+from vididi.interrupts import GRACE_S
 from vididi.loggers.choices import LoggerName
 from vididi.readings import CHOICES
 from vididi.terminal import Parser
@@ -159,6 +160,33 @@ def _add_run_options(group: argparse._ArgumentGroup) -> None:
         help="stop no cell early; those that were stopped go on",
     )
     add_logger(group, "the sweep file's, or else tensorboard")
+    add_grace(group)
+
+
+def add_grace(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    """Give a parser the option ``--grace``."""
+    group.add_argument(
+        "--grace",
+        type=float,
+        default=GRACE_S,
+        metavar="SECONDS",
+        help=(
+            "after Ctrl-C, SIGTERM or SIGHUP: how long what runs may take to write its checkpoint"
+            f" and end (default: {GRACE_S:g})"
+        ),
+    )
+
+
+def grace_of(arguments: argparse.Namespace) -> float | None:
+    """The seconds of ``--grace``, None of a command that has no such option.
+
+    Raises:
+        ConfigError: it is below 0, or not finite.
+    """
+    grace: float | None = getattr(arguments, "grace", None)
+    if grace is not None and not 0 <= grace < float("inf"):
+        raise ConfigError(f"--grace: {grace:g} is not valid; it must be 0 or more seconds")
+    return grace
 
 
 def add_logger(group: argparse._ArgumentGroup | argparse.ArgumentParser, default: str) -> None:

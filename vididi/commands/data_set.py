@@ -15,6 +15,7 @@ from vididi.commands.arguments import overrides
 from vididi.commands.inputs import run_at
 from vididi.config import build_config, nest, read_yaml
 from vididi.errors import ConfigError, DataError
+from vididi.interrupts import going_on
 from vididi.terminal import PlainConsole, one_line, say
 from vididi.words import counted
 
@@ -144,6 +145,7 @@ def prepare_command(arguments: argparse.Namespace) -> int:
         check_positive(timeout=arguments.timeout)
     except ValueError as error:
         raise ConfigError(f"--{error}") from None
+    going_on(arguments.command_line)
     from vididi.components import resolve
     from vididi.data.storage import as_folder
     from vididi.prepared import ensure_prepared, is_made_of

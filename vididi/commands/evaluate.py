@@ -15,10 +15,11 @@ from typing import Any
 
 from rich.console import Console
 
-from vididi.commands.arguments import add_logger, overrides
+from vididi.commands.arguments import add_grace, add_logger, grace_of, overrides
 from vididi.commands.inputs import run_at
 from vididi.config import validate
 from vididi.errors import ConfigError, DamagedError, DataError
+from vididi.interrupts import going_on
 from vididi.loggers.choices import LOGGERS, TENSORBOARD, check_installed
 from vididi.protocols import EVALUATIONS, EvaluationEntry, EvaluationProtocol
 from vididi.terminal import PlainConsole, say
@@ -72,9 +73,9 @@ def _add_protocol(parser: argparse.ArgumentParser, protocol: EvaluationProtocol)
     _add_measure_options(parser.add_argument_group("what is measured"), list(protocol.recipes))
     if not protocol.recipes:
         parser.set_defaults(recipe=None)
-    parser.add_argument_group("on this machine").add_argument(
-        "--device", choices=("cpu", "cuda"), help="default: cuda where there is one"
-    )
+    here = parser.add_argument_group("on this machine")
+    here.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    add_grace(here)
     what = "actors that compute features" if protocol.shares == "features" else "runs at a time"
     _add_cluster_options(parser.add_argument_group("on a cluster"), what)
     parser.set_defaults(run=evaluate_command)
@@ -132,6 +133,7 @@ def _add_cluster_options(group: argparse._ArgumentGroup, workers: str) -> None:
 
 def evaluate_command(arguments: argparse.Namespace) -> int:
     """Measure the encoders of run folders; returns the exit status, 1 where some were left out."""
+    going_on(arguments.command_line, grace_of(arguments))
     untrained = not arguments.no_untrained
     values = {
         "protocol": arguments.protocol,

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vididi.commands.arguments import add_logger, overrides
+from vididi.commands.arguments import add_grace, add_logger, grace_of, overrides
 from vididi.commands.estimating import (
     add_estimate,
     check_price,
@@ -18,6 +18,7 @@ from vididi.commands.estimating import (
 from vididi.commands.inputs import given_shards
 from vididi.config import Config, build_config, flatten, nest, read_yaml
 from vididi.errors import ConfigError
+from vididi.interrupts import going_on
 from vididi.loggers.choices import LOGGERS, TENSORBOARD, check_installed
 from vididi.startup_checks import warn_of_backbone
 from vididi.sweep import Cell, Resources
@@ -66,12 +67,14 @@ def add_pretrain(parser: argparse.ArgumentParser) -> None:
     )
     add_estimate(parser)
     add_logger(parser, "tensorboard")
+    add_grace(parser)
     parser.set_defaults(run=pretrain_command)
 
 
 def pretrain_command(arguments: argparse.Namespace) -> int:
     """Train and measure one run, under torchrun too; returns the exit status."""
     check_price(arguments)
+    going_on(arguments.command_line, grace_of(arguments))
     config = _read_config(arguments)
     loggers = arguments.logger or list(TENSORBOARD)
     check_installed(loggers)
@@ -98,13 +101,8 @@ def pretrain_command(arguments: argparse.Namespace) -> int:
     with local_context(arguments.device) as context:
         bar = PrepareBar(PlainConsole(stderr=True), "preparing videos")
         shards = rank_0_first(lambda: ensure_prepared(config, shards_folder, bar), context)
-        cell: dict[str, Any] = {
-            "sweep": None,
-            "arm": out.name,
-            "label": out.name,
-            "axes": {},
-            "seed": config.training.seed,
-        }
+        cell: dict[str, Any] = {"sweep": None, "arm": out.name, "label": out.name, "axes": {}}
+        cell["seed"] = config.training.seed
         if context.rank == 0 and shards.remarks:
             bar.progress.console.print("\n".join(shards.remarks))
 

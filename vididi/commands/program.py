@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 
+from vididi import interrupts
 from vididi.cell_status import INTERRUPTED
-from vididi.commands.arguments import parse_arguments
+from vididi.commands.arguments import grace_of, parse_arguments
 from vididi.commands.looks import run_until_resolved
 from vididi.commands.results import compare_program
 from vididi.commands.running import run
@@ -37,10 +37,12 @@ def execute(arguments: argparse.Namespace, program: str, command_line: Sequence[
 
     Returns:
         the exit status: 0 all cells finished (or were stopped early), 1 some failed or are
-            unfinished, 2 the sweep cannot be run as written, 130 it was interrupted.
+            unfinished, 2 the sweep cannot be run as written, 130 it was interrupted (start makes
+            another of it where that was not Ctrl-C).
     """
     console = PlainConsole()
     try:
+        interrupts.going_on(command_line, grace_of(arguments))
         status = (
             report_status(arguments, console)
             if arguments.command == "status"
@@ -54,7 +56,5 @@ def execute(arguments: argparse.Namespace, program: str, command_line: Sequence[
         say_error(error)
         return 2
     if status == INTERRUPTED:
-        console.print(
-            f"interrupted; nothing finished is lost. To go on:  {shlex.join(command_line)}"
-        )
+        console.print(interrupts.farewell())
     return status

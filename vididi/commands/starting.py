@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
 
+from vididi import interrupts
 from vididi.disks import refusal
 from vididi.errors import INTERRUPTED, ConfigError, VididiError
 from vididi.terminal import DEBUG_VARIABLE, say, say_error
@@ -39,25 +40,35 @@ def start(program: Callable[[list[str]], int], argv: Sequence[str]) -> int:
 
     Returns:
         the program's exit status; 2 where it cannot be run as written, 1 where it failed on the
-            way, 130 interrupted, 141 where nobody reads what is printed any more.
+            way, 130, 143 or 129 where Ctrl-C, SIGTERM or SIGHUP interrupted it, 141 where nobody
+            reads what is printed any more.
     """
     arguments = [word for word in argv if word != DEBUG]
-    with _debugging(len(arguments) < len(argv)):
+    with _debugging(len(arguments) < len(argv)), interrupts.caught():
         try:
             try:
-                return program(arguments)
+                status = program(arguments)
             finally:
                 sys.stdout.flush()
+            return interrupts.exit_status() if status == INTERRUPTED else status
         except KeyboardInterrupt:
-            say("interrupted", file=sys.stderr)
-            return INTERRUPTED
+            return _interrupted()
         except BrokenPipeError as error:
             if not any(map(_reader_is_gone, (sys.stdout, sys.stderr))):
                 return _fail(error, arguments)
             _discard_output()
             return PIPE_CLOSED
         except Exception as error:
-            return _fail(error, arguments)
+            # What a signal was raised in may have made another error of it.
+            return _interrupted() if interrupts.asked() else _fail(error, arguments)
+
+
+def _interrupted() -> int:
+    """Say so, and how to go on; returns the exit status."""
+    if os.environ.get("RANK", "0") == "0":  # torchrun's first worker speaks for all
+        with suppress(OSError):  # the terminal may be gone
+            say(interrupts.farewell(), file=sys.stderr)
+    return interrupts.exit_status()
 
 
 def _fail(error: Exception, arguments: Sequence[str]) -> int:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from vididi.data.workers import ChildKilledError, exit_cause
 from vididi.errors import DataError
+from vididi.interrupts import ignore_all
 
 CHUNK = 64  # frames that the child holds as pictures at a time
 
@@ -139,7 +140,7 @@ def main() -> None:
     """Read the files whose paths come through the pipe, until the parent is gone."""
     import decord  # noqa: F401  (a process that cannot load it never gets ready)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    ignore_all()  # they are the parent's to handle
     pipe = Connection(int(sys.argv[1]))
     paths: SimpleQueue[str] = SimpleQueue()
     threading.Thread(target=_receive_paths, args=(pipe, paths), daemon=True).start()

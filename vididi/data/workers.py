@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from vididi.errors import ResourceError
+from vididi.interrupts import held, ignore_all
 
 # Items per process that may be under way or finished before the caller took the one that is due.
 AHEAD = 2
@@ -71,7 +72,8 @@ class _Worker:
         context = get_context("spawn")
         self.pipe, other = context.Pipe()
         self.process = context.Process(target=_serve, args=(other, function), daemon=True)
-        self.process.start()
+        with held():
+            self.process.start()
         other.close()  # so that the pipe ends when the process does
         self.ready = False
         self.item: int | None = None
@@ -203,7 +205,7 @@ def exit_cause(code: int | None) -> str:
 
 def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
     """What a worker process does until its parent ends the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    ignore_all()  # they are the parent's to handle
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
         pipe.send(None)  # ready

@@ -23,6 +23,7 @@ from vididi.draws import Use, key, permutation
 from vididi.evaluation.features import clips_in_a_row
 from vididi.evaluation.training_step import check_loss, training_step
 from vididi.finite import check_finite, check_weights
+from vididi.interrupts import check
 from vididi.optim import cosine_with_warmup, steps_with_warmup
 from vididi.training.context import Context
 from vididi.training.distributed import data_parallel, mean_over_workers
@@ -158,6 +159,10 @@ class ClassifierFit:
         )
 
 
+# (steps done, what gives the metrics of the epoch's steps so far; all workers call that alike)
+OnStep = Callable[[int, Callable[[], Tensor]], None]
+
+
 def train_classifier(
     model: Classifier,
     optimiser: Optimizer,
@@ -167,6 +172,8 @@ def train_classifier(
     start: int,
     context: Context,
     on_epoch: Callable[[dict[str, float | int]], None],
+    on_step: OnStep = lambda step, so_far: None,
+    so_far: Tensor | None = None,
 ) -> None:
     """Train from step ``start`` to the last one.
 
@@ -176,6 +183,8 @@ def train_classifier(
         labels: of every index row.
         on_epoch: called on every worker after each epoch with its metrics; ``train_top1`` is of the
             augmented clips, as they came.
+        on_step: called on every worker after every other step, with the steps done and what makes
+            ``so_far``, loss and top-1 accuracy of each step of the epoch: ``[steps, 2]``.
 
     Raises:
         TrainingError: the loss is not finite, or after the last step a weight or a statistic of the
@@ -183,29 +192,48 @@ def train_classifier(
     """
     parallel = model if context.world_size == 1 else data_parallel(model)
     model.train()
-    device = context.device
-    step_metrics: list[Tensor] = []  # of each step of the epoch: loss, top-1 accuracy
+    step_metrics = [] if so_far is None else list(so_far.to(context.device))
 
     for step in range(start, fit.steps):
-        batch, epoch = next(batches), step // fit.steps_per_epoch
-        target = torch.from_numpy(labels[batch.rows]).to(device)
-        view = _view(batch, epoch, fit, device)
-        seed = int(key(Use.CLASSIFIER, fit.seed, step, context.rank)) >> 1
-        loss = partial(F.cross_entropy, target=target)
-        rate, logits, value = training_step(
-            parallel, optimiser, (view,), loss, fit.rate(step), seed, fit.precision
-        )
-        step_metrics.append(torch.stack([value, (logits.argmax(dim=1) == target).float().mean()]))
+        epoch = step // fit.steps_per_epoch
+        rate, measured = _step(parallel, optimiser, next(batches), labels, fit, step, context)
+        step_metrics.append(measured)
 
-        if (step + 1) % fit.steps_per_epoch == 0:
-            mean, top1 = _over_workers(torch.stack(step_metrics).mean(dim=0), context).tolist()
-            check_loss(mean, epoch + 1)
-            step_metrics = []
-            on_epoch(
-                {"epoch": epoch + 1, "step": step + 1, "loss": mean, "train_top1": top1, "lr": rate}
-            )
-            model.train()  # on_epoch may have tested it
+        if (step + 1) % fit.steps_per_epoch:
+            on_step(step + 1, partial(_steps_over_workers, step_metrics, context))
+            continue
+        mean, top1 = _over_workers(torch.stack(step_metrics).mean(dim=0), context).tolist()
+        check_loss(mean, epoch + 1)
+        step_metrics = []
+        on_epoch(
+            {"epoch": epoch + 1, "step": step + 1, "loss": mean, "train_top1": top1, "lr": rate}
+        )
+        model.train()  # on_epoch may have tested it
     check_weights("the classifier after its last step", model)
+
+
+def _step(
+    model: nn.Module,
+    optimiser: Optimizer,
+    batch: Batch,
+    labels: NDArray[np.int64],
+    fit: ClassifierFit,
+    step: int,
+    context: Context,
+) -> tuple[float, Tensor]:
+    """The learning rate; and loss and top-1 accuracy ``[2]``."""
+    target = torch.from_numpy(labels[batch.rows]).to(context.device)
+    view = _view(batch, step // fit.steps_per_epoch, fit, context.device)
+    seed = int(key(Use.CLASSIFIER, fit.seed, step, context.rank)) >> 1
+    loss = partial(F.cross_entropy, target=target)
+    rate, logits, value = training_step(
+        model, optimiser, (view,), loss, fit.rate(step), seed, fit.precision
+    )
+    return rate, torch.stack([value, (logits.argmax(dim=1) == target).float().mean()])
+
+
+def _steps_over_workers(step_metrics: list[Tensor], context: Context) -> Tensor:
+    return _over_workers(torch.stack(step_metrics), context)
 
 
 def _over_workers(x: Tensor, context: Context) -> Tensor:
@@ -247,6 +275,7 @@ def predict(
     model.eval()
     rows, scores = [], []
     for _ in range(count):
+        check()
         batch = next(batches)
         pixels, sizes, keys = clips_in_a_row(batch, batch.clips, seed, device)
         views = (

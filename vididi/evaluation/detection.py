@@ -7,7 +7,7 @@ Shapes: B clips, T frames, D features, N boxes, A actions.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from vididi.evaluation.ava_files import Proposals
 from vididi.evaluation.ava_map import AvaRows
 from vididi.evaluation.training_step import check_loss, training_step
 from vididi.finite import check_finite
+from vididi.interrupts import check
 from vididi.optim import steps_with_warmup
 from vididi.views import whole_view
 from vididi.words import counted
@@ -173,10 +174,16 @@ def train_epoch(
     key_frames: KeyFrames,
     fit: DetectorFit,
     epoch: int,
+    on_step: Callable[[Tensor], None] = lambda so_far: None,
+    so_far: Tensor | None = None,
 ) -> dict[str, float | int]:
     """Train for one epoch, counted from 0, on the next batches.
 
     The loss is the mean over boxes and actions.
+
+    Args:
+        on_step: called after every step but the last with the losses of the epoch's steps.
+        so_far: these, of an epoch that was begun before; the batches are those after them.
 
     Returns:
         the epoch's metrics: epoch and step (from 1), loss, lr.
@@ -186,8 +193,9 @@ def train_epoch(
     """
     model.train()
     device = next(model.parameters()).device
-    losses: list[Tensor] = []
-    for step in range(epoch * fit.steps_per_epoch, (epoch + 1) * fit.steps_per_epoch):
+    losses = [] if so_far is None else list(so_far.to(device))
+    first, last = epoch * fit.steps_per_epoch + len(losses), (epoch + 1) * fit.steps_per_epoch
+    for step in range(first, last):
         batch = next(batches)
         inputs = make_inputs(batch, key_frames, fit.size, device, fit.flipped(epoch, batch.rows))
         targets = torch.from_numpy(key_frames.targets[inputs.numbers]).to(device).float()
@@ -198,6 +206,8 @@ def train_epoch(
             model, optimiser, model_inputs, loss, fit.rate(step), seed, fit.precision
         )
         losses.append(value)
+        if step + 1 < last:
+            on_step(torch.stack(losses))
 
     mean = float(torch.stack(losses).mean())
     check_loss(mean, epoch + 1)
@@ -308,6 +318,7 @@ def predict_boxes(
     model.eval()
     rows, scores = [], []
     for _ in range(count):
+        check()
         batch = next(batches)
         inputs = make_inputs(batch, key_frames, size, device)
         logits = model(inputs.clips, inputs.boxes, inputs.owner).float()

@@ -17,6 +17,7 @@ from vididi.data.plan import Plan
 from vididi.data.stream import Batch, Stream
 from vididi.draws import Use, key
 from vididi.evaluation.retrieval import unit_rows
+from vididi.interrupts import check
 from vididi.views import differentiate, evaluation_view
 
 Features = dict[str, NDArray[np.float32]]  # features [B, D] by name
@@ -144,6 +145,7 @@ def measure_batches(
     encoder.eval()
     rows, parts = [], []
     for number in range(count):
+        check()
         batch = next(batches)
         parts.append(measure(encoder, batch))
         rows.append(batch.rows)

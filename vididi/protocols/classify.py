@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vididi.components import make_augment, make_optimiser
@@ -25,12 +26,14 @@ from vididi.evaluation.classification import (
     Classifier,
     ClassifierFit,
     Crops,
+    OnStep,
     accuracy,
     labelled_rows,
     predict,
     train_classifier,
     true_class_ranks,
 )
+from vididi.interrupts import check, gently
 from vididi.protocols import metric_prefix
 from vididi.protocols.settings import ClassificationSettings
 from vididi.protocols.task import EvaluationResult, Task, queries_of, share_of_worker
@@ -38,6 +41,7 @@ from vididi.runs.file_names import TUNED
 from vididi.runs.run_folder import RunFolder
 from vididi.training.context import Context
 from vididi.training.distributed import gather_rows
+from vididi.training.stop_request import StopRequest
 
 Epochs = list[dict[str, float | int]]  # the metrics of each
 
@@ -57,7 +61,7 @@ def measure_classification(
         encoder, width, len(shards.manifest.classes), s.frozen, s.features, s.dropout
     ).to(task.device)
     optimiser = make_optimiser(s.optimiser, model.trained)
-    step, epochs = _restore(model, optimiser, folder, task.device)
+    step, epochs, so_far = _restore(model, optimiser, folder, task.device)
 
     first = training.batch_number(step) if isinstance(training, Interrupted) else step
     batches = task.open_stream(Chain((training, test)), first)
@@ -66,8 +70,15 @@ def measure_classification(
         rows, scores = _predict(task, model, batches, glance, "centre")
         return float((true_class_ranks(scores, labels[rows]) < 1).mean())
 
-    on_epoch = _epoch_end(task, model, optimiser, folder, epochs, glance_top1)
-    train_classifier(model, optimiser, batches, labels, fit, step, task.context, on_epoch)
+    save = partial(_save, model, optimiser, folder, epochs)
+    request = StopRequest(task.context)
+    on_epoch = _epoch_end(task, save, epochs, glance_top1, request)
+    on_step = _step_end(save, request)
+    with gently():
+        train_classifier(
+            model, optimiser, batches, labels, fit, step, task.context, on_epoch, on_step, so_far
+        )
+    check()
     if s.keep_encoder and task.context.rank == 0:
         folder.save_encoder(model.encoder.state_dict(), TUNED)
 
@@ -82,24 +93,37 @@ def measure_classification(
 
 def _restore(
     model: Classifier, optimiser: Optimizer, folder: RunFolder, device: torch.device
-) -> tuple[int, Epochs]:
-    """How many steps an earlier attempt has trained, and its epochs; their weights are put back."""
+) -> tuple[int, Epochs, Tensor | None]:
+    """How many steps an earlier attempt has trained, its epochs, and what it measured of the one
+    that it was in; their weights are put back.
+    """
     folder.path.mkdir(parents=True, exist_ok=True)
     checkpoint = folder.load_checkpoint(device)
     if checkpoint is None:
-        return 0, []
+        return 0, [], None
     model.trained.load_state_dict(checkpoint["model"])
     optimiser.load_state_dict(checkpoint["optimiser"])
-    return checkpoint["step"], checkpoint["epochs"]
+    return checkpoint["step"], checkpoint["epochs"], checkpoint.get("so_far")
 
 
-def _epoch_end(
-    task: Task,
+def _save(
     model: Classifier,
     optimiser: Optimizer,
     folder: RunFolder,
     epochs: Epochs,
+    step: int,
+    so_far: Tensor | None = None,
+) -> None:
+    state = {"model": model.trained.state_dict(), "optimiser": optimiser.state_dict()}
+    folder.save_checkpoint({**state, "step": step, "epochs": epochs, "so_far": so_far})
+
+
+def _epoch_end(
+    task: Task,
+    save: Callable[[int], None],
+    epochs: Epochs,
     glance: Callable[[], float],
+    request: StopRequest,
 ) -> Callable[[dict[str, float | int]], None]:
     """What happens after each epoch: it is tested if the settings say so, kept and reported."""
     every = task.settings.test_every
@@ -109,11 +133,22 @@ def _epoch_end(
             metrics["test_top1"] = glance()
         epochs.append(metrics)
         if task.context.rank == 0:
-            state = {"model": model.trained.state_dict(), "optimiser": optimiser.state_dict()}
-            folder.save_checkpoint({**state, "step": metrics["step"], "epochs": epochs})
+            save(int(metrics["step"]))
         task.report(metrics)
+        request.end_if_heard(None)
 
     return on_epoch
+
+
+def _step_end(save: Callable[[int, Tensor], None], request: StopRequest) -> OnStep:
+    """What happens after every other step: where the evaluation was asked to end, it is kept."""
+
+    def on_step(step: int, so_far: Callable[[], Tensor]) -> None:
+        if request.heard():
+            measured = so_far()  # of all workers
+            request.end(lambda: save(step, measured))
+
+    return on_step
 
 
 def _predict(

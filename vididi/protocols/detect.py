@@ -4,12 +4,14 @@ proposed ones.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vididi.backbones import Backbone
@@ -19,24 +21,30 @@ from vididi.config import EVALUATION_BATCH
 from vididi.data.boxes import KeyFrames
 from vididi.data.plan import Chain, KeyFramePlan, Plan, frame_counts
 from vididi.data.shards import ShardSet
+from vididi.data.stream import Batch
 from vididi.errors import DataError
 from vididi.evaluation import AvaMap, AvaRows, ava_map, detection
 from vididi.evaluation.ava_files import read_proposals
 from vididi.finite import check_weights
+from vididi.interrupts import check, gently
 from vididi.protocols.settings import DetectionSettings
 from vididi.protocols.task import EvaluationResult, Task
 from vididi.runs.file_names import PREDICTIONS
 from vididi.runs.run_folder import RunFolder, replacing
+from vididi.training.stop_request import StopRequest
 
 
 @dataclass
 class _Attempt:
-    """A detector that is being trained: how many epochs were, and what the tests so far gave."""
+    """A detector that is being trained: how many epochs were, what the tests so far gave, and the
+    losses of an epoch that was begun.
+    """
 
     model: detection.Detector
     optimiser: Optimizer
     trained: int
     scores: list[float]
+    so_far: Tensor | None = None
 
     @classmethod
     def restored(
@@ -53,11 +61,39 @@ class _Attempt:
             return cls(model, optimiser, 0, [])
         model.load_state_dict(checkpoint["model"])
         optimiser.load_state_dict(checkpoint["optimiser"])
-        return cls(model, optimiser, checkpoint["epoch"], checkpoint["scores"])
+        so_far = checkpoint.get("so_far")
+        return cls(model, optimiser, checkpoint["epoch"], checkpoint["scores"], so_far)
 
     def save(self, folder: RunFolder) -> None:
         state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
-        folder.save_checkpoint({**state, "epoch": self.trained, "scores": self.scores})
+        how_far = {"epoch": self.trained, "scores": self.scores, "so_far": self.so_far}
+        folder.save_checkpoint({**state, **how_far})
+
+    def train(
+        self,
+        batches: Iterator[Batch],
+        key_frames: KeyFrames,
+        fit: detection.DetectorFit,
+        folder: RunFolder,
+        request: StopRequest,
+    ) -> dict[str, Any]:
+        """Train the next epoch, and keep it. Returns its metrics.
+
+        Raises:
+            AskedToStop: it was asked to end, and what was trained of the epoch is kept.
+        """
+
+        def on_step(so_far: Tensor) -> None:
+            if request.heard():
+                self.so_far = so_far
+                request.end(lambda: self.save(folder))
+
+        with gently():
+            given = self.model, self.optimiser, batches, key_frames, fit, self.trained
+            metrics = detection.train_epoch(*given, on_step, self.so_far)
+            self.trained, self.so_far = self.trained + 1, None
+            self.save(folder)
+        return metrics
 
 
 def measure_detection(
@@ -98,7 +134,7 @@ def _train_and_test(
     Tests are made ``in_boxes``, which may be other ones than the annotation's of ``key_frames``.
 
     A checkpoint is written after training an epoch and before testing it, so what was interrupted
-    goes on with that test.
+    goes on with that test; or, where it was asked to end amid an epoch, after a step of it.
     """
     s, model = task.settings, attempt.model
     tested = [s.test == "each" or epoch == s.epochs for epoch in range(1, s.epochs + 1)]
@@ -108,18 +144,17 @@ def _train_and_test(
         for part in (plan, test if then else Chain(()))
     ]
 
-    begin = sum(map(len, parts[: max(0, 2 * attempt.trained - 1)]))
+    begun = 0 if attempt.so_far is None else len(attempt.so_far)
+    first = attempt.trained if begun else max(0, attempt.trained - 1)
+    begin = sum(map(len, parts[: 2 * first + (attempt.trained > first)])) + begun
     batches = task.open_stream(Chain(tuple(parts)), begin)
+    request = StopRequest(task.context)
     truth = detection.true_rows(key_frames, key_frames.boxes_of(test.rows)[0])
 
-    for epoch in range(max(0, attempt.trained - 1), s.epochs):
+    for epoch in range(first, s.epochs):
         if epoch >= attempt.trained:
-            metrics = detection.train_epoch(
-                model, attempt.optimiser, batches, key_frames, fit, epoch
-            )
-            attempt.trained = epoch + 1
-            attempt.save(folder)
-            task.report(metrics)
+            task.report(attempt.train(batches, key_frames, fit, folder, request))
+            check()
         check_weights("the detector", model)
         if tested[epoch]:
             boxes, scores = detection.predict_boxes(
