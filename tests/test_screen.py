@@ -14,7 +14,7 @@ from rich.console import Console
 
 import vididi.screen
 from vididi.live_table import Line, progress_text, seconds_left, share_done, time_text
-from vididi.screen import ForeignLines, PrepareBar, SweepScreen
+from vididi.screen import ForeignLines, PrepareBar, SweepScreen, leave_screens
 from vididi.terminal import PlainConsole
 
 REPORT = {"train/loss": 1.5, "time/seconds_per_step": 0.25, "time/data_share": 0.125}
@@ -248,3 +248,22 @@ def test_a_stream_that_is_no_terminal_is_left_alone(monkeypatch: pytest.MonkeyPa
     with ForeignLines(lambda line: pytest.fail(line)):
         os.write(writing, b"x\n")
     assert os.read(reading, 10) == b"x\n"
+
+
+def test_a_program_that_is_replaced_leaves_the_terminal_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The cursor is back, and so is the error stream, which the new program has, too."""
+    printed, (ours, terminal) = io.StringIO(), pty.openpty()
+    monkeypatch.setattr(vididi.screen, "STDERR", terminal)
+    before = os.fstat(terminal).st_rdev
+    with SweepScreen(PlainConsole(file=printed, force_terminal=True, width=80)) as screen:
+        screen.add("a", "waiting", 4, None)
+        assert os.fstat(terminal).st_rdev != before
+        assert "\x1b[?25h" not in printed.getvalue()
+        leave_screens()
+        assert os.fstat(terminal).st_rdev == before
+        assert "\x1b[?25h" in printed.getvalue()
+        leave_screens()
+    os.close(ours)
+    os.close(terminal)

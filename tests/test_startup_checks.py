@@ -21,6 +21,7 @@ from vididi.startup_checks import (
     SESSION,
     SOCKET_PATH,
     check_data,
+    check_loopback,
     check_open_files,
     check_python,
     check_shared_memory,
@@ -64,6 +65,19 @@ def test_where_no_folder_is_short_enough_this_is_said(monkeypatch: pytest.Monkey
     monkeypatch.setattr(startup_checks, "_temporary_folders", lambda: [deep])
     assert check_temporary().level == "problem"
     with pytest.raises(ResourceError, match=r"sockets: /d+: not writable, or longer.*RAY_TMPDIR"):
+        refuse(checks_of_ray())
+
+
+def test_without_an_ipv4_address_of_its_own_a_machine_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """192.0.2.1 is of no machine: it is for documentation (RFC 5737)."""
+    assert check_loopback().level == "ok"
+    found = check_loopback("192.0.2.1")
+    assert found.level == "problem"
+    assert "ip address add 192.0.2.1/8 dev lo" in found.text
+    monkeypatch.setattr(startup_checks, "check_loopback", lambda: found)
+    with pytest.raises(ResourceError, match=r"^loopback: 192\.0\.2\.1 is not to be had"):
         refuse(checks_of_ray())
 
 

@@ -34,6 +34,16 @@ SAY_S = 10.0  # between lines about a preparation that is shown in lines
 NO_NEWS = "Set ray log level from environment variable"
 
 
+_open: list[SweepScreen] = []
+
+
+def leave_screens() -> None:
+    """Give the terminal back as it was; for a process that ends without coming back to them."""
+    while _open:
+        _open[-1].leave()
+    Console().show_cursor()  # of bars that are no SweepScreen
+
+
 class SweepScreen:
     """Shows jobs by title. Use as a context manager; the methods are those of a
     cluster.jobs.Watcher by title.
@@ -79,13 +89,22 @@ class SweepScreen:
         if self.console.is_terminal:
             self.live.__enter__()
             self.foreign.__enter__()
+        _open.append(self)
         return self
 
     def __exit__(self, *exception: Any) -> None:
+        self.leave()
         if self.console.is_terminal:
-            self.foreign.__exit__(*exception)
-            self.live.__exit__(*exception)
             self.console.print(self.table(), soft_wrap=False)
+
+    def leave(self) -> None:
+        """Show nothing more."""
+        if self not in _open:
+            return
+        _open.remove(self)
+        if self.console.is_terminal:
+            self.foreign.__exit__()
+            self.live.__exit__(None, None, None)
 
     def table(self) -> Table:
         """All cells that began, in the order of the sweep."""

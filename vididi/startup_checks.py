@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -199,7 +200,13 @@ def warn_of_backbone(config: Config, gpu: bool | None = None, videos: int | None
 
 def checks_of_ray() -> list[Check]:
     """What keeps Ray from starting on this machine."""
-    return [check_temporary(), check_home(), check_open_files(), check_shared_memory()]
+    return [
+        check_temporary(),
+        check_home(),
+        check_loopback(),
+        check_open_files(),
+        check_shared_memory(),
+    ]
 
 
 def check_temporary() -> Check:
@@ -238,6 +245,23 @@ def check_home() -> Check:
     home = Path(os.environ.get("HOME") or "/")
     found = check_writable("home", home, "set HOME to a folder that is", disk=0)
     return Check("home", "warning", found.text) if found.level == "problem" else found
+
+
+def check_loopback(address: str = "127.0.0.1") -> Check:
+    """Ray listens on this machine's own IPv4 address, which machines of IPv6 alone have, too,
+    unless it was taken away.
+    """
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as own:
+            own.bind((address, 0))
+    except OSError as error:
+        return Check(
+            "loopback",
+            "problem",
+            f"{address} is not to be had ({error.strerror}), which Ray listens on; ip link set lo"
+            f" up && ip address add {address}/8 dev lo",
+        )
+    return Check("loopback", "ok", address)
 
 
 def check_open_files() -> Check:

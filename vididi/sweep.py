@@ -91,6 +91,9 @@ class Resources(Closed):
         ),
     )
     max_failures: int = Field(2, ge=0, description="restarts of a cell whose process or node died")
+    ray_restarts: int = Field(
+        3, ge=0, description="restarts of the program's own Ray where that died"
+    )
     wait_s: float = Field(
         600, gt=0, description="give up when no cell could start for so long [seconds]"
     )

@@ -36,6 +36,15 @@ class Capacity:
     def request(self, cells: int) -> None:
         """Request capacity for this many more; replaces earlier requests."""
 
+    def delay(self, needs: str) -> str:
+        """Why a cell that fits does not start. Nobody else is on a Ray of our own, so what it needs
+        is free.
+        """
+        return (
+            f"Ray is still starting a process of {needs}; other programs keep this machine's cores"
+            " or its disk busy"
+        )
+
     @property
     def shortage(self) -> str:
         """Why no cell fits, if one needs more than there is; else empty."""
@@ -68,6 +77,10 @@ class ClusterCapacity(Capacity):
         self.polled_at = time.monotonic()
         self.nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self.cells = cluster_concurrency(self.resources, self.nodes)
+
+    def delay(self, needs: str) -> str:
+        """Why a cell that fits does not start."""
+        return f"each needs {needs}, and that is not free"
 
     @property
     def shortage(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray._private import worker as ray_worker
 from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
     get_or_create_autoscaling_coordinator,
 )
@@ -18,6 +19,7 @@ from ray.exceptions import RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from vididi.cluster.ray_signals import signals_kept
+from vididi.cluster.watch import ClusterRay, watching
 from vididi.errors import ResourceError, VididiError
 
 WAIT_S, POLL_S = 600, 1.0  # for the first CPU of a cluster that has none yet
@@ -42,8 +44,10 @@ def connected(address: str) -> Iterator[None]:
     # Ray Data and Train share one of these, which outlives them. Whoever needs it first has it on
     # its own node: a worker, which would then never be idle and never be released (Ray 2.60).
     get_or_create_autoscaling_coordinator()
+    raylet = ray_worker._global_node.raylet_socket_name  # type: ignore[attr-defined]
     try:
-        yield
+        with watching(ClusterRay(address, ray.get_runtime_context().gcs_address, raylet)):
+            yield
     finally:
         with signals_kept():
             ray.shutdown()
@@ -54,8 +58,7 @@ def ray_starting() -> Iterator[None]:
     """While a Ray of our own is started on this machine: what keeps it from that, in words.
 
     Raises:
-        ResourceError: it does not start. Ray gives its node 30 s, which is short where other
-            programs have the cores.
+        ResourceError: it does not start.
     """
     try:
         yield

@@ -37,6 +37,7 @@ from ray.tune.search.optuna import OptunaSearch
 from vididi.cluster.capacity import Capacity
 from vididi.cluster.jobs import Job
 from vididi.cluster.stopping import EarlyStopping
+from vididi.cluster.watch import hold_while_dead
 from vididi.errors import ResourceError, VididiError
 from vididi.interrupts import asked
 from vididi.runs.file_names import JOURNAL
@@ -496,6 +497,8 @@ class CellSearch(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Close the draw of a cell that ended, by what its run folder says."""
+        if error:
+            hold_while_dead()
         live = self.live[trial_id]
         stopped = self.stopping is not None and trial_id in self.stopping.stopped
         outcome = self._outcome(live.job) or ("stopped" if stopped else "failed" if error else None)

@@ -17,17 +17,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import ray
-from ray._private import ray_constants
+from ray._private import ray_constants, services
+from ray._private import worker as ray_worker
+from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from vididi.cluster.connection import ray_starting
-from vididi.cluster.guardian import MARK, OWNER, is_alive, started_at
+from vididi.cluster.guardian import MARK, OWNER, is_alive, processes_of, started_at
 from vididi.cluster.ray_signals import signals_kept
+from vididi.cluster.watch import OwnRay, watching
 from vididi.startup_checks import PREFIX, RAY, folder_for_sockets
 
 # What the environment could say of tokens and addresses, and does not of a Ray of our own.
@@ -40,26 +45,34 @@ _OVERRIDDEN = (
     "RAY_TMPDIR",
     MARK,
 )
+_PORT_WAIT = "RAY_gcs_server_port_wait_time_s"
+START_S = 300.0  # for a Ray of our own to start; it takes 3 where nothing else runs
 # Where gloo and NCCL listen for the other workers of a cell.
 _INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 @contextmanager
-def own_ray(cpus: int, object_store_bytes: int) -> Iterator[None]:
+def own_ray(cpus: int, object_store_bytes: int, restarts: int = 0) -> Iterator[None]:
     """Be connected to a Ray that is started for it and ended with it.
 
     Args:
         cpus: that it is to believe this machine has.
+        restarts: how often, over all Rays of a command, the program is started again where Ray
+            died; otherwise it is ended (vididi.cluster.watch).
     """
     remove_left_behind()
-    folder = _new_folder()
+    folder, environment = _new_folder(), dict(os.environ)
     token = folder / "token"
-    values = {"RAY_AUTH_TOKEN_PATH": str(token), MARK: str(folder)}
-    with _environment({**values, **dict.fromkeys(_INTERFACES, "lo")}), _guarded(folder):
+    values = {
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        MARK: str(folder),
+        _PORT_WAIT: os.environ.get(_PORT_WAIT, f"{START_S:.0f}"),
+    }
+    with _environment({**values, **dict.fromkeys(_INTERFACES, "lo")}), _guarded(folder) as guardian:
         # Read once, of whatever Ray this process was connected to before.
         AuthenticationTokenLoader.instance().reset_cache()
         try:
-            with ray_starting(), _on_loopback(), signals_kept():
+            with ray_starting(), _on_loopback(), _patient(folder), signals_kept():
                 ray.init(
                     address="local",
                     num_cpus=cpus,
@@ -69,11 +82,20 @@ def own_ray(cpus: int, object_store_bytes: int) -> Iterator[None]:
                     logging_level=logging.ERROR,
                     _temp_dir=str(folder / RAY),
                 )
-            yield
+            own = OwnRay(_processes(), folder, guardian, restarts, environment)
+            with watching(own), _without_obituary():
+                yield
         finally:
             with signals_kept():
                 ray.shutdown()
             AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _processes() -> dict[str, subprocess.Popen[bytes]]:
+    """Those of the Ray that was started here without which nothing goes on."""
+    names = {"raylet": PROCESS_TYPE_RAYLET, "GCS": PROCESS_TYPE_GCS_SERVER}
+    started = ray_worker._global_node.all_processes  # type: ignore[attr-defined]
+    return {said: started[name][0].process for said, name in names.items()}
 
 
 def _new_folder() -> Path:
@@ -106,7 +128,7 @@ def remove_left_behind() -> None:
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
     """These values for Ray and its children, and none of the others that would change them."""
-    names = (*_OVERRIDDEN, *_INTERFACES)
+    names = (*_OVERRIDDEN, *_INTERFACES, _PORT_WAIT)
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     os.environ.update(values)
     try:
@@ -133,7 +155,54 @@ def _on_loopback() -> Iterator[None]:
 
 
 @contextmanager
-def _guarded(folder: Path) -> Iterator[None]:
+def _patient(folder: Path) -> Iterator[None]:
+    """Ray gives its raylet 30 s to be there (2.60), in which one that waits for cores and the disk
+    is not: as long as the process lives, it is given START_S.
+    """
+    before, end = services.get_node, time.monotonic() + START_S
+
+    def get_node(*arguments: Any) -> Any:
+        while True:
+            try:
+                return before(*arguments)
+            except RuntimeError:
+                if time.monotonic() > end or not _has_raylet(folder):
+                    raise
+            time.sleep(0.5)
+
+    services.get_node = get_node
+    try:
+        yield
+    finally:
+        services.get_node = before
+
+
+@contextmanager
+def _without_obituary() -> Iterator[None]:
+    """Ray prints 20 lines of a dead raylet's log, which say nothing to who reads them."""
+    before = ray_worker.print_to_stdstream
+
+    def print_rest(data: dict[str, Any], *arguments: Any, **options: Any) -> None:
+        if not "".join(data["lines"]).startswith("Raylet is terminated"):
+            before(data, *arguments, **options)
+
+    ray_worker.print_to_stdstream = print_rest
+    try:
+        yield
+    finally:
+        ray_worker.print_to_stdstream = before
+
+
+def _has_raylet(folder: Path) -> bool:
+    for pid in processes_of(str(folder)):
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/exe").resolve().name == "raylet":
+                return True
+    return False
+
+
+@contextmanager
+def _guarded(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """With a guardian that ends what is left of the folder's Ray afterwards, or when this process
     has ended, and removes the folder.
     """
@@ -147,7 +216,7 @@ def _guarded(folder: Path) -> Iterator[None]:
         env=environment,
     )
     try:
-        yield
+        yield guardian
     finally:
         assert guardian.stdin is not None
         guardian.stdin.close()

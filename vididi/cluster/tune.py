@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -45,10 +44,12 @@ from vididi.cluster.own_ray import own_ray
 from vididi.cluster.resources import cpus_to_declare, local_concurrency, worker_needs
 from vididi.cluster.stopping import Curve, EarlyStopping
 from vididi.cluster.train import train_distributed, work
+from vididi.cluster.watch import hold_while_dead
 from vididi.data.shards import ShardSet
 from vididi.disks import OF_DISKS, refusal
 from vididi.errors import DataError, HeldError, ResourceError, VididiError
 from vididi.interrupts import asked, gently
+from vididi.runs.left_behind import passing_folder
 from vididi.runs.mirror import local_path, pull
 from vididi.runs.outcome import outcome
 from vididi.runs.run_folder import RunFolder
@@ -210,7 +211,8 @@ def _ray(
 
     # An impossible group fails here, before any other has run for hours.
     cpus = cpus_to_declare([(resources, capacity_of(resources)()) for resources in needs])
-    with own_ray(cpus, OBJECT_STORE_BYTES + int(held_bytes / SHARE)):
+    restarts = max(resources.ray_restarts for resources in needs)
+    with own_ray(cpus, OBJECT_STORE_BYTES + int(held_bytes / SHARE), restarts):
         yield capacity_of
 
 
@@ -240,7 +242,12 @@ class _Group:
         Raises:
             ResourceError: none could start for ``resources.wait_s``.
         """
+        # Tune's own records; a stopped sweep goes on from the run folders.
         storage = self.data.runs / ".tune" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        with passing_folder(storage):
+            return self._run(storage)
+
+    def _run(self, storage: Path) -> _Events:
         events = _Events(
             self.jobs, self.watcher, self.resources, self.stopping, self.capacity, self.search
         )
@@ -262,8 +269,6 @@ class _Group:
                     tuner.fit()
         finally:
             self.capacity.close()
-            # Tune's own records; a stopped sweep goes on from the run folders.
-            shutil.rmtree(storage, ignore_errors=True)
         if events.gave_up:
             raise ResourceError(
                 f"no cell could start for {self.resources.wait_s:g} s (resources.wait_s);"
@@ -410,9 +415,13 @@ class _Events(TrialProgressCallback):
             "search": None,
         }
 
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        hold_while_dead()
+
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
+        hold_while_dead()
         self.watcher.started(self._job(trial))
 
     def _mark_stopped(self, trial: Trial) -> None:
@@ -443,6 +452,7 @@ class _Events(TrialProgressCallback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
+        hold_while_dead()
         folder = RunFolder(self._job(trial).folder)
         self.failed.add(folder.path)
         text = (
@@ -465,6 +475,7 @@ class _Events(TrialProgressCallback):
             self.watcher.ended(job, trial.num_failures)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        hold_while_dead()
         statuses = [trial.status for trial in trials]
         if self.ending.look(Trial.RUNNING in statuses):
             return
@@ -497,7 +508,7 @@ class _Events(TrialProgressCallback):
     @property
     def why(self) -> str:
         """Why nothing starts."""
-        return self.capacity.shortage or f"each needs {self.needs}, and that is not free"
+        return self.capacity.shortage or self.capacity.delay(self.needs)
 
     def _job(self, trial: Trial) -> Job:
         return self.jobs[trial.config["cell"]]

@@ -20,6 +20,8 @@ result.json           the measurements; its presence means that the run is finis
 stopped.json          at which epoch the run was stopped early, and why, if it was
 loggers.json          of other loggers than TensorBoard: their runs, and what was sent to them
 error.txt             why the last attempt failed, if it did
+.NAME.PID             a file that a process is writing, or was when it was killed; who next holds
+                      the folder removes those (vididi.runs.left_behind)
 *.damaged-1           a file that a sweep found damaged and set aside (vididi.runs.mend)
 
 What reads them is vididi.runs.readers; vididi.runs.outcome says what became of the run.
@@ -61,6 +63,7 @@ from vididi.runs.file_names import (
     STOPPED,
 )
 from vididi.runs.lease import holding
+from vididi.runs.left_behind import remove_temporaries
 
 LOCK_WAIT_S = 20.0
 # Kept in each run folder until the run has finished.
@@ -151,6 +154,7 @@ class RunFolder:
                             f"{self.path}: another process is running this cell"
                         ) from None
                     time.sleep(0.5)
+            remove_temporaries(self.path)
             with holding(self.path, patience, for_dead=wait_s is None):
                 yield
 
