@@ -15,6 +15,7 @@ from typing import Any
 import av
 import pytest
 import yaml
+from plain_files import plain
 from safetensors.torch import load_file
 
 from vididi.cli import main
@@ -259,7 +260,7 @@ def test_pretrain_makes_a_finished_run_folder_and_does_it_once(
     assert "epoch 1  step 3  train/loss" in printed
     assert f"finished: {out} in" in printed
     assert len(losses(out)) == 2
-    cell = json.loads((out / "cell.json").read_text())
+    cell = plain(out / "cell.json")
     assert (cell["arm"], cell["label"], cell["seed"]) == ("mine", "mine", 0)
     before = (out / "result.json").stat().st_mtime_ns
     assert main(command) == 0
@@ -281,7 +282,7 @@ def test_pretrain_takes_prepared_shards(
         "cpu",
     ]
     assert main([*command, "--set", "training.epochs=1", "--set", "training.batch_size=6"]) == 0
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    result = plain(tmp_path / "run" / "result.json")
     assert result["data_checksum"] == ShardSet.open(motion_set).manifest.checksum
     assert result["steps"] == 2
 
@@ -401,7 +402,7 @@ def alone_and_in_two(
 
 def test_two_processes_measure_what_one_does(alone_and_in_two: tuple[Path, Path, Path]) -> None:
     _, alone, two = alone_and_in_two
-    results = [json.loads((folder / "result.json").read_text()) for folder in (alone, two)]
+    results = [plain(folder / "result.json") for folder in (alone, two)]
     assert results[0].keys() == results[1].keys()
     assert [result["workers"] for result in results] == [1, 2]
     assert {path.name for path in alone.iterdir() if "tfevents" not in path.name} == {

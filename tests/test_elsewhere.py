@@ -4,7 +4,6 @@ what fine-tuning leaves for another.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from plain_files import plain
 from safetensors.torch import load_file, save_file
 
 from vididi.backbones.weights import WEIGHTS_OPTIONS
@@ -62,7 +62,7 @@ def evaluate(protocol: str, run: Path, *changes: str) -> tuple[Path, dict[str, A
         == 0
     )
     (folder,) = set(run.glob("evaluations/*")) - before
-    return folder, json.loads((folder / "result.json").read_text())
+    return folder, plain(folder / "result.json")
 
 
 def test_a_file_of_torchvision_s_is_evaluated_like_a_run_and_may_be_gone_by_then(
@@ -86,9 +86,7 @@ def test_a_file_of_torchvision_s_is_evaluated_like_a_run_and_may_be_gone_by_then
         for name, tensor in written.items()
         if not name.endswith("num_batches_tracked")
     )
-    result, of_random = (
-        json.loads((folder / "result.json").read_text()) for folder in (run, random)
-    )
+    result, of_random = (plain(folder / "result.json") for folder in (run, random))
     assert (
         result["untrained/silhouette/all"]
         == of_random["silhouette/all"]

@@ -41,6 +41,14 @@ def test_a_run_is_its_steps_clips_and_checkpoints() -> None:
     assert measured().folder_bytes == 1040
 
 
+def test_a_run_at_work_has_the_checkpoint_before_and_one_that_is_being_written() -> None:
+    of_work = {n: RunWork(n, 100, 50, checkpoints=n) for n in (0, 1, 2, 3, 9)}
+    bytes_at_work = {
+        n: measured(checkpoint_bytes=300, work=work).working_bytes for n, work in of_work.items()
+    }
+    assert bytes_at_work == {0: 0, 1: 0, 2: 300, 3: 600, 9: 600}
+
+
 def test_half_a_run_has_half_its_steps_and_all_of_its_evaluation() -> None:
     assert measured().seconds(0.5) == pytest.approx((100 + 10 + 1, 50 + 5 + 1, 200 + 15 + 1))
 

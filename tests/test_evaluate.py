@@ -18,6 +18,7 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 import torch
+from plain_files import plain
 
 from vididi.cli import main
 from vididi.components import read_run_config
@@ -123,7 +124,7 @@ def test_retrieval_of_a_run_s_own_data_is_what_the_run_measured(trained: Path) -
     (path,) = trained.glob("evaluations/retrieval-*/result.json")
     measured, own = (
         json.loads(path.read_text())["metrics"],
-        json.loads((trained / "result.json").read_text()),
+        plain(trained / "result.json"),
     )
     assert {name: own[name] for name in measured} == measured
 

@@ -5,7 +5,6 @@ however often it was stopped.
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from boards import assert_board_is_right, read_board
+from plain_files import plain, plain_lines
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -61,7 +61,7 @@ def run(
 
 def metric_lines(folder: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what a clock measured."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = plain_lines(folder / "metrics.jsonl")
     return [
         {name: value for name, value in line.items() if not name.startswith("time/")}
         for line in lines
@@ -78,7 +78,7 @@ def measurements(result: dict[str, Any]) -> dict[str, float]:
 
 def assert_same_run(one: Path, other: Path) -> None:
     """The same measurements, metrics, queries and weights, bit for bit."""
-    results = [json.loads((folder / "result.json").read_text()) for folder in (one, other)]
+    results = [plain(folder / "result.json") for folder in (one, other)]
     assert measurements(results[0]) == measurements(results[1])
     assert metric_lines(one) == metric_lines(other)
     assert pq.read_table(one / "queries.parquet").equals(pq.read_table(other / "queries.parquet"))
@@ -566,7 +566,7 @@ def test_a_run_keeps_the_features_that_its_end_was_measured_by(finished: Finishe
 
 def test_the_written_configuration_is_the_run_s(finished: Finished, tiny_shards: ShardSet) -> None:
     assert build_config(read_yaml(finished.folder / "config.yaml")) == finished.config
-    assert json.loads((finished.folder / "cell.json").read_text()) == {
+    assert plain(finished.folder / "cell.json") == {
         **CELL,
         "data_checksum": tiny_shards.manifest.checksum,
     }
@@ -606,7 +606,7 @@ def test_tensorboard_has_the_same_numbers(finished: Finished) -> None:
 def test_the_result_says_what_was_measured_and_on_what(
     finished: Finished, tiny_shards: ShardSet
 ) -> None:
-    written = json.loads((finished.folder / "result.json").read_text())
+    written = plain(finished.folder / "result.json")
     assert written == {"version": 1, **finished.result}
     assert written["data_checksum"] == tiny_shards.manifest.checksum
     assert (
@@ -660,7 +660,7 @@ def test_every_objective_goes_through_a_whole_cell(
         "silhouette/3",
         "silhouette/5",
     }
-    assert json.loads((tmp_path / "result.json").read_text()) == {"version": 1, **result}
+    assert plain(tmp_path / "result.json") == {"version": 1, **result}
     assert (result["steps"], result["videos_too_short"]) == (12, [])
     assert all(np.isfinite(value) for value in measurements(result).values())
     for line, expected in zip(metric_lines(tmp_path), (*PAIRS, {"00", "11"}), strict=True):
@@ -771,7 +771,7 @@ def test_videos_too_short_for_the_least_offset_are_left_out_and_named(
     )
     manifest = replace(uneven_shards.manifest, classes=["class", "without videos"])
     result = run(config, tmp_path, replace(uneven_shards, manifest=manifest))
-    assert json.loads((tmp_path / "result.json").read_text())["videos_too_short"] == [
+    assert plain(tmp_path / "result.json")["videos_too_short"] == [
         "train/class/3.mp4",
         "train/class/7.mp4",
     ]
@@ -1356,5 +1356,5 @@ def test_a_run_shows_its_configuration_and_what_its_network_sees(
 
     board = plugin_event_accumulator.EventAccumulator(str(finished.folder)).Reload()
     assert {"configuration/text_summary", "what the network sees"} <= set(board.Tags()["tensors"])
-    record = json.loads((finished.folder / "cell.json").read_text())
+    record = plain(finished.folder / "cell.json")
     assert VARIED not in record

@@ -96,6 +96,8 @@ def test_a_configuration_is_measured_on_random_clips(make_config: MakeConfig) ->
     assert measured.gpu_memory == 0
     assert measured.folder_bytes == measured.run_bytes + 3 * measured.epoch_bytes
     assert measured.epoch_bytes > 100
+    assert measured.run_bytes > measured.checkpoint_bytes > 10_000
+    assert measured.working_bytes == 2 * measured.checkpoint_bytes
     half = measure_run(values, MADE_UP, gpu=False, workers=2, began=time.time())
     assert half.work.steps == measured.work.steps
     assert half.work.clips == measured.work.clips / 2

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from vididi.components import (
@@ -36,6 +35,7 @@ from vididi.runs import mirror
 from vididi.runs.file_names import CONFIG, ENCODER
 from vididi.runs.readers import read_run_result
 from vididi.runs.run_folder import RunFolder
+from vididi.runs.trust import is_whole
 
 LEAST_FRAMES = 2  # of a video: one frame shows no motion
 SLACK = 1e-3  # of normalised values beyond their range, for arithmetic
@@ -50,6 +50,7 @@ def load_encoder(path: str | Path) -> nn.Module:
 
     Raises:
         TrainingError: there is no such encoder, or its weights are not finite.
+        DamagedError: the file was changed after it was written, or cannot be read.
     """
     file = _encoder_file(path)
     encoder, _ = make_encoder(read_run_config(file.parent).backbone)
@@ -59,12 +60,14 @@ def load_encoder(path: str | Path) -> nn.Module:
 
 
 def _encoder_file(path: str | Path) -> Path:
-    """The file of weights of a run, or that file itself, on this machine. Raises TrainingError."""
+    """The file of weights of a run, or that file itself, on this machine and whole. Raises
+    TrainingError, DamagedError.
+    """
     file = mirror.local_path(path)
     file = file if file.suffix == ".safetensors" else file / ENCODER
     folder = file.parent
     mirror.pull(folder)
-    if not mirror.pull_file(file):
+    if not is_whole(file):
         raise TrainingError(
             f"{mirror.place_of(folder)}: no {file.name}, so there is no finished run here;"
             " `vididi status SWEEP.yaml` says what became of a sweep's runs"
@@ -107,7 +110,7 @@ class Encoder:
         Raises:
             TrainingError: there is none, its weights do not fit or are not finite, or nothing says
                 what it is.
-            DamagedError: the file cannot be read.
+            DamagedError: the file was changed after it was written, or cannot be read.
         """
         file = _encoder_file(path)
         described = read_description(file)
@@ -248,7 +251,7 @@ def _network_of(file: Path, described: Mapping[str, Any]) -> tuple[nn.Module, in
     network, width = make_encoder(backbone)
     try:
         network.load_state_dict(RunFolder(file.parent).load_encoder(file.name))
-    except (RuntimeError, SafetensorError) as error:
+    except RuntimeError as error:
         raise TrainingError(f"{file}: does not fit {backbone.name}: {error}") from None
     check_weights(str(file), network)
     return network.eval(), width

@@ -70,6 +70,8 @@ class Measures:
             its GPU at most [bytes], 0 without one.
         run_bytes: of a run folder without its epochs; epoch_bytes: of one epoch's records.
         work: of a run of this configuration on these data.
+        checkpoint_bytes: of a checkpoint; a run at work has the one before and one that is being
+            written beside the one that its folder keeps.
     """
 
     steps: tuple[float, ...]
@@ -81,6 +83,7 @@ class Measures:
     run_bytes: int
     epoch_bytes: int
     work: RunWork
+    checkpoint_bytes: int = 0
 
     def seconds(self, share: float = 1.0) -> Span:
         """Of a run whose training has this share still to do; its evaluation is whole."""
@@ -94,6 +97,11 @@ class Measures:
     def folder_bytes(self) -> int:
         """Of a run folder when the run has finished."""
         return self.run_bytes + self.epoch_bytes * self.work.epochs
+
+    @property
+    def working_bytes(self) -> int:
+        """What a run has beside that while it is at work, at most: see checkpoint_bytes."""
+        return self.checkpoint_bytes * min(2, max(0, self.work.checkpoints - 1))
 
 
 @dataclass(frozen=True)

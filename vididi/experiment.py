@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -37,9 +37,10 @@ from vididi.protocols.frozen import features_table, score
 from vididi.protocols.task import EvaluationResult, queries_of
 from vididi.provenance import measured_by
 from vididi.runs import mirror
-from vididi.runs.file_names import CHECKPOINT, RESULT
+from vididi.runs.file_names import BEST, CHECKPOINT, ENCODER, PREVIOUS, RESULT
 from vididi.runs.readers import read_cell, read_run_result
-from vididi.runs.run_folder import RunFolder
+from vididi.runs.run_folder import RunFolder, while_there
+from vididi.runs.trust import is_whole, newest_checkpoint, on_rank_0, whole_or_aside
 from vididi.sweep import ONE_START, SHOWN, VARIED
 from vididi.training.context import (
     Context,
@@ -89,7 +90,9 @@ def run_cell(
         if context.rank == 0:
             record = {key: value for key, value in cell.items() if key not in ONE_START}
             folder.begin(config.to_yaml(), {**record, "data_checksum": checksum})
-        with about(path.name), writing_to(path):
+        # Of several workers rank 0 alone would raise it, and the others wait: see on_rank_0.
+        there = while_there(path) if context.world_size == 1 else nullcontext()
+        with about(path.name), there, writing_to(path):
             return _run(config, cell, folder, shards, open_stream, context)
 
 
@@ -186,7 +189,9 @@ def _run(
     _restore(state, folder, context)
     is_named_after_cell = folder.path.name.endswith(f"-{config.identity(shards.manifest.checksum)}")
     if state.step == 0 and is_named_after_cell:
-        _restore_encoder(state, folder, len(plans.pretrain))
+        _restore_encoder(state, folder, len(plans.pretrain), context)
+    if context.rank == 0 and config.evaluation.online.keep_best:
+        whole_or_aside(folder.path / BEST)
     first_step = state.step
 
     recorder = None
@@ -205,8 +210,8 @@ def _run(
         seconds = time.perf_counter() - began
         found = {**measured.metrics, **untrained}
         result = _result(found, state, first_step, seconds, shards, plans, context)
-        if recorder is not None:
-            _finish(config, cell, state, folder, recorder, measured, result)
+        finish = partial(_finish, config, cell, state, folder, recorder, measured, result)
+        on_rank_0(folder.path, context, finish)
     context.report({"epoch": config.training.epochs, "step": state.step, **measured.metrics})
     return result
 
@@ -350,7 +355,7 @@ def _left_out(shards: ShardSet, plans: Plans) -> dict[str, Any]:
 
 
 def _restore(state: State, folder: RunFolder, context: Context) -> None:
-    checkpoint = folder.load_checkpoint(context.device)
+    checkpoint = newest_checkpoint(folder, context)
     if checkpoint is None:
         return
     try:
@@ -363,17 +368,21 @@ def _restore(state: State, folder: RunFolder, context: Context) -> None:
         ) from None
 
 
-def _restore_encoder(state: State, folder: RunFolder, steps: int) -> None:
+def _restore_encoder(state: State, folder: RunFolder, steps: int, context: Context) -> None:
     """Restore the trained encoder of a run that has lost its result and its checkpoint.
 
     All that is left to do is to evaluate it.
 
-    The encoder is written at the end, so one that is there is trained. One that cannot be read or
-    does not fit is trained again.
+    The encoder is written at the end, so one that is there is trained. One that is damaged, which
+    is set aside, or does not fit is trained again.
     """
-    weights, backbone = folder.trained_encoder(), state.objective.backbone
+    path = folder.path / ENCODER
+    there = broadcast_from_rank_0(context.rank == 0 and whole_or_aside(path), context)
+    if not there or (context.rank > 0 and not is_whole(path)):
+        return
+    weights, backbone = folder.load_encoder(), state.objective.backbone
     shapes = {name: tensor.shape for name, tensor in backbone.state_dict().items()}
-    if weights is not None and {name: tensor.shape for name, tensor in weights.items()} == shapes:
+    if {name: tensor.shape for name, tensor in weights.items()} == shapes:
         backbone.load_state_dict(weights)
         state.step = steps
 
@@ -395,17 +404,20 @@ def _epoch_end(
     measure_online: Callable[[int], dict[str, float]],
     request: StopRequest,
 ) -> Callable[[dict, int], None]:
+    def keep(metrics: dict, epoch: int, saved: bool) -> None:
+        assert recorder is not None
+        recorder.epoch(metrics)
+        _keep_best(config, state, folder, metrics, epoch)
+        if saved:
+            save_state(state, folder)
+        if config.evaluation.online.keep_best:
+            # A cell that is stopped in its report must leave a complete folder.
+            mirror.settle(folder.path)
+
     def on_epoch(metrics: dict, epoch: int) -> None:
         saved = epoch % config.training.checkpoint_epochs == 0 or epoch == config.training.epochs
         metrics = {**metrics, **measure_online(epoch)}
-        if recorder is not None:
-            recorder.epoch(metrics)
-            _keep_best(config, state, folder, metrics, epoch)
-            if saved:
-                save_state(state, folder)
-            if config.evaluation.online.keep_best:
-                # A cell that is stopped in its report must leave a complete folder.
-                mirror.settle(folder.path)
+        on_rank_0(folder.path, context, partial(keep, metrics, epoch, saved))
         context.report(metrics)
         # A cell of one worker is stopped in its report.
         stoppable = config.evaluation.online.keep_best and context.world_size > 1
@@ -471,8 +483,8 @@ def _step_end(
 
     def on_step() -> None:
         saved = every is not None and state.step % every == 0
-        if saved and context.rank == 0:
-            save_state(state, folder)
+        if saved:
+            on_rank_0(folder.path, context, partial(save_state, state, folder))
         request.end_if_heard(None if saved else partial(save_state, state, folder))
 
     return on_step
@@ -483,10 +495,11 @@ def _finish(
     cell: Mapping[str, Any],
     state: State,
     folder: RunFolder,
-    recorder: Recorder,
+    recorder: Recorder | None,
     measured: EvaluationResult,
     result: dict[str, Any],
 ) -> None:
+    assert recorder is not None  # rank 0 alone comes here
     metrics = {name: value for name, value in measured.metrics.items() if isinstance(value, float)}
     recorder.finish(hyperparameters(config, cell), metrics, state.step)
     said = encoder_metadata(config, {**metrics, "data_checksum": result["data_checksum"]})
@@ -495,6 +508,7 @@ def _finish(
         folder.save_queries(measured.queries)
     if measured.features is not None:
         folder.save_features(measured.features)
+    mirror.remove_file(folder.path / PREVIOUS)
     folder.save_result(result)
 
 

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vididi import checksums
 from vididi.backbones.norm_by_order import keep_frames_statistics
 from vididi.description import KEY
 from vididi.encoders import Encoder
@@ -115,7 +116,8 @@ def _of_frames(encoder: Encoder) -> nn.Module:
 def _write_safetensors(encoder: Encoder, place: Path) -> tuple[list[Path], Run | None]:
     said = {"format": "pt", KEY: json.dumps(encoder.description, sort_keys=True)}
     with replacing(place) as temporary:
-        save_file(_state(encoder.network), temporary, said)
+        save_file(_state(encoder.network), temporary, {**said, checksums.KEY: checksums.EMPTY})
+        checksums.seal(temporary, ".safetensors")
     return [place], Encoder.load(place).network
 
 

@@ -164,11 +164,20 @@ def measure_run(
 
     steps = measure_steps(config, state, plans, stream, context)
     clips = measure_clips(config, state.objective.backbone, plans, stream)
-    checkpoint, run_bytes, epoch_bytes = _written(config, state, shards, plans)
+    checkpoint, checkpoint_bytes, run_bytes, epoch_bytes = _written(config, state, shards, plans)
     reserved = torch.cuda.max_memory_reserved() if gpu else 0
     work = work_of(config, plans)
     return Measures(
-        steps, clips, checkpoint, start, peak_memory(), reserved, run_bytes, epoch_bytes, work
+        steps,
+        clips,
+        checkpoint,
+        start,
+        peak_memory(),
+        reserved,
+        run_bytes,
+        epoch_bytes,
+        work,
+        checkpoint_bytes,
     )
 
 
@@ -253,17 +262,20 @@ def work_of(config: Config, plans: Plans) -> RunWork:
 
 def _written(
     config: Config, state: State, shards: ShardSet, plans: Plans
-) -> tuple[float, int, int]:
-    """Seconds of writing a checkpoint; bytes of a run folder without epochs, and of an epoch."""
+) -> tuple[float, int, int, int]:
+    """Seconds of writing a checkpoint, and its bytes; bytes of a run folder without epochs, and of
+    an epoch.
+    """
     with tempfile.TemporaryDirectory() as place:
         folder = RunFolder(Path(place) / "run")
         folder.path.mkdir()
         began = time.perf_counter()
         save_state(state, folder)
         checkpoint = time.perf_counter() - began
+        checkpoint_bytes = sum(file.stat().st_size for file in folder.path.iterdir())
         by_epoch = record_sample(config, state, folder, shards, plans)
         whole = sum(file.stat().st_size for file in folder.path.iterdir())
-    return checkpoint, whole - by_epoch, by_epoch
+    return checkpoint, checkpoint_bytes, whole - by_epoch, by_epoch
 
 
 def peak_memory() -> int:

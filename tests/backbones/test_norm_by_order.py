@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from plain_files import plain
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -259,9 +260,8 @@ def run(config: Config, folder: Path) -> ShardSet:
 
 
 def measured(folder: Path) -> dict[str, Any]:
-    import json
 
-    result = json.loads((folder / "result.json").read_text())
+    result = plain(folder / "result.json")
     return {k: v for k, v in result.items() if k.startswith(("retrieval", "silhouette", "feat"))}
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -196,6 +197,37 @@ def test_after_an_interruption_no_other_jobs_begin_whatever_an_earlier_start_lef
     left = tune.run_jobs(jobs, shards, tmp_path, SILENT)
     assert began == jobs[:1]
     assert left == JobsLeft(elsewhere=set(), interrupted={job.folder for job in jobs})
+
+
+def test_a_folder_that_is_deleted_under_its_cell_is_said_and_the_sweep_ends_with_1(
+    sweep: tuple[Sweep, Cell, ShardSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trial's own function, whose process would be Ray's."""
+    asked, cell, shards = sweep
+    folder, out = cell.find_folder(tmp_path, shards.manifest.checksum), io.StringIO()
+
+    def deleting(_: Any, metrics: dict[str, Any]) -> None:
+        if metrics["epoch"] == 1:
+            shutil.rmtree(folder)
+
+    def end(job: Any) -> set[Path]:
+        tune._single([job.values(shards, None)], {}, Resources())({"cell": 0})
+        return set()
+
+    stream = local_stream(shards)
+    monkeypatch.setattr("vididi.cluster.train.open_stream", lambda *_: stream)
+    monkeypatch.setattr(tune.TuneContext, "report", deleting)
+    monkeypatch.setattr("vididi.cluster.driver.run_jobs", jobs_that(end))
+    work = Workspace(asked, [cell], shards, tmp_path, PlainConsole(file=out, width=400))
+    assert run_cells(work) == 1
+    said = out.getvalue()
+    assert f"{folder}: the run folder was deleted while a process worked in it; the same" in said
+    assert f"in {folder}" in said
+    assert "Traceback" not in said
+    assert "FileNotFoundError" not in said
+
+    monkeypatch.setattr(tune.TuneContext, "report", lambda *_: None)
+    assert run_cells(work) == 0
 
 
 def test_groups_follow_each_other_while_their_jobs_end(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from made_up_machines import objects
+from plain_files import plain
 from programs import run_here
 from ray.cluster_utils import Cluster
 from tiny_sweep import BASE
@@ -55,9 +56,7 @@ def address() -> Iterator[str]:
 def measured(runs: Path, arm: str) -> tuple[dict[str, Any], list[float]]:
     (folder,) = (runs / "nodes").glob(f"{arm}-s0-*")
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return json.loads((folder / "result.json").read_text()), [
-        json.loads(line)["train/loss"] for line in lines
-    ]
+    return plain(folder / "result.json"), [json.loads(line)["train/loss"] for line in lines]
 
 
 def test_a_cell_over_two_nodes_is_the_cell_of_one_worker(address: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plain_files import plain
 
 import run_sweep
 from tests.tiny_sweep import BASE
@@ -63,7 +64,7 @@ def test_a_sweep_is_estimated_without_its_finished_cells(
     capsys.readouterr()
 
     # The other arm has another order only, so it would take the time of the first: forget that.
-    content = json.loads((folder / RESULT).read_text())
+    content = plain(folder / RESULT)
     (folder / RESULT).write_text(json.dumps({**content, "machine": {}}))
     assert run_sweep.main([str(spec), "--estimate", "--price", "2.50"]) == 0
     out = capsys.readouterr().out

@@ -201,6 +201,28 @@ def test_a_torn_shard_is_written_again(
     assert contents(out) == contents(whole.root)
 
 
+@pytest.mark.parametrize("file", ["done-00001.json", "plan.json"])
+@pytest.mark.parametrize("how", ["flipped", "cut"])
+def test_a_damaged_file_of_the_journal_is_named_and_what_it_stood_for_is_made_again(
+    whole: ShardSet,
+    videos: list[Video],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    file: str,
+    how: str,
+) -> None:
+    out = tmp_path / "set"
+    stop_after(videos, out, 40)
+    path = tmp_path / "set.partial" / file
+    content = bytearray(path.read_bytes())
+    place = random.Random(file).randrange(len(content))
+    content[place] ^= 1
+    path.write_bytes(content if how == "flipped" else content[:place])
+    prepare(videos, out, SETTINGS, {"name": "test"}, workers=2)
+    assert f"{path}: " in caplog.text
+    assert contents(out) == contents(whole.root)
+
+
 def test_two_processes_prepare_the_same_set_once(
     whole: ShardSet, program: tuple[list[str], dict[str, str]], tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from plain_files import plain
 from torch import Tensor, nn
 
 from vididi.components import resolve
@@ -173,10 +174,9 @@ def retrieval(result: dict[str, Any]) -> dict[str, float]:
 def test_what_a_run_measures_at_its_end_is_what_is_measured_of_it_later(
     finished_run: Path, make_config: Callable[..., Any]
 ) -> None:
-    import json
 
     shards = ensure_prepared(make_config(CHANGES))
-    at_end = retrieval(json.loads((finished_run / "result.json").read_text()))
+    at_end = retrieval(plain(finished_run / "result.json"))
     assert set(at_end) == {
         "retrieval/R@1",
         "retrieval/R@5",
@@ -211,7 +211,7 @@ def test_data_that_changed_are_no_source_of_statistics(
     import shutil
 
     copy = shutil.copytree(finished_run, tmp_path / "a-s0", ignore=lambda *_: ["evaluations"])
-    result = json.loads((copy / "result.json").read_text())
+    result = plain(copy / "result.json")
     (copy / "result.json").write_text(json.dumps({**result, "data_checksum": "0" * 64}))
     with pytest.raises(DataError, match="needs the data that it was trained on, 0000"):
         evaluate_run(copy, task(copy, ensure_prepared(make_config({}))), None, untrained=False)

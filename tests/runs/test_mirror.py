@@ -19,6 +19,7 @@ import pytest
 import torch
 from boards import assert_board_is_right
 from made_up_machines import machine, objects, put
+from plain_files import plain, plain_lines
 from safetensors.torch import load_file
 
 import vididi
@@ -226,15 +227,12 @@ def whole(
 
 def assert_same_run(folder: Path, whole: Path) -> None:
     """Bit for bit, but for what a clock measured."""
-    results = [json.loads((place / "result.json").read_text()) for place in (folder, whole)]
+    results = [plain(place / "result.json") for place in (folder, whole)]
     measured = [
         {name: value for name, value in result.items() if "/" in name} for result in results
     ]
     assert measured[0] == measured[1]
-    lines = [
-        [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
-        for place in (folder, whole)
-    ]
+    lines = [plain_lines(place / "metrics.jsonl") for place in (folder, whole)]
     assert [(line["step"], line["train/loss"]) for line in lines[0]] == [
         (line["step"], line["train/loss"]) for line in lines[1]
     ]
@@ -250,7 +248,14 @@ def test_a_run_stopped_on_one_machine_goes_on_on_another(
     arguments = tiny_shards, local_stream(tiny_shards)
     with machine(tmp_path / "one"), pytest.raises(Stop):
         run_cell(make_config(), CELL, mirror.local_path(uri), *arguments, Stopping(2))
-    assert names(uri) == {"config.yaml", "cell.json", "metrics.jsonl", "checkpoint.pt", "events"}
+    assert names(uri) == {
+        "config.yaml",
+        "cell.json",
+        "metrics.jsonl",
+        "checkpoint.pt",
+        "checkpoint.previous.pt",
+        "events",
+    }
     with machine(tmp_path / "two"):
         result = run_cell(make_config(), CELL, mirror.local_path(uri), *arguments, LocalContext())
         assert result["resumed_from_step"] == 2 * result["steps"] / 3
@@ -263,8 +268,8 @@ def test_a_run_stopped_on_one_machine_goes_on_on_another(
         folder = mirror.pulled(uri)
         assert mirror.pull_file(folder / "encoder.safetensors")
         assert_same_run(folder, whole)
-        assert run_cell(make_config(), CELL, folder, *arguments, LocalContext()) == json.loads(
-            (folder / "result.json").read_text()
+        assert run_cell(make_config(), CELL, folder, *arguments, LocalContext()) == plain(
+            folder / "result.json"
         )
         assert vididi.load_encoder(uri)(torch.zeros(1, 3, 4, 16, 16)).shape[0] == 1
     with machine(tmp_path / "one"):  # whose mirror has an older state

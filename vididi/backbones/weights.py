@@ -26,6 +26,7 @@ from vididi.backbones.backbone import Backbone
 from vididi.backbones.norm_by_order import SUFFIX
 from vididi.backbones.torch_file import read_torch_file
 from vididi.backbones.weight_names import FoundNetwork, find_network, known_names
+from vididi.checksums import fault_of
 from vididi.files import check_regular
 
 WEIGHTS_OPTIONS: dict[str, Any] = {
@@ -193,6 +194,8 @@ def file_sha256(path: str | Path) -> str:
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         check_regular(path)
+        if path.suffix == ".safetensors" and (fault := fault_of(path)):
+            raise ValueError(fault)  # a trained encoder's file has a checksum
         with torch.device("cpu"):  # the network may be in the making on the meta device
             content = load_file(path) if path.suffix == ".safetensors" else read_torch_file(path)
     except Exception as error:  # of many kinds, as the file may hold anything

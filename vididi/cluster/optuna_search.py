@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -28,7 +28,6 @@ from optuna.distributions import (
 )
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
@@ -37,6 +36,7 @@ from ray.tune.search.optuna import OptunaSearch
 from vididi.cluster.capacity import Capacity
 from vididi.cluster.jobs import Job
 from vididi.cluster.stopping import EarlyStopping
+from vididi.cluster.study_journal import CheckedJournal, mend_journal
 from vididi.cluster.watch import hold_while_dead
 from vididi.errors import ResourceError, VididiError
 from vididi.interrupts import asked
@@ -132,12 +132,26 @@ class StoredStudy:
 
     Args:
         name: of the study; a search that is defined otherwise has another one in the same journal.
+        report: is called where the journal was cut back to whole records.
+
+    Attributes:
+        incomplete: whether the journal may lack records, or is a new one.
+
+    Raises:
+        DamagedError: the journal is damaged otherwise.
     """
 
-    def __init__(self, search: Search, runs: Path, name: str) -> None:
+    def __init__(
+        self,
+        search: Search,
+        runs: Path,
+        name: str,
+        report: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self.search, self.runs, self.name = search, runs, name
         runs.mkdir(parents=True, exist_ok=True)
-        self.storage = JournalStorage(JournalFileBackend(str(runs / JOURNAL)))
+        self.incomplete = mend_journal(runs / JOURNAL, report)
+        self.storage = JournalStorage(CheckedJournal(str(runs / JOURNAL)))
         directions = [
             StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE
             for mode in search.metrics.values()
@@ -173,15 +187,49 @@ class StoredStudy:
         for name, (point, result) in new.items():
             values = self.values(result)
             if values is not None:
-                kinds = {
-                    dimension: distribution(self.search.space[dimension]) for dimension in point
-                }
-                self.study.add_trial(
-                    optuna.trial.create_trial(
-                        params=point, distributions=kinds, values=values, user_attrs={KNOWN: name}
-                    )
-                )
+                self._add(point, values, {KNOWN: name})
         return len(new)
+
+    def tell_finished(self, made: Iterable[tuple[Point, int, dict[str, Any]]]) -> int:
+        """Tell of finished cells, by point, seed and result, what the journal lacks. How many.
+
+        A trial that was left open is told how its cell ended, as a kill between the two leaves it.
+        Where the journal may lack records, cells of which no trial tells have one added.
+        """
+        told = {
+            (_written(trial.params), trial.user_attrs.get(SEED))
+            for trial in self.trials
+            if trial.state == TrialState.COMPLETE
+        }
+        left = [t for t in self.trials if t.state == TrialState.RUNNING and t.params]
+        count = 0
+        for point, seed, result in made:
+            values, key = self.values(result), _written(point)
+            if values is None or (key, seed) in told:
+                continue
+            of_it = [
+                trial
+                for trial in left
+                if _written(trial.params) == key and trial.user_attrs.get(SEED, seed) == seed
+            ]
+            if of_it:
+                left.remove(of_it[0])
+                self.storage.set_trial_user_attr(of_it[0]._trial_id, SEED, seed)
+                self.study.tell(of_it[0].number, values)
+            elif self.incomplete:
+                self._add(point, values, {SEED: seed})
+            else:
+                continue
+            count += 1
+        return count
+
+    def _add(self, point: Point, values: list[float], attributes: dict[str, Any]) -> None:
+        kinds = {dimension: distribution(self.search.space[dimension]) for dimension in point}
+        self.study.add_trial(
+            optuna.trial.create_trial(
+                params=point, distributions=kinds, values=values, user_attrs=attributes
+            )
+        )
 
     def take_back(self) -> int:
         """Close the trials that a killed search left running, to be drawn again; their cells go on
@@ -292,6 +340,10 @@ class StoredStudy:
     def signs(self) -> list[int]:
         """For each metric 1 where it is maximised, else -1."""
         return [1 if mode == "max" else -1 for mode in self.search.metrics.values()]
+
+
+def _written(point: Point) -> str:
+    return json.dumps(rounded(point), sort_keys=True)
 
 
 @dataclass(frozen=True)

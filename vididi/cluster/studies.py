@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,14 +16,15 @@ from vididi.cluster.jobs import Job
 from vididi.cluster.optuna_search import MOST_DRAWS, CellSearch, StoredStudy
 from vididi.cluster.tune import run_drawn
 from vididi.components import resolve
-from vididi.config import nest
-from vididi.errors import ConfigError, HeldError, VididiError
+from vididi.config import flatten, nest
+from vididi.errors import ConfigError, DamagedError, HeldError, VididiError
 from vididi.loggers.choices import LOGGERS
 from vididi.plans import make_plans
-from vididi.runs.file_names import ERROR
+from vididi.runs.file_names import ERROR, RESULT
 from vididi.runs.mend import mend_run
 from vididi.runs.mirror import place_of, pull
 from vididi.runs.outcome import Outcome, finished, outcome
+from vididi.runs.readers import folders_with, read_cell, read_config
 from vididi.runs.run_folder import RunFolder
 from vididi.screen import ScreenWatcher, SweepScreen
 from vididi.search import Point, rounded
@@ -143,6 +144,32 @@ class SearchCells:
             place_of(run.folder): (point, run.result) for run, point in points if point is not None
         }
 
+    def finished_here(self, known: Collection[str]) -> Iterator[tuple[Point, int, dict[str, Any]]]:
+        """Point, seed and result of the finished cells that this search's file made in the runs
+        folder and that are points of the space; not those ``known``, by folder.
+        """
+        for folder in folders_with(self.work.runs, RESULT):
+            if folder.parent != self.work.runs or place_of(folder) in known:
+                continue
+            with suppress(DamagedError):
+                result, config = finished(folder), read_config(folder)
+                made_by = (read_cell(folder) or {}).get("sweep")
+                if result is None or config is None or made_by != self.work.sweep.name:
+                    continue
+                run = _Made(folder, flatten(config), result)
+                point = known_point(self.work.sweep, run, self.cell, self.work.checksum)
+                if point is not None:
+                    yield point, run.config["training.seed"], result
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A finished run in the search's own folder; a KnownRun."""
+
+    folder: Path
+    config: dict[str, Any]
+    result: dict[str, Any]
+
 
 def run_search(work: Workspace, known: Sequence[KnownRun], again: bool = False) -> Searched:
     """Run a search from wherever it got to.
@@ -158,6 +185,7 @@ def run_search(work: Workspace, known: Sequence[KnownRun], again: bool = False) 
         sweep.search,
         work.runs,
         study_name(sweep, work.changes, work.checksum, work.cells[0].config),
+        console.print,
     )
     search_cells.study = study
     cells = _take_up(work, study, search_cells, again)
@@ -202,11 +230,13 @@ def _take_up(
     sweep = work.sweep
     points = search_cells.known_points()
     study.tell_known(points)
+    found = study.tell_finished(search_cells.finished_here(points))
     halves = study.take_back()
     lost = study.draw_lost_again(
         lambda point, seed: outcome(search_cells.job(point, seed).folder) is None
     )
-    failed = f", {lost} to be measured again" if lost else ""
+    failed = f", {counted(found, 'finished cell')} taken from the run folders" if found else ""
+    failed += f", {lost} to be measured again" if lost else ""
     failed += (
         f", {retry_failed(study, search_cells.job)} failed and to be run again" if again else ""
     )

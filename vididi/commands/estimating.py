@@ -477,6 +477,15 @@ def _disk(
         f"disk: run folders {size_text(sum(folders))} ({each} each, of files that were written"
         f" once here), {free} free at {runs}"
     ]
+    # Cells of all kinds do not run at once, so the largest stand for all.
+    beside = max(estimate.at_once for estimate in estimates)
+    working = max(measured[estimate.alike].working_bytes for estimate in estimates)
+    if working:
+        at_once = min(beside, len(estimates))
+        lines[0] += (
+            f"; while {counted(at_once, 'cell')} {'runs' if at_once == 1 else 'run'}, checkpoints"
+            f" take {size_text(working * at_once)} more"
+        )
     if data.sample:
         sizes = [one.size for one in data.sample]
         ends = " to ".join(dict.fromkeys(map(size_text, (min(sizes), max(sizes)))))

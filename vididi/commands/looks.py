@@ -20,6 +20,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from rich.console import Console
 
+from vididi.checksums import sealed_json
 from vididi.commands.cells import plan
 from vididi.commands.inputs import runs_of
 from vididi.commands.results import adjusted_p_values, finished_runs, level_of_look, look_table
@@ -153,5 +154,5 @@ def read_looks(runs: Path) -> list[Look]:
 
 def _write(runs: Path, looks: Sequence[Look]) -> None:
     content = {"looks": [asdict(look) for look in looks]}
-    write_durably(runs / LOOKS, json.dumps(content, indent=2) + "\n")
+    write_durably(runs / LOOKS, sealed_json(json.dumps(content, indent=2)))
     mirror.push(runs / LOOKS)

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vididi.checksums import KEY, content_fault, sealed_json
 from vididi.data.encode import Reject
 from vididi.data.layout import BOX_SCHEMA, INDEX_SCHEMA, SPLITS, VERSION, Manifest, shard_name
 from vididi.data.storage import Folder, RemotePath, keep, remove, sizes, write_durably
@@ -67,7 +68,7 @@ class Journal:
             journal = cls(work_dir, work, work)
 
         path = journal.root / "plan.json"
-        if not path.is_file() or json.loads(path.read_text()) != plan:
+        if not path.is_file() or _content(path) != plan:
             journal._start(path, plan)
         work.mkdir(exist_ok=True)
         journal._read()
@@ -81,7 +82,7 @@ class Journal:
             remove(self.root / name)
         for name in sizes(self.set):
             remove(self.set / name)
-        write_durably(path, json.dumps(plan))
+        write_durably(path, sealed_json(json.dumps(plan)))
 
     def _read(self) -> None:
         done, shards = sizes(self.root), sizes(self.set)
@@ -89,9 +90,14 @@ class Journal:
             path = self._done(number)
             if path.name not in done:
                 break
-            part = json.loads(path.read_text())
+            part = _content(path)
+            if part is None:
+                break
             if shards.get(shard_name(number)) != part["bytes"]:
-                break  # somebody removed or cut it
+                log.warning(
+                    "%s: was removed or cut; goes on before it", self.set / shard_name(number)
+                )
+                break
             self.index += part["index"]
             self.rejects += [Reject(**reject) for reject in part["rejects"]]
             self.notes += [Note(**note) for note in part["notes"]]
@@ -128,7 +134,7 @@ class Journal:
             "rejects": [asdict(reject) for reject in self.rejects[rejects:]],
             "notes": [asdict(note) for note in self.notes[notes:]],
         }
-        write_durably(self._done(self.shards), json.dumps(part))
+        write_durably(self._done(self.shards), sealed_json(json.dumps(part)))
         self.recorded = len(self.index), len(self.rejects), len(self.notes)
         self.shards += 1
 
@@ -191,6 +197,23 @@ class Journal:
             listing_notes=[*notes],
             reader=READER,
         )
+
+
+def _content(path: Folder) -> dict[str, Any] | None:
+    """What a file of a journal holds; None where it is damaged, which is logged: what it stood for
+    is made again.
+    """
+    fault = None
+    try:
+        text = path.read_text()
+        fault = content_fault(text.encode(), ".json")
+        content = json.loads(text)
+        if fault is None and isinstance(content, dict):
+            return {key: value for key, value in content.items() if key != KEY}
+    except ValueError as error:
+        fault = fault or f"is not JSON: {error}"
+    log.warning("%s: %s; goes on before it", path, fault or "is no mapping")
+    return None
 
 
 def _command(source: dict[str, Any], settings: dict[str, Any]) -> str:

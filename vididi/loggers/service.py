@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from vididi.checksums import sealed_json
 from vididi.errors import DamagedError
 from vididi.loggers.choices import LOGGERS, TENSORBOARD, check_installed, services
 from vididi.loggers.logger import Ending, Logger, RunName, Service
@@ -143,7 +144,7 @@ class ServiceLogger:
         folder = self.about.folder
         content = {**_read(folder), self.name: self.kept}
         plain = {name: kept.model_dump() for name, kept in content.items()}
-        write_atomically(folder / SENT, json.dumps(plain, indent=2) + "\n")
+        write_atomically(folder / SENT, sealed_json(json.dumps(plain, indent=2)))
 
 
 def _make(name: str, about: RunName, run: str | None) -> Service:

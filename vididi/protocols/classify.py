@@ -39,6 +39,7 @@ from vididi.protocols.settings import ClassificationSettings
 from vididi.protocols.task import EvaluationResult, Task, queries_of, share_of_worker
 from vididi.runs.file_names import TUNED
 from vididi.runs.run_folder import RunFolder
+from vididi.runs.trust import newest_checkpoint
 from vididi.training.context import Context
 from vididi.training.distributed import gather_rows
 from vididi.training.stop_request import StopRequest
@@ -61,7 +62,7 @@ def measure_classification(
         encoder, width, len(shards.manifest.classes), s.frozen, s.features, s.dropout
     ).to(task.device)
     optimiser = make_optimiser(s.optimiser, model.trained)
-    step, epochs, so_far = _restore(model, optimiser, folder, task.device)
+    step, epochs, so_far = _restore(model, optimiser, folder, task.context)
 
     first = training.batch_number(step) if isinstance(training, Interrupted) else step
     batches = task.open_stream(Chain((training, test)), first)
@@ -92,13 +93,13 @@ def measure_classification(
 
 
 def _restore(
-    model: Classifier, optimiser: Optimizer, folder: RunFolder, device: torch.device
+    model: Classifier, optimiser: Optimizer, folder: RunFolder, context: Context
 ) -> tuple[int, Epochs, Tensor | None]:
     """How many steps an earlier attempt has trained, its epochs, and what it measured of the one
     that it was in; their weights are put back.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder.load_checkpoint(device)
+    checkpoint = newest_checkpoint(folder, context)
     if checkpoint is None:
         return 0, [], None
     model.trained.load_state_dict(checkpoint["model"])

@@ -31,6 +31,8 @@ from vididi.protocols.settings import DetectionSettings
 from vididi.protocols.task import EvaluationResult, Task
 from vididi.runs.file_names import PREDICTIONS
 from vididi.runs.run_folder import RunFolder, replacing
+from vididi.runs.trust import newest_checkpoint
+from vididi.training.context import Context
 from vididi.training.stop_request import StopRequest
 
 
@@ -52,11 +54,11 @@ class _Attempt:
         model: detection.Detector,
         optimiser: Optimizer,
         folder: RunFolder,
-        device: torch.device,
+        context: Context,
     ) -> _Attempt:
         """From wherever an earlier one got to."""
         folder.path.mkdir(parents=True, exist_ok=True)
-        checkpoint = folder.load_checkpoint(device)
+        checkpoint = newest_checkpoint(folder, context)
         if checkpoint is None:
             return cls(model, optimiser, 0, [])
         model.load_state_dict(checkpoint["model"])
@@ -110,7 +112,7 @@ def measure_detection(
     assert isinstance(encoder, Backbone)
     torch.manual_seed(s.seed)
     model = detection.Detector(encoder, width, len(key_frames.actions), s.dropout).to(task.device)
-    attempt = _Attempt.restored(model, make_optimiser(s.optimiser, model), folder, task.device)
+    attempt = _Attempt.restored(model, make_optimiser(s.optimiser, model), folder, task.context)
 
     tested = key_frames if proposed is None else proposed.key_frames
     result, predicted = _train_and_test(task, attempt, fit, key_frames, tested, train, test, folder)

@@ -12,7 +12,8 @@ RUN/evaluations/NAME, where tables find it.
                        encoder in untrained/
     tuned.safetensors  of semi and finetune with keep_encoder: the tuned backbone; that of the
                        untrained encoder in untrained/
-    checkpoint.pt      of a classifier that is half trained; removed at the end
+    checkpoint.pt      of a classifier that is half trained, and checkpoint.previous.pt, the one
+                       before; removed at the end
 
 NAME has the protocol, the data set's name, and a digest of the settings and the data, so nothing is
 measured twice.
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,10 @@ from vididi.protocols.task import EvaluationResult, Task
 from vididi.provenance import measured_by
 from vididi.runs import mirror
 from vididi.runs.board_files import write_projector
-from vididi.runs.file_names import CHECKPOINT, ENCODER, ERROR, QUERIES
+from vididi.runs.file_names import CHECKPOINT, ENCODER, ERROR, PREVIOUS, QUERIES
 from vididi.runs.old_results import recheck
 from vididi.runs.readers import Queries, read_queries, read_run_result
-from vididi.runs.run_folder import RunFolder
+from vididi.runs.run_folder import RunFolder, while_there
 from vididi.training.context import broadcast_from_rank_0
 
 
@@ -111,6 +112,7 @@ def evaluate_run(
         if context.rank == 0:
             folder.forget(ERROR)
             folder.keep_page()
+        locks.enter_context(while_there(folder.path) if context.world_size == 1 else nullcontext())
         measured, untrained_metrics = _measure(
             run, task, config, folder, untrained, done and done.get("untrained")
         )
@@ -190,8 +192,9 @@ def _save(folder: RunFolder, measured: EvaluationResult, result: dict[str, Any])
     if measured.features is not None:
         folder.save_features(measured.features)
     folder.save_result(result)
-    for checkpoint in mirror.find(folder.path, CHECKPOINT):
-        mirror.remove_file(checkpoint)
+    for name in (CHECKPOINT, PREVIOUS):
+        for checkpoint in mirror.find(folder.path, name):
+            mirror.remove_file(checkpoint)
 
 
 def _show(

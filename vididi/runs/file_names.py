@@ -7,7 +7,7 @@ folders that are there have these names, so they never change.
 
 CONFIG, CELL, RESULT, STOPPED = "config.yaml", "cell.json", "result.json", "stopped.json"
 METRICS, QUERIES, ERROR = "metrics.jsonl", "queries.parquet", "error.txt"
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 SENT = "loggers.json"
 ENCODER, BEST = "encoder.safetensors", "best.safetensors"
 

@@ -12,11 +12,12 @@ an object store the same is done under the folder's lease. What follows from it:
     config.yaml, cell.json         written anew from the cell, if the folder's name says that it is
                                    this cell
     stopped.json                   the run goes on
+
+Checkpoints and weights are looked at by whoever goes on from them (vididi.runs.trust).
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from itertools import count
@@ -29,7 +30,7 @@ from vididi.runs import mirror
 from vididi.runs.file_names import CELL, CONFIG, METRICS, QUERIES, RESULT
 from vididi.runs.outcome import damage
 from vididi.runs.readers import valid_lines
-from vididi.runs.run_folder import RunFolder, write_atomically
+from vididi.runs.run_folder import RunFolder, cell_text, config_text, write_atomically
 
 WAIT_S = 2.0  # for a process that is at work in the folder; it is left to that one then
 
@@ -49,8 +50,8 @@ def mend_run(
         DataError: a file cannot be read, or was written by a newer program, or cannot be set aside.
     """
     replacements = {
-        CONFIG: config.to_yaml(),
-        CELL: json.dumps({**record, "data_checksum": checksum}, indent=2) + "\n",
+        CONFIG: config_text(config.to_yaml()),
+        CELL: cell_text({**record, "data_checksum": checksum}),
     }
     fits = folder.name.endswith(f"-{config.identity(checksum)}")
     _mend(folder, replacements if fits else {}, report)

@@ -36,7 +36,7 @@ import pyarrow.fs as pafs
 from vididi.data.storage import RemotePath, as_folder, cache_folder, checked_path
 from vididi.errors import DataError, TrainingError
 from vididi.names import check_inside
-from vididi.runs.file_names import CHECKPOINT, FEATURES, RESULT
+from vididi.runs.file_names import CHECKPOINT, FEATURES, PREVIOUS, RESULT
 
 WAITING = 8  # files on their way to the store; the next one waits
 PULLS = 16  # folders that are pulled at a time
@@ -203,6 +203,24 @@ class Mirror:
             raise DataError(f"{self.uri_of(path)}: was removed as soon as it was written")
         return info
 
+    def copy(self, path: Path, target: Path) -> None:
+        """Give an object a second key in the store, and the file of that the time of the object.
+
+        Raises:
+            TrainingError: it cannot be copied, after several attempts.
+        """
+
+        def copy() -> None:
+            key, other = self.key_of(path), self.key_of(target)
+            if self.filesystem.get_file_info(key).type != pafs.FileType.File:
+                return
+            self.filesystem.copy_file(key, other)
+            info = self.filesystem.get_file_info(other)
+            with contextlib.suppress(FileNotFoundError):  # it is removed already
+                os.utime(target, ns=(info.mtime_ns, info.mtime_ns))
+
+        self._patiently(target, copy)
+
     def delete(self, path: Path) -> None:
         """Remove a file from the store, if it is there. Raises TrainingError."""
 
@@ -254,7 +272,7 @@ def _opened(root: Path) -> Mirror | None:
 
 def _is_large(name: str) -> bool:
     """What is pulled only where it is asked for."""
-    return name in (CHECKPOINT, FEATURES) or name.endswith(".safetensors")
+    return name in (CHECKPOINT, PREVIOUS, FEATURES) or name.endswith(".safetensors")
 
 
 def pull(folder: Path) -> None:
@@ -296,6 +314,20 @@ def pull_file(path: Path, of_others: bool = False) -> bool:
     if writer is not None:
         writer.known.add(path)
     return info is not None
+
+
+def fetch_again(path: Path) -> bool:
+    """Bring a file that is damaged in a mirror from the store once more; whether it is in a mirror,
+    and there now. Raises DataError, TrainingError.
+    """
+    if mirror_of(path) is None:
+        return False
+    writer = _writer(path)
+    if writer is not None:
+        writer.settle()
+        writer.known.discard(path)
+    path.unlink(missing_ok=True)
+    return pull_file(path)
 
 
 def has(path: Path) -> bool:
@@ -426,6 +458,14 @@ def remove_file(path: Path) -> None:
     path.unlink(missing_ok=True)
     if mirror is not None:
         _in_turn(path, lambda: mirror.delete(path))
+
+
+def rename_file(path: Path, target: Path) -> None:
+    """Give a file another name; the store copies it there, so it is not uploaded again."""
+    path.rename(target)
+    mirror = mirror_of(path)
+    if mirror is not None:
+        _in_turn(target, lambda: mirror.copy(path, target))
 
 
 def settle(folder: Path) -> None:

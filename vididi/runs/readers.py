@@ -2,7 +2,8 @@
 nobody else reads them.
 
 A file that is not there is None, or no records. One that is there and cannot be what was written
-(empty, cut, of another form) is a DamagedError that begins with its path. One that a newer program
+(empty, cut, of another form, with a checksum that does not fit) is a DamagedError that begins with
+its path. One that a newer program
 wrote, and storage that is away, are a DataError: with the file itself nothing is wrong. Only
 reading: vididi.runs.mend sets damaged files aside.
 """
@@ -22,15 +23,31 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import BaseModel, FiniteFloat, TypeAdapter, ValidationError
 
 from vididi import RESULT_VERSION
+from vididi.checksums import (
+    KEY,
+    LINE_KEY,
+    content_fault,
+    fault_of,
+    line_fault,
+    whole_at_end,
+)
 from vididi.config import Config, explain, flatten, read_yaml
 from vididi.errors import ConfigError, DamagedError, DataError
 from vididi.evaluation.retrieval import ABSENT
 from vididi.introduced import with_introduced
 from vididi.protocols import PROTOCOLS, settings_model
 from vididi.runs.file_names import CELL, CONFIG, ERROR, FEATURES, METRICS, QUERIES, RESULT, STOPPED
+from vididi.runs.forms import (
+    CellForm,
+    EvaluationResultForm,
+    Numbers,
+    RecordForm,
+    RunResultForm,
+    StoppedForm,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,66 +61,6 @@ TAIL = 64 << 10  # bytes of error.txt that are read: it ends with the reason
 
 
 # --- Forms ----------------------------------------------------------------------------------------
-
-
-class _Form(BaseModel):
-    """What a file must hold to be read. A boolean is no number; there may be more in it."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-
-class _RunResult(_Form):
-    data_checksum: str
-    steps: int = Field(ge=0)
-    seconds: FiniteFloat = 0.0
-    rules: int = Field(1, ge=1)
-    videos_dropped_per_epoch: int = Field(0, ge=0)
-    videos_too_short: list[str] = []
-
-
-class _Data(_Form):
-    name: str
-    checksum: str
-    split: int | None = None
-
-
-class _ClassifierEpoch(_Form):
-    epoch: int
-    loss: float = 0.0
-    train_top1: FiniteFloat = 0.0
-    test_top1: FiniteFloat = 0.0
-
-
-Numbers = dict[str, FiniteFloat | None]
-
-
-class _EvaluationResult(_Form):
-    protocol: str
-    rules: int = Field(1, ge=1)
-    data: _Data
-    settings: dict[str, Any] = {}
-    metrics: Numbers
-    untrained: Numbers | None = None
-    per_class: Numbers | None = None
-    epochs: list[_ClassifierEpoch] = []
-    notes: list[str] = []
-
-
-class _Cell(_Form):
-    sweep: str | None = None
-    arm: str
-    label: str
-    axes: dict[str, Any]
-
-
-class _Stopped(_Form):
-    epoch: int = Field(ge=0)
-
-
-class _Record(_Form):
-    epoch: int
-    step: int
-
 
 # What every configuration has had since there are run folders; what came later may be missing in an
 # old one.
@@ -144,7 +101,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         return None
     _check_version(path, content)
     if "protocol" in content:
-        _check(path, content, _EvaluationResult)
+        _check(path, content, EvaluationResultForm)
         with _damaging(path):
             flatten(content.get("settings", {}))
             if "settings" in content and content["protocol"] in PROTOCOLS:
@@ -152,7 +109,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
                     settings_model(content["protocol"]), content["settings"]
                 )
     else:
-        _check(path, content, _RunResult)
+        _check(path, content, RunResultForm)
         _check_values(path, _METRICS, {key: value for key, value in content.items() if "/" in key})
     return content
 
@@ -180,7 +137,7 @@ def read_cell(folder: Path) -> dict[str, Any] | None:
     path = folder / CELL
     content = _mapping(path)
     if content is not None:
-        _check(path, content, _Cell)
+        _check(path, content, CellForm)
     return content
 
 
@@ -202,6 +159,8 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         return None
     if not content.strip():
         _damaged(path, "is empty")
+    if fault := content_fault(content, ".yaml"):
+        _damaged(path, fault)
     with _damaging(path):
         values = read_yaml(path)
         flat = flatten(values)
@@ -236,7 +195,7 @@ def read_stopped(folder: Path) -> dict[str, Any] | None:
     content = _mapping(path)
     if content is None:
         return None
-    _check(path, content, _Stopped)
+    _check(path, content, StoppedForm)
     online = {key: value for key, value in content.items() if key.startswith("online/")}
     _check_values(path, _ONLINE, online)
     if not online:
@@ -368,6 +327,8 @@ def read_table(
     import pyarrow.parquet as pq
 
     try:
+        if fault := fault_of(path, ".parquet"):
+            _damaged(path, fault)
         table = pq.ParquetFile(
             path
         ).read()  # pq.read_table would import pandas, and make a column of an "=" in the path
@@ -382,7 +343,8 @@ def read_table(
     for field in table.schema:
         if not str(field.type).startswith(_TYPES.get(field.name, "")):
             _damaged(path, f"column {field.name} is of type {field.type}")
-    return table
+    said = {key: text for key, text in (table.schema.metadata or {}).items() if key != KEY.encode()}
+    return table.replace_schema_metadata(said or None)
 
 
 def read_error(folder: Path) -> str | None:
@@ -503,20 +465,33 @@ def _beginning(path: Path) -> bytes:
 
 
 def _lines(content: bytes) -> Iterator[bytes]:
-    """Whole lines, with their ends. One that was cut short by a kill has none."""
-    return (line + b"\n" for line in content.split(b"\n")[:-1])
+    """Whole lines, with their ends. One that was cut short by a kill has none, unless it lacks
+    nothing but that.
+    """
+    *lines, last = content.split(b"\n")
+    return (line + b"\n" for line in ([*lines, last] if whole_at_end(last) else lines))
 
 
 def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """A line of metrics.jsonl. A measure that is not finite is no damage of the file."""
+    if fault := line_fault(line):
+        _damaged(path, f"line {number} {fault}")
     record = _parsed(path, line, f"line {number} ", finite=False)
-    _check(path, record, _Record, f"line {number}: ")
+    _check(path, record, RecordForm, f"line {number}: ")
+    record.pop(LINE_KEY, None)
     return record
 
 
 def _mapping(path: Path, finite: bool = True) -> dict[str, Any] | None:
     content = _content(path)
-    return None if content is None else _parsed(path, content, finite=finite)
+    if content is None:
+        return None
+    found = _parsed(path, content, finite=finite)
+    if fault := content_fault(content, ".json"):
+        _damaged(path, fault)
+    if str(found.get(KEY, "")).startswith("sha256:"):
+        del found[KEY]
+    return found
 
 
 def _parsed(path: Path, content: bytes, where: str = "", finite: bool = True) -> dict[str, Any]:

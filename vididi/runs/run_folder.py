@@ -9,6 +9,9 @@ cell.json             which cell of which sweep it is, and the checksum of its d
 metrics.jsonl         one line per epoch
 events.out.tfevents.* the same for TensorBoard, and the hyperparameters
 checkpoint.pt         weights, optimiser state and step; what a half-done run goes on from
+checkpoint.previous.pt
+                      the one before, for a run that finds the other one damaged; removed at the
+                      end
 encoder.safetensors   the trained backbone; its metadata say what it is (vididi.description)
 best.safetensors      the backbone of the best epoch by an online measure, if asked for; its
                       metadata say which epoch too
@@ -24,11 +27,14 @@ error.txt             why the last attempt failed, if it did
                       the folder removes those (vididi.runs.left_behind)
 *.damaged-1           a file that a sweep found damaged and set aside (vididi.runs.mend)
 
-What reads them is vididi.runs.readers; vididi.runs.outcome says what became of the run.
+All but the events files and error.txt carry checksums (vididi.checksums). What reads them is
+vididi.runs.readers, and of weights and checkpoints vididi.runs.trust; vididi.runs.outcome says what
+became of the run.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -46,8 +52,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vididi import RESULT_VERSION
+from vididi.checksums import EMPTY, KEY, seal, seal_archive, sealed_json, sealed_yaml
 from vididi.disks import writing_to
-from vididi.errors import HeldError
+from vididi.errors import DamagedError, HeldError, TrainingError
 from vididi.finite import finite_json
 from vididi.runs import mirror, readers
 from vididi.runs.file_names import (
@@ -58,6 +65,7 @@ from vididi.runs.file_names import (
     ENCODER,
     ERROR,
     FEATURES,
+    PREVIOUS,
     QUERIES,
     RESULT,
     STOPPED,
@@ -101,6 +109,35 @@ def write_atomically(path: Path, content: str) -> None:
         temporary.write_text(content)
 
 
+@contextmanager
+def while_there(folder: Path) -> Iterator[None]:
+    """What fails because a run folder was deleted under its process is said to.
+
+    Raises:
+        TrainingError: it names the folder.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        gone = isinstance(error, OSError) and error.errno == errno.ESTALE
+        if folder.is_dir() and not gone:
+            raise
+        raise TrainingError(
+            f"{mirror.place_of(folder)}: the run folder was deleted while a process worked in it;"
+            " the same command begins it anew"
+        ) from error
+
+
+def config_text(config_yaml: str) -> str:
+    """The content of config.yaml."""
+    return sealed_yaml(config_yaml)
+
+
+def cell_text(cell: Mapping[str, Any]) -> str:
+    """The content of cell.json."""
+    return sealed_json(json.dumps(cell, indent=2))
+
+
 class RunFolder:
     """Reading and writing one run folder."""
 
@@ -116,8 +153,8 @@ class RunFolder:
         """Write the configuration and the cell, and remove an earlier attempt's end."""
         self.path.mkdir(parents=True, exist_ok=True)
         self.keep_page()
-        write_atomically(self.path / CONFIG, config_yaml)
-        write_atomically(self.path / CELL, json.dumps(cell, indent=2) + "\n")
+        write_atomically(self.path / CONFIG, config_text(config_yaml))
+        write_atomically(self.path / CELL, cell_text(cell))
         self.forget(ERROR, STOPPED)
 
     def forget(self, *names: str) -> None:
@@ -159,18 +196,29 @@ class RunFolder:
                 yield
 
     def save_checkpoint(self, content: dict[str, Any]) -> None:
-        """Write checkpoint.pt atomically."""
-        with replacing(self.path / CHECKPOINT) as temporary:
-            torch.save(content, temporary)
+        """Write checkpoint.pt atomically; the one before is kept as checkpoint.previous.pt.
 
-    def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
-        """The content of checkpoint.pt, on ``device``; None where there is none."""
+        Whenever the process is killed, one of them is whole.
+        """
         path = self.path / CHECKPOINT
-        return (
-            torch.load(path, map_location=device, weights_only=True)
-            if mirror.pull_file(path)
-            else None
-        )
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
+            seal_archive(temporary)
+            if path.is_file():
+                mirror.rename_file(path, self.path / PREVIOUS)
+
+    def load_checkpoint(self, device: torch.device, name: str = CHECKPOINT) -> dict[str, Any]:
+        """The content of a checkpoint that is on this machine, on ``device``. Raises
+        DamagedError.
+        """
+        path = self.path / name
+        try:
+            return torch.load(path, map_location=device, weights_only=True)
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:  # of many kinds, as the file may hold anything
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise DamagedError(f"{path}: cannot be read: {reason}") from None
 
     def save_encoder(
         self,
@@ -185,8 +233,9 @@ class RunFolder:
             save_file(
                 {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
                 temporary,
-                metadata,
+                {**(metadata or {}), KEY: EMPTY},
             )
+            seal(temporary, ".safetensors")
 
     def save_best(
         self,
@@ -215,7 +264,7 @@ class RunFolder:
 
     def save_stopped(self, content: Mapping[str, Any]) -> None:
         """Write where and by which rule the run was stopped early."""
-        write_atomically(self.path / STOPPED, json.dumps(content, indent=2) + "\n")
+        write_atomically(self.path / STOPPED, sealed_json(json.dumps(content, indent=2)))
 
     @property
     def epochs(self) -> int:
@@ -223,19 +272,13 @@ class RunFolder:
         return max((record["epoch"] for _, record in readers.valid_lines(self.path)), default=0)
 
     def load_encoder(self, name: str = ENCODER) -> dict[str, Tensor]:
-        """The weights of a safetensors file that is on this machine."""
-        return load_file(self.path / name)
-
-    def trained_encoder(self) -> dict[str, Tensor] | None:
-        """The weights of encoder.safetensors; None where there is none, or none that can be
-        read.
+        """The weights of a safetensors file that is on this machine and whole
+        (vididi.runs.trust). Raises DamagedError.
         """
-        if not mirror.pull_file(self.path / ENCODER):
-            return None
         try:
-            return self.load_encoder()
-        except SafetensorError:
-            return None
+            return load_file(self.path / name)
+        except SafetensorError as error:
+            raise DamagedError(f"{self.path / name}: cannot be read: {error}") from None
 
     def save_queries(self, queries: pa.Table) -> None:
         """Write the ranks of the test videos' neighbours (queries.parquet)."""
@@ -252,12 +295,15 @@ class RunFolder:
 
     def _save_table(self, name: str, table: pa.Table) -> None:
         with replacing(self.path / name) as temporary:
-            pq.write_table(table, temporary)
+            with pq.ParquetWriter(temporary, table.schema) as writer:
+                writer.write_table(table)
+                writer.add_key_value_metadata({KEY: EMPTY})
+            seal(temporary, ".parquet")
 
     def save_result(self, result: Mapping[str, Any]) -> None:
         """Write result.json; the run is finished then. Raises NotFiniteError."""
         content = {"version": RESULT_VERSION, **result}
-        write_atomically(self.path / RESULT, finite_json(RESULT, content, indent=2) + "\n")
+        write_atomically(self.path / RESULT, sealed_json(finite_json(RESULT, content, indent=2)))
         (self.path / PAGE).unlink(missing_ok=True)
 
     def save_error(self, text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL.Image import Image
 
+from vididi.checksums import sealed_line
 from vididi.finite import finite_json
 from vididi.loggers.logger import Ending
 from vididi.loggers.service import open_loggers
@@ -59,7 +60,7 @@ class Recorder:
     def epoch(self, metrics: Mapping[str, float | int | str]) -> None:
         """Append the metrics of one epoch to metrics.jsonl and to the loggers."""
         with self.path.open("a") as file:
-            file.write(finite_json(METRICS, metrics) + "\n")
+            file.write(sealed_line(finite_json(METRICS, metrics)))
         mirror.push(self.path)
         for logger in self.loggers:
             logger.scalars(_scalars(metrics), int(metrics["step"]))
