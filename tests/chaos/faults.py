@@ -1,0 +1,175 @@
+"""Faults that a machine, a scheduler or a colleague puts into a running sweep, each at one moment.
+
+A fault is a function of the sweep under way; it returns what it did in a few words, or None where
+there was nothing to do it to (no such process at that moment).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+PAUSE_S = (3.0, 12.0)  # for which a process stands still
+FULL_S = (2.0, 8.0)  # for which a disk is full or read-only
+# By what is in the command line of a process of a sweep.
+ROLES = {
+    "trial": ("ray::ImplicitFunc", "ray::_single", "ray::_distributed"),
+    "train worker": ("ray::RayTrainWorker", "ray::_RayTrainWorker", "RayTrainWorker"),
+    "train controller": ("TrainController",),
+    "data worker": ("ray::MapBatches", "ray::_map_task", "ray::MapWorker"),
+    "raylet": ("raylet/raylet",),
+    "gcs": ("gcs/gcs_server",),
+    "store": ("ray::_Holder", "ray::Keeper", "ray::IDLE"),
+}
+
+
+@dataclass
+class UnderWay:
+    """A sweep that runs: its driver, the mark of all its processes, and its disk."""
+
+    driver: subprocess.Popen[bytes]
+    mark: str
+    disk: Path
+    start: Callable[[], subprocess.Popen[bytes]]  # another driver, with the same command
+    draw: random.Random
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """All that carry the mark, the driver too."""
+        return marked(self.mark)
+
+    def of(self, role: str) -> list[psutil.Process]:
+        """The processes that have a role in the sweep."""
+        found = []
+        for process in self.processes:
+            with suppress(psutil.Error):
+                line = " ".join(process.cmdline())
+                if any(piece in line for piece in ROLES[role]):
+                    found.append(process)
+        return found
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Processes with ``CHAOS=mark`` in their environment."""
+    wanted, found = f"CHAOS={mark}".encode(), []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with suppress(OSError, psutil.Error):
+                if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(psutil.Process(int(entry.name)))
+    return found
+
+
+def _signalled(role: str, number: int) -> Callable[[UnderWay], str | None]:
+    def fault(run: UnderWay) -> str | None:
+        if role == "driver":
+            run.driver.send_signal(number)
+            return f"{signal.Signals(number).name} to {run.driver.pid}"
+        there = run.of(role)
+        if not there:
+            return None
+        chosen = run.draw.choice(there)
+        with suppress(psutil.Error):
+            chosen.send_signal(number)
+            return f"{signal.Signals(number).name} to {chosen.pid}"
+        return None
+
+    return fault
+
+
+def _paused(role: str) -> Callable[[UnderWay], str | None]:
+    def fault(run: UnderWay) -> str | None:
+        there = [psutil.Process(run.driver.pid)] if role == "driver" else run.of(role)
+        if role == "all":
+            there = run.processes
+        if not there:
+            return None
+        chosen = there if role == "all" else [run.draw.choice(there)]
+        seconds = run.draw.uniform(*PAUSE_S)
+        for process in chosen:
+            with suppress(psutil.Error):
+                process.suspend()
+        time.sleep(seconds)
+        for process in chosen:
+            with suppress(psutil.Error):
+                process.resume()
+        return f"{len(chosen)} stood still for {seconds:.1f} s"
+
+    return fault
+
+
+def disk_full(run: UnderWay) -> str | None:
+    """Another user fills the disk for a moment."""
+    filler, seconds = run.disk / "filler", run.draw.uniform(*FULL_S)
+    with suppress(OSError), filler.open("wb") as file:
+        while True:
+            file.write(bytes(1 << 16))
+    free = shutil.disk_usage(run.disk).free
+    time.sleep(seconds)
+    filler.unlink()
+    return f"{free} bytes free for {seconds:.1f} s"
+
+
+def disk_read_only(run: UnderWay) -> str | None:
+    """The system remounts a disk whose cable is loose."""
+    if _remount(run.disk, "ro"):
+        return None
+    seconds = run.draw.uniform(*FULL_S)
+    time.sleep(seconds)
+    _remount(run.disk, "rw")
+    return f"read-only for {seconds:.1f} s"
+
+
+def _remount(disk: Path, mode: str) -> int:
+    """Forced, as files are open for writing; tmpfs refuses while one is."""
+    command = ["mount", "-o", f"remount,{mode}", str(disk)]
+    return subprocess.run(command, capture_output=True, check=False).returncode
+
+
+def two_drivers(run: UnderWay) -> str | None:
+    """A colleague gives the same command at the same time."""
+    other = run.start()
+    status = other.wait(600)
+    return f"another driver ended with {status}"
+
+
+FAULTS: dict[str, Callable[[UnderWay], str | None]] = {
+    "kill driver": _signalled("driver", signal.SIGKILL),
+    "terminate driver": _signalled("driver", signal.SIGTERM),
+    "hang up driver": _signalled("driver", signal.SIGHUP),
+    "interrupt driver": _signalled("driver", signal.SIGINT),
+    "kill trial": _signalled("trial", signal.SIGKILL),
+    "kill train worker": _signalled("train worker", signal.SIGKILL),
+    "kill data worker": _signalled("data worker", signal.SIGKILL),
+    "kill raylet": _signalled("raylet", signal.SIGKILL),
+    "kill gcs": _signalled("gcs", signal.SIGKILL),
+    "pause trial": _paused("trial"),
+    "pause raylet": _paused("raylet"),
+    "pause all": _paused("all"),
+    "disk full": disk_full,
+    "disk read-only": disk_read_only,
+    "two drivers": two_drivers,
+}
+
+
+@contextmanager
+def disk_of(place: Path, size_bytes: int) -> Iterator[Path]:
+    """A small disk at ``place``; a plain folder where file systems cannot be mounted."""
+    place.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(place)]
+    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    try:
+        yield place
+    finally:
+        if mounted:
+            subprocess.run(["umount", "-l", str(place)], check=False)
