@@ -1318,6 +1318,7 @@ def test_workers_that_find_their_folder_marked_as_stopped_end_after_the_epoch(
     from vididi.training.stop_request import StopRequest
 
     monkeypatch.setattr("vididi.experiment.broadcast_from_rank_0", lambda value, context: value)
+    monkeypatch.setattr("vididi.experiment.on_rank_0", lambda folder, context, action: None)
     config, folder, reported = make_config(KEEP_BEST), RunFolder(tmp_path), []
 
     class Two(LocalContext):

@@ -4,6 +4,7 @@ and the run goes on from what is whole.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -31,7 +32,7 @@ from vididi.runs.file_names import CHECKPOINT, PREVIOUS
 from vididi.runs.outcome import damage, outcome
 from vididi.runs.readers import read_metrics, valid_lines
 from vididi.runs.run_folder import RunFolder
-from vididi.runs.trust import is_whole, newest_checkpoint
+from vididi.runs.trust import is_whole, newest_checkpoint, on_rank_0
 from vididi.training import loop
 from vididi.training.context import LocalContext, Metrics
 
@@ -469,3 +470,25 @@ def test_in_a_store_both_checkpoints_are_kept_and_a_damaged_mirror_is_fetched_ag
         assert not mirror.has(folder.path / CHECKPOINT)
         assert mirror.has(folder.path / f"{CHECKPOINT}.damaged-1")
         assert is_whole(folder.path / PREVIOUS)
+
+
+def test_what_rank_0_cannot_write_ends_every_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str | None] = []
+
+    def broadcast(value: str | None, context: LocalContext) -> str | None:
+        if context.rank == 0:
+            sent.append(value)
+        return sent[-1]
+
+    monkeypatch.setattr("vididi.runs.trust.broadcast_from_rank_0", broadcast)
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "checkpoint.pt"))
+
+    for rank in (0, 1):
+        with pytest.raises(TrainingError, match=r"checkpoint\.pt: No space left on device; "):
+            on_rank_0(tmp_path, LocalContext(rank=rank, world_size=2), full)
+    with pytest.raises(OSError, match="No space left"):
+        on_rank_0(tmp_path, LocalContext(), full)

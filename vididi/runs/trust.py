@@ -14,6 +14,7 @@ from typing import Any
 
 from vididi.checksums import fault_of
 from vididi.description import read_description
+from vididi.disks import refusal
 from vididi.errors import DamagedError, DataError, TrainingError, VididiError
 from vididi.runs import mirror
 from vididi.runs.file_names import CHECKPOINT, PREVIOUS
@@ -110,7 +111,7 @@ def on_rank_0(folder: Path, context: Context, action: Callable[[], None]) -> Non
     wait for it for ever. Every worker calls it.
 
     Raises:
-        VididiError: the action's, a TrainingError where there are several workers.
+        VididiError, OSError: the action's; a TrainingError where there are several workers.
         TrainingError: the folder was deleted.
     """
     if context.world_size == 1:
@@ -124,6 +125,8 @@ def on_rank_0(folder: Path, context: Context, action: Callable[[], None]) -> Non
                 action()
         except VididiError as error:
             failure = str(error)
+        except OSError as error:
+            failure = refusal(error) if error.filename is not None else str(error)
     failure = broadcast_from_rank_0(failure, context)
     if failure is not None:
         raise TrainingError(failure)
