@@ -20,7 +20,7 @@ from programs import run_here
 
 from tests.tiny_sweep import BASE
 from vididi.cluster.guardian import MARK, processes_of
-from vididi.cluster.own_ray import _patient
+from vididi.cluster.own_ray import _PATIENCE, _patient
 from vididi.startup_checks import PREFIX
 
 PROGRAM = Path(__file__).resolve().parents[2] / "run_sweep.py"
@@ -189,6 +189,8 @@ def test_one_sentence_where_somebody_s_cluster_dies(
     options = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 << 20}
     with monkeypatch.context() as patch, _patient(tmp_path):
         patch.setenv(MARK, str(tmp_path))  # by which it is known to be starting still
+        for name, value in _PATIENCE.items():
+            patch.setenv(name, value)
         cluster = Cluster(initialize_head=True, head_node_args=options)
     address = cluster.address
     try:

@@ -6,14 +6,17 @@ import pytest
 import ray
 
 from vididi.cluster import tune
+from vididi.cluster.own_ray import TRIES
 from vididi.errors import ResourceError
 from vididi.sweep import Resources
 
 
 def test_what_keeps_ray_from_starting_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine whose cores others have: Ray 2.60 gives its node 30 s."""
+    """As on a machine whose cores others have: Ray 2.60 gives its node 30 s. It is tried again."""
+    tried = []
 
-    def too_late(**_: object) -> None:
+    def too_late(**options: object) -> None:
+        tried.append(options)
         raise Exception("The current node timed out during startup.")
 
     monkeypatch.setattr(ray, "init", too_late)
@@ -21,3 +24,4 @@ def test_what_keeps_ray_from_starting_is_said_in_words(monkeypatch: pytest.Monke
     said = "Ray did not start on this machine: The current node timed out .* give the same command"
     with pytest.raises(ResourceError, match=said), tune._ray([Resources()], None, 0):
         pytest.fail("nothing was started")
+    assert len(tried) == TRIES

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+import torch.distributed as dist
 from made_up_machines import machine
 from safetensors.torch import load_file, save_file
 
@@ -434,6 +435,33 @@ def test_a_folder_that_is_deleted_under_its_run_is_named(
     assert not folder.exists()
     run(config, folder, tiny_shards)
     assert outcome(folder) == "finished"
+
+
+def worker(rank: int, folder: Path, meeting: Path, said: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    run_folder, context = RunFolder(folder), LocalContext(rank, 2)
+    found = newest_checkpoint(run_folder, context)
+    dist.barrier()
+    if rank == 0:
+        shutil.rmtree(folder)
+    try:
+        on_rank_0(folder, context, lambda: run_folder.save_checkpoint({"step": 3}))
+    except TrainingError as error:
+        (said / str(rank)).write_text(f"{found} {error}")
+
+
+def test_what_rank_0_finds_and_what_it_fails_by_is_every_worker_s(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    (said := tmp_path / "said").mkdir()
+    for step in (1, 2):
+        folder.save_checkpoint({"step": step})
+    flip(folder.path / CHECKPOINT, Random(6))
+    torch.multiprocessing.spawn(worker, (folder.path, tmp_path / "meeting", said), nprocs=2)
+    texts = [(said / str(rank)).read_text() for rank in (0, 1)]
+    assert texts[0] == texts[1]
+    assert texts[0].startswith("{'step': 1} ")
+    assert f"{folder.path}: the run folder was deleted" in texts[0]
 
 
 # --- In a store -----------------------------------------------------------------------------------

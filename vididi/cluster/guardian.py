@@ -25,6 +25,12 @@ def main(folder: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they are the driver's to handle
     sys.stdin.buffer.read()  # ends with the driver, which alone holds the other end
+    end_processes(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_processes(folder: str) -> None:
+    """End the processes of a Ray, those that do not end by themselves by SIGKILL."""
     begun = time.monotonic()
     while time.monotonic() - begun < LONGEST_S:
         left = list(processes_of(folder))
@@ -35,7 +41,6 @@ def main(folder: str) -> None:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
         time.sleep(0.2)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def processes_of(folder: str) -> Iterator[int]:

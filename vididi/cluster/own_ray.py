@@ -30,7 +30,7 @@ from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAY
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from vididi.cluster.connection import ray_starting
-from vididi.cluster.guardian import MARK, OWNER, is_alive, processes_of, started_at
+from vididi.cluster.guardian import MARK, OWNER, end_processes, is_alive, processes_of, started_at
 from vididi.cluster.ray_signals import signals_kept
 from vididi.cluster.watch import OwnRay, watching
 from vididi.startup_checks import PREFIX, RAY, folder_for_sockets
@@ -45,8 +45,14 @@ _OVERRIDDEN = (
     "RAY_TMPDIR",
     MARK,
 )
-_PORT_WAIT = "RAY_gcs_server_port_wait_time_s"
-START_S = 300.0  # for a Ray of our own to start; it takes 3 where nothing else runs
+START_S, TRIES = 120, 3  # for a Ray of our own to start; it takes 3 s where nothing else runs
+# How long its processes wait for each other, where the environment does not say: 30 s in Ray 2.60,
+# and 60 for a worker, which is short where other programs keep cores and disk busy.
+_PATIENCE = {
+    "RAY_gcs_server_port_wait_time_s": f"{START_S}",
+    "RAY_agent_register_timeout_ms": f"{START_S * 1000}",
+    "RAY_worker_register_timeout_seconds": f"{START_S}",
+}
 # Where gloo and NCCL listen for the other workers of a cell.
 _INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
@@ -66,22 +72,14 @@ def own_ray(cpus: int, object_store_bytes: int, restarts: int = 0) -> Iterator[N
     values = {
         "RAY_AUTH_TOKEN_PATH": str(token),
         MARK: str(folder),
-        _PORT_WAIT: os.environ.get(_PORT_WAIT, f"{START_S:.0f}"),
+        **{name: os.environ.get(name, value) for name, value in _PATIENCE.items()},
     }
     with _environment({**values, **dict.fromkeys(_INTERFACES, "lo")}), _guarded(folder) as guardian:
         # Read once, of whatever Ray this process was connected to before.
         AuthenticationTokenLoader.instance().reset_cache()
         try:
             with ray_starting(), _on_loopback(), _patient(folder), signals_kept():
-                ray.init(
-                    address="local",
-                    num_cpus=cpus,
-                    include_dashboard=False,
-                    object_store_memory=object_store_bytes,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    _temp_dir=str(folder / RAY),
-                )
+                _start(cpus, object_store_bytes, folder)
             own = OwnRay(_processes(), folder, guardian, restarts, environment)
             with watching(own), _without_obituary():
                 yield
@@ -89,6 +87,30 @@ def own_ray(cpus: int, object_store_bytes: int, restarts: int = 0) -> Iterator[N
             with signals_kept():
                 ray.shutdown()
             AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _start(cpus: int, object_store_bytes: int, folder: Path) -> None:
+    """Start Ray. Where cores and the disk are busy its processes give each other up (Ray 2.60); by
+    then what they read is in memory, so it is tried again.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=object_store_bytes,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(folder / RAY),
+            )
+        except Exception as error:  # Exception itself, for one
+            if not left or "timed out" not in str(error).lower():
+                raise
+            ray.shutdown()
+            end_processes(str(folder))
+        else:
+            return
 
 
 def _processes() -> dict[str, subprocess.Popen[bytes]]:
@@ -128,7 +150,7 @@ def remove_left_behind() -> None:
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
     """These values for Ray and its children, and none of the others that would change them."""
-    names = (*_OVERRIDDEN, *_INTERFACES, _PORT_WAIT)
+    names = (*_OVERRIDDEN, *_INTERFACES, *_PATIENCE)
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     os.environ.update(values)
     try:

@@ -53,8 +53,10 @@ def execute(arguments: argparse.Namespace, program: str, command_line: Sequence[
     except KeyboardInterrupt:
         status = INTERRUPTED
     except VididiError as error:
-        say_error(error)
-        return 2
+        if interrupts.asked() is None:
+            say_error(error)
+            return 2
+        status = INTERRUPTED  # what it ended in then is no fault of the sweep's
     if status == INTERRUPTED:
         console.print(interrupts.farewell())
     return status
