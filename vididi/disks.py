@@ -90,7 +90,8 @@ def is_full(place: Path) -> bool:
 
 
 def refusal(error: OSError) -> str:
-    """What the system refuses, and what to do, in a sentence."""
+    """What the system refuses, where that is known, and what to do, in a sentence."""
     reason = os.strerror(error.errno) if error.errno else str(error)
     advice = ADVICE.get(error.errno or 0, "give a path that is there")
-    return f"{os.fsdecode(error.filename)}: {reason}; {advice}"
+    place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return f"{place}{reason}; {advice}"

@@ -36,6 +36,14 @@ NOT_A_FOLDER = NotADirectoryError(errno.ENOTDIR, "Not a directory", "file/out")
         ),
         (REFUSED, "--out /other --set a=1", 1, "error: /data/runs/one: Permission denied; "),
         (FULL, "", 1, "error: /tmp/x: No space left on device; the disk is full; free some space"),
+        # Of a file that was opened before: a write's error has no name.
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "",
+            1,
+            "error: No space left on device; the disk is full; free some space, and give the same",
+        ),
+        (OSError(28, "[Errno 28] Error writing bytes"), "", 1, "error: No space left on device; "),
         (NOT_A_FOLDER, "--out file/out", 1, "error: --out: file/out: Not a directory; a file is"),
         (OSError("a sort of its own"), "", 1, f"error: OSError: a sort of its own\n{FAULT}"),
         (

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from vididi import interrupts
-from vididi.disks import refusal
+from vididi.disks import OF_DISKS, refusal
 from vididi.errors import INTERRUPTED, ConfigError, VididiError
 from vididi.terminal import DEBUG_VARIABLE, say, say_error
 
@@ -79,6 +79,8 @@ def _fail(error: Exception, arguments: Sequence[str]) -> int:
         say_error(error, _missing(error))
     elif isinstance(error, OSError) and isinstance(error.filename, str | bytes | os.PathLike):
         say_error(error, _refused(error, arguments))
+    elif isinstance(error, OSError) and error.errno in OF_DISKS:
+        say_error(error, refusal(error))
     else:
         say_error(error, _unforeseen(error))
     return 2 if isinstance(error, ConfigError) else 1
