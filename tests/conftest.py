@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ LONG = (
     "cluster/test_search_program.py",
     "cluster/test_ray_prepare.py",
     "cluster/test_interrupted_sweep.py",
+    "chaos/test_chaos.py",
+    "cluster/test_ray_dies.py",
     "cluster/test_ray_up.py",
     "cluster/test_store_program.py",
     "cluster/test_growth.py",
@@ -57,7 +60,14 @@ TINY: dict[str, Any] = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let xdist keep the order below; its own begins with the files that have most tests."""
+    """Let xdist keep the order below; its own begins with the files that have most tests.
+
+    And let what tests start hear signals, which under nohup or in the background it would ignore.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
 

@@ -24,14 +24,18 @@ from vididi.startup_checks import PREFIX
 
 LOOPBACK = {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
 DRIVER = """
-import os, sys, time
+import os, sys, tempfile, time
 os.umask(0)
 import ray
 from vididi.cluster.guardian import MARK
 from vididi.cluster.own_ray import own_ray
 with own_ray(1, 100 * 2**20):
-    ask = ray.remote(lambda: (os.environ[MARK], os.environ.get("RAY_AUTH_MODE")))
-    folder, mode = ray.get(ask.remote())
+    def ask():
+        # What a library makes at its import and removes at its end, unless it is killed.
+        return os.environ[MARK], os.environ.get("RAY_AUTH_MODE"), tempfile.mkdtemp()
+    folder, mode, made = ray.get(ray.remote(ask).remote())
+    assert made.startswith(folder), made
+    assert not tempfile.mkdtemp().startswith(folder)
     print(folder, mode, os.getpid(), flush=True)
     sys.stdin.readline()
 print("ended", "RAY_AUTH_MODE=" + os.environ["RAY_AUTH_MODE"], flush=True)

@@ -43,8 +43,10 @@ _OVERRIDDEN = (
     "RAY_ADDRESS",
     "RAY_NODE_IP_ADDRESS",
     "RAY_TMPDIR",
+    "TMPDIR",
     MARK,
 )
+TEMPORARY = "tmp"  # in the folder, of its processes
 START_S, TRIES = 120, 3  # for a Ray of our own to start; it takes 3 s where nothing else runs
 # How long its processes wait for each other, where the environment does not say: 30 s in Ray 2.60,
 # and 60 for a worker, which is short where other programs keep cores and disk busy.
@@ -67,11 +69,14 @@ def own_ray(cpus: int, object_store_bytes: int, restarts: int = 0) -> Iterator[N
             died; otherwise it is ended (vididi.cluster.watch).
     """
     remove_left_behind()
+    tempfile.gettempdir()  # this process keeps its own, which Python looks for once
     folder, environment = _new_folder(), dict(os.environ)
     token = folder / "token"
     values = {
         "RAY_AUTH_TOKEN_PATH": str(token),
         MARK: str(folder),
+        # Libraries make temporary folders at their import, which a killed process leaves.
+        "TMPDIR": str(folder / TEMPORARY),
         **{name: os.environ.get(name, value) for name, value in _PATIENCE.items()},
     }
     with _environment({**values, **dict.fromkeys(_INTERFACES, "lo")}), _guarded(folder) as guardian:
@@ -124,6 +129,7 @@ def _new_folder() -> Path:
     """A folder for Ray that only its user can enter, with a token and the mark of this process."""
     # 0700. Ray gives its own folder, in it, mode 0777.
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder_for_sockets()))
+    (folder / TEMPORARY).mkdir()
     _write_private(folder / "token", secrets.token_hex(32))
     owner = {"pid": os.getpid(), "started": started_at(os.getpid())}
     _write_private(folder / OWNER, json.dumps(owner))
