@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from jobs_here import run_jobs_here
 from programs import run_here
+from safetensors.torch import load_file
 
 from tests.tiny_sweep import BASE
 from vididi.cluster.guardian import MARK, processes_of
@@ -69,9 +70,12 @@ def since_deaths(place: Path, deaths: int) -> str:
     return "".join((place / "printed").read_text().split("Ray died")[deaths : deaths + 1])
 
 
-def encoders(place: Path) -> dict[str, bytes]:
+def encoders(place: Path) -> dict[str, dict[str, bytes]]:
+    """The bytes of each tensor; their order in a file is safetensors' own."""
     return {
-        path.parent.name: path.read_bytes()
+        path.parent.name: {
+            name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()
+        }
         for path in (place / "runs").rglob("encoder.safetensors")
     }
 
