@@ -423,4 +423,5 @@ def test_a_detector_that_diverged_in_its_last_step_has_no_precision(
     assert {path.name for path in set(trained.glob("evaluations/*/*.*")) - before} <= {
         "checkpoint.pt",
         ".lock",
+        ".page",
     }
