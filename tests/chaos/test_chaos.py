@@ -15,9 +15,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return chaos.unbroken(tmp_path_factory.mktemp("chaos"))
 
 
-@pytest.mark.parametrize("fault", ["kill driver", "kill raylet", "terminate driver"])
+@pytest.mark.parametrize("fault", ["kill driver", "kill raylet"])
 def test_nothing_is_lost_or_left(fault: str, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chaos, "LEFT_S", 120.0)  # the other tests keep this machine busy
+    monkeypatch.setattr(chaos, "LEFT_S", 45.0)  # the other tests keep this machine busy
     row = chaos.trial(0, whole.parent, whole, [fault])
     assert (row["recovered"], row["lost"], row["left"]) == ("yes", "", ""), row
 

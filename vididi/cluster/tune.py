@@ -31,6 +31,7 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 
 import torch
 from ray import tune
+from ray.air._internal import usage
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
@@ -58,6 +59,9 @@ from vididi.startup_checks import OBJECT_STORE_BYTES, checks_of_ray, refuse
 from vididi.sweep import Resources
 from vididi.training.context import Metrics
 
+# For a report of usage, which is off, Ray would import W&B and MLflow where they are installed.
+# They make temporary folders at their import, which a killed process leaves.
+usage.tag_callbacks = lambda callbacks: False
 # Of a trial that only drives workers: Ray wants some resource, and each cluster's head has 1 of it.
 DRIVER = {"node:__internal_head__": 0.001}
 WARN_S = 30  # between warnings that nothing can start
