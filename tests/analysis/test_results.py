@@ -338,6 +338,22 @@ def test_gains_by_group_stand_beside_the_others_where_they_are_asked_for(place: 
     assert " to " in row["R@1 gain 95%, by group"]
 
 
+def test_a_setting_of_which_no_video_has_a_score_has_no_gains_by_group(place: Path) -> None:
+    """As of velocity among velocity."""
+    whole = {"name": "whole", "title": "of whole runs", "metric": "silhouette/all"}
+    settings = [{"name": "plain", "title": "as it is"}, whole]
+    define(place, {**SECTION, "by_group": r"v\d{4}(\d)", "settings": settings})
+    for path in (place / "runs").rglob("result.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "silhouette/all": 0.25}))
+    main(["--runs", "runs"])
+    plain, other = (setting.rows for setting in record(place).settings)
+    assert all(row.gain.by_group for row in plain if row.gain)
+    assert [row.gain.value for row in other if row.gain] == [0.0] * 3
+    assert not any(row.gain.by_group for row in other if row.gain)
+    page = (place / "docs/results.md").read_text()
+    assert page.count("groups above 0") == 1
+
+
 def test_groups_that_are_too_few_are_an_error(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,7 +31,7 @@ from vididi.analysis.section_runs import FoundRuns, SectionRuns, runs_of_section
 from vididi.analysis.sections import LATER_SETTINGS, ResultsSection, ResultsSetting
 from vididi.analysis.table_rows import Measured, is_row, untrained_rows
 from vididi.analysis.tables import column_of
-from vididi.analysis.video_groups import GroupsError, VideoGroups
+from vididi.analysis.video_groups import GroupsError, NoScoresError, VideoGroups
 from vididi.errors import ConfigError
 from vididi.protocols import PROTOCOLS, settings_model
 from vididi.protocols.settings import FeatureSettings
@@ -235,14 +235,18 @@ def _gain(
 def _by_group(
     section: ResultsSection, ours: Sequence[Run], base: Sequence[Run], metric: str
 ) -> RecordedByGroup | None:
-    """A gain by the section's groups of test videos.
+    """A gain by the section's groups of test videos; None where there are none to be asked for, or
+    the metric is of no single video, as of velocity among velocity.
 
     Raises:
         GroupsError: they are not known, too few, or not of the same videos.
     """
     if section.by_group is None:
         return None
-    found = compare(ours, base, metric, by=VideoGroups.named(section.by_group))
+    try:
+        found = compare(ours, base, metric, by=VideoGroups.named(section.by_group))
+    except NoScoresError:
+        return None
     gains, ends = found.group_gains, found.gain.interval
     if gains is None or ends is None:
         raise GroupsError(

@@ -173,7 +173,7 @@ def _gain_cells(
     sheet.put(
         "gain", f"{title} gain 95%", interval_text(column, gain.interval, "+") if gain else ""
     )
-    if one.section.by_group is not None:
+    if any(row.gain and row.gain.by_group for row in setting.rows):
         by = gain.by_group if gain else None
         ends = interval_text(column, by.interval, "+") if by else ""
         sheet.put("gain", f"{title} gain 95%, by group", ends)

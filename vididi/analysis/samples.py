@@ -21,6 +21,7 @@ from vididi.analysis.video_groups import (
     MIN_GROUPS,
     GroupNumbers,
     GroupsError,
+    NoScoresError,
     VideoGroups,
     difference_over_groups,
 )
@@ -322,6 +323,6 @@ def by_group_in_words(samples: Samples, metric: str, runs: Iterable[Run]) -> str
     if samples.by is None:
         return ""
     if samples.scores() is None:
-        raise GroupsError(f"--by-group: there is no score of each video for {metric}")
+        raise NoScoresError(f"--by-group: there is no score of each video for {metric}")
     samples.groups(FEWEST_GROUPS if len(samples.splits) == 1 else MIN_GROUPS)
     return samples.by.describe(runs)

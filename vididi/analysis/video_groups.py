@@ -49,6 +49,10 @@ class GroupsError(ValueError):
     """Test videos have no groups, or too few."""
 
 
+class NoScoresError(GroupsError):
+    """A metric is measured of whole runs, and of no single video."""
+
+
 @dataclass(frozen=True)
 class VideoGroups:
     """How test videos are put together.
