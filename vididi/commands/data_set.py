@@ -12,7 +12,7 @@ from rich.console import Console
 
 from vididi.checks import check_positive
 from vididi.commands.arguments import overrides
-from vididi.commands.inputs import run_at
+from vididi.commands.inputs import as_typed, run_at
 from vididi.config import build_config, nest, read_yaml
 from vididi.errors import ConfigError, DataError
 from vididi.interrupts import going_on
@@ -160,7 +160,9 @@ def prepare_command(arguments: argparse.Namespace) -> int:
             config, as_folder(arguments.out), bar, arguments.timeout, run_at(address)
         )
     except (ConfigError, DataError) as error:
-        raise type(error)(_as_typed(str(error), arguments)) from None
+        given = [name for name in SOURCE_PATHS if getattr(arguments, name) is not None]
+        typed = {name: f"--{name}" for name in given}
+        raise type(error)(as_typed(str(error), typed)) from None
     finally:
         bar.progress.stop()
 
@@ -177,14 +179,6 @@ def prepare_command(arguments: argparse.Namespace) -> int:
     if manifest.rejects and arguments.strict:
         raise DataError(f"--strict: {counted(manifest.rejects, 'video')} {_were(manifest.rejects)}")
     return REJECTS if manifest.rejects else 0
-
-
-def _as_typed(message: str, arguments: argparse.Namespace) -> str:
-    """A message about ``data.videos`` is about ``--videos`` for who typed that."""
-    for name in SOURCE_PATHS:
-        if getattr(arguments, name) is not None:
-            message = message.replace(f"data.{name}:", f"--{name}:")
-    return message
 
 
 def _prepare_values(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,17 @@ def prepare_data(
         if entry.data
     }
     return shards, others
+
+
+def as_typed(message: str, typed: Mapping[str, str]) -> str:
+    """A message about ``data.videos`` is about what was typed for it.
+
+    Args:
+        typed: by the name of a source's option, such as ``--videos``.
+    """
+    for name, word in typed.items():
+        message = message.replace(f"data.{name}:", f"{word}:")
+    return message
 
 
 def named_shards(arguments: argparse.Namespace) -> Folder | None:

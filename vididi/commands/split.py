@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
+from vididi.commands.inputs import as_typed
 from vididi.errors import ConfigError, DataError
 from vididi.terminal import PlainConsole
 
@@ -98,10 +99,7 @@ def _listing(arguments: argparse.Namespace) -> Listing:
     except ValueError as error:
         raise ConfigError(f"--{str(error).replace('test_share', 'test-share', 1)}") from None
     except DataError as error:
-        said = str(error)
-        for name, typed in TYPED.items():
-            said = said.replace(f"data.{name}:", f"{typed}:", 1)
-        raise DataError(said) from None
+        raise DataError(as_typed(str(error), TYPED)) from None
 
 
 def _write(out: Path, listing: Listing, videos: Path) -> None:
