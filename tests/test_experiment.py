@@ -33,6 +33,7 @@ from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, Stream, local_stream
 from vididi.errors import ConfigError, DataError, TrainingError
 from vididi.evaluation import recall_at, retrieval_recall
+from vididi.evaluation.collapse import FLOORS
 from vididi.experiment import hyperparameters, run_cell
 from vididi.objectives import OBJECTIVES
 from vididi.pairing import SCHEDULES
@@ -1222,6 +1223,20 @@ def test_what_is_measured_on_the_way_changes_nothing_else(
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
     checksum = tiny_shards.manifest.checksum
     assert config.identity(checksum) == finished.config.identity(checksum)
+
+
+def test_a_collapse_is_told_while_the_run_goes_on(
+    make_config: MakeConfig,
+    tiny_shards: ShardSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(FLOORS, "online/rankme", 100.0)  # of 16 videos
+    run(make_config({**ONLINE, "evaluation.online.every": 1}), tmp_path / "one", tiny_shards)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("one: its features have collapsed: online/rankme is below 100: ")
+    assert line.endswith(" after epoch 3")
 
 
 def test_lidar_is_measured_where_videos_have_several_clips(

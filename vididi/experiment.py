@@ -25,12 +25,14 @@ from vididi.disks import writing_to
 from vididi.encoders import untrained_encoder
 from vididi.errors import ConfigError, DamagedError, HeldError, TrainingError, VididiError
 from vididi.evaluation.batch_statistics import recomputed
-from vididi.evaluation.collapse import LIDAR, RANKME, lidar, rankme
+from vididi.evaluation.collapse import LIDAR, RANKME, SPREAD, CollapseWatch, lidar, rankme
 from vididi.evaluation.features import FeatureView, measure_batches, spread
 from vididi.evaluation.online import KNN, PROBE, knn_accuracy, probe_accuracy
 from vididi.finite import about, check_finite
+from vididi.heartbeat import rest
 from vididi.interrupts import check, gently
 from vididi.introduced import with_introduced
+from vididi.news import tell
 from vididi.plans import Plans, make_fit, make_plans
 from vididi.protocols import EVALUATIONS
 from vididi.protocols.frozen import features_table, score
@@ -263,7 +265,7 @@ def record_sample(
         terms = state.log.metrics(1, state.step, 1 / 3, 1)
         by_epoch = _added(folder, recorder, {**terms, "train/regularisation": 1 / 3})
     if every := plans.online_every:
-        names = (KNN, PROBE, "online/spread", RANKME, LIDAR, "time/online_seconds")
+        names = (KNN, PROBE, SPREAD, RANKME, LIDAR, "time/online_seconds")
         line = {"epoch": 1, "step": state.step, **dict.fromkeys(names, 1 / 3)}
         by_epoch += _added(folder, recorder, line) // every
     if (metric := config.evaluation.online.keep_best) is not None:
@@ -404,9 +406,13 @@ def _epoch_end(
     measure_online: Callable[[int], dict[str, float]],
     request: StopRequest,
 ) -> Callable[[dict, int], None]:
+    watch = CollapseWatch()
+
     def keep(metrics: dict, epoch: int, saved: bool) -> None:
         assert recorder is not None
         recorder.epoch(metrics)
+        if collapse := watch.look(epoch, metrics):
+            tell(f"{folder.path.name}: {collapse}")
         _keep_best(config, state, folder, metrics, epoch)
         if saved:
             save_state(state, folder)
@@ -469,7 +475,7 @@ def _measure_online(
         metrics = {
             KNN: knn_accuracy(*parts),
             PROBE: probe_accuracy(*parts),
-            "online/spread": spread(features[test]),
+            SPREAD: spread(features[test]),
             RANKME: rankme(features),
             **({LIDAR: lidar(clips)} if clips.shape[1] > 1 else {}),
         }
@@ -484,6 +490,7 @@ def _step_end(
     def on_step() -> None:
         saved = every is not None and state.step % every == 0
         if saved:
+            rest()
             on_rank_0(folder.path, context, partial(save_state, state, folder))
         request.end_if_heard(None if saved else partial(save_state, state, folder))
 

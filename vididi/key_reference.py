@@ -20,13 +20,14 @@ from pydantic.fields import FieldInfo
 
 from vididi.backbones.norm_by_order import with_norm
 from vididi.backbones.weights import with_weights
+from vididi.cell_resources import Resources
 from vididi.components import COMPONENTS, options_model
 from vididi.config import Component, Config, OnlineConfig, ScheduleConfig
 from vididi.introduced import sections_of
 from vididi.pairing import Schedule
 from vididi.protocols import EVALUATIONS, EvaluationEntry
 from vididi.search import Confirm, Dimension, Search, Stopping
-from vididi.sweep import Arm, Resources, Sweep
+from vididi.sweep import Arm, Sweep
 from vididi.words import written
 
 UNITS = (

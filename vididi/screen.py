@@ -25,7 +25,7 @@ from vididi.live_table import (
     share_done,
 )
 from vididi.runs.outcome import Outcome, finished, outcome, stopped
-from vididi.terminal import one_line
+from vididi.terminal import one_line, visible
 from vididi.words import counted
 
 STDERR = 2
@@ -253,6 +253,10 @@ class ScreenWatcher:
     def stopping(self) -> None:
         """See cluster.jobs.Watcher."""
         self.screen.stop()
+
+    def told(self, text: str) -> None:
+        """See cluster.jobs.Watcher."""
+        self.screen.say(visible(text))
 
     def waiting(self, seconds: float, why: str) -> None:
         """See cluster.jobs.Watcher."""

@@ -35,8 +35,8 @@ from random import Random
 from typing import Annotated, Any, get_args
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
+from vididi.cell_resources import Resources
 from vididi.config import (
     BF16_NEEDS_GPU,
     AtEnd,
@@ -66,51 +66,6 @@ LONGEST_TITLE = MOST_BYTES - len("-123456789abc")
 MOST_CELLS = 100_000
 # Indices among the sources of a cell's values: base, arm, point, overrides.
 BASE, POINT, OVERRIDES = 0, 2, 3
-
-
-class Resources(Closed):
-    """What one cell needs. Resources change how fast a result comes, not the result, and are not
-    part of its name.
-    """
-
-    workers: int = Field(
-        1, ge=1, description="training workers; more than one runs under Ray Train"
-    )
-    cpus_per_worker: int = Field(1, ge=1, description="cores that Ray sets aside")
-    gpus_per_worker: float = Field(
-        0, ge=0, description="may be a fraction, so that cells share a GPU"
-    )
-    concurrency: int | None = Field(
-        None, ge=1, description="cells at a time; as many as fit if left out"
-    )
-    hold_data: bool = Field(
-        False,
-        description=(
-            "hold all frames once in each node's object store, instead of streaming them to each"
-            " cell"
-        ),
-    )
-    max_failures: int = Field(2, ge=0, description="restarts of a cell whose process or node died")
-    ray_restarts: int = Field(
-        3, ge=0, description="restarts of the program's own Ray where that died"
-    )
-    wait_s: float = Field(
-        600, gt=0, description="give up when no cell could start for so long [seconds]"
-    )
-
-    @field_validator("gpus_per_worker")
-    @classmethod
-    def _gpus_are_whole_or_shared(cls, gpus: float) -> float:
-        if gpus > 1 and gpus != int(gpus):
-            raise PydanticCustomError(
-                "whole_or_shared", "it must be a fraction below 1, or a whole number"
-            )
-        return gpus
-
-    @property
-    def summary(self) -> str:
-        """For people: ``2 x (1 CPUs, 0 GPUs)``."""
-        return f"{self.workers} x ({self.cpus_per_worker} CPUs, {self.gpus_per_worker:g} GPUs)"
 
 
 class Arm(Closed):

@@ -13,13 +13,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from vididi.cell_resources import Resources
 from vididi.components import COMPONENTS
 from vididi.config import DEFAULT, Component, Config
 from vididi.introduced import sections_of
 from vididi.key_reference import Key, entry_keys, model_keys
 from vididi.protocols import EVALUATIONS, EvaluationEntry
 from vididi.search import Confirm, Dimension, Search, Stopping
-from vididi.sweep import Arm, Resources, Sweep
+from vididi.sweep import Arm, Sweep
 from vididi.sweep_keys import SHORT_NAMES, SWEEP_KEYS
 
 Schema = dict[str, Any]

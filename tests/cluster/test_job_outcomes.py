@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from tiny_sweep import BASE
 
+from vididi.cell_resources import Resources
 from vididi.cell_status import INTERRUPTED
 from vididi.cluster import tune
 from vididi.cluster.driver import report_stopping, run_cells
@@ -33,7 +34,7 @@ from vididi.runs.mirror import local_path, push
 from vididi.runs.readers import read_result
 from vididi.runs.run_folder import RunFolder
 from vididi.screen import ScreenWatcher, SweepScreen
-from vididi.sweep import Cell, Resources, Sweep, examples, expand, load_sweep
+from vididi.sweep import Cell, Sweep, examples, expand, load_sweep
 from vididi.terminal import PlainConsole
 from vididi.training.context import LocalContext
 from vididi.workspace import Workspace

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import ray
 
+from vididi.cell_resources import Resources
 from vididi.cluster import tune
 from vididi.cluster.own_ray import TRIES
 from vididi.errors import ResourceError
-from vididi.sweep import Resources
 
 
 def test_what_keeps_ray_from_starting_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,16 @@
 import pytest
 
+from vididi.cell_resources import Resources
 from vididi.cluster.resources import (
     cluster_concurrency,
     cluster_shortage,
     cpus_to_declare,
     local_concurrency,
+    memory_to_declare,
     pool_size,
+    worker_needs,
 )
 from vididi.errors import ResourceError
-from vididi.sweep import Resources
 
 
 def test_one_machine_runs_a_cell_per_training_core():
@@ -106,3 +108,24 @@ def test_actors_are_counted_node_by_node():
         ),
     ):
         pool_size(4, 1, nodes)
+
+
+def test_memory_is_shared_out_as_cores_are():
+    two = Resources(memory=2)
+    assert worker_needs(two)["memory"] == 2 * 2**30
+    assert "memory" not in worker_needs(Resources())
+    assert local_concurrency(two, cores=8, gpus=0, memory=5 * 2**30) == 2
+    assert local_concurrency(Resources(), cores=8, gpus=0, memory=1) == 8
+    assert memory_to_declare([(two, 2), (Resources(memory=1, workers=3), 1)]) == 4 * 2**30
+    assert memory_to_declare([(Resources(), 2)]) == 0
+    nodes = [{"CPU": 16, "memory": 5 * 2**30}, {"CPU": 16, "memory": 1 * 2**30}, {"CPU": 2}]
+    assert cluster_concurrency(two, nodes) == 2
+    assert cluster_concurrency(Resources(), nodes) == 17
+    with pytest.raises(
+        ResourceError,
+        match=r"1 CPUs and 2 GiB of memory, each on one node, but this"
+        r" machine has 8 CPUs and 1 GiB of memory; lower .*resources.memory",
+    ):
+        local_concurrency(two, cores=8, gpus=0, memory=2**30)
+    short = cluster_shortage(Resources(memory=9), nodes)
+    assert "the nodes of the cluster have 16 CPUs and 5 GiB of memory; 16 CPUs and 1 GiB" in short

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from vididi.cell_resources import Resources
 from vididi.commands.tournament import best_of, compete, same_but_seed, with_seed
 from vididi.config import build_config
-from vididi.sweep import Cell, Resources
+from vididi.sweep import Cell
 
 CELL = Cell(arm="a", label="a", axes={}, seed=0, config=build_config({}), resources=Resources())
 

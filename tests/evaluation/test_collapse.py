@@ -9,7 +9,8 @@ import pytest
 import scipy.linalg
 
 from vididi.errors import NotFiniteError
-from vididi.evaluation.collapse import lidar, rankme
+from vididi.evaluation.collapse import FLOORS, RANKME, SPREAD, CollapseWatch, lidar, rankme
+from vididi.evaluation.features import spread
 
 
 def entropy_by_hand(values: list[float]) -> float:
@@ -70,3 +71,24 @@ def test_what_cannot_be_measured_is_refused() -> None:
         rankme(np.array([[1.0, np.nan]]))
     with pytest.raises(NotFiniteError, match="online/lidar"):
         lidar(np.full((2, 2, 2), np.inf))
+
+
+def test_a_collapse_is_said_once_with_its_numbers() -> None:
+    watch = CollapseWatch()
+    whole, flat = {SPREAD: 0.2, RANKME: 9.0}, {SPREAD: 2e-4, RANKME: 3.0}
+    said = [watch.look(epoch, m) for epoch, m in enumerate([flat, flat, whole, flat, {}, flat], 1)]
+    assert said == [""] * 6  # never three looks in a row
+    assert watch.look(7, flat) == (
+        "its features have collapsed: online/spread is below 0.001: 0.0002 after epoch 4, 0.0002"
+        " after epoch 6, 0.0002 after epoch 7"
+    )
+    assert watch.look(8, flat) == ""
+    assert watch.look(9, whole) == ""
+
+
+def test_a_constant_encoder_is_below_both_floors() -> None:
+    features = np.ones((50, 8), np.float32)
+    assert spread(features) < FLOORS[SPREAD]
+    assert rankme(features) < FLOORS[RANKME]
+    varied = np.random.default_rng(0).standard_normal((50, 8))
+    assert rankme(varied) > FLOORS[RANKME]

@@ -15,9 +15,9 @@ from ray.tune.experiment import Trial
 from ray.tune.search import BasicVariantGenerator
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
+from vididi.cell_resources import Resources
 from vididi.cluster.resources import cluster_concurrency, cluster_shortage, worker_needs
 from vididi.interrupts import asked
-from vididi.sweep import Resources
 
 MAX_REQUESTS = 100  # cells requested at a time; clusters grow in steps anyway
 POLL_S = 1.0  # between looks at the nodes, and between requests

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from vididi.cell_resources import Resources
 from vididi.cell_status import report_unfinished
 from vididi.cluster.connection import connected
 from vididi.cluster.inference import default_gpus
@@ -27,7 +28,7 @@ from vididi.protocols.task import make_task, pinned
 from vididi.runs.mend import mend_evaluation
 from vididi.runs.outcome import Outcome, has_new_result, outcome
 from vididi.screen import ScreenWatcher, SweepScreen
-from vididi.sweep import Cell, Resources
+from vididi.sweep import Cell
 from vididi.training.context import LocalContext
 from vididi.words import counted
 

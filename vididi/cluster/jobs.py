@@ -45,6 +45,8 @@ class Job:
             "cell": self.record,
             "evaluation": evaluation,
             "folder": place_of(self.folder),
+            "hang_s": self.cell.resources.hang_s,
+            "memory": self.cell.resources.memory,
         }
 
     def values(self, shards: ShardSet, held: Held | None) -> dict[str, Any]:
@@ -81,6 +83,9 @@ class Watcher(Protocol):
 
     def stopping(self) -> None:
         """Ctrl-C was pressed: what runs is being ended, and nothing else begins."""
+
+    def told(self, text: str) -> None:
+        """A cell said something, and which cell it is."""
 
     def waiting(self, seconds: float, why: str) -> None:
         """Nothing could start for this long."""

@@ -60,13 +60,16 @@ _INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 @contextmanager
-def own_ray(cpus: int, object_store_bytes: int, restarts: int = 0) -> Iterator[None]:
+def own_ray(
+    cpus: int, object_store_bytes: int, restarts: int = 0, memory: int = 0
+) -> Iterator[None]:
     """Be connected to a Ray that is started for it and ended with it.
 
     Args:
         cpus: that it is to believe this machine has.
         restarts: how often, over all Rays of a command, the program is started again where Ray
             died; otherwise it is ended (vididi.cluster.watch).
+        memory: bytes that its processes may ask it for; 0: what Ray finds free.
     """
     remove_left_behind()
     tempfile.gettempdir()  # this process keeps its own, which Python looks for once
@@ -84,7 +87,7 @@ def own_ray(cpus: int, object_store_bytes: int, restarts: int = 0) -> Iterator[N
         AuthenticationTokenLoader.instance().reset_cache()
         try:
             with ray_starting(), _on_loopback(), _patient(folder), signals_kept():
-                _start(cpus, object_store_bytes, folder)
+                _start(cpus, object_store_bytes, folder, memory)
             own = OwnRay(_processes(), folder, guardian, restarts, environment)
             with watching(own), _without_obituary():
                 yield
@@ -94,7 +97,7 @@ def own_ray(cpus: int, object_store_bytes: int, restarts: int = 0) -> Iterator[N
             AuthenticationTokenLoader.instance().reset_cache()
 
 
-def _start(cpus: int, object_store_bytes: int, folder: Path) -> None:
+def _start(cpus: int, object_store_bytes: int, folder: Path, memory: int) -> None:
     """Start Ray. Where cores and the disk are busy its processes give each other up (Ray 2.60); by
     then what they read is in memory, so it is tried again.
     """
@@ -108,6 +111,7 @@ def _start(cpus: int, object_store_bytes: int, folder: Path) -> None:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 _temp_dir=str(folder / RAY),
+                _memory=memory or None,
             )
         except Exception as error:  # Exception itself, for one
             if not left or "timed out" not in str(error).lower():

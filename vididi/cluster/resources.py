@@ -7,14 +7,19 @@ ones: reading shards is light work.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from vididi.cell_resources import Resources
 from vididi.errors import ResourceError
-from vididi.sweep import Resources
 
 STREAM_CPUS = 1
-LOWER = "lower resources.workers, resources.cpus_per_worker or resources.gpus_per_worker"
+GIB = 2**30
+LOWER = (
+    "lower resources.workers, resources.cpus_per_worker, resources.gpus_per_worker or"
+    " resources.memory"
+)
 
 
 def reserved_cpus(resources: Resources) -> int:
@@ -24,24 +29,39 @@ def reserved_cpus(resources: Resources) -> int:
 
 def worker_needs(resources: Resources) -> dict[str, float]:
     """What Ray is asked for one worker, on one node."""
-    gpu = {"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}
-    return {"CPU": float(reserved_cpus(resources)), **gpu}
+    return {
+        "CPU": float(reserved_cpus(resources)),
+        **({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
+        **({"memory": float(_bytes(resources))} if resources.memory else {}),
+    }
 
 
-def local_concurrency(resources: Resources, cores: int, gpus: float) -> int:
-    """Cells at a time on a machine that Ray has to itself.
+def _bytes(resources: Resources) -> int:
+    """Of memory that one worker may have; 0 where that is not said."""
+    return int((resources.memory or 0) * GIB)
+
+
+def local_concurrency(
+    resources: Resources, cores: int, gpus: float, memory: float = math.inf
+) -> int:
+    """Cells at a time on a machine that Ray has to itself, with ``memory`` bytes.
 
     Raises:
         ResourceError: one cell needs more than the machine has.
     """
     fits = (
-        _slots({"CPU": cores, "GPU": gpus}, resources.cpus_per_worker, resources.gpus_per_worker)
+        _slots(
+            {"CPU": cores, "GPU": gpus, "memory": memory},
+            resources.cpus_per_worker,
+            resources.gpus_per_worker,
+            _bytes(resources),
+        )
         // resources.workers
     )
     if not fits:
         raise ResourceError(
             f"{_need(resources, resources.cpus_per_worker)}, but this machine has"
-            f" {_have(cores, gpus)}; {LOWER}"
+            f" {_have(cores, gpus, memory if resources.memory else 0)}; {LOWER}"
         )
     return min(fits, resources.concurrency or fits)
 
@@ -50,7 +70,8 @@ def cluster_concurrency(resources: Resources, nodes: Sequence[Mapping[str, float
     """Cells at a time on a running cluster whose nodes have these total resources; 0 if not even
     one fits.
     """
-    slots = sum(_slots(node, reserved_cpus(resources), resources.gpus_per_worker) for node in nodes)
+    cpus, memory = reserved_cpus(resources), _bytes(resources)
+    slots = sum(_slots(node, cpus, resources.gpus_per_worker, memory) for node in nodes)
     fits = slots // resources.workers
     return min(fits, resources.concurrency or fits)
 
@@ -58,7 +79,8 @@ def cluster_concurrency(resources: Resources, nodes: Sequence[Mapping[str, float
 def cluster_shortage(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> str:
     """Why no cell fits on a cluster, and what would help."""
     need = _need(resources, reserved_cpus(resources))
-    return f"{need}, and {_available(nodes)}; {LOWER}, or add nodes"
+    available = _available(nodes, with_memory=resources.memory is not None)
+    return f"{need}, and {available}; {LOWER}, or add nodes"
 
 
 def _need(resources: Resources, cpus: int) -> str:
@@ -67,14 +89,15 @@ def _need(resources: Resources, cpus: int) -> str:
     )
     workers = "a worker" if resources.workers == 1 else f"{resources.workers} workers"
     return (
-        f"resources: a cell needs {workers} with {_have(cpus, resources.gpus_per_worker)}{stream},"
-        " each on one node"
+        f"resources: a cell needs {workers} with"
+        f" {_have(cpus, resources.gpus_per_worker, _bytes(resources))}{stream}, each on one node"
     )
 
 
-def _available(nodes: Iterable[Mapping[str, float]]) -> str:
+def _available(nodes: Iterable[Mapping[str, float]], with_memory: bool = False) -> str:
+    kinds = ("CPU", "GPU", *(["memory"] if with_memory else []))
     sizes = sorted(
-        Counter((node.get("CPU", 0), node.get("GPU", 0)) for node in nodes).items(), reverse=True
+        Counter(tuple(node.get(kind, 0) for kind in kinds) for node in nodes).items(), reverse=True
     )
     have = (
         "; ".join((f"{count} x " if count > 1 else "") + _have(*size) for size, count in sizes)
@@ -83,15 +106,19 @@ def _available(nodes: Iterable[Mapping[str, float]]) -> str:
     return f"the nodes of the cluster have {have}"
 
 
-def _have(cpus: float, gpus: float) -> str:
-    return f"{cpus:g} CPUs and {gpus:g} GPUs" if gpus else f"{cpus:g} CPUs"
+def _have(cpus: float, gpus: float, memory: float = 0) -> str:
+    parts = [f"{cpus:g} CPUs"] + ([f"{gpus:g} GPUs"] if gpus else [])
+    parts += [f"{memory / GIB:.4g} GiB of memory"] if memory else []
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
-def _slots(node: Mapping[str, float], cpus: int, gpus: float) -> int:
-    """Processes of ``cpus`` and ``gpus`` each that fit on a node; several may share a GPU, but none
-    has parts of two.
+def _slots(node: Mapping[str, float], cpus: int, gpus: float, memory: int = 0) -> int:
+    """Processes of ``cpus`` and ``gpus`` each that fit on a node, and ``memory`` bytes; several may
+    share a GPU, but none has parts of two.
     """
     slots = int(node.get("CPU", 0) / cpus + 1e-9)
+    if memory:
+        slots = int(min(slots, node.get("memory", 0) // memory))
     if not gpus:
         return slots
     have = node.get("GPU", 0)
@@ -122,4 +149,13 @@ def cpus_to_declare(groups: Iterable[tuple[Resources, int]]) -> int:
     return max(
         concurrency * resources.workers * reserved_cpus(resources)
         for resources, concurrency in groups
+    )
+
+
+def memory_to_declare(groups: Iterable[tuple[Resources, int]]) -> int:
+    """Bytes to declare to a Ray of our own, as cpus_to_declare; 0 where no cell says what it may
+    have.
+    """
+    return max(
+        concurrency * resources.workers * _bytes(resources) for resources, concurrency in groups
     )

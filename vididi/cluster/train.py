@@ -14,10 +14,13 @@ import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
+from vididi.cell_resources import Resources
+from vididi.cluster.cell_news import telling_driver
 from vididi.cluster.ending import hearing
 from vididi.cluster.held import open_stream
 from vididi.cluster.meeting import torch_config
 from vididi.cluster.resources import worker_needs
+from vididi.cluster.worker_watch import say_why_ended, watched
 from vididi.config import Config
 from vididi.data.shards import ShardSet
 from vididi.data.storage import as_folder
@@ -30,7 +33,6 @@ from vididi.protocols.finished import evaluate_run
 from vididi.protocols.task import make_task
 from vididi.runs.mirror import local_path, pull
 from vididi.runs.run_folder import RunFolder
-from vididi.sweep import Resources
 from vididi.training.context import Context, Metrics, StoppedEarly
 
 
@@ -59,8 +61,11 @@ def work(job: Mapping[str, Any], context: Context) -> None:
     """Train the cell, or make the evaluation, of ``job``, as one of its workers; when its driver is
     asked to end, what is gone on from is written, and it ends here too.
     """
-    with suppress(AskedToStop), hearing():
-        _work(job, context)
+    folder = local_path(job["folder"])
+    with telling_driver(), suppress(AskedToStop), hearing():
+        say_why_ended(folder, context.rank)
+        with watched(folder, context.rank, job["hang_s"], job["memory"]):
+            _work(job, context)
 
 
 def _work(job: Mapping[str, Any], context: Context) -> None:

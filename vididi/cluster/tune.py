@@ -31,21 +31,30 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 
 import torch
 from ray import tune
+from ray._common.utils import get_system_memory
 from ray.air._internal import usage
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
+from vididi.cell_resources import Resources
 from vididi.cluster.capacity import POLL_S, Capacity, ClusterCapacity, Queue
+from vididi.cluster.cell_news import News
 from vididi.cluster.connection import connected
 from vididi.cluster.ending import BEYOND_S, Ending
 from vididi.cluster.held import SHARE, Held, hold
 from vididi.cluster.jobs import Job, JobsLeft, Watcher
 from vididi.cluster.optuna_search import CellSearch
 from vididi.cluster.own_ray import own_ray
-from vididi.cluster.resources import cpus_to_declare, local_concurrency, worker_needs
+from vididi.cluster.resources import (
+    cpus_to_declare,
+    local_concurrency,
+    memory_to_declare,
+    worker_needs,
+)
 from vididi.cluster.stopping import Curve, EarlyStopping
 from vididi.cluster.train import train_distributed, work
 from vididi.cluster.watch import hold_while_dead
+from vididi.cluster.worker_watch import why_ended
 from vididi.data.shards import ShardSet
 from vididi.disks import OF_DISKS, refusal
 from vididi.errors import DataError, HeldError, ResourceError, VididiError
@@ -56,7 +65,6 @@ from vididi.runs.outcome import outcome
 from vididi.runs.run_folder import RunFolder
 from vididi.search import Stopping
 from vididi.startup_checks import OBJECT_STORE_BYTES, checks_of_ray, refuse
-from vididi.sweep import Resources
 from vididi.training.context import Metrics
 
 # For a report of usage, which is off, Ray would import W&B and MLflow where they are installed.
@@ -211,12 +219,13 @@ def _ray(
     cores, gpus = len(os.sched_getaffinity(0)), float(torch.cuda.device_count())
 
     def capacity_of(resources: Resources) -> Capacity:
-        return Capacity(local_concurrency(resources, cores, gpus))
+        return Capacity(local_concurrency(resources, cores, gpus, get_system_memory()))
 
     # An impossible group fails here, before any other has run for hours.
-    cpus = cpus_to_declare([(resources, capacity_of(resources)()) for resources in needs])
+    groups = [(resources, capacity_of(resources)()) for resources in needs]
+    cpus, memory = cpus_to_declare(groups), memory_to_declare(groups)
     restarts = max(resources.ray_restarts for resources in needs)
-    with own_ray(cpus, OBJECT_STORE_BYTES + int(held_bytes / SHARE), restarts):
+    with own_ray(cpus, OBJECT_STORE_BYTES + int(held_bytes / SHARE), restarts, memory):
         yield capacity_of
 
 
@@ -273,6 +282,7 @@ class _Group:
                     tuner.fit()
         finally:
             self.capacity.close()
+            events.pass_on_news(last=True)
         if events.gave_up:
             raise ResourceError(
                 f"no cell could start for {self.resources.wait_s:g} s (resources.wait_s);"
@@ -364,7 +374,8 @@ def _distributed(
         try:
             train_distributed(job, resources, [TuneReportCallback()])
         except Exception as error:
-            RunFolder(local_path(job["folder"])).save_error(_reason(error))
+            folder = local_path(job["folder"])
+            RunFolder(folder).save_error(why_ended(folder) or _reason(error))
 
     return run
 
@@ -405,6 +416,7 @@ class _Events(TrialProgressCallback):
         self.failed: set[Path] = set()  # of these, those whose trial had an error
         self.stopper = _Stop(self)
         self.ending = Ending(watcher)
+        self.news = News()
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks for a restore that we do not use (a stopped sweep is a new
@@ -464,7 +476,7 @@ class _Events(TrialProgressCallback):
             if trial.error_file and Path(trial.error_file).is_file()
             else "its process died"
         )
-        folder.save_error(text)
+        folder.save_error(why_ended(folder.path) or text)
         self._notify_end(trial)
 
     def _notify_end(self, trial: Trial) -> None:
@@ -480,6 +492,7 @@ class _Events(TrialProgressCallback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         hold_while_dead()
+        self.pass_on_news()
         statuses = [trial.status for trial in trials]
         if self.ending.look(Trial.RUNNING in statuses):
             return
@@ -497,6 +510,11 @@ class _Events(TrialProgressCallback):
         self.idle_since = self.idle_since or now
         self._warn(now)
         self.gave_up = now - self.idle_since > self.wait_s
+
+    def pass_on_news(self, last: bool = False) -> None:
+        """Hand on what cells have said; ``last``: they will say no more."""
+        for text in self.news.since_last_look(last):
+            self.watcher.told(text)
 
     def _warn(self, now: float) -> None:
         """Say why nothing runs: at once if a cell needs more than there is, in half a minute if

@@ -334,14 +334,16 @@ def at_once(cell: Cell) -> int:
     """
     from vididi.cluster.resources import local_concurrency
 
-    return local_concurrency(cell.resources, *_cores_and_gpus())
+    return local_concurrency(cell.resources, *_machine())
 
 
 @lru_cache
-def _cores_and_gpus() -> tuple[int, float]:
+def _machine() -> tuple[int, float, float]:
+    """Cores, GPUs and bytes of memory."""
     import torch
 
-    return len(os.sched_getaffinity(0)), float(torch.cuda.device_count())
+    memory = machine()["memory_gb"] * 2**30 or math.inf
+    return len(os.sched_getaffinity(0)), float(torch.cuda.device_count()), memory
 
 
 def _cell_estimate(

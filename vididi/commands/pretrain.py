@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vididi.cell_resources import Resources
 from vididi.commands.arguments import add_grace, add_logger, grace_of, overrides
 from vididi.commands.estimating import (
     add_estimate,
@@ -21,7 +22,7 @@ from vididi.errors import ConfigError
 from vididi.interrupts import going_on
 from vididi.loggers.choices import LOGGERS, TENSORBOARD, check_installed
 from vididi.startup_checks import warn_of_backbone
-from vididi.sweep import Cell, Resources
+from vididi.sweep import Cell
 from vididi.terminal import PlainConsole, say
 
 OF_A_SWEEP = ("base", "arms", "axes", "seeds", "search")  # keys that no configuration has

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from vididi.backbones.norm_by_order import one_set_of_statistics
 from vididi.data.stream import Batch
 from vididi.evaluation.features import EncoderByOrder, FeatureView
+from vididi.heartbeat import beat, rest
 
 
 def recomputed(
@@ -35,6 +36,8 @@ def recomputed(
         for order, copy in copies.items():
             with torch.inference_mode():
                 copy(view.clips(batch, batch.clips, order, next(copy.parameters()).device))
+        beat()
+    rest()
     for copy, original in ((copy, encoder) for copy in copies.values()):
         momenta = [module.momentum for module in _normalisations(original)]
         for module, momentum in zip(_normalisations(copy), momenta, strict=True):

@@ -23,6 +23,7 @@ from vididi.draws import Use, key, permutation
 from vididi.evaluation.features import clips_in_a_row
 from vididi.evaluation.training_step import check_loss, training_step
 from vididi.finite import check_finite, check_weights
+from vididi.heartbeat import beat, rest
 from vididi.interrupts import check
 from vididi.optim import cosine_with_warmup, steps_with_warmup
 from vididi.training.context import Context
@@ -198,10 +199,12 @@ def train_classifier(
         epoch = step // fit.steps_per_epoch
         rate, measured = _step(parallel, optimiser, next(batches), labels, fit, step, context)
         step_metrics.append(measured)
+        beat()
 
         if (step + 1) % fit.steps_per_epoch:
             on_step(step + 1, partial(_steps_over_workers, step_metrics, context))
             continue
+        rest()
         mean, top1 = _over_workers(torch.stack(step_metrics).mean(dim=0), context).tolist()
         check_loss(mean, epoch + 1)
         step_metrics = []
@@ -289,6 +292,8 @@ def predict(
 
         scores.append(probabilities.view(*batch.clips.shape[:2], -1).mean(dim=1).cpu().numpy())
         rows.append(batch.rows)
+        beat()
+    rest()
     return np.concatenate(rows), np.concatenate(scores)
 
 

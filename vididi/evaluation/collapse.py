@@ -6,14 +6,45 @@ line, at most min(N, D).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 from vididi.finite import check_finite
 
-RANKME, LIDAR = "online/rankme", "online/lidar"
+SPREAD, RANKME, LIDAR = "online/spread", "online/rankme", "online/lidar"
+# A collapse, at so many looks in a row. Runs that learned had a spread of 0.012 and more, and a
+# RankMe of 2.6 and more (docs/log.md, 2026-11-29); a constant has 0 and 1.
+FLOORS = {SPREAD: 1e-3, RANKME: 1.1}
+LOOKS = 3
 EPSILON = 1e-7  # added to each share (RankMe, section 3.1)
 DELTA = 1e-4  # added to the variances within (LiDAR, section 4)
+
+
+class CollapseWatch:
+    """Notices features that stay below a floor."""
+
+    def __init__(self) -> None:
+        self.low: dict[str, list[tuple[int, float]]] = {name: [] for name in FLOORS}
+
+    def look(self, epoch: int, metrics: Mapping[str, float]) -> str:
+        """What is to be said after this epoch: with numbers, once a measure has been below its
+        floor LOOKS times in a row; else empty.
+        """
+        said = []
+        for name, floor in FLOORS.items():
+            if name not in metrics:
+                continue
+            low = self.low[name]
+            if metrics[name] >= floor:
+                low.clear()
+                continue
+            low.append((epoch, metrics[name]))
+            if len(low) == LOOKS:
+                values = ", ".join(f"{value:.2g} after epoch {at}" for at, value in low)
+                said.append(f"{name} is below {floor:g}: {values}")
+        return f"its features have collapsed: {'; '.join(said)}" if said else ""
 
 
 def rankme(features: NDArray) -> float:

@@ -29,6 +29,7 @@ from vididi.evaluation.ava_files import Proposals
 from vididi.evaluation.ava_map import AvaRows
 from vididi.evaluation.training_step import check_loss, training_step
 from vididi.finite import check_finite
+from vididi.heartbeat import beat, rest
 from vididi.interrupts import check
 from vididi.optim import steps_with_warmup
 from vididi.views import whole_view
@@ -206,9 +207,11 @@ def train_epoch(
             model, optimiser, model_inputs, loss, fit.rate(step), seed, fit.precision
         )
         losses.append(value)
+        beat()
         if step + 1 < last:
             on_step(torch.stack(losses))
 
+    rest()
     mean = float(torch.stack(losses).mean())
     check_loss(mean, epoch + 1)
     return {"epoch": epoch + 1, "step": (epoch + 1) * fit.steps_per_epoch, "loss": mean, "lr": rate}
@@ -324,6 +327,8 @@ def predict_boxes(
         logits = model(inputs.clips, inputs.boxes, inputs.owner).float()
         scores.append(logits.sigmoid().where(logits.isfinite(), torch.nan).cpu().numpy())
         rows.append(inputs.numbers)
+        beat()
+    rest()
     all_scores = np.concatenate(scores)
     check_finite("detection", scores=all_scores)
     return np.concatenate(rows), all_scores

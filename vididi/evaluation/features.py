@@ -17,6 +17,7 @@ from vididi.data.plan import Plan
 from vididi.data.stream import Batch, Stream
 from vididi.draws import Use, key
 from vididi.evaluation.retrieval import unit_rows
+from vididi.heartbeat import beat, rest
 from vididi.interrupts import check
 from vididi.views import differentiate, evaluation_view
 
@@ -150,6 +151,8 @@ def measure_batches(
         parts.append(measure(encoder, batch))
         rows.append(batch.rows)
         progress(number + 1, count)
+        beat()
+    rest()
     return np.concatenate(rows), {
         name: np.concatenate([part[name] for part in parts]) for name in parts[0]
     }

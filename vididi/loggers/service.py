@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,12 +21,13 @@ from vididi.errors import DamagedError
 from vididi.loggers.choices import LOGGERS, TENSORBOARD, check_installed, services
 from vididi.loggers.logger import Ending, Logger, RunName, Service
 from vididi.loggers.tensorboard_files import TensorBoardFiles
+from vididi.news import tell
 from vididi.runs import readers
 from vididi.runs.file_names import SENT
 from vididi.runs.outcome import outcome
 from vididi.runs.run_folder import write_atomically
 from vididi.sweep import SHOWN
-from vididi.terminal import one_line, say
+from vididi.terminal import one_line
 from vididi.values import cut
 
 Recorded = Mapping[int, Mapping[str, float]]
@@ -131,10 +131,9 @@ class ServiceLogger:
             self.service = None
             reason = cut(one_line(str(error) or type(error).__name__))
             self._keep(fault=reason)
-            say(
+            tell(
                 f"{self.about.folder.name}: {self.name} failed, and the run goes on without it:"
-                f" {reason}",
-                file=sys.stderr,
+                f" {reason}"
             )
             return False
         return True

@@ -9,6 +9,9 @@ CONFIG, CELL, RESULT, STOPPED = "config.yaml", "cell.json", "result.json", "stop
 METRICS, QUERIES, ERROR = "metrics.jsonl", "queries.parquet", "error.txt"
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 SENT = "loggers.json"
+# Why a watchdog ended a worker, with its stacks; and, with the worker's rank behind it, the reason
+# alone until it has been said.
+WATCHDOG, WATCHDOG_NOTE = "watchdog.txt", ".watchdog-"
 ENCODER, BEST = "encoder.safetensors", "best.safetensors"
 
 # Of evaluations alone.

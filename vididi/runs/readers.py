@@ -14,7 +14,7 @@ import json
 import os
 import stat
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -139,6 +139,13 @@ def read_cell(folder: Path) -> dict[str, Any] | None:
     if content is not None:
         _check(path, content, CellForm)
     return content
+
+
+def read_text_note(path: Path) -> str:
+    """A line that a watchdog has left; empty where there is none."""
+    with suppress(OSError), path.open(errors="replace") as file:
+        return file.read(TOLD).strip()
+    return ""
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:

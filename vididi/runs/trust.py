@@ -1,13 +1,12 @@
 """Which checkpoint and which weights of a folder can be trusted, and what follows where one cannot.
 
-A file whose checksum does not fit, or that cannot be read, is set aside by name, and standard error
-says so; a sweep shows that on its screen. One that is damaged in a mirror alone is fetched again.
+A file whose checksum does not fit, or that cannot be read, is set aside by name, which is told
+(vididi.news). One that is damaged in a mirror alone is fetched again.
 Rank 0, which holds the folder, decides for all workers.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ from vididi.checksums import fault_of
 from vididi.description import read_description
 from vididi.disks import refusal
 from vididi.errors import DamagedError, DataError, TrainingError, VididiError
+from vididi.news import tell
 from vididi.runs import mirror
 from vididi.runs.file_names import CHECKPOINT, PREVIOUS
 from vididi.runs.mend import set_aside
 from vididi.runs.run_folder import RunFolder, while_there
-from vididi.terminal import say
 from vididi.training.context import Context, broadcast_from_rank_0
 
 
@@ -95,15 +94,15 @@ def _newest(folder: RunFolder, context: Context) -> tuple[str | None, dict[str, 
             _aside(path, error)
             continue
         if lost:
-            say(f"{folder.path}: goes on from {name}, the one before", file=sys.stderr)
+            tell(f"{folder.path}: goes on from {name}, the one before")
         return name, content
     if lost:
-        say(f"{folder.path}: no whole checkpoint is left", file=sys.stderr)
+        tell(f"{folder.path}: no whole checkpoint is left")
     return None, None
 
 
 def _aside(path: Path, error: DamagedError) -> None:
-    say(f"{error}; set aside as {set_aside(path).name}", file=sys.stderr)
+    tell(f"{error}; set aside as {set_aside(path).name}")
 
 
 def on_rank_0(folder: Path, context: Context, action: Callable[[], None]) -> None:

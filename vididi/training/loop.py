@@ -25,6 +25,7 @@ from vididi.data.stream import Batch
 from vididi.draws import Use, key
 from vididi.errors import TrainingError
 from vididi.finite import check_weights
+from vididi.heartbeat import beat, rest
 from vididi.objectives import Objective
 from vididi.optim import cosine_with_warmup, decay_penalty, scale_rates
 from vididi.pairing import Schedule
@@ -163,7 +164,9 @@ def train(
         terms, pair, rate = train_step(state, model, batch, fit, context)
         state.log.add(terms, pair, batch.starts.size, waited, time.perf_counter() - began)
 
+        beat()
         if state.step % fit.steps_per_epoch == 0:
+            rest()
             epochs_done = state.step // fit.steps_per_epoch
             log, state.log = state.log, EpochLog()
             metrics = log.metrics(epochs_done, state.step, rate, context.world_size)

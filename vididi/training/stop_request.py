@@ -9,6 +9,7 @@ from typing import NoReturn
 import torch
 import torch.distributed as dist
 
+from vididi.heartbeat import rest
 from vididi.interrupts import AskedToStop, asked, request_stop
 from vididi.training.context import Context, barrier
 
@@ -64,6 +65,7 @@ class StopRequest:
 
     def end(self, save: Callable[[], None] | None) -> NoReturn:
         """What follows where it was heard: rank 0 saves, and every worker raises AskedToStop."""
+        rest()
         if self.context.rank == 0 and save is not None:
             save()
         barrier(self.context)  # a worker that ends has others ended, too

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vididi.cell_resources import Resources
 from vididi.cluster.check.cluster_file import NOTE, PROBLEM, ClusterFile
 from vididi.cluster.check.node_types import Node, nodes_of
 from vididi.cluster.resources import cluster_concurrency, cluster_shortage, reserved_cpus
-from vididi.sweep import Resources, Sweep, examples, expand
+from vididi.sweep import Sweep, examples, expand
 from vididi.words import counted
 
 
