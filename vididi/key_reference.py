@@ -39,6 +39,7 @@ UNITS = (
     "features",
     "epochs",
     "seconds",
+    "GiB",
     "turns",
     "levels",
 )
