@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -22,6 +23,7 @@ from vididi.experiment import run_cell
 from vididi.protocols import EvaluationEntry
 from vididi.protocols.finished import evaluate_run
 from vididi.protocols.task import Task, make_task
+from vididi.runs.run_folder import RunFolder
 from vididi.training.context import LocalContext
 
 WORKERS = 2
@@ -123,3 +125,34 @@ def test_two_workers_train_as_one(name: str, runs: tuple[Path, Path]) -> None:
         assert [epoch[key] for epoch in two] == pytest.approx(
             [epoch[key] for epoch in one], abs=2e-4
         )
+
+
+def work_on_a_full_disk(rank: int, run: Path, shards: ShardSet, meeting: Path, write: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=WORKERS)
+
+    def full(folder: RunFolder, *_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder.path / "new"))
+
+    setattr(RunFolder, write, full)
+    said = "nothing"
+    task = task_of(run, "linear", shards, LocalContext(rank, WORKERS))
+    try:
+        evaluate_run(run, task, None, False)
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+    (run / f"said-{rank}").write_text(said)
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("write", ["save_checkpoint", "save_result"])
+def test_what_rank_0_cannot_write_ends_both_workers(
+    runs: tuple[Path, Path], tiny_shards: ShardSet, tmp_path: Path, write: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run, ignore=shutil.ignore_patterns("evaluations"))
+    mp.spawn(work_on_a_full_disk, (run, tiny_shards, tmp_path / "meeting", write), nprocs=WORKERS)
+    for rank in range(WORKERS):
+        said = (run / f"said-{rank}").read_text()
+        assert said.startswith("TrainingError: "), said
+        assert "No space left on device" in said

@@ -407,6 +407,7 @@ def _epoch_end(
     request: StopRequest,
 ) -> Callable[[dict, int], None]:
     watch = CollapseWatch()
+    save = partial(on_rank_0, folder.path, context, partial(save_state, state, folder))
 
     def keep(metrics: dict, epoch: int, saved: bool) -> None:
         assert recorder is not None
@@ -431,7 +432,7 @@ def _epoch_end(
             context.rank == 0 and folder.stop_requested(), context
         ):
             raise StoppedEarly(f"stopped early after epoch {epoch}")
-        request.end_if_heard(None if saved else partial(save_state, state, folder))
+        request.end_if_heard(None if saved else save)
 
     return on_epoch
 
@@ -486,13 +487,14 @@ def _step_end(
     config: Config, state: State, folder: RunFolder, context: Context, request: StopRequest
 ) -> Callable[[], None]:
     every = config.training.checkpoint_steps
+    save = partial(on_rank_0, folder.path, context, partial(save_state, state, folder))
 
     def on_step() -> None:
         saved = every is not None and state.step % every == 0
         if saved:
             rest()
-            on_rank_0(folder.path, context, partial(save_state, state, folder))
-        request.end_if_heard(None if saved else partial(save_state, state, folder))
+            save()
+        request.end_if_heard(None if saved else save)
 
     return on_step
 

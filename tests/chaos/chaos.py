@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from faults import FAULTS, UnderWay, disk_of, marked
+from faults import FAULTS, STAGES, UnderWay, disk_of, marked
 from safetensors.torch import load_file
+from stages import Stage, plain
 
 REPO = Path(__file__).resolve().parents[2]
 PROGRAM = REPO / "run_sweep.py"
@@ -46,6 +47,7 @@ arms:
   random_12: {label: "+Random 1st & 2nd", order: 2, selection: random, resources: {hold_data: true}}
   schedule_1: {label: "+Schedule 1st", order: 1, resources: {workers: 2}}
 evaluate: [retrieval]
+resources: RESOURCES
 """
 DISK_BYTES = 48 << 20
 LIMIT_S = 600.0  # of one start: longer is a hang
@@ -127,7 +129,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
 # --- One trial ------------------------------------------------------------------------------------
 
 
-def environment(place: Path, mark: str) -> dict[str, str]:
+def environment(place: Path, mark: str, stage: Stage) -> dict[str, str]:
     """Of a sweep: its own temporary folder, the cache of all, and its mark."""
     temporary = place / "tmp"
     temporary.mkdir(exist_ok=True)
@@ -138,11 +140,13 @@ def environment(place: Path, mark: str) -> dict[str, str]:
         "VIDIDI_CACHE": str(place.parent / "cache"),
         "RAY_USAGE_STATS_ENABLED": "0",
         "PYTHONPATH": str(REPO),
+        **stage.environment,
     }
 
 
-def starter(place: Path, mark: str) -> Any:
+def starter(place: Path, mark: str, stage: Stage) -> Any:
     """Gives the sweep's command, once more each time."""
+    (place / "chaos.yaml").write_text(SWEEP.replace("RESOURCES", stage.resources))
 
     def start() -> subprocess.Popen[bytes]:
         command = [
@@ -151,12 +155,13 @@ def starter(place: Path, mark: str) -> Any:
             "chaos.yaml",
             "--runs",
             str(place / "disk" / "runs"),
+            *stage.arguments,
         ]
         log = (place / f"log-{time.monotonic_ns()}.txt").open("wb")
         return subprocess.Popen(
             command,
             cwd=place,
-            env=environment(place, mark),
+            env=environment(place, mark, stage),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -170,8 +175,7 @@ def unbroken(place: Path) -> Path:
     """A sweep that nobody disturbs; how long it takes bounds the moments of the others."""
     folder = place / "whole"
     (folder / "disk").mkdir(parents=True)
-    (folder / "chaos.yaml").write_text(SWEEP)
-    driver = starter(folder, "whole")()
+    driver = starter(folder, "whole", Stage())()
     began = time.monotonic()
     status = driver.wait(LIMIT_S)
     if status:
@@ -186,14 +190,14 @@ def trial(number: int, root: Path, whole: Path, faults: list[str]) -> dict[str, 
     moment = draw.uniform(0.2, float((whole / "seconds").read_text()))
     place = root / f"trial-{number}"
     place.mkdir()
-    (place / "chaos.yaml").write_text(SWEEP)
     shared = {*Path("/dev/shm").iterdir()}
     began = time.monotonic()
-    with disk_of(place / "disk", DISK_BYTES):
-        start = starter(place, mark)
-        injected, starts = broken(
-            start, fault, moment, UnderWay(start(), mark, place / "disk", start, draw)
-        )
+    staged = STAGES.get(fault, plain)(place)
+    with disk_of(place / "disk", DISK_BYTES), staged as stage:
+        start = starter(place, mark, stage)
+        run = UnderWay(start(), mark, place / "disk", start, draw, stage)
+        injected, starts = broken(start, fault, moment, run)
+        stage.fetch(place / "disk")
         lost = compare(whole / "disk" / "runs" / "chaos", place / "disk" / "runs" / "chaos")
         left = left_behind(mark, place, shared)
         if lost or left:

@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import stages
+from stages import Stage, StageOf
 
 PAUSE_S = (3.0, 12.0)  # for which a process stands still
+STORE_S = (3.0, 12.0)  # for which a store fails or is slow
 FULL_S = (2.0, 8.0)  # for which a disk is full or read-only
 # By what is in the command line of a process of a sweep.
 ROLES = {
@@ -42,6 +46,7 @@ class UnderWay:
     disk: Path
     start: Callable[[], subprocess.Popen[bytes]]  # another driver, with the same command
     draw: random.Random
+    stage: Stage
 
     @property
     def processes(self) -> list[psutil.Process]:
@@ -136,6 +141,71 @@ def _remount(disk: Path, mode: str) -> int:
     return subprocess.run(command, capture_output=True, check=False).returncode
 
 
+def _hung(role: str) -> Callable[[UnderWay], str | None]:
+    def fault(run: UnderWay) -> str | None:
+        """A process stands still for good."""
+        there = run.of(role)
+        if not there:
+            return None
+        chosen = run.draw.choice(there)
+        with suppress(psutil.Error):
+            chosen.suspend()
+            return f"SIGSTOP to {chosen.pid}, for good"
+        return None
+
+    return fault
+
+
+def out_of_memory(run: UnderWay) -> str | None:
+    """The system kills a process that gets no more memory (a cgroup of version 1)."""
+    there = run.of("trial") + run.of("train worker")
+    group = Path("/sys/fs/cgroup/memory") / f"chaos-{run.mark}"
+    if not there or not group.parent.is_dir():
+        return None
+    chosen = run.draw.choice(there)
+    with suppress(OSError, psutil.Error):
+        group.mkdir(exist_ok=True)
+        (group / "memory.limit_in_bytes").write_text(str(4 << 20))
+        (group / "cgroup.procs").write_text(str(chosen.pid))
+        chosen.wait(60)
+        group.rmdir()
+        return f"{chosen.pid} got no more memory"
+    return None
+
+
+def node_dies(run: UnderWay) -> str | None:
+    """A machine of a cluster is gone, with all its processes."""
+    wanted, killed = f"CHAOS_NODE={run.stage.node}".encode(), 0
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with suppress(OSError):
+                if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    killed += 1
+    return f"{killed} processes of the second node killed" if killed else None
+
+
+def _store_is(state: str) -> Callable[[UnderWay], str | None]:
+    def fault(run: UnderWay) -> str | None:
+        seconds = run.draw.uniform(*STORE_S)
+        assert run.stage.state is not None
+        run.stage.state.write_text(state)
+        time.sleep(seconds)
+        run.stage.state.write_text("well")
+        return f"{state} for {seconds:.1f} s"
+
+    return fault
+
+
+def clock_jumps(run: UnderWay) -> str | None:
+    """Somebody sets the clock."""
+    seconds = run.draw.choice([-86400.0, -3600.0, -5.0, 5.0, 3600.0, 864000.0])
+    assert run.stage.state is not None
+    with run.stage.state.open("r+b") as file:
+        file.write(struct.pack("d", seconds))
+    return f"{seconds:+.0f} s"
+
+
 def two_drivers(run: UnderWay) -> str | None:
     """A colleague gives the same command at the same time."""
     other = run.start()
@@ -159,6 +229,22 @@ FAULTS: dict[str, Callable[[UnderWay], str | None]] = {
     "disk full": disk_full,
     "disk read-only": disk_read_only,
     "two drivers": two_drivers,
+    "hang trial": _hung("trial"),
+    "hang train worker": _hung("train worker"),
+    "out of memory": out_of_memory,
+    "kill node": node_dies,
+    "store fails": _store_is("fails"),
+    "store slow": _store_is("slow"),
+    "clock jumps": clock_jumps,
+}
+# What the sweep runs on, where that is more than this machine.
+STAGES: dict[str, StageOf] = {
+    "hang trial": stages.watched,
+    "hang train worker": stages.watched,
+    "kill node": stages.two_nodes,
+    "store fails": stages.store,
+    "store slow": stages.store,
+    "clock jumps": stages.clock,
 }
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from damage import damaged
 from made_up_ava import made_up_ava
+from made_up_machines import put
 from watched import watched
 
 from vididi.cli import main
@@ -266,3 +267,38 @@ def test_videos(
 
 def encode(video: Video) -> Encoded | Reject:
     return encode_video(video, Settings(short_side=24, quality=80))
+
+
+def test_journals_of_searches(tmp_path: Path) -> None:
+    from tests.cluster.test_search_study import Place
+
+    space = {"order": {"choice": [0, 1]}, "x": {"uniform": [0, 1]}}
+    whole = tmp_path / "search"
+    Place(whole, trials=4, space=space).run_all()
+
+    def look(folder: Path, file: Path) -> str:
+        def search() -> None:
+            place = Place(folder, trials=4, space=space)
+            place.study.best(3)
+
+        return raised(search)
+
+    try_all("journal", whole, "study.journal", look, tmp_path, 2 * COUNT)
+
+
+def test_runs_in_a_store(
+    command: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each damaged file is put into a bucket, and read by a machine that has nothing of it yet."""
+    whole, numbers = FINISHED, iter(range(10**6))
+
+    def look(folder: Path, file: Path) -> str:
+        runs, machine = f"{bucket}/{next(numbers)}/{folder.name}", tmp_path / "now" / "machine"
+        monkeypatch.setenv("VIDIDI_CACHE", str(machine))
+        for path in folder.rglob("*"):
+            if path.is_file():
+                put(f"{runs}/{path.relative_to(folder)}", path.read_bytes())
+        said = command("table", runs, "--out", tmp_path / "tables")
+        return said + command("compare", "base", "vididi", "--runs", runs)
+
+    try_all("run folder in a store", whole, "*.*", look, tmp_path)

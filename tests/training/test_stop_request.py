@@ -33,7 +33,7 @@ def work(rank: int, place: Path) -> None:
             dist.barrier()
             if rank == 1 and step == 300:
                 request_stop(signal.SIGTERM)
-            request.end_if_heard(lambda step=step: saved.append(step))
+            request.end_if_heard(lambda step=step: saved.append(step))  # all workers call it
     except AskedToStop:
         result = {"step": ended, "saved": saved, "asked": asked(), "every": request.every}
         result["seconds"] = time.monotonic() - began
@@ -41,12 +41,12 @@ def work(rank: int, place: Path) -> None:
     dist.destroy_process_group()
 
 
-def test_all_end_after_the_same_step_and_the_first_saves(tmp_path: Path) -> None:
+def test_all_end_after_the_same_step_and_save(tmp_path: Path) -> None:
     mp.spawn(work, (tmp_path,), nprocs=WORKERS)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(WORKERS))
     assert first["step"] == second["step"] >= 300
     assert first["saved"] == [first["step"]]
-    assert second["saved"] == []
+    assert second["saved"] == first["saved"]
     assert first["asked"] == second["asked"] == signal.SIGTERM
     assert first["every"] == second["every"] > 1, "short steps are not each asked about"
 

@@ -39,7 +39,7 @@ from vididi.protocols.settings import ClassificationSettings
 from vididi.protocols.task import EvaluationResult, Task, queries_of, share_of_worker
 from vididi.runs.file_names import TUNED
 from vididi.runs.run_folder import RunFolder
-from vididi.runs.trust import newest_checkpoint
+from vididi.runs.trust import newest_checkpoint, on_rank_0
 from vididi.training.context import Context
 from vididi.training.distributed import gather_rows
 from vididi.training.stop_request import StopRequest
@@ -71,7 +71,10 @@ def measure_classification(
         rows, scores = _predict(task, model, batches, glance, "centre")
         return float((true_class_ranks(scores, labels[rows]) < 1).mean())
 
-    save = partial(_save, model, optimiser, folder, epochs)
+    def save(step: int, so_far: Tensor | None = None) -> None:
+        write = partial(_save, model, optimiser, folder, epochs, step, so_far)
+        on_rank_0(folder.path, task.context, write)
+
     request = StopRequest(task.context)
     on_epoch = _epoch_end(task, save, epochs, glance_top1, request)
     on_step = _step_end(save, request)
@@ -80,8 +83,9 @@ def measure_classification(
             model, optimiser, batches, labels, fit, step, task.context, on_epoch, on_step, so_far
         )
     check()
-    if s.keep_encoder and task.context.rank == 0:
-        folder.save_encoder(model.encoder.state_dict(), TUNED)
+    if s.keep_encoder:
+        keep = partial(folder.save_encoder, model.encoder.state_dict(), TUNED)
+        on_rank_0(folder.path, task.context, keep)
 
     rows, scores = _predict(task, model, batches, test, s.crops)
     ranks = true_class_ranks(scores, labels[rows])
@@ -133,8 +137,7 @@ def _epoch_end(
         if every and metrics["epoch"] % every == 0:
             metrics["test_top1"] = glance()
         epochs.append(metrics)
-        if task.context.rank == 0:
-            save(int(metrics["step"]))
+        save(int(metrics["step"]))
         task.report(metrics)
         request.end_if_heard(None)
 

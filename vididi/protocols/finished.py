@@ -24,6 +24,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ from vididi.runs.file_names import CHECKPOINT, ENCODER, ERROR, PREVIOUS, QUERIES
 from vididi.runs.old_results import recheck
 from vididi.runs.readers import Queries, read_queries, read_run_result
 from vididi.runs.run_folder import RunFolder, while_there
+from vididi.runs.trust import on_rank_0
 from vididi.training.context import broadcast_from_rank_0
 
 
@@ -118,9 +120,7 @@ def evaluate_run(
         )
 
         result = _result(task, recipe, measured, untrained_metrics, time.perf_counter() - began)
-        if context.rank == 0:
-            _save(folder, measured, result)
-            _show(run, folder, measured, result, loggers)
+        on_rank_0(folder.path, context, partial(_save, run, folder, measured, result, loggers))
         return broadcast_from_rank_0(result, context)
 
 
@@ -186,7 +186,14 @@ def _result(
     }
 
 
-def _save(folder: RunFolder, measured: EvaluationResult, result: dict[str, Any]) -> None:
+def _save(
+    run: Path,
+    folder: RunFolder,
+    measured: EvaluationResult,
+    result: dict[str, Any],
+    loggers: Sequence[str],
+) -> None:
+    """Write what was measured, and show it."""
     if measured.queries is not None:
         folder.save_queries(measured.queries)
     if measured.features is not None:
@@ -195,6 +202,7 @@ def _save(folder: RunFolder, measured: EvaluationResult, result: dict[str, Any])
     for name in (CHECKPOINT, PREVIOUS):
         for checkpoint in mirror.find(folder.path, name):
             mirror.remove_file(checkpoint)
+    _show(run, folder, measured, result, loggers)
 
 
 def _show(

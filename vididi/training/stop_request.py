@@ -55,7 +55,8 @@ class StopRequest:
         """Call it after every step, on every worker.
 
         Args:
-            save: writes what is gone on from; rank 0 calls it. None: it is written already.
+            save: writes what is gone on from, on rank 0; every worker calls it. None: it is written
+                already.
 
         Raises:
             AskedToStop: a worker was asked to end; rank 0 has written by then.
@@ -64,9 +65,9 @@ class StopRequest:
             self.end(save)
 
     def end(self, save: Callable[[], None] | None) -> NoReturn:
-        """What follows where it was heard: rank 0 saves, and every worker raises AskedToStop."""
+        """What follows where it was heard: it is saved, and every worker raises AskedToStop."""
         rest()
-        if self.context.rank == 0 and save is not None:
+        if save is not None:
             save()
         barrier(self.context)  # a worker that ends has others ended, too
         raise AskedToStop(asked())
