@@ -21,6 +21,8 @@ import run_sweep
 from vididi.cli import main
 from vididi.data.shards import ShardSet
 from vididi.disks import writing_to
+from vididi.news import telling
+from vididi.runs.run_folder import RunFolder
 
 PAGE = 4096
 WRITERS: dict[str, Callable[[Path], object]] = {
@@ -103,3 +105,22 @@ def test_a_sweep_that_a_disk_has_no_room_for_is_refused_before_it_begins(
         kept = ("checkpoint.pt", "encoder.safetensors")
         written = sum(file.stat().st_size for name in kept for file in disk.glob(f"full/*/{name}"))
         assert written / 3 < 1000 * int(least[1]) < written
+
+
+def test_a_reason_that_can_be_written_nowhere_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that has become read-only."""
+    folder = RunFolder(tmp_path / "base-s0")
+    folder.path.mkdir()
+    folder.save_error("first\n")
+
+    def refused(path: Path, *_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("vididi.runs.run_folder.write_atomically", refused)
+    heard: list[str] = []
+    with telling(heard.append):
+        folder.save_error("the disk is read-only\n")
+    assert heard == ["base-s0: the disk is read-only"]
+    assert (folder.path / "error.txt").read_text() == "first\n"

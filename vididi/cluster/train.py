@@ -62,7 +62,7 @@ def work(job: Mapping[str, Any], context: Context) -> None:
     asked to end, what is gone on from is written, and it ends here too.
     """
     folder = local_path(job["folder"])
-    with telling_driver(), suppress(AskedToStop), hearing():
+    with suppress(AskedToStop), hearing():
         say_why_ended(folder, context.rank)
         with watched(folder, context.rank, job["hang_s"], job["memory"]):
             _work(job, context)
@@ -87,7 +87,7 @@ def _work(job: Mapping[str, Any], context: Context) -> None:
 
 def _worker(job: Mapping[str, Any]) -> None:
     context = TrainContext()
-    with suppress(StoppedEarly):
+    with suppress(StoppedEarly), telling_driver():
         _train(job, context)
 
 

@@ -38,7 +38,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 
 from vididi.cell_resources import Resources
 from vididi.cluster.capacity import POLL_S, Capacity, ClusterCapacity, Queue
-from vididi.cluster.cell_news import News
+from vididi.cluster.cell_news import News, telling_driver
 from vididi.cluster.connection import connected
 from vididi.cluster.ending import BEYOND_S, Ending
 from vididi.cluster.held import SHARE, Held, hold
@@ -349,14 +349,15 @@ def _single(
     def run(parameters: dict[str, Any]) -> None:
         job = _job_values(values, data, parameters)
         context = TuneContext(gpu=resources.gpus_per_worker > 0)
-        try:
-            work(job, context)
-        except HeldError:
-            context.report({"elsewhere": 1})
-        except Exception as error:
-            # What raises here would raise again: record it and end. Only the death of the process
-            # is tried again.
-            RunFolder(local_path(job["folder"])).save_error(_reason(error))
+        with telling_driver():
+            try:
+                work(job, context)
+            except HeldError:
+                context.report({"elsewhere": 1})
+            except Exception as error:
+                # What raises here would raise again: record it and end. Only the death of the
+                # process is tried again.
+                RunFolder(local_path(job["folder"])).save_error(_reason(error))
 
     return run
 
@@ -375,7 +376,8 @@ def _distributed(
             train_distributed(job, resources, [TuneReportCallback()])
         except Exception as error:
             folder = local_path(job["folder"])
-            RunFolder(folder).save_error(why_ended(folder) or _reason(error))
+            with telling_driver():
+                RunFolder(folder).save_error(why_ended(folder) or _reason(error))
 
     return run
 

@@ -56,6 +56,7 @@ from vididi.checksums import EMPTY, KEY, seal, seal_archive, sealed_json, sealed
 from vididi.disks import writing_to
 from vididi.errors import DamagedError, HeldError, TrainingError
 from vididi.finite import finite_json
+from vididi.news import tell
 from vididi.runs import mirror, readers
 from vididi.runs.file_names import (
     BEST,
@@ -307,16 +308,19 @@ class RunFolder:
         (self.path / PAGE).unlink(missing_ok=True)
 
     def save_error(self, text: str) -> None:
-        """Say why the last attempt failed, unless another process is making one.
+        """Write why the last attempt failed, unless another process is making one.
 
         It raises nothing: where the disk is full, the page that was kept for this is written, and
-        what is lost on a disk that is read-only is only the reason.
+        where nothing can be, as on a disk that is read-only, the reason is told.
         """
-        with suppress(HeldError, OSError), self.locked(ERROR_WAIT_S):
-            try:
-                write_atomically(self.path / ERROR, text)
-            except OSError:
-                self._write_in_page(text)
+        try:
+            with suppress(HeldError), self.locked(ERROR_WAIT_S):
+                try:
+                    write_atomically(self.path / ERROR, text)
+                except OSError:
+                    self._write_in_page(text)
+        except OSError:
+            tell(f"{self.path.name}: {text.strip()}")
 
     def keep_page(self) -> None:
         """Keep a page of the disk for the sentence that says that it is full."""
