@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -287,3 +288,28 @@ def test_a_heading_sorts_by_pointer_and_by_keys(seen: dict) -> None:
 
 def test_a_picture_opens_and_closes_by_keys(seen: dict) -> None:
     assert seen["enlarging"] == {"open": True, "closed": True, "back": True}
+
+
+def test_ways_of_measuring_are_told_apart_by_their_settings() -> None:
+    from vididi.analysis.reading import Measurement
+    from vididi.analysis.report_classes import _titles
+
+    def measured(name: str, protocol: str = "retrieval", **settings: Any) -> Measurement:
+        result = {"protocol": protocol}
+        return Measurement(name, "motion", None, "", settings, {}, {}, None, result=result)
+
+    running = measured("retrieval-motion-1", batch_norm="running", clips=10)
+    recomputed = measured("retrieval-motion-2", batch_norm="recomputed", clips=10)
+    other = measured("retrieval-motion-3", batch_norm="recomputed", clips=10)
+    linear = measured("linear-motion-4", "linear", clips=10)
+    end = measured("", batch_norm="running")
+    assert _titles([end, running, recomputed, linear]) == [
+        "Nearest neighbours at the end of each run, on motion",
+        "retrieval on motion: batch_norm running",
+        "retrieval on motion: batch_norm recomputed",
+        "linear on motion",
+    ]
+    assert _titles([recomputed, other]) == [
+        "retrieval on motion, retrieval-motion-2",
+        "retrieval on motion, retrieval-motion-3",
+    ]

@@ -22,6 +22,7 @@ from vididi.protocols.settings import RetrievalSettings
 from vididi.runs.file_names import FEATURES
 from vididi.runs.mirror import has, pull_file
 from vididi.runs.readers import read_feature_table, read_queries, read_table
+from vididi.words import written
 
 CONFUSIONS_NAMED = 3  # of a matrix, the most frequent in words
 
@@ -84,11 +85,12 @@ def by_class(arms: Mapping[str, Sequence[Run]], classes: Sequence[str]) -> list[
         for m in run.measurements
         if m.queries is not None
     }
-    return [_one_way(name, first, arms, classes) for name, first in names.items()]
+    titles = _titles(list(names.values()))
+    return [_one_way(name, title, arms, classes) for name, title in zip(names, titles, strict=True)]
 
 
 def _one_way(
-    name: str, first: Measurement, arms: Mapping[str, Sequence[Run]], classes: Sequence[str]
+    name: str, title: str, arms: Mapping[str, Sequence[Run]], classes: Sequence[str]
 ) -> ByClass:
     measured = {
         arm: [(run, m) for run in runs for m in run.measurements if m.name == name and m.queries]
@@ -109,15 +111,38 @@ def _one_way(
             confusions.append(_confusion(arm, pairs, labelled))
         except (ConfigError, DamagedError) as error:
             reasons[str(error)] = None
-    return ByClass(
-        _title(first), list(measured), videos, recall, confusions, "; ".join(list(reasons)[:1])
-    )
+    return ByClass(title, list(measured), videos, recall, confusions, "; ".join(list(reasons)[:1]))
 
 
-def _title(m: Measurement) -> str:
+def _titles(measurements: Sequence[Measurement]) -> list[str]:
+    """By protocol and data, and by the settings in which those that have the same differ; those
+    that differ in none, as they are of other videos, by the evaluation's name.
+    """
+    plain = [_plain_title(m) for m in measurements]
+    titles = [
+        title + _told_apart(m, [o for o, t in zip(measurements, plain, strict=True) if t == title])
+        for m, title in zip(measurements, plain, strict=True)
+    ]
+    return [
+        f"{title}, {m.name}" if titles.count(title) > 1 else title
+        for m, title in zip(measurements, titles, strict=True)
+    ]
+
+
+def _plain_title(m: Measurement) -> str:
     if not m.name:
         return f"Nearest neighbours at the end of each run, on {m.data}"
-    return f"{m.result.get('protocol', 'evaluation')} on {m.data}, {m.name}"
+    return f"{m.result.get('protocol', 'evaluation')} on {m.data}"
+
+
+def _told_apart(m: Measurement, alike: Sequence[Measurement]) -> str:
+    differ = [
+        key
+        for key, value in m.settings.items()
+        if any(other.settings.get(key, value) != value for other in alike)
+    ]
+    told = ", ".join(f"{key} {written(m.settings[key])}" for key in differ)
+    return f": {told}" if told else ""
 
 
 def _recall(measured: Sequence[Measurement]) -> dict[int, tuple[int, float]]:
