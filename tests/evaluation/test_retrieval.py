@@ -174,3 +174,29 @@ def test_data_that_do_not_fit_are_refused(change: dict[str, Any], message: str) 
 def test_recall_of_no_queries_is_refused() -> None:
     with pytest.raises(ValueError, match="queries: there are none"):
         recall_at([], (1,))
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_ranks_are_those_of_a_full_sort(
+    distance: Distance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With duplicates, ties between classes, absent classes; and where other rows share a sum."""
+    rng = np.random.default_rng(0)
+    for count in (1, 7, 60):
+        base = rng.standard_normal((count, 5))
+        gallery = base[rng.integers(0, count, 2 * count)]
+        queries = np.concatenate([base, rng.standard_normal((count, 5)), np.zeros((1, 5))])
+        g_labels, q_labels = rng.integers(0, 4, 2 * count), rng.integers(0, 6, len(queries))
+        expected = []
+        unit = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
+        for query, label in zip(queries, q_labels, strict=True):
+            far = -unit @ query if distance == "cosine" else np.square(gallery - query).sum(axis=1)
+            order = np.argsort(np.round(far, 9), kind="stable")
+            same = np.flatnonzero(g_labels[order] == label)
+            expected.append(same[0] if len(same) else ABSENT)
+        given = queries, q_labels, gallery, g_labels, distance
+        assert first_hits(*given).tolist() == expected
+        with monkeypatch.context() as patch:
+            zeros = lambda x: np.zeros(len(x), np.uint64)  # noqa: E731
+            patch.setattr("vididi.evaluation.retrieval._row_sums", zeros)
+            assert first_hits(*given).tolist() == expected

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,12 +46,35 @@ def first_hits(
     q_labels, g_labels = np.asarray(query_labels), np.asarray(gallery_labels)
     _check_sizes(q, q_labels, g, g_labels)
 
-    hits = np.empty(len(q), dtype=np.int64)
+    hits = np.full(len(q), ABSENT, dtype=np.int64)
+    members = {label: np.flatnonzero(g_labels == label) for label in np.unique(q_labels)}
     for part, near in _nearness(q, g, distance):
-        nearest = np.argsort(-near, axis=1, kind="stable")
-        same = g_labels[nearest] == q_labels[part, None]
-        hits[part] = np.where(same.any(axis=1), same.argmax(axis=1), ABSENT)
+        hits[part] = _ranks_of_own(near, q_labels[part], members)
     return hits
+
+
+def _ranks_of_own(
+    near: NDArray[np.float64], labels: NDArray, members: Mapping[Any, NDArray[np.int64]]
+) -> NDArray[np.int64]:
+    """How many of the gallery are nearer than the best of one's own class, and, of those that are
+    as near, how many stand before it.
+
+    Args:
+        near: ``[Q, G]``; labels: of the queries ``[Q]``; members: of each class, in rising order.
+    """
+    best = np.full(len(near), np.inf)
+    for label in np.unique(labels):
+        if len(own := members[label]):
+            rows = np.flatnonzero(labels == label)
+            best[rows] = near[np.ix_(rows, own)].max(axis=1)
+    ranks = np.count_nonzero(near > best[:, None], axis=1)
+    # Where it alone is as near as itself nothing stands before it.
+    for row in np.flatnonzero(np.count_nonzero(near >= best[:, None], axis=1) > ranks + 1):
+        as_near = np.flatnonzero(near[row] == best[row])
+        own = members[labels[row]]
+        first = own[near[row, own] == best[row]][0]
+        ranks[row] += np.searchsorted(as_near, first)
+    return np.where(np.isinf(best), ABSENT, ranks)
 
 
 def nearest_labels(
@@ -82,12 +105,42 @@ def _nearness(
     """Blocks of queries, and how near the gallery is to each ``[BLOCK, G]``, greater is nearer."""
     # A product with equal rows is rounded differently from column to column, so equal rows are
     # multiplied once: else ties would not be ties.
-    distinct, column = np.unique(g, axis=0, return_inverse=True)
+    distinct, column = _distinct_rows(g)
     # |q - g|^2 = |q|^2 - 2 (q g - |g|^2 / 2), and |q|^2 is the same for the whole gallery.
-    offset = np.square(distinct).sum(axis=1) / 2 if distance == "euclidean" else 0.0
+    offset = np.square(distinct).sum(axis=1) / 2
     for start in range(0, len(q), BLOCK):
         part = slice(start, start + BLOCK)
-        yield part, (q[part] @ distinct.T - offset)[:, column.ravel()]
+        near = q[part] @ distinct.T
+        if distance == "euclidean":
+            near -= offset
+        yield part, near if column is None else near[:, column]
+
+
+def _distinct_rows(
+    x: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
+    """The rows that differ, in the order in which they first come, and which of them each row is;
+    None where all differ.
+    """
+    sums = _row_sums(x)
+    _, first, which = np.unique(sums, return_index=True, return_inverse=True)
+    if len(first) == len(x):
+        return x, None
+    if not np.array_equal(x[first[which]], x):  # other rows have the same sum
+        _, first, which = np.unique(x, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return x[first[order]], place[which.ravel()]
+
+
+def _row_sums(x: NDArray[np.float64]) -> NDArray[np.uint64]:
+    """Of each row's bits with odd factors, modulo 2^64: the same for equal rows, and hardly ever
+    for others.
+    """
+    bits = (x + 0.0).view(np.uint64)  # 0.0 and -0.0 are equal and have other bits
+    factors = np.random.default_rng(0).integers(2**64, size=x.shape[1], dtype=np.uint64)
+    return bits @ (factors | np.uint64(1))
 
 
 def _check_sizes(q: NDArray, q_labels: NDArray, g: NDArray, g_labels: NDArray) -> None:
