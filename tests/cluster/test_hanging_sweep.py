@@ -83,7 +83,7 @@ def run_with_a_still_worker(place: Path, resources: str) -> str:
 
 
 def test_a_cell_whose_process_stands_still_goes_on(place: Path) -> None:
-    printed = run_with_a_still_worker(place, "{hang_s: 3}")
+    printed = run_with_a_still_worker(place, "{hang_s: 1, max_failures: 9}")
     (folder,) = place.glob("runs/long/one-*")
     result = read_result(folder)
     assert result is not None
@@ -95,7 +95,7 @@ def test_a_cell_whose_process_stands_still_goes_on(place: Path) -> None:
 
 
 def test_a_cell_of_two_workers_of_which_one_stands_still_goes_on(place: Path) -> None:
-    printed = run_with_a_still_worker(place, "{workers: 2, hang_s: 3}")
+    printed = run_with_a_still_worker(place, "{workers: 2, hang_s: 1, max_failures: 9}")
     (folder,) = place.glob("runs/long/one-*")
     result = read_result(folder)
     assert result is not None
