@@ -15,6 +15,7 @@ import csv
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,9 @@ def main() -> int:
     parser.add_argument("--fault", choices=FAULTS, action="append", help="only these")
     parser.add_argument("--out", type=Path, help="a table that is appended to")
     arguments = parser.parse_args()
+    # What is started in a script's background ignores SIGINT, and so would the drivers.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     before = read(arguments.out)
     first = arguments.first if arguments.first is not None else len(before)
     rows = []
