@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -29,7 +30,7 @@ from vididi.plans import make_fit, make_plans
 from vididi.prepared import ensure_prepared
 from vididi.provenance import measured_by
 from vididi.training.context import LocalContext
-from vididi.training.loop import distribute, train_step
+from vididi.training.loop import distribute, train_step, view_of
 
 CONFIG = {
     "data": {"name": "motion", "train": 24, "test": 12, "size": 32, "frames": 24},
@@ -114,30 +115,14 @@ def weights(
     state.objective.train()
     fit, batches = make_fit(config, plans.pretrain), local_stream(shards)(plans.chain, 0)
     after = []
-    with _views_as(getattr(torch, dtype)):
+    # Views are float32; here the whole step is computed in the data type.
+    in_dtype = lambda *given: view_of(*given).to(getattr(torch, dtype))  # noqa: E731
+    with mock.patch("vididi.training.loop.view_of", in_dtype):
         for _ in range(steps):
             train_step(state, model, next(batches), fit, context)
             trained = [p.detach().double().flatten() for p in state.objective.parameters()]
             after.append(torch.cat(trained))
     return after
-
-
-class _views_as:
-    """Views of another data type than float32, for the whole step to be computed in it."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-
-    def __enter__(self) -> None:
-        from vididi.training import loop
-
-        self.before = loop.view_of
-        loop.view_of = lambda *arguments: self.before(*arguments).to(self.dtype)
-
-    def __exit__(self, *_: object) -> None:
-        from vididi.training import loop
-
-        loop.view_of = self.before
 
 
 def _worker(rank: int, config: Any, shards: ShardSet, steps: int, dtype: str, place: str) -> None:

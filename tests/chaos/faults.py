@@ -66,7 +66,12 @@ class UnderWay:
 
 def marked(mark: str) -> list[psutil.Process]:
     """Processes with ``CHAOS=mark`` in their environment."""
-    wanted, found = f"CHAOS={mark}".encode(), []
+    return _with(f"CHAOS={mark}")
+
+
+def _with(variable: str) -> list[psutil.Process]:
+    """Processes with this, NAME=VALUE, in their environment."""
+    wanted, found = variable.encode(), []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with suppress(OSError, psutil.Error):
@@ -141,21 +146,6 @@ def _remount(disk: Path, mode: str) -> int:
     return subprocess.run(command, capture_output=True, check=False).returncode
 
 
-def _hung(role: str) -> Callable[[UnderWay], str | None]:
-    def fault(run: UnderWay) -> str | None:
-        """A process stands still for good."""
-        there = run.of(role)
-        if not there:
-            return None
-        chosen = run.draw.choice(there)
-        with suppress(psutil.Error):
-            chosen.suspend()
-            return f"SIGSTOP to {chosen.pid}, for good"
-        return None
-
-    return fault
-
-
 def out_of_memory(run: UnderWay) -> str | None:
     """The system kills a process that gets no more memory (a cgroup of version 1)."""
     there = run.of("trial") + run.of("train worker")
@@ -175,13 +165,11 @@ def out_of_memory(run: UnderWay) -> str | None:
 
 def node_dies(run: UnderWay) -> str | None:
     """A machine of a cluster is gone, with all its processes."""
-    wanted, killed = f"CHAOS_NODE={run.stage.node}".encode(), 0
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with suppress(OSError):
-                if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(entry.name), signal.SIGKILL)
-                    killed += 1
+    killed = 0
+    for process in _with(f"CHAOS_NODE={run.stage.node}"):
+        with suppress(psutil.Error):
+            process.kill()
+            killed += 1
     return f"{killed} processes of the second node killed" if killed else None
 
 
@@ -229,8 +217,8 @@ FAULTS: dict[str, Callable[[UnderWay], str | None]] = {
     "disk full": disk_full,
     "disk read-only": disk_read_only,
     "two drivers": two_drivers,
-    "hang trial": _hung("trial"),
-    "hang train worker": _hung("train worker"),
+    "hang trial": _signalled("trial", signal.SIGSTOP),
+    "hang train worker": _signalled("train worker", signal.SIGSTOP),
     "out of memory": out_of_memory,
     "kill node": node_dies,
     "store fails": _store_is("fails"),

@@ -54,9 +54,9 @@ def until(condition: Callable[[], Any], place: Path) -> Any:
     return found
 
 
-def run_with_a_still_worker(place: Path, resources: str) -> str:
-    """Run the sweep; the first worker that is seen at work after a checkpoint is stopped. What was
-    printed.
+def run_with_a_still_worker(place: Path, resources: str) -> tuple[Path, str]:
+    """Run the sweep; the first worker that is seen at work after a checkpoint is stopped. The run
+    folder of its cell, which has gone on from there, and what was printed.
     """
     (place / "long.yaml").write_text(f"{LONG}resources: {resources}\n")
     with (place / "printed").open("w") as printed:
@@ -79,15 +79,15 @@ def run_with_a_still_worker(place: Path, resources: str) -> str:
         finally:
             process.kill()
             process.wait()
-    return (place / "printed").read_text()
-
-
-def test_a_cell_whose_process_stands_still_goes_on(place: Path) -> None:
-    printed = run_with_a_still_worker(place, "{hang_s: 1, max_failures: 9}")
     (folder,) = place.glob("runs/long/one-*")
     result = read_result(folder)
     assert result is not None
     assert result["resumed_from_step"] >= 15
+    return folder, (place / "printed").read_text()
+
+
+def test_a_cell_whose_process_stands_still_goes_on(place: Path) -> None:
+    folder, printed = run_with_a_still_worker(place, "{hang_s: 1, max_failures: 9}")
     assert f"{folder.name}: its process was ended: it hung: no step ended for " in printed
     assert "started again after its process died" in printed
     assert "it hung" in (folder / "watchdog.txt").read_text()
@@ -95,11 +95,7 @@ def test_a_cell_whose_process_stands_still_goes_on(place: Path) -> None:
 
 
 def test_a_cell_of_two_workers_of_which_one_stands_still_goes_on(place: Path) -> None:
-    printed = run_with_a_still_worker(place, "{workers: 2, hang_s: 1, max_failures: 9}")
-    (folder,) = place.glob("runs/long/one-*")
-    result = read_result(folder)
-    assert result is not None
-    assert result["resumed_from_step"] >= 15
+    folder, printed = run_with_a_still_worker(place, "{workers: 2, hang_s: 1, max_failures: 9}")
     assert f"{folder.name}: " in printed
     assert "was ended: it hung: no step ended for " in printed
 

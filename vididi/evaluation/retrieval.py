@@ -46,7 +46,7 @@ def first_hits(
     q_labels, g_labels = np.asarray(query_labels), np.asarray(gallery_labels)
     _check_sizes(q, q_labels, g, g_labels)
 
-    hits = np.full(len(q), ABSENT, dtype=np.int64)
+    hits = np.empty(len(q), dtype=np.int64)
     members = {label: np.flatnonzero(g_labels == label) for label in np.unique(q_labels)}
     for part, near in _nearness(q, g, distance):
         hits[part] = _ranks_of_own(near, q_labels[part], members)
@@ -107,11 +107,11 @@ def _nearness(
     # multiplied once: else ties would not be ties.
     distinct, column = _distinct_rows(g)
     # |q - g|^2 = |q|^2 - 2 (q g - |g|^2 / 2), and |q|^2 is the same for the whole gallery.
-    offset = np.square(distinct).sum(axis=1) / 2
+    offset = np.square(distinct).sum(axis=1) / 2 if distance == "euclidean" else None
     for start in range(0, len(q), BLOCK):
         part = slice(start, start + BLOCK)
         near = q[part] @ distinct.T
-        if distance == "euclidean":
+        if offset is not None:
             near -= offset
         yield part, near if column is None else near[:, column]
 
