@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import pytest
 
 import run_sweep
@@ -34,6 +35,18 @@ def run_here(place: Path, *arguments: str, cache: str = "cache") -> Done:
         patch.setenv("VIDIDI_CACHE", str(place / cache))
         status = run_sweep.main(arguments)
     return Done(status, out.getvalue(), err.getvalue())
+
+
+def processes_below(pid: int, command: str = "") -> list[psutil.Process]:
+    """The descendants of a process whose command line holds ``command``. One that ends meanwhile,
+    a zombie too, has no command line any more.
+    """
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):
+            if command in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from typing import IO, Any
 import psutil
 import pytest
 import torch
+from programs import processes_below
 
 from vididi.commands.starting import start
 from vididi.data.stream import local_stream
@@ -247,7 +248,7 @@ def test_while_videos_are_prepared_what_is_done_is_kept_and_no_process_stays(
     command += ["--out", "set", "--short-side", "96"]
     with started(command, tmp_path, start_new_session=True) as process:
         until(lambda: (tmp_path / "set.partial" / "done-00001.json").exists(), process)
-        children = psutil.Process(process.pid).children(recursive=True)
+        children = processes_below(process.pid)
         os.killpg(process.pid, signal.SIGTERM)
         _, errors = process.communicate()
     assert process.returncode == 143, errors

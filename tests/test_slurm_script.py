@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from programs import processes_below
 
 SCRIPT = Path(__file__).resolve().parents[1] / "docs" / "clusters" / "slurm.sh"
 STAND_INS = {
@@ -99,8 +100,8 @@ def test_before_its_time_is_up_the_sweep_ends_and_the_job_is_queued_again(
         "run_sweep.py sweeps/ablation.yaml --runs /shared/my runs --address 127.0.0.1:24711"
         " --grace 90\n"
     )
-    children = psutil.Process(process.pid).children(recursive=True)
-    assert any(child.name() == "sleep" for child in children), "Ray's node"
+    assert processes_below(process.pid, "sleep"), "Ray's node"
+    children = processes_below(process.pid)
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == of_sweep, errors

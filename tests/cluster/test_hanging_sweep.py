@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from programs import run_here
+from programs import processes_below, run_here
 
 from tests.tiny_sweep import BASE
 from vididi.runs.file_names import CHECKPOINT, ENCODER, PREVIOUS
@@ -69,11 +68,7 @@ def run_with_a_still_worker(place: Path, resources: str) -> tuple[Path, str]:
         )
         try:
             until(lambda: list(place.glob(f"runs/long/one-*/{CHECKPOINT}")), place)
-            beside = [
-                child
-                for child in psutil.Process(process.pid).children(recursive=True)
-                if "watchdog.py" in " ".join(child.cmdline())
-            ]
+            beside = processes_below(process.pid, "watchdog.py")
             os.kill(beside[-1].ppid(), signal.SIGSTOP)
             assert process.wait(WAIT_S) == 0, (place / "printed").read_text()
         finally:

@@ -12,13 +12,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import torch
+from programs import processes_below
 
 from tests.tiny_sweep import BASE
 from vididi.runs.run_folder import RunFolder
@@ -82,18 +82,10 @@ def at_work(place: Path) -> list[Path]:
     return sorted(path.parent for path in place.glob("runs/long/one-*/metrics.jsonl"))
 
 
-def children_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process(process.pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            found.append(child)
-    return found
-
-
 def assert_ended(process: subprocess.Popen[str], number: signal.Signals, place: Path) -> str:
     """By a signal to the whole group, as a terminal and `timeout` send it; what it printed."""
-    children = children_of(process)
-    assert any("raylet" in child.name() for child in children)
+    assert processes_below(process.pid, "raylet/raylet")
+    children = processes_below(process.pid)
     os.killpg(process.pid, number)
     status, printed = process.wait(600), (place / "printed").read_text()
     assert status == 128 + number, printed
@@ -143,11 +135,11 @@ def test_while_ray_starts_it_waits_until_ray_has(
 ) -> None:
     process = sweep(LONG)
     until(
-        lambda: any("gcs_server" in child.name() for child in children_of(process)),
+        lambda: processes_below(process.pid, "gcs_server"),
         process,
         tmp_path,
     )
-    children = children_of(process)
+    children = processes_below(process.pid)
     os.killpg(process.pid, signal.SIGTERM)
     status, printed = process.wait(600), (tmp_path / "printed").read_text()
     assert status == 143, printed

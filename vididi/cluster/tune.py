@@ -45,6 +45,7 @@ from vididi.cluster.held import SHARE, Held, hold
 from vididi.cluster.jobs import Job, JobsLeft, Watcher
 from vididi.cluster.optuna_search import CellSearch
 from vididi.cluster.own_ray import own_ray
+from vididi.cluster.placements import Orphans
 from vididi.cluster.resources import (
     cpus_to_declare,
     local_concurrency,
@@ -418,7 +419,7 @@ class _Events(TrialProgressCallback):
         self.failed: set[Path] = set()  # of these, those whose trial had an error
         self.stopper = _Stop(self)
         self.ending = Ending(watcher)
-        self.news = News()
+        self.news, self.orphans = News(), Orphans()
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks for a restore that we do not use (a stopped sweep is a new
@@ -495,6 +496,7 @@ class _Events(TrialProgressCallback):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         hold_while_dead()
         self.pass_on_news()
+        self.orphans.remove()
         statuses = [trial.status for trial in trials]
         if self.ending.look(Trial.RUNNING in statuses):
             return
