@@ -389,6 +389,29 @@ def split_up(good: list[Video], tmp_path_factory: pytest.TempPathFactory) -> Sha
         return prepare(good, tmp_path_factory.mktemp("split") / "set", SETTINGS, {}, workers=1)
 
 
+@pytest.mark.parametrize(("free", "said"), [(200_000, 1), (1 << 40, 0)])
+def test_a_set_that_the_disk_has_no_room_for_is_told_once_as_soon_as_that_shows(
+    free: int,
+    said: int,
+    good: list[Video],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(shard_writer, "ROW_GROUP_BYTES", 6_000)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 12_000)
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr("vididi.data.prepare.shutil.disk_usage", lambda _: usage)
+    prepare(good, tmp_path / "set", SETTINGS, {}, workers=1)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == said
+    for line in lines:
+        assert line.startswith(f"{tmp_path / 'set.partial'} has 200 KB free, and the other ")
+        assert line.endswith(
+            " KB if they are like those before; prepare goes on, and ends where the disk is full"
+        )
+
+
 def test_large_sets_are_split_into_shards_and_row_groups(
     split_up: ShardSet, prepared: ShardSet
 ) -> None:

@@ -26,6 +26,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -49,6 +50,7 @@ from vididi.data.workers import Failed, run_apart
 from vididi.disks import writing_to
 from vididi.errors import DataError
 from vididi.names import check_name
+from vididi.words import size_text
 
 PrepareProgress = Callable[[int, int, int], None]  # videos done, videos in all, rejects
 # run_apart on other machines: (function, items, timeout, versions that the libraries must have on
@@ -345,7 +347,7 @@ def _write_set(
     }
     split_of = {row["source_sha256"]: row for row in journal.index}
 
-    left = videos[journal.videos :]
+    left, told = videos[journal.videos :], False
     if progress is not None and journal.videos:
         progress(journal.videos, len(videos), len(journal.rejects))
     for video, result in zip(left, results, strict=True):
@@ -362,7 +364,9 @@ def _write_set(
             _check_split(journal, split_of.get(result.source_sha256), video)
             if result.note:
                 journal.notes.append(Note(video.video_id, str(video.path), result.note))
-            row = writer.add(video, result)
+            shards, row = journal.shards, writer.add(video, result)
+            if journal.shards > shards and not told:
+                told = _tell_of_room(journal, len(videos))
             split_of[result.source_sha256] = row
             first[video.split, result.source_sha256, video.moment] = row
         if progress is not None:
@@ -376,6 +380,28 @@ def _write_set(
             f" {reject.reason}"
         )
     writer.close()
+
+
+def _tell_of_room(journal: Journal, videos: int) -> bool:
+    """Say so, where the disk has less room than the other videos take if they are like those
+    before; returns whether it was said. Nothing is refused, as they may be smaller.
+    """
+    if isinstance(journal.set, RemotePath):
+        return False
+    each = sum(sizes(journal.set).values()) / journal.videos
+    left = videos - journal.videos
+    free = shutil.disk_usage(journal.set).free
+    if free >= each * left:
+        return False
+    log.warning(
+        "%s has %s free, and the other %d videos take %s if they are like those before; prepare"
+        " goes on, and ends where the disk is full",
+        journal.root,
+        size_text(free),
+        left,
+        size_text(each * left),
+    )
+    return True
 
 
 def _check_split(journal: Journal, same: dict[str, Any] | None, video: Video) -> None:
