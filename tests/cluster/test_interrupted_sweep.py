@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from programs import processes_below
+from programs import cluster_of, processes_below
 
 from tests.tiny_sweep import BASE
 from vididi.runs.run_folder import RunFolder
@@ -48,14 +48,14 @@ def sweep(tmp_path: Path, short_folder: Path) -> Iterator[Callable[..., subproce
     """
     processes = []
 
-    def start(text: str) -> subprocess.Popen[str]:
+    def start(text: str, *more: str) -> subprocess.Popen[str]:
         (tmp_path / "long.yaml").write_text(text)
-        more = {"RAY_TMPDIR": str(short_folder), "VIDIDI_CACHE": str(tmp_path), "COLUMNS": "200"}
+        values = {"RAY_TMPDIR": str(short_folder), "VIDIDI_CACHE": str(tmp_path), "COLUMNS": "200"}
         with (tmp_path / "printed").open("w") as printed:
             process = subprocess.Popen(
-                [sys.executable, str(ROOT / "run_sweep.py"), "long.yaml", "--grace", "300"],
+                [sys.executable, str(ROOT / "run_sweep.py"), "long.yaml", "--grace", "300", *more],
                 cwd=tmp_path,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **more},
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **values},
                 stdout=printed,
                 stderr=printed,
                 start_new_session=True,
@@ -84,7 +84,6 @@ def at_work(place: Path) -> list[Path]:
 
 def assert_ended(process: subprocess.Popen[str], number: signal.Signals, place: Path) -> str:
     """By a signal to the whole group, as a terminal and `timeout` send it; what it printed."""
-    assert processes_below(process.pid, "raylet/raylet")
     children = processes_below(process.pid)
     os.killpg(process.pid, number)
     status, printed = process.wait(600), (place / "printed").read_text()
@@ -128,6 +127,21 @@ def test_workers_of_one_cell_end_at_the_same_step(
     assert checkpoint is not None, printed
     assert checkpoint["step"] // 3 == RunFolder(folder).epochs
     assert printed.count(": interrupted after ") == 1
+
+
+def test_on_a_cluster_its_cell_writes_its_checkpoint_and_the_cluster_is_left(
+    sweep: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    with cluster_of(cpus=4) as address:
+        process = sweep(LONG + "seeds: [0]\n", "--address", address)
+        until(lambda: at_work(tmp_path), process, tmp_path)
+        assert_ended(process, signal.SIGTERM, tmp_path)
+        (folder,) = at_work(tmp_path)
+        checkpoint = RunFolder(folder).load_checkpoint(torch.device("cpu"))
+        assert checkpoint is not None
+        assert checkpoint["step"] // 3 == RunFolder(folder).epochs
+        assert not processes_below(os.getpid(), "ray::ImplicitFunc")
+        assert len(processes_below(os.getpid(), "raylet/raylet")) == 1
 
 
 def test_while_ray_starts_it_waits_until_ray_has(
