@@ -27,7 +27,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vididi.backbones import BACKBONES
-from vididi.components import resolve
 from vididi.config import Config
 from vididi.sweep import Cell, expand, load_sweep
 
@@ -117,7 +116,7 @@ def cost(path: Path, speed_of: Callable[[str], float], stated: dict[str, float])
     """
     sweep = load_sweep(path)
     cells = expand(sweep)
-    configs = [resolve(cell.config, cell.resources.workers) for cell in cells]
+    configs = [cell.resolved().config for cell in cells]
     speeds = [speed_of(config.backbone.name) for config in configs]
     hours = sum(
         cell_hours(config, speed * 1e12) for config, speed in zip(configs, speeds, strict=True)

@@ -14,8 +14,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from vididi.components import resolve
-from vididi.config import Config, flatten
+from vididi.config import Config
+from vididi.dotted_keys import flatten
 from vididi.protocols import EvaluationEntry, protocol_settings
 from vididi.protocols.task import complete_settings
 from vididi.sweep import expand, load_sweep
@@ -28,10 +28,7 @@ MARGIN = "#           "
 def evaluations(path: Path) -> str:
     """How each evaluation of a sweep is shared by GPUs, in words."""
     sweep = load_sweep(path)
-    cells = [
-        (cell.resources.workers, resolve(cell.config, cell.resources.workers))
-        for cell in expand(sweep)
-    ]
+    cells = [(cell.resources.workers, cell.resolved().config) for cell in expand(sweep)]
     workers = sorted({count for count, _ in cells})
     return "; ".join(dict.fromkeys(_of(entry, workers, cells[0][1]) for entry in sweep.evaluations))
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import psutil
 
+from vididi.cluster.guardian import processes_with
 from vididi.provenance import measured_by
 
 REPO = Path(__file__).resolve().parents[1]
@@ -101,12 +102,9 @@ def soak(place: Path, cells: int) -> dict:
 
 def processes_of(place: Path) -> Iterator[psutil.Process]:
     """Those with the sweep's mark in their environment."""
-    wanted = f"SOAK={place}".encode()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with suppress(OSError, psutil.Error):
-                if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                    yield psutil.Process(int(entry.name))
+    for pid in processes_with(f"SOAK={place}"):
+        with suppress(psutil.Error):
+            yield psutil.Process(pid)
 
 
 def look(driver: int, place: Path, temporary: Path) -> dict[str, float]:

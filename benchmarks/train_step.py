@@ -7,11 +7,12 @@ Torch only; each step is taken apart into its parts.
     benchmarks/results/train_step_cuda.json
 
 The plain step is what a direct port does: torchvision's transforms clip by clip, float32, the
-default memory format. Ours augments the batch at once, keeps channels last and, with ``--precision
-bf16``, runs under autocast. Both have the same objective, backbone, optimiser and pair (1, 0), and
-are measured by turns in one process. Utilisation is the arithmetic of the networks (counted by
-torch's FlopCounterMode, forward and backward) over time and over the speed of the faster of a large
-matrix product and a large 3D convolution of the same precision, measured in the same run.
+default memory format. Ours augments the batch at once, has the backbone's memory format
+(vididi/backbones/memory_formats.py) and, with ``--precision bf16``, runs under autocast. Both have
+the same objective, backbone, optimiser and pair (1, 0), and are measured by turns in one process.
+Utilisation is the arithmetic of the networks (counted by torch's FlopCounterMode, forward and
+backward) over time and over the speed of the faster of a large matrix product and a large 3D
+convolution of the same precision, measured in the same run.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 
 from vididi.backbones import BACKBONES
+from vididi.backbones.memory_formats import OF_TORCH, fastest
 from vididi.draws import Use, key
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import LARS
@@ -142,8 +144,10 @@ def plain_views(clips: list[Tensor], size: int, frames: int) -> Callable[[Clock]
     return make
 
 
-def our_views(clips: list[Tensor], size: int, frames: int) -> Callable[[Clock], list[Tensor]]:
-    """The project's views: the whole batch at once, channels last."""
+def our_views(
+    clips: list[Tensor], size: int, frames: int, layout: torch.memory_format
+) -> Callable[[Clock], list[Tensor]]:
+    """The project's views: the whole batch at once, in the backbone's memory format."""
     augment = AUGMENTATIONS["vididi"](size)
     sizes = np.broadcast_to(np.array(clips[0].shape[-2:]), (len(clips[0]), 2))
 
@@ -158,9 +162,7 @@ def our_views(clips: list[Tensor], size: int, frames: int) -> Callable[[Clock], 
                     view,
                 )
             with clock.part("differentiate"):
-                views.append(
-                    differentiate(augmented, order).contiguous(memory_format=torch.channels_last_3d)
-                )
+                views.append(differentiate(augmented, order).contiguous(memory_format=layout))
         return views
 
     return make
@@ -179,7 +181,8 @@ def measure(
     ]
     starts = torch.arange(per_video).repeat(videos, 1)
     ours = make_objective(name, backbone, videos, device)
-    ours.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    layout = OF_TORCH[fastest(backbone, device.type == "cuda")]
+    ours.to(memory_format=layout)  # type: ignore[call-overload]
     steps = {
         "plain": Step(
             make_objective(name, backbone, videos, device),
@@ -190,7 +193,7 @@ def measure(
         ),
         "ours": Step(
             ours,
-            our_views(clips, arguments.size, arguments.frames),
+            our_views(clips, arguments.size, arguments.frames, layout),
             starts,
             arguments.precision,
             device,

@@ -23,9 +23,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from vididi.components import build_state, resolve
-from vididi.config import build_config, nest
+from vididi.config import build_config
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
+from vididi.dotted_keys import nest
 from vididi.plans import make_fit, make_plans
 from vididi.prepared import ensure_prepared
 from vididi.provenance import measured_by

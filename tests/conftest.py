@@ -117,7 +117,8 @@ def make_config() -> Callable[..., Any]:
     resolved.
     """
     from vididi.components import resolve
-    from vididi.config import build_config, flatten, nest
+    from vididi.config import build_config
+    from vididi.dotted_keys import flatten, nest
 
     def make(changes: dict[str, Any] | None = None) -> Any:
         return resolve(build_config(nest({**flatten(TINY), **(changes or {})})))

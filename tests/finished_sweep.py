@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from vididi.analysis.paper import load_paper_table
 from vididi.analysis.reading import find_runs
 from vididi.analysis.tables import write_tables
 from vididi.cell_status import cell_states
-from vididi.components import resolve
 from vididi.sweep import Cell, expand, load_sweep
 
 CHECKSUM = "0" * 64
@@ -28,7 +26,7 @@ def resolved_cells(
     sweep: Path, changes: Mapping[str, Any] | None = None, seeds: Sequence[int] = ()
 ) -> list[Cell]:
     cells = expand(load_sweep(sweep), changes, seeds=seeds)
-    return [replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in cells]
+    return [cell.resolved() for cell in cells]
 
 
 def write_finished(cells: Iterable[Cell], sweep: str, runs: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from vididi.config import ACCUMULATION, Config, build_config, flatten, nest, parse_value, read_yaml
+from vididi.config import ACCUMULATION, Config, build_config, parse_value, read_yaml
+from vididi.dotted_keys import flatten, nest
 from vididi.errors import ConfigError
 from vididi.pairing import Schedule
 from vididi.values import shown

@@ -27,10 +27,11 @@ from torch import Tensor
 from vididi import load_encoder
 from vididi.backbones import MINIMUM
 from vididi.components import COMPONENTS, build_state, resolve
-from vididi.config import Component, Config, build_config, flatten, nest, read_yaml
+from vididi.config import Component, Config, build_config, read_yaml
 from vididi.data.plan import Plan
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, Stream, local_stream
+from vididi.dotted_keys import flatten, nest
 from vididi.errors import ConfigError, DataError, TrainingError
 from vididi.evaluation import recall_at, retrieval_recall
 from vididi.evaluation.collapse import FLOORS

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -23,8 +22,9 @@ from typing import Any
 import pytest
 
 from vididi.components import resolve, resolve_component
-from vididi.config import Component, Config, build_config, flatten, parse_value, read_yaml
+from vididi.config import Component, Config, build_config, parse_value, read_yaml
 from vididi.data.video import Moment, Video
+from vididi.dotted_keys import flatten
 from vididi.introduced import without_introduced
 from vididi.prepared import _preparation_digest
 from vididi.protocols import EvaluationEntry, protocol_settings
@@ -58,7 +58,7 @@ def names(path: str) -> dict[str, Any]:
     """What a sweep file names."""
     sweep = load_sweep(REPO / path)
     cells = examples(sweep, EXAMPLES)[0] if sweep.searching else expand(sweep)
-    cells = [replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in cells]
+    cells = [cell.resolved() for cell in cells]
     lists = {
         "cells": [cell.folder_name(CHECKSUM) for cell in cells],
         "evaluations": [name for cell in cells for name in evaluation_names(sweep, cell)],
@@ -156,10 +156,10 @@ def test_an_old_configuration_is_read_as_it_was_written(name: str, tmp_path: Pat
     path = tmp_path / "config.yaml"
     path.write_text(kept["text"])
     config = checked(build_config(read_yaml(path), str(path)))
+    values = config.to_dict()
+    del values["training"]["memory_format"]  # it is of the kind of machine, and of no name
     # What came later says nothing where it has its introduction value.
-    assert without_introduced(Config, config.to_dict()) == without_introduced(
-        Config, kept["values"]
-    )
+    assert without_introduced(Config, values) == without_introduced(Config, kept["values"])
     assert config.identity(CHECKSUM) == kept["identity"]
 
 

@@ -5,7 +5,6 @@ numbers of its paper's table.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from vididi.analysis.paper import Column, PaperTable, Row, load_paper_table
 from vididi.analysis.reading import Run
 from vididi.analysis.table_rows import matches
 from vididi.commands.inputs import one_data_set
-from vididi.components import resolve, resolve_component
-from vididi.config import Config, flatten
+from vididi.components import resolve_component
+from vididi.config import Config
+from vididi.dotted_keys import flatten
 from vididi.protocols import metric_prefix, protocol_settings
 from vididi.protocols.settings import DetectionSettings
 from vididi.protocols.task import complete_settings
@@ -41,9 +41,7 @@ def read(path: Path) -> tuple[Sweep, PaperTable, list[Cell], list[Run]]:
     """
     sweep = load_sweep(path)
     assert sweep.table
-    cells = [
-        replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in expand(sweep)
-    ]
+    cells = [cell.resolved() for cell in expand(sweep)]
     runs = [Run(Path(cell.title), flatten(cell.config.to_dict()), {}, {}, []) for cell in cells]
     return sweep, load_paper_table(sweep.table), cells, runs
 

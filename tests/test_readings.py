@@ -18,8 +18,8 @@ from vididi.analysis.reading import Run
 from vididi.commands.arguments import parse_arguments
 from vididi.commands.cells import plan
 from vididi.components import read_run_config
-from vididi.config import flatten
 from vididi.data.stream import local_stream
+from vididi.dotted_keys import flatten
 from vididi.experiment import run_cell
 from vididi.prepared import ensure_prepared
 from vididi.protocols import protocol_settings

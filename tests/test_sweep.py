@@ -183,14 +183,13 @@ def test_free_weights_may_be_nested_dotted_or_an_axis() -> None:
 
 
 def test_the_paper_s_recipe_of_a_framework_stays_open_until_it_is_resolved() -> None:
-    from vididi.components import resolve
 
     cells = cells_of(arms={name: {"framework": name} for name in ("vicreg", "cvrl", "corp_m")})
     assert {
         (cell.config.sampling.name, cell.config.augment.name, cell.config.clip.per_video)
         for cell in cells
     } == {("default", "default", None)}
-    found = [resolve(cell.config, cell.resources.workers) for cell in cells]
+    found = [cell.resolved().config for cell in cells]
     assert [
         (config.sampling.name, config.augment.name, config.clip.per_video) for config in found
     ] == [
@@ -495,7 +494,7 @@ def test_the_search_begins_with_the_arms_of_the_ablation_and_has_three_times_its
 
 def test_the_ablation_s_labels_are_the_paper_s_rows_and_match_one_each() -> None:
     from vididi.analysis.paper import load_paper_table
-    from vididi.config import flatten
+    from vididi.dotted_keys import flatten
 
     sweep = load_sweep(REPO / "sweeps" / "ablation.yaml")
     cells = [cell for cell in expand(sweep) if cell.seed == sweep.seeds[0]]

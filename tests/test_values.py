@@ -23,9 +23,10 @@ from vididi.cli import main
 from vididi.commands.arguments import overrides, parse_seeds
 from vididi.commands.cells import check_evaluations
 from vididi.components import resolve
-from vididi.config import build_config, flatten, nest, parse_value, read_yaml
+from vididi.config import build_config, parse_value, read_yaml
 from vididi.data.actions import read_actions
 from vididi.data.sources.lists import read_list
+from vididi.dotted_keys import flatten, nest
 from vididi.errors import ConfigError, DataError
 from vididi.evaluation.ava_files import read_predictions
 from vididi.sweep import cell_at, examples, expand, load_sweep
@@ -322,7 +323,7 @@ def cells(tmp_path: Path, text: str) -> list[Any]:
     found = examples(sweep, 3)[0] if sweep.searching else expand(sweep)
     check_evaluations(sweep, found)
     for cell in found:
-        resolve(cell.config, cell.resources.workers)
+        cell.resolved()
     return found
 
 
@@ -667,7 +668,7 @@ def test_anything_anywhere_makes_cells_or_is_refused_by_name(
         sweep = load_sweep(path)
         found = examples(sweep, 2)[0] if sweep.searching else expand(sweep)[:4]
         for cell in found:
-            resolve(cell.config, cell.resources.workers)
+            cell.resolved()
             assert len(os.fsencode(cell.folder_name("0" * 64))) <= 255
     except ConfigError as error:
         message = str(error)

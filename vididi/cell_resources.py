@@ -64,6 +64,11 @@ class Resources(Closed):
         return gpus
 
     @property
+    def on_gpus(self) -> bool:
+        """Whether its workers have any."""
+        return self.gpus_per_worker > 0
+
+    @property
     def summary(self) -> str:
         """For people: ``2 x (1 CPUs, 0 GPUs)``."""
         memory = f", {self.memory:g} GiB" if self.memory else ""

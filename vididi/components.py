@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import nn
 
 from vididi.backbones import BACKBONES, MINIMUM
+from vididi.backbones.memory_formats import OF_TORCH, fastest
 from vididi.backbones.weights import WEIGHTS_OPTIONS, file_sha256
 from vididi.config import DEFAULT, ClipConfig, Closed, Component, Config, build_config, explain
 from vididi.data.sampling import SAMPLINGS, Sampling
@@ -38,7 +39,7 @@ COMPONENTS: dict[str, Mapping[str, Callable]] = {
 }
 
 
-def resolve(config: Config, workers: int = 1) -> Config:
+def resolve(config: Config, workers: int = 1, gpu: bool = False) -> Config:
     """The configuration with every component's name and options checked, and defaults filled in.
 
     Where the configuration leaves sampling, augmentation or clips per video open, they become those
@@ -46,7 +47,7 @@ def resolve(config: Config, workers: int = 1) -> Config:
     a value that an entry refuses is refused before anything runs.
 
     Args:
-        workers: over how many the batch will be divided.
+        workers: over how many the batch will be divided. gpu: whether each of them has one.
 
     Raises:
         ConfigError: an unknown name or option, or a value that is not valid; it says what is.
@@ -56,6 +57,9 @@ def resolve(config: Config, workers: int = 1) -> Config:
     sections = {kind: resolve_component(kind, getattr(config, kind)) for kind in COMPONENTS}
     sections["backbone"] = _pin_weights(sections["backbone"])
     config = config.model_copy(update=sections)
+    if config.training.memory_format == "auto":
+        found = {"memory_format": fastest(config.backbone.name, gpu)}
+        config = config.model_copy(update={"training": config.training.model_copy(update=found)})
 
     with torch.device("meta"):
         state = build_state(config)
@@ -282,5 +286,5 @@ def build_state(config: Config, device: torch.device | None = None) -> State:
         objective = make_objective(backbone, width, **config.objective.options)
     if device is not None:
         objective.to(device)
-    objective.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    objective.to(memory_format=OF_TORCH[config.training.memory_format])  # type: ignore[call-overload]
     return State(objective, make_optimiser(config.optimiser, objective))

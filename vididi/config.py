@@ -34,7 +34,7 @@ from vididi.introduced import Introduced, without_introduced
 from vididi.kinds import misfit
 from vididi.names import NAME, NAME_RULE
 from vididi.pairing import Mix, Schedule, Selection
-from vididi.values import DEPTH, cut, load, not_yaml, shown
+from vididi.values import load, not_yaml, shown
 
 BF16_NEEDS_GPU = (
     "training.precision: 'bf16' is for GPUs; on CPUs weight gradients of 3D convolutions become"
@@ -217,6 +217,13 @@ class TrainingConfig(Closed):
         le=MOST_THREADS,
         description="CPU threads of each worker's torch; part of the result on CPUs",
     )
+    memory_format: Annotated[
+        Literal["auto", "channels_last", "contiguous"], Introduced("channels_last")
+    ] = Field(
+        "auto",
+        description="of clips and weights in the network; auto: the one that was measured to be"
+        " faster, of this backbone on CPUs or GPUs",
+    )
     checkpoint_epochs: int = Field(1, ge=1, description="a checkpoint after every this many epochs")
     checkpoint_steps: int | None = Field(
         None, ge=1, description="and after every this many steps, for epochs of hours"
@@ -306,9 +313,11 @@ class EvaluationConfig(Closed):
         return check_orders(orders)
 
 
-# What changes no result: how often a checkpoint is written, and what is measured on the way.
+# What changes no result, or its roundings alone: how often a checkpoint is written, how memory is
+# laid out, and what is measured on the way.
 ON_THE_WAY = (
     ("training", "checkpoint_epochs"),
+    ("training", "memory_format"),
     ("training", "checkpoint_steps"),
     ("evaluation", "online"),
 )
@@ -407,7 +416,7 @@ class Config(Closed):
 
         The data sections are left out: which videos, wherever they lie and however they were
         prepared, is what the manifest's checksum says. How often a checkpoint is written, and what
-        is measured on the way, changes nothing.
+        is measured on the way, changes nothing; the memory format changes roundings, as a GPU does.
         """
         content = {
             key: value for key, value in self.to_dict().items() if key not in ("data", "prepare")
@@ -559,40 +568,3 @@ def parse_value(text: str) -> Any:
         return load(text)
     except yaml.YAMLError:
         raise ConfigError(f"{shown(text)} is not a YAML value") from None
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings to dotted keys: {"training": {"epochs": 3}} -> {"training.epochs": 3}.
-
-    Raises:
-        ConfigError: a value is given twice, dotted and nested.
-    """
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        path = f"{prefix}{name}"
-        # An empty mapping is a value: it must reach whoever checks it.
-        entries = (
-            flatten(value, f"{path}.") if isinstance(value, Mapping) and value else {path: value}
-        )
-        if twice := flat.keys() & entries.keys():
-            raise ConfigError(f"{min(twice)}: is given twice")
-        flat.update(entries)
-    return flat
-
-
-def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of flatten."""
-    nested: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, name = path.split(".")
-        if len(parents) >= DEPTH:
-            raise ConfigError(
-                f"{cut(path)}: has {len(parents)} dots; at most {DEPTH} levels are taken"
-            )
-        section = nested
-        for parent in parents:
-            section = section.setdefault(parent, {})
-            if not isinstance(section, dict):
-                raise ConfigError(f"{path}: {parent} is a value, not a section")
-        section[name] = value
-    return nested

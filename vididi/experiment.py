@@ -17,11 +17,12 @@ from torch import nn
 
 from vididi import RULES
 from vididi.components import build_state, read_run_config
-from vididi.config import BF16_NEEDS_GPU, Config, flatten
+from vididi.config import BF16_NEEDS_GPU, Config
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, Stream
 from vididi.description import encoder_metadata
 from vididi.disks import writing_to
+from vididi.dotted_keys import flatten
 from vididi.encoders import untrained_encoder
 from vididi.errors import ConfigError, DamagedError, HeldError, TrainingError, VididiError
 from vididi.evaluation.batch_statistics import recomputed

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vididi.backbones.memory_formats import OF_TORCH
 from vididi.components import make_augment, make_sampling
 from vididi.config import Config
 from vididi.data.plan import Chain, EvaluationPlan, Interrupted, PretrainPlan, frame_counts
@@ -171,4 +172,5 @@ def make_fit(config: Config, plan: PretrainPlan) -> PretrainFit:
         cosine=config.training.cosine,
         view_length=config.clip.view_length,
         precision=config.training.precision,
+        memory_format=OF_TORCH[config.training.memory_format],
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from vididi.config import Config, flatten
+from vididi.config import Config
+from vididi.dotted_keys import flatten
 from vididi.introduced import Introduced, introduced_in, without_introduced
 from vididi.search import digest
 from vididi.sweep import Sweep

@@ -43,12 +43,11 @@ from vididi.config import (
     Closed,
     Config,
     build_config,
-    flatten,
-    nest,
     read_yaml,
     unknown_key,
     validate,
 )
+from vididi.dotted_keys import flatten, nest
 from vididi.errors import ConfigError
 from vididi.loggers.choices import LOGGERS, TENSORBOARD, LoggerName
 from vididi.names import MOST_BYTES, NAME, check_part
@@ -189,6 +188,13 @@ class Cell:
     config: Config
     resources: Resources
     shown: str = ""
+
+    def resolved(self) -> Cell:
+        """With every option of its configuration (vididi.components.resolve)."""
+        from vididi.components import resolve  # imports torch
+
+        resources = self.resources
+        return replace(self, config=resolve(self.config, resources.workers, resources.on_gpus))
 
     @property
     def name(self) -> str:

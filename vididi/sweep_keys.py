@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from vididi.config import ACCUMULATION, Closed, Component, Config, flatten, unknown_key
+from vididi.config import ACCUMULATION, Closed, Component, Config, unknown_key
+from vididi.dotted_keys import flatten
 from vididi.errors import ConfigError
 from vididi.words import written
 

@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vididi.config import build_config, nest
+from vididi.config import build_config
+from vididi.dotted_keys import nest
 
 UCF101 = {"data.name": "ucf101", "data.split": 1}
 

@@ -33,8 +33,9 @@ from vididi.analysis.samples import THREE_SPLITS
 from vididi.analysis.table_rows import label_of
 from vididi.analysis.tables import render_table
 from vididi.components import resolve
-from vididi.config import build_config, nest
+from vididi.config import build_config
 from vididi.data.sources import SOURCES
+from vididi.dotted_keys import nest
 from vididi.errors import DataError
 
 REPO = Path(__file__).resolve().parents[2]

@@ -276,7 +276,7 @@ def test_a_result_of_another_version_is_an_error(tmp_path: Path) -> None:
 
 
 def test_flatten_agrees_with_the_configuration_s() -> None:
-    from vididi.config import flatten as of_config
+    from vididi.dotted_keys import flatten as of_config
 
     values = build_config({}).to_dict()
     assert flatten(values) == of_config(values)

@@ -6,7 +6,6 @@ there was nothing to do it to (no such process at that moment).
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -21,6 +20,8 @@ from pathlib import Path
 import psutil
 import stages
 from stages import Stage, StageOf
+
+from vididi.cluster.guardian import processes_with
 
 PAUSE_S = (3.0, 12.0)  # for which a process stands still
 STORE_S = (3.0, 12.0)  # for which a store fails or is slow
@@ -70,13 +71,10 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def _with(variable: str) -> list[psutil.Process]:
-    """Processes with this, NAME=VALUE, in their environment."""
-    wanted, found = variable.encode(), []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with suppress(OSError, psutil.Error):
-                if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(psutil.Process(int(entry.name)))
+    found = []
+    for pid in processes_with(variable):
+        with suppress(psutil.Error):
+            found.append(psutil.Process(pid))
     return found
 
 

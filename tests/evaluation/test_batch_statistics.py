@@ -13,9 +13,10 @@ from plain_files import plain
 from torch import Tensor, nn
 
 from vididi.components import resolve
-from vididi.config import Config, build_config, flatten, nest
+from vididi.config import Config, build_config
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Batch, local_stream
+from vididi.dotted_keys import flatten, nest
 from vididi.errors import ConfigError, DataError
 from vididi.evaluation.batch_statistics import recomputed
 from vididi.evaluation.features import EncoderByOrder, FeatureView, measure_batches

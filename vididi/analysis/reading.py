@@ -22,7 +22,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vididi.config import build_config, flatten, nest
+from vididi.config import build_config
+from vididi.dotted_keys import flatten, nest
 from vididi.errors import ConfigError, DamagedError
 from vididi.introduced import introduction
 from vididi.protocols import PROTOCOLS, hits_within, settings_model

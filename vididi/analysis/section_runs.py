@@ -17,7 +17,7 @@ from vididi.analysis.reading import (
     read_flat_config,
 )
 from vididi.analysis.sections import ResultsSection
-from vididi.config import flatten
+from vididi.dotted_keys import flatten
 from vididi.errors import ConfigError, DamagedError
 from vididi.runs.file_names import CONFIG
 from vididi.runs.outcome import condition

@@ -44,8 +44,13 @@ def end_processes(folder: str) -> None:
 
 
 def processes_of(folder: str) -> Iterator[int]:
-    """The processes that were started with MARK and this folder in their environment."""
-    wanted = f"{MARK}={folder}".encode()
+    """The processes of a Ray of our own."""
+    return processes_with(f"{MARK}={folder}")
+
+
+def processes_with(variable: str) -> Iterator[int]:
+    """The processes but this one that were started with this, NAME=VALUE, in their environment."""
+    wanted = variable.encode()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with suppress(OSError):

@@ -15,8 +15,7 @@ from vididi.cluster.driver import measured_epochs, report_stopping
 from vididi.cluster.jobs import Job
 from vididi.cluster.optuna_search import MOST_DRAWS, CellSearch, StoredStudy
 from vididi.cluster.tune import run_drawn
-from vididi.components import resolve
-from vididi.config import flatten, nest
+from vididi.dotted_keys import flatten, nest
 from vididi.errors import ConfigError, DamagedError, HeldError, VididiError
 from vididi.loggers.choices import LOGGERS
 from vididi.plans import make_plans
@@ -97,8 +96,7 @@ class SearchCells:
         cell = cell_at(sweep, point, sweep.seeds[0] if seed is None else seed, self.work.changes)
         if cell is None:
             raise ConfigError("exclude: leaves this point out")
-        config, shown = resolve(cell.config, cell.resources.workers), point_in_words(point)
-        cell = replace(cell, config=config, shown=shown)
+        cell = replace(cell.resolved(), shown=point_in_words(point))
         make_plans(cell.config, self.work.shards)
         return cell
 

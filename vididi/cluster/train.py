@@ -113,7 +113,7 @@ def train_distributed(job: Mapping[str, Any], resources: Resources, callbacks: l
     Raises:
         ray.train.TrainingFailedError: a worker raised, or died more often than allowed.
     """
-    gpu = resources.gpus_per_worker > 0
+    gpu = resources.on_gpus
     folder = local_path(job["folder"])
     storage = folder.parent / ".train" / folder.name
     trainer = TorchTrainer(

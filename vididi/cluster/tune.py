@@ -349,7 +349,7 @@ def _single(
 ) -> Callable[[dict[str, Any]], None]:
     def run(parameters: dict[str, Any]) -> None:
         job = _job_values(values, data, parameters)
-        context = TuneContext(gpu=resources.gpus_per_worker > 0)
+        context = TuneContext(gpu=resources.on_gpus)
         with telling_driver():
             try:
                 work(job, context)

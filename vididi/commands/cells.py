@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from itertools import count, islice
 
 from rich.console import Console
@@ -46,10 +45,8 @@ def plan(arguments: argparse.Namespace, console: Console) -> tuple[Sweep, list[C
         else (expand(sweep, changes, arguments.only, seeds), [])
     )
     excluded = 0 if searching else size(sweep, arguments.only, seeds) - len(cells)
-    from vididi.components import resolve  # imports torch, so not before the file is checked
-
     written = cells
-    cells = [replace(cell, config=resolve(cell.config, cell.resources.workers)) for cell in cells]
+    cells = [cell.resolved() for cell in cells]
     if arguments.command != "status":
         warn(console, written, cells, arguments)
     lines: list[str] = []

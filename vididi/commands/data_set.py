@@ -13,7 +13,8 @@ from rich.console import Console
 from vididi.checks import check_positive
 from vididi.commands.arguments import overrides
 from vididi.commands.inputs import as_typed, run_at
-from vididi.config import build_config, nest, read_yaml
+from vididi.config import build_config, read_yaml
+from vididi.dotted_keys import nest
 from vididi.errors import ConfigError, DataError
 from vididi.interrupts import going_on
 from vididi.terminal import PlainConsole, one_line, say

@@ -323,7 +323,7 @@ def _measure(cell: Cell, data: KnownData) -> Measures:
     from vididi.measuring import measure_apart
 
     needs = cell.resources
-    return measure_apart(cell.config, data.source, needs.gpus_per_worker > 0, needs.workers)
+    return measure_apart(cell.config, data.source, needs.on_gpus, needs.workers)
 
 
 def at_once(cell: Cell) -> int:

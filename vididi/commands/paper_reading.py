@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vididi.config import build_config, flatten
+from vididi.config import build_config
+from vididi.dotted_keys import flatten
 from vididi.errors import ConfigError
 from vididi.protocols import EvaluationEntry, protocol_settings
 from vididi.readings import DEFAULT_READING, READINGS, Change
@@ -108,8 +109,6 @@ def _cell_as(
     overrides: Mapping[str, Any],
     changed: Changed,
 ) -> Cell:
-    from vididi.components import resolve  # imports torch
-
     values = flatten(cell.config.to_dict())
     arm = sweep.arms.get(cell.arm)
     own = set(by_full_names(arm.values if arm else {}))
@@ -123,7 +122,7 @@ def _cell_as(
             nested[section][option] = change.value
             changed.add(change, values.get(change.key), cell.title)
     config = build_config(nested, cell.title)
-    return replace(cell, config=resolve(config, cell.resources.workers))
+    return replace(cell, config=config).resolved()
 
 
 def _evaluation_as(

@@ -17,7 +17,8 @@ from vididi.commands.estimating import (
     look_at_data,
 )
 from vididi.commands.inputs import given_shards
-from vididi.config import Config, build_config, flatten, nest, read_yaml
+from vididi.config import Config, build_config, read_yaml
+from vididi.dotted_keys import flatten, nest
 from vididi.errors import ConfigError
 from vididi.interrupts import going_on
 from vididi.loggers.choices import LOGGERS, TENSORBOARD, check_installed
@@ -86,10 +87,10 @@ def pretrain_command(arguments: argparse.Namespace) -> int:
     from vididi.runs.mend import mend_run
     from vididi.runs.mirror import local_path, pull
     from vididi.screen import PrepareBar
-    from vididi.training.context import local_context, rank_0_first
+    from vididi.training.context import device_kind, local_context, rank_0_first
 
     workers = int(os.environ.get("WORLD_SIZE", "1"))
-    written, config = config, resolve(config, workers)
+    written, config = config, resolve(config, workers, device_kind(arguments.device) == "cuda")
     out = local_path(arguments.out).resolve()
     shards_folder = given_shards(arguments)
     gpu = False if arguments.device == "cpu" else None

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from vididi.commands import results
 from vididi.commands.inputs import existing
-from vididi.config import build_config, nest
+from vididi.config import build_config
+from vididi.dotted_keys import nest
 from vididi.errors import ConfigError
 from vididi.search import halved
 from vididi.sweep import Cell

@@ -21,7 +21,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from vididi.config import Closed, Component, flatten, nest, validate
+from vididi.config import Closed, Component, validate
+from vididi.dotted_keys import flatten, nest
 from vididi.errors import ConfigError
 from vididi.protocols import recipes
 from vididi.protocols.settings import (

@@ -25,9 +25,10 @@ from vididi.components import (
     read_run_config,
     resolve_component,
 )
-from vididi.config import Config, flatten
+from vididi.config import Config
 from vididi.data.shards import ShardSet
 from vididi.data.stream import Stream
+from vididi.dotted_keys import flatten
 from vididi.errors import ConfigError, DataError
 from vididi.evaluation.ava_files import read_proposals
 from vididi.evaluation.features import Extract, FeatureProgress

@@ -34,7 +34,8 @@ from vididi.checksums import (
     line_fault,
     whole_at_end,
 )
-from vididi.config import Config, explain, flatten, read_yaml
+from vididi.config import Config, explain, read_yaml
+from vididi.dotted_keys import flatten
 from vididi.errors import ConfigError, DamagedError, DataError
 from vididi.evaluation.retrieval import ABSENT
 from vididi.introduced import with_introduced

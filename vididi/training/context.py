@@ -74,6 +74,11 @@ def _short(value: float | int | str) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def device_kind(device: str | None) -> str:
+    """``cpu`` or ``cuda``: the one asked for, or a GPU where there is one."""
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @contextmanager
 def local_context(device: str | None = None) -> Iterator[LocalContext]:
     """The context of this process: torchrun's environment if it is there, else one worker alone.
@@ -87,7 +92,7 @@ def local_context(device: str | None = None) -> Iterator[LocalContext]:
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     nodes = world_size // int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = device_kind(device)
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "--device: 'cuda' is not there; this machine has no GPU that torch can use"

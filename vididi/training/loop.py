@@ -46,6 +46,7 @@ class PretrainFit:
         cosine: what the cosine of the rate spans, see ``cosine_with_warmup``.
         precision: ``fp32``, or ``bf16`` for autocast of the forward pass.
         view_length: whether views of higher orders have fewer frames, see ``make_view``.
+        memory_format: of the views, which is that of the weights.
     """
 
     schedule: Schedule
@@ -58,6 +59,7 @@ class PretrainFit:
     cosine: Literal["remaining", "whole"]
     precision: str
     view_length: Literal["constant", "shrinking"]
+    memory_format: torch.memory_format = torch.channels_last_3d
 
     @property
     def steps(self) -> int:
@@ -254,7 +256,8 @@ def view_of(
     clips = frames.to(device, non_blocking=True).flatten(0, 1).permute(0, 4, 1, 2, 3)
     sizes = np.repeat(batch.sizes, len(clip_numbers), axis=0)
     keys = key(Use.AUGMENT, fit.seed, epoch, batch.rows[:, None], clip_numbers).reshape(-1)
-    return make_view(clips, sizes, keys, order, fit.frames, fit.augment, view, fit.view_length)
+    made = make_view(clips, sizes, keys, order, fit.frames, fit.augment, view, fit.view_length)
+    return made.contiguous(memory_format=fit.memory_format)
 
 
 def check_loss_and_gradient(

@@ -66,7 +66,7 @@ def make_view(
             f" {order} needs {needed}"
         )
     normalised = augment(clips[:, :, :needed], sizes, keys, view)
-    return differentiate(normalised, order).contiguous(memory_format=torch.channels_last_3d)
+    return differentiate(normalised, order)
 
 
 def differentiate(clip: Tensor, order: int, dim: int = -3) -> Tensor:
