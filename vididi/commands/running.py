@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Console
 
-from vididi.cell_status import INTERRUPTED, cell_states
+from vididi.cell_status import INTERRUPTED, CellState, cell_states
 from vididi.commands.arguments import overrides
 from vididi.commands.cells import plan
 from vididi.commands.estimating import check_price, estimate_sweep
@@ -21,7 +22,8 @@ from vididi.commands.results import finished_runs, finished_under, paper_table, 
 from vididi.commands.tournament import Unfinished, confirm, grid_best
 from vididi.errors import ConfigError
 from vididi.loggers.choices import check_installed, services
-from vididi.runs.mirror import local_path, pull
+from vididi.runs.file_names import EARLIER_ERROR
+from vididi.runs.mirror import has, local_path, pull
 from vididi.startup_checks import check_writable, checks_of_ray, refuse
 from vididi.sweep import Cell, Sweep
 from vididi.words import counted
@@ -161,17 +163,26 @@ def search_and_confirm(work: Workspace, again: bool) -> tuple[int, list[Cell]]:
 
 
 def failed(work: Workspace) -> list[Cell]:
-    """Those of the cells that failed, and those with damaged files."""
+    """Those of the cells that failed, and those with damaged files. One that was tried again and
+    interrupted in that is still one that failed.
+    """
     states = cell_states(work.cells, work.runs, work.checksum)
-    cells = [
+    became = Counter(
+        "tried" if _is_tried_again(work, cell, state) else state.name
+        for cell, state in zip(work.cells, states, strict=True)
+    )
+    said = {"damaged": " with damaged files", "tried": " being tried again"}
+    more = "".join(f", {became[name]}{words}" for name, words in said.items() if became[name])
+    work.console.print(f"{became['failed']} of {counted(len(work.cells), 'cell')} failed{more}")
+    return [
         cell
         for cell, state in zip(work.cells, states, strict=True)
-        if state.name in ("failed", "damaged")
+        if state.name in ("failed", "damaged") or _is_tried_again(work, cell, state)
     ]
-    damaged = sum(state.name == "damaged" for state in states)
-    more = f", {damaged} with damaged files" if damaged else ""
-    work.console.print(f"{len(cells) - damaged} of {counted(len(work.cells), 'cell')} failed{more}")
-    return cells
+
+
+def _is_tried_again(work: Workspace, cell: Cell, state: CellState) -> bool:
+    return state.name == "half-done" and has(work.folder(cell) / EARLIER_ERROR)
 
 
 def audit(work: Workspace, rule: str) -> int:

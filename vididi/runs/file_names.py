@@ -7,6 +7,7 @@ folders that are there have these names, so they never change.
 
 CONFIG, CELL, RESULT, STOPPED = "config.yaml", "cell.json", "result.json", "stopped.json"
 METRICS, QUERIES, ERROR = "metrics.jsonl", "queries.parquet", "error.txt"
+EARLIER_ERROR = "error.earlier.txt"  # of the attempt before
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 SENT = "loggers.json"
 # Why a watchdog ended a worker, with its stacks; and, with the worker's rank behind it, the reason

@@ -23,11 +23,12 @@ result.json           the measurements; its presence means that the run is finis
 stopped.json          at which epoch the run was stopped early, and why, if it was
 loggers.json          of other loggers than TensorBoard: their runs, and what was sent to them
 error.txt             why the last attempt failed, if it did
+error.earlier.txt     why one before it failed, which was tried again
 .NAME.PID             a file that a process is writing, or was when it was killed; who next holds
                       the folder removes those (vididi.runs.left_behind)
 *.damaged-1           a file that a sweep found damaged and set aside (vididi.runs.mend)
 
-All but the events files and error.txt carry checksums (vididi.checksums). What reads them is
+All but the events files and the errors carry checksums (vididi.checksums). What reads them is
 vididi.runs.readers, and of weights and checkpoints vididi.runs.trust; vididi.runs.outcome says what
 became of the run.
 """
@@ -63,6 +64,7 @@ from vididi.runs.file_names import (
     CELL,
     CHECKPOINT,
     CONFIG,
+    EARLIER_ERROR,
     ENCODER,
     ERROR,
     FEATURES,
@@ -151,11 +153,15 @@ class RunFolder:
         return readers.read_result(self.path)
 
     def begin(self, config_yaml: str, cell: Mapping[str, Any]) -> None:
-        """Write the configuration and the cell, and remove an earlier attempt's end."""
+        """Write the configuration and the cell, and remove an earlier attempt's end; its error is
+        kept aside.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         self.keep_page()
         write_atomically(self.path / CONFIG, config_text(config_yaml))
         write_atomically(self.path / CELL, cell_text(cell))
+        if (error := readers.read_error(self.path)) is not None:
+            write_atomically(self.path / EARLIER_ERROR, error)
         self.forget(ERROR, STOPPED)
 
     def forget(self, *names: str) -> None:
