@@ -1,6 +1,7 @@
 # make sweep: make the environment, install, run the ablation, print its table.
 # make test:  the same environment, the tests.
 # make fuzz:  damaged files of every kind, N=500 of each; make chaos: N=40 faults in running sweeps.
+# make bench: the figures of docs/performance.md as one table (ARGS=--quick: a look).
 # make docs:  the site of docs/ in site/; make reference: the pages and the schema of docs/reference.
 
 VENV ?= .venv
@@ -10,7 +11,7 @@ ARGS ?=
 N ?= 40
 STAMP := $(VENV)/.installed
 
-.PHONY: sweep test lint types docs reference fuzz chaos
+.PHONY: sweep test lint types docs reference fuzz chaos bench
 sweep: $(STAMP)
 	$(VENV)/bin/python run_sweep.py $(SWEEP) $(ARGS)
 
@@ -31,6 +32,9 @@ fuzz: $(STAMP)
 
 chaos: $(STAMP)
 	$(VENV)/bin/python tests/chaos/chaos.py --count $(N) --out benchmarks/chaos.csv
+
+bench: $(STAMP)
+	$(VENV)/bin/python benchmarks/bench.py $(ARGS)
 
 reference: $(STAMP)
 	$(VENV)/bin/python docs/reference/make.py
