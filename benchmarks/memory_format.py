@@ -65,7 +65,7 @@ def measure(
         "pairs": pairs,
         "contiguous_seconds": median(seconds["contiguous"][1:]),
         "channels_last_over_contiguous": median(ratios),
-        "in_use": fastest(backbone, device.type == "cuda"),
+        "in_use": fastest(backbone, size, device.type == "cuda"),
     }
 
 

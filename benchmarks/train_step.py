@@ -181,7 +181,7 @@ def measure(
     ]
     starts = torch.arange(per_video).repeat(videos, 1)
     ours = make_objective(name, backbone, videos, device)
-    layout = OF_TORCH[fastest(backbone, device.type == "cuda")]
+    layout = OF_TORCH[fastest(backbone, arguments.size, device.type == "cuda")]
     ours.to(memory_format=layout)  # type: ignore[call-overload]
     steps = {
         "plain": Step(

@@ -58,7 +58,7 @@ def resolve(config: Config, workers: int = 1, gpu: bool = False) -> Config:
     sections["backbone"] = _pin_weights(sections["backbone"])
     config = config.model_copy(update=sections)
     if config.training.memory_format == "auto":
-        found = {"memory_format": fastest(config.backbone.name, gpu)}
+        found = {"memory_format": fastest(config.backbone.name, config.clip.size, gpu)}
         config = config.model_copy(update={"training": config.training.model_copy(update=found)})
 
     with torch.device("meta"):

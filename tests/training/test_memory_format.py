@@ -19,19 +19,24 @@ from vididi.training.context import LocalContext
 
 
 @pytest.mark.parametrize(
-    ("backbone", "gpu", "asked", "given"),
+    ("backbone", "size", "gpu", "asked", "given"),
     [
-        ("r3d_18", False, "auto", "contiguous"),
-        ("r3d_18", True, "auto", "channels_last"),
-        ("r3d_18", False, "channels_last", "channels_last"),
-        ("r3d_tiny", False, "auto", "channels_last"),
-        ("r3d_tiny", False, "contiguous", "contiguous"),
+        ("r3d_18", 112, False, "auto", "contiguous"),
+        ("r3d_18", 224, False, "auto", "channels_last"),
+        ("r3d_18", 112, True, "auto", "channels_last"),
+        ("r3d_18", 112, False, "channels_last", "channels_last"),
+        ("r3d_tiny", 32, False, "auto", "channels_last"),
+        ("r3d_tiny", 32, False, "contiguous", "contiguous"),
     ],
 )
-def test_the_format_follows_from_backbone_and_kind_of_device(
-    backbone: str, gpu: bool, asked: str, given: str
+def test_the_format_follows_from_backbone_size_and_kind_of_device(
+    backbone: str, size: int, gpu: bool, asked: str, given: str
 ) -> None:
-    values = {"backbone": {"name": backbone}, "training": {"memory_format": asked}}
+    values = {
+        "backbone": {"name": backbone},
+        "clip": {"size": size},
+        "training": {"memory_format": asked},
+    }
     config = resolve(build_config(values), gpu=gpu)
     assert config.training.memory_format == given
     weights = [p for p in build_state(config).objective.backbone.parameters() if p.ndim == 5]

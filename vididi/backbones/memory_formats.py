@@ -17,10 +17,19 @@ OF_TORCH: dict[str, torch.memory_format] = {
     "channels_last": torch.channels_last_3d,
     "contiguous": torch.contiguous_format,
 }
-# On CPUs; not here: channels_last. See benchmarks/results/memory_format.json.
-CONTIGUOUS_ON_CPUS = ("r3d_18",)
+# Up to which side of a clip [pixels] contiguous is the faster one on CPUs; sides up to 112 were
+# measured (benchmarks/results/memory_format.json). Everywhere else it is channels_last.
+CONTIGUOUS_UP_TO = {
+    **dict.fromkeys(("r3d_18", "r2plus1d_18", "s3d", "c2d_50", "i3d_50"), 112),
+    **dict.fromkeys(("r3d_50", "r3d_101"), 64),
+}
 
 
-def fastest(backbone: str, gpu: bool) -> MemoryFormat:
-    """The format in which the entry of that name trains faster on GPUs, or on CPUs."""
-    return "contiguous" if backbone in CONTIGUOUS_ON_CPUS and not gpu else "channels_last"
+def fastest(backbone: str, size: int, gpu: bool) -> MemoryFormat:
+    """The format in which the entry of that name trains faster, on GPUs or on CPUs.
+
+    Args:
+        size: the side of a clip [pixels].
+    """
+    small = size <= CONTIGUOUS_UP_TO.get(backbone, 0)
+    return "contiguous" if small and not gpu else "channels_last"
