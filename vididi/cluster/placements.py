@@ -32,8 +32,8 @@ class Orphans:
         """Remove them, if EVERY_S has passed since the last look."""
         if time.monotonic() - self.looked >= EVERY_S:
             self.looked = time.monotonic()
-            for group in _orphaned():
-                with suppress(Exception):  # it is looked at again
+            with suppress(Exception):  # a head that does not answer now; it is looked at again
+                for group in _orphaned():
                     remove_placement_group(group)
 
 
