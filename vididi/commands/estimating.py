@@ -509,7 +509,9 @@ def not_in_it(
         for one, estimate in zip(left, estimates, strict=True)
     )
     parts = [
-        "Ray's own start and memory",
+        # Of two idle cores; they matter where cells take seconds.
+        "Ray's own memory, its start (some 10 s), and what it takes a cell to begin (some 3 s, 15 s"
+        " with several workers)",
         "anything else that this machine does then and did not do now, or the other way round",
     ]
     if processes > 1:
