@@ -98,8 +98,7 @@ def main() -> None:
                 flush=True,
             )
     if arguments.out:
-        card = torch.cuda.get_device_name() if device.type == "cuda" else None
-        about = {**measured_by(), "card": card, "threads": arguments.threads}
+        about = {**measured_by(), "threads": arguments.threads}
         arguments.out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 

@@ -81,7 +81,7 @@ def warn(
     from vididi.prepared import count_training_videos
 
     for cell, resolved in zip(written, cells, strict=True):
-        gpu = cell.resources.gpus_per_worker > 0
+        gpu = cell.resources.on_gpus
         if warn_of_backbone(cell.config, gpu):
             videos = count_training_videos(resolved.config, named_shards(arguments))
             if text := warn_of_backbone(cell.config, gpu, videos):

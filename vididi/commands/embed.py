@@ -157,14 +157,12 @@ def _warnings(encoder: Encoder, shards: ShardSet | None) -> list[str]:
 
 def _opened(arguments: argparse.Namespace) -> tuple[Encoder, ShardSet | None]:
     """The encoder, with the statistics that its run was evaluated with, and the set of --in."""
-    import torch
-
     from vididi.data.shards import ShardSet
     from vididi.data.storage import as_folder
     from vididi.encoders import Encoder
+    from vididi.training.context import device_kind
 
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    encoder = Encoder.load(arguments.encoder, device)
+    encoder = Encoder.load(arguments.encoder, device_kind(arguments.device))
     if arguments.shards is None:
         return encoder, None
     shards = ShardSet.open(as_folder(arguments.shards))

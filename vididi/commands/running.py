@@ -167,17 +167,18 @@ def failed(work: Workspace) -> list[Cell]:
     interrupted in that is still one that failed.
     """
     states = cell_states(work.cells, work.runs, work.checksum)
-    became = Counter(
+    names = [
         "tried" if _is_tried_again(work, cell, state) else state.name
         for cell, state in zip(work.cells, states, strict=True)
-    )
+    ]
+    became = Counter(names)
     said = {"damaged": " with damaged files", "tried": " being tried again"}
     more = "".join(f", {became[name]}{words}" for name, words in said.items() if became[name])
     work.console.print(f"{became['failed']} of {counted(len(work.cells), 'cell')} failed{more}")
     return [
         cell
-        for cell, state in zip(work.cells, states, strict=True)
-        if state.name in ("failed", "damaged") or _is_tried_again(work, cell, state)
+        for cell, name in zip(work.cells, names, strict=True)
+        if name in ("failed", "damaged", "tried")
     ]
 
 
