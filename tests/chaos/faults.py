@@ -97,9 +97,7 @@ def _signalled(role: str, number: int) -> Callable[[UnderWay], str | None]:
 
 def _paused(role: str) -> Callable[[UnderWay], str | None]:
     def fault(run: UnderWay) -> str | None:
-        there = [psutil.Process(run.driver.pid)] if role == "driver" else run.of(role)
-        if role == "all":
-            there = run.processes
+        there = run.processes if role == "all" else run.of(role)
         if not there:
             return None
         chosen = there if role == "all" else [run.draw.choice(there)]

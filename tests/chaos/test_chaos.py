@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import chaos
+import faults
 import pytest
+from stages import Stage
 
 pytestmark = pytest.mark.ray
 
@@ -38,3 +43,24 @@ def test_another_result_is_seen(whole: Path, tmp_path: Path) -> None:
     wrong = next(path for path in runs.glob("vididi-*")) / "encoder.safetensors"
     (other / run.name / "encoder.safetensors").write_bytes(wrong.read_bytes())
     assert f"{run.name}: encoder" in chaos.compare(runs, other)
+
+
+def test_each_fault_of_signals_can_be_put_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into a driver that has no other process: those of others find nobody."""
+    monkeypatch.setattr(faults, "PAUSE_S", (0.1, 0.2))
+    for name in faults.FAULTS:
+        if not name.startswith(("kill", "terminate", "hang", "interrupt", "pause")):
+            continue
+        driver = subprocess.Popen(["sleep", "60"], env={"CHAOS": "alone"})
+        try:
+            again: Any = None
+            run = faults.UnderWay(
+                driver, "alone", tmp_path, again, random.Random(0), Stage(node="none")
+            )
+            said = faults.FAULTS[name](run)
+            assert (said is not None) == (name.endswith("driver") or name == "pause all"), name
+        finally:
+            driver.kill()
+            driver.wait()

@@ -95,6 +95,32 @@ def test_a_cell_of_two_workers_of_which_one_stands_still_goes_on(place: Path) ->
     assert "was ended: it hung: no step ended for " in printed
 
 
+def test_a_worker_that_is_stopped_when_its_work_is_done_keeps_nobody_waiting(place: Path) -> None:
+    """No watchdog is beside it any more; Ray Train alone waits for ten minutes."""
+    (place / "long.yaml").write_text(f"{LONG}resources: {{workers: 2, hang_s: 2}}\n")
+    with (place / "printed").open("w") as printed:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "run_sweep.py"), "long.yaml"],
+            cwd=place,
+            env=environment(place),
+            stdout=printed,
+            stderr=printed,
+        )
+        try:
+            until(lambda: list(place.glob("runs/long/one-*/result.json")), place)
+            until(lambda: not processes_below(process.pid, "watchdog.py"), place)
+            workers = processes_below(process.pid, "RayTrainWorker")
+            for worker in workers:
+                worker.suspend()
+            assert process.wait(120) == 0, (place / "printed").read_text()
+        finally:
+            process.kill()
+            process.wait()
+    said = " ".join((place / "printed").read_text().split())
+    assert workers
+    assert "of Ray, was ended: it had been stopped (SIGSTOP) for" in said
+
+
 def test_a_cell_that_takes_more_memory_than_it_may_says_so(place: Path) -> None:
     (place / "long.yaml").write_text(f"{LONG}resources: {{memory: 0.1, max_failures: 1}}\n")
     ended = run_here(place, "long.yaml")

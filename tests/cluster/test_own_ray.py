@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -107,6 +108,8 @@ def test_nobody_else_can_reach_it_and_nothing_stays(
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (folder / "token").stat().st_mode & 0o777 == 0o600
 
+    commands = [" ".join(psutil.Process(pid).cmdline()) for pid in processes_of(str(folder))]
+    assert not [line for line in commands if re.search(r"dashboard\.py|/(log_)?monitor\.py", line)]
     heard = [found for pid in [driver.pid, *processes_of(str(folder))] for found in listening(pid)]
     assert {"gcs_server", "raylet"} <= {name for name, _ in heard}
     assert {ip for _, ip in heard} <= LOOPBACK

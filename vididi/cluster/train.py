@@ -4,6 +4,7 @@ alone.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,10 +14,14 @@ import ray.train
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
+from ray.train.v2._internal.callbacks.placement_group_callback import (
+    PlacementGroupCleanerCallback,
+)
 
 from vididi.cell_resources import Resources
 from vididi.cluster.cell_news import telling_driver
 from vididi.cluster.ending import hearing
+from vididi.cluster.guardian import MARK
 from vididi.cluster.held import open_stream
 from vididi.cluster.meeting import torch_config
 from vididi.cluster.resources import worker_needs
@@ -103,6 +108,18 @@ def _train(job: Mapping[str, Any], context: TrainContext) -> None:
             RunFolder(local_path(job["folder"])).save_error(f"{error}\n")
 
 
+class _HereTrainer(TorchTrainer):
+    """On a Ray of our own, without two processes that would be started with each cell: what removes
+    placement groups, as the driver does it (vididi.cluster.placements), and what hears of machines
+    that a cloud takes back.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+        callbacks: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
+        return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
+
+
 def train_distributed(job: Mapping[str, Any], resources: Resources, callbacks: list[Any]) -> None:
     """Run one cell, or the evaluation of one, over ``resources.workers`` workers and wait for it.
 
@@ -116,7 +133,7 @@ def train_distributed(job: Mapping[str, Any], resources: Resources, callbacks: l
     gpu = resources.on_gpus
     folder = local_path(job["folder"])
     storage = folder.parent / ".train" / folder.name
-    trainer = TorchTrainer(
+    trainer = (_HereTrainer if MARK in os.environ else TorchTrainer)(
         _worker,
         train_loop_config=dict(job),
         torch_config=torch_config("nccl" if gpu else "gloo"),

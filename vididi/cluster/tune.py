@@ -33,6 +33,7 @@ import torch
 from ray import tune
 from ray._common.utils import get_system_memory
 from ray.air._internal import usage
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
@@ -226,8 +227,25 @@ def _ray(
     groups = [(resources, capacity_of(resources)()) for resources in needs]
     cpus, memory = cpus_to_declare(groups), memory_to_declare(groups)
     restarts = max(resources.ray_restarts for resources in needs)
-    with own_ray(cpus, OBJECT_STORE_BYTES + int(held_bytes / SHARE), restarts, memory):
+    hangs = [resources.hang_s for resources in needs]
+    hang_s = max(hangs) if all(hangs) else 0
+    store = OBJECT_STORE_BYTES + int(held_bytes / SHARE)
+    with own_ray(cpus, store, restarts, memory, hang_s), _started_workers():
         yield capacity_of
+
+
+@contextmanager
+def _started_workers() -> Iterator[None]:
+    """Let trials have the workers that Ray starts at its own start. Tune gives them environment
+    variables, of clouds and of Ray Train, and so each a worker of its own; on this machine they
+    have those of this process without it.
+    """
+    before = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
+    try:
+        yield
+    finally:
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = before
 
 
 class _Data(NamedTuple):

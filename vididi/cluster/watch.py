@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vididi.cluster.guardian import processes_of
+from vididi.cluster.stopped_processes import StoppedProcesses
 from vididi.errors import ResourceError
 from vididi.screen import leave_screens
 from vididi.terminal import say, say_error
@@ -100,6 +101,7 @@ class OwnRay:
         processes: by the names that people are told. folder: its own, as in MARK.
         guardian: reads from a pipe that this process holds.
         restarts: deaths in all after which the program is started again. environment: for that.
+        hang_s: see StoppedProcesses.
     """
 
     def __init__(
@@ -109,7 +111,9 @@ class OwnRay:
         guardian: subprocess.Popen[bytes],
         restarts: int,
         environment: Mapping[str, str],
+        hang_s: float,
     ) -> None:
+        self.stopped = StoppedProcesses(folder, hang_s)
         self.processes, self.folder, self.guardian = processes, folder, guardian
         self.restarts, self.environment = restarts, environment
         self.files: list[int] = []
@@ -119,6 +123,7 @@ class OwnRay:
     def wait(self) -> None:
         """See Ray. At once where a process ends: some calls of Ray would end this one then."""
         select.select(self.files, [], [], POLL_S)
+        self.stopped.look()
 
     def close(self) -> None:
         """See Ray."""
