@@ -53,9 +53,11 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def driver(short_folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process with a Ray of its own, started by someone whose environment leaves doors open."""
+    """A process with a Ray of its own, started by someone whose environment leaves doors open, and
+    is small.
+    """
     environment = {
-        **os.environ,
+        "PATH": os.environ["PATH"],
         "RAY_AUTH_MODE": "disabled",
         "RAY_TMPDIR": str(short_folder),
         "HOME": "/nonexistent",
@@ -90,6 +92,12 @@ def listening(pid: int) -> set[tuple[str, str]]:
     return set()
 
 
+def below(pid: int) -> list[psutil.Process]:
+    """The processes below another, when Ray's agents have their titles."""
+    assert until(lambda: sum("Agent" in p.name() for p in psutil.Process(pid).children(True)) == 2)
+    return psutil.Process(pid).children(recursive=True)
+
+
 def until(condition: object, seconds: float = 30) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -108,6 +116,10 @@ def test_nobody_else_can_reach_it_and_nothing_stays(
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (folder / "token").stat().st_mode & 0o777 == 0o600
 
+    # Ray's agents write their titles over their environment, the mark with it.
+    agents = [child for child in below(driver.pid) if "Agent" in child.name()]
+    assert {child.pid for child in agents} <= {*processes_of(str(folder))}
+    assert len(agents) == 2
     commands = [" ".join(psutil.Process(pid).cmdline()) for pid in processes_of(str(folder))]
     assert not [line for line in commands if re.search(r"dashboard\.py|/(log_)?monitor\.py", line)]
     heard = [found for pid in [driver.pid, *processes_of(str(folder))] for found in listening(pid)]

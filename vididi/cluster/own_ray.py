@@ -45,6 +45,7 @@ _OVERRIDDEN = (
     "RAY_NODE_IP_ADDRESS",
     "RAY_TMPDIR",
     "TMPDIR",
+    "SPT_NOENV",
     MARK,
 )
 TEMPORARY = "tmp"  # in the folder, of its processes
@@ -84,6 +85,7 @@ def own_ray(
     values = {
         "RAY_AUTH_TOKEN_PATH": str(token),
         MARK: str(folder),
+        "SPT_NOENV": "1",  # Ray's agents would write their titles over the mark
         # Libraries make temporary folders at their import, which a killed process leaves.
         "TMPDIR": str(folder / TEMPORARY),
         **{name: os.environ.get(name, value) for name, value in _PATIENCE.items()},
