@@ -51,7 +51,7 @@ from vididi.optim import LARS
 from vididi.pairing import SCHEDULES
 from vididi.training.context import LocalContext
 from vididi.training.loop import PretrainFit, State, train
-from vididi.views.operations import normalise
+from vididi.views.operations import normalise_
 
 FILE = Path(__file__).with_name("traces.json")
 VIDEOS, FRAMES, SIZE = 8, 4, 12
@@ -93,7 +93,7 @@ def augment(clips: Tensor, sizes: NDArray, keys: NDArray[np.uint64], view: int) 
     draws = torch.from_numpy(uniform(keys, 2)).view(-1, 2, 1, 1, 1, 1)
     x = clips.double() / 255
     x = torch.where(draws[:, 0] < 0.5, x.flip(-1), x)
-    return normalise(x * (0.6 + 0.4 * draws[:, 1]))
+    return normalise_(x * (0.6 + 0.4 * draws[:, 1]))
 
 
 @cache

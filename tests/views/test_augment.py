@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as F
 from vididi.draws import Use, key, uniform
 from vididi.views import AUGMENTATIONS
 from vididi.views.augment import CVRLAugment, PlainAugment, RandAugment, ViDiDiAugment
-from vididi.views.operations import MEAN, STD, crop_resize, normalise, random_sized_boxes, to_gray
+from vididi.views.operations import MEAN, STD, crop_resize, normalise_, random_sized_boxes, to_gray
 from vididi.views.randaugment import POOL
 
 NOTHING: dict[str, Any] = {"flip": 0.0, "blur": 0.0, "jitter": 0.0, "gray": 0.0}
@@ -302,7 +302,7 @@ def test_how_often_each_view_is_blurred_and_solarised(
     for view in (0, 1):
         for pixels, expected in ((dark, blurs[view]), (flat, inversions[view])):
             changed = differs(
-                transform(pixels, full_sizes(pixels), keys, view), normalise(pixels.float() / 255)
+                transform(pixels, full_sizes(pixels), keys, view), normalise_(pixels.float() / 255)
             )
             assert changed.double().mean().item() == pytest.approx(
                 expected, abs=0.04 if 0 < expected < 1 else 0
@@ -315,7 +315,7 @@ def test_blur_zero_switches_it_off_in_both_views() -> None:
     for view in (0, 1):
         assert_close(
             transform(pixels, full_sizes(pixels), make_keys(20), view),
-            normalise(pixels.float() / 255),
+            normalise_(pixels.float() / 255),
         )
 
 
@@ -326,7 +326,7 @@ def test_operations_for_some_clips_follow_one_for_all() -> None:
     )
     changed = differs(
         transform(pixels, full_sizes(pixels), make_keys(40), 1),
-        normalise(to_gray(pixels.float() / 255)),
+        normalise_(to_gray(pixels.float() / 255).contiguous()),
     )
     assert 0 < changed.sum() < 40
 
@@ -337,7 +337,7 @@ def test_operations_for_some_clips_follow_one_for_all() -> None:
 def test_without_operations_only_crop_and_normalisation_remain() -> None:
     pixels = make_pixels(4, 2, 16, 16)
     view = ViDiDiAugment(16, **NOTHING, **WHOLE)(pixels, full_sizes(pixels), make_keys(4), 0)
-    assert_close(view, normalise(pixels.float() / 255))
+    assert_close(view, normalise_(pixels.float() / 255))
 
 
 @pytest.mark.parametrize("option", ["flip", "blur", "gray", "jitter"])
@@ -346,7 +346,7 @@ def test_an_operation_happens_with_its_probability(option: str, probability: flo
     pixels = make_pixels(400, 1, 8, 8)
     options = {**NOTHING, **WHOLE, "blur_sigma": (0.5, 2.0), option: probability}
     view = ViDiDiAugment(8, **options)(pixels, full_sizes(pixels), make_keys(400), 0)
-    plain = normalise(pixels.float() / 255)
+    plain = normalise_(pixels.float() / 255)
     changed = (view - plain).abs().amax(dim=(1, 2, 3, 4)) > 1e-4
     assert changed.double().mean().item() == pytest.approx(
         probability, abs=0.08 if probability < 1 else 0.02
@@ -360,9 +360,9 @@ def test_flip_one_mirrors_and_gray_one_has_equal_channels() -> None:
     flipped = ViDiDiAugment(8, **{**options, "flip": 1})(
         pixels, full_sizes(pixels), make_keys(5), 0
     )
-    assert_close(flipped, normalise(plain.flip(-1)))
+    assert_close(flipped, normalise_(plain.flip(-1)))
     gray = ViDiDiAugment(8, **{**options, "gray": 1})(pixels, full_sizes(pixels), make_keys(5), 0)
-    assert_close(gray, normalise(to_gray(plain)))
+    assert_close(gray, normalise_(to_gray(plain).contiguous()))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import Tensor
 from vididi.draws import Use, key
 from vididi.views import differentiate, evaluation_view, make_view, whole_view
 from vididi.views.augment import CVRLAugment, ViDiDiAugment
-from vididi.views.operations import MEAN, STD, normalise
+from vididi.views.operations import MEAN, STD, normalise_
 
 FRAMES = 4
 
@@ -160,7 +160,7 @@ def test_evaluation_view_follows_from_the_keys_clip_by_clip() -> None:
 def test_evaluation_view_of_the_whole_square_is_normalisation_alone() -> None:
     pixels = make_pixels(2)[..., :16, :16]
     view = evaluation_view(pixels, np.array([(16, 16)] * 5), make_keys(5), 16, 1.0)
-    torch.testing.assert_close(view, normalise(pixels.float() / 255), rtol=0, atol=1e-5)
+    torch.testing.assert_close(view, normalise_(pixels.float() / 255), rtol=0, atol=1e-5)
 
 
 def test_evaluation_crops_are_squares_of_three_quarters_everywhere_inside() -> None:
@@ -192,7 +192,7 @@ def test_evaluation_crops_never_touch_the_padding() -> None:
     for clip, (height, width) in zip(pixels, sizes, strict=True):
         clip[..., :height, :width] = 0
     view = evaluation_view(pixels, sizes, make_keys(batch), 8, 0.75)
-    torch.testing.assert_close(view, normalise(torch.zeros(batch, 3, 1, 8, 8)), rtol=0, atol=1e-6)
+    torch.testing.assert_close(view, normalise_(torch.zeros(batch, 3, 1, 8, 8)), rtol=0, atol=1e-6)
 
 
 def test_a_whole_view_keeps_every_pixel_where_the_size_is_the_frames_own() -> None:
@@ -200,7 +200,7 @@ def test_a_whole_view_keeps_every_pixel_where_the_size_is_the_frames_own() -> No
     view, shares = whole_view(pixels, np.array([(18, 22), (18, 20)]), 18)
     assert view.shape == (2, 3, 3, 32, 32)
     np.testing.assert_allclose(shares, [(18 / 32, 22 / 32), (18 / 32, 20 / 32)])
-    wanted = normalise(pixels.float() / 255)
+    wanted = normalise_(pixels.float() / 255)
     torch.testing.assert_close(view[0, :, :, :18, :22], wanted[0])
     torch.testing.assert_close(view[1, :, :, :18, :20], wanted[1, :, :, :, :20])
     assert (view[0, :, :, 18:] == 0).all()

@@ -30,7 +30,7 @@ from vididi.views.operations import (
     centre_boxes,
     crop_resize,
     gaussian_blur,
-    normalise,
+    normalise_,
     random_sized_boxes,
     solarise,
     to_gray,
@@ -43,6 +43,9 @@ Crop = Callable[[Tensor, NDArray, Keys], Tensor]
 # [0, 1] [B, 3, T, S, S], keys [B], view -> the same; may write into its input.
 Operation = Callable[[Tensor, Keys, int], Tensor]
 
+# Numbers that a CPU augments at a time: a clip of so many alone, of smaller ones a group. By
+# measurement; the cache holds them, and each call has its price.
+LARGE_CLIP, GROUP = 1 << 16, 1 << 19
 MAX_OPERATORS = 100  # of RandAugment, one after another
 
 # Which of a clip's random numbers is for what: the same in every list, so that lists differ in
@@ -251,16 +254,22 @@ def _where(
 ) -> Tensor:
     """Apply ``operation(clips, values)`` to the chosen clips only, in place.
 
-    What is not drawn costs nothing.
+    What is not drawn costs nothing. A CPU has a few clips at a time, which its cache holds.
     """
     picked = np.flatnonzero(chosen)
     if len(picked) == 0:
         return x
-    factor = torch.as_tensor(values[picked], dtype=x.dtype, device=x.device)
-    if len(picked) == len(x):
-        return operation(x, factor).contiguous()
+    factors = torch.as_tensor(values[picked], dtype=x.dtype, device=x.device)
+    numbers = x[0].numel()
+    if x.device.type == "cpu" and numbers >= LARGE_CLIP:
+        for clip, factor in zip(picked.tolist(), factors.split(1), strict=True):
+            x[clip : clip + 1] = operation(x[clip : clip + 1], factor)
+        return x
+    at_once = GROUP // numbers if x.device.type == "cpu" else len(x)
     index = torch.as_tensor(picked, device=x.device)
-    return x.index_copy_(0, index, operation(x.index_select(0, index), factor))
+    for part, factor in zip(index.split(at_once), factors.split(at_once), strict=True):
+        x.index_copy_(0, part, operation(x.index_select(0, part), factor))
+    return x
 
 
 # --- Lists ----------------------------------------------------------------------------------------
@@ -305,7 +314,7 @@ class Augmentation:
         x = self.crop(clips, sizes, keys)
         for operation in self.operations:
             x = operation(x, keys, view)
-        return normalise(x)
+        return normalise_(x)
 
 
 class ViDiDiAugment(Augmentation):

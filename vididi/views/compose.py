@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vididi.draws import uniform
-from vididi.views.operations import crop_resize, normalise
+from vididi.views.operations import crop_resize, normalise_
 
 # What an Augmentation is: (uint8 clips [B, 3, T, H, W], sizes [B, 2], keys [B], view 0 or 1) ->
 # augmented and normalised float32 [B, 3, T, S, S].
@@ -123,7 +123,7 @@ def evaluation_view(
     draws = uniform(keys, 2)
     top, left = (np.floor((sizes[:, i] - side + 1) * draws[:, i]).astype(np.int64) for i in (0, 1))
     boxes = np.stack([top, left, side, side], axis=1)
-    view = normalise(crop_resize(clips, boxes, size).clamp_(0, 1))
+    view = normalise_(crop_resize(clips, boxes, size).clamp_(0, 1))
     return view.contiguous(memory_format=torch.channels_last_3d)
 
 
@@ -136,7 +136,7 @@ def square_view(clips: Tensor, sizes: NDArray, size: int, position: float) -> Te
     side = sizes.min(axis=1)
     corner = np.floor((sizes - side[:, None]) * position).astype(np.int64)
     boxes = np.concatenate([corner, np.stack([side, side], axis=1)], axis=1)
-    return normalise(crop_resize(clips, boxes, size).clamp_(0, 1)).contiguous(
+    return normalise_(crop_resize(clips, boxes, size).clamp_(0, 1)).contiguous(
         memory_format=torch.channels_last_3d
     )
 
@@ -169,6 +169,6 @@ def whole_view(
         if (h, w) != (to_h, to_w):
             frames = interpolate(frames, size=(to_h, to_w), mode="bilinear", antialias=True)
             frames = frames.clamp_(0, 1)
-        (frames,) = normalise(frames[None])
+        (frames,) = normalise_(frames[None])
         view[i, :, :, :to_h, :to_w] = frames.flip(-1) if flip is not None and flip[i] else frames
     return view.contiguous(memory_format=torch.channels_last_3d), shapes / [height, width]
