@@ -54,6 +54,13 @@ def of_train_step(content: dict[str, Any]) -> Iterator[Row]:
         yield Row(what, "the same written plainly", row["ratio"], "<= 0.9")
 
 
+def of_augmentation(content: dict[str, Any]) -> Iterator[Row]:
+    """Clips per second."""
+    aims = {"torchvision": ">= 1.5", "kornia": ">= 4"}
+    for name, ratio in content["times_as_fast"].items():
+        yield Row("augmentation, clips/s", name, ratio, aims[name])
+
+
 def of_retrieval(content: dict[str, Any]) -> Iterator[Row]:
     """First hits."""
     for size, values in content["sizes"].items():
@@ -82,6 +89,7 @@ BENCHMARKS: tuple[tuple[str, str, Callable[[dict[str, Any]], Iterator[Row]]], ..
     ("memory_format.py", "--quick", of_memory_format),
     (f"{STEP} r3d_18 --batch 2", "--steps 1", of_train_step),
     (f"{STEP} r3d_tiny --batch 40", "--steps 1", of_train_step),
+    ("augmentation.py", "--quick", of_augmentation),
     ("retrieval.py", "--quick", of_retrieval),
     ("input_pipeline.py", "--quick", of_stream),
     ("sweep_start.py", "--quick", of_start),

@@ -6,10 +6,11 @@ Torch only; each step is taken apart into its parts.
     python benchmarks/train_step.py --device cuda --precision bf16 --batch 64 --out
     benchmarks/results/train_step_cuda.json
 
-The plain step is what a direct port does: torchvision's transforms clip by clip, float32, the
-default memory format. Ours augments the batch at once, has the backbone's memory format
-(vididi/backbones/memory_formats.py) and, with ``--precision bf16``, runs under autocast. Both have
-the same objective, backbone, optimiser and pair (1, 0), and are measured by turns in one process.
+The plain step is what a direct port does: torchvision's transforms clip by clip, cropped while the
+pixels are bytes, then float32, the default memory format. Ours augments the batch at once, has the
+backbone's memory format (vididi/backbones/memory_formats.py) and, with ``--precision bf16``, runs
+under autocast. Both have the same objective, backbone, optimiser and pair (1, 0), and are measured
+by turns in one process.
 Utilisation is the arithmetic of the networks (counted by torch's FlopCounterMode, forward and
 backward) over time and over the speed of the faster of a large matrix product and a large 3D
 convolution of the same precision, measured in the same run.
@@ -29,9 +30,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from augmentation import of_torchvision
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from torchvision.transforms import v2
 
 from vididi.backbones import BACKBONES
 from vididi.backbones.memory_formats import OF_TORCH, fastest
@@ -117,18 +118,7 @@ def make_objective(name: str, backbone: str, videos: int, device: torch.device) 
 
 def plain_views(clips: list[Tensor], size: int, frames: int) -> Callable[[Clock], list[Tensor]]:
     """torchvision's transforms with ViDiDi's list (E.1), one clip after another."""
-    jitter = v2.ColorJitter(0.2, 0.2, 0.2, 0.05)
-    transform = v2.Compose(
-        [
-            v2.ToDtype(torch.float32, scale=True),
-            v2.RandomHorizontalFlip(),
-            v2.RandomResizedCrop((size, size), antialias=True),
-            v2.RandomApply([v2.GaussianBlur(3, (0.1, 2.0))]),
-            v2.RandomApply([jitter], p=0.8),
-            v2.RandomGrayscale(0.5),
-            v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        ]
-    )
+    transform = of_torchvision(size)
 
     def make(clock: Clock) -> list[Tensor]:
         views = []

@@ -56,16 +56,13 @@ class LARS(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            self._update([p for p in group["params"] if p.grad is not None], group)
+            parameters = [p for p in group["params"] if p.grad is not None]
+            for together in _at_once(parameters):
+                self._update(together, group)
         return loss
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        """Update all parameters of a group at once.
-
-        A network has hundreds, and on a GPU one by one each would cost several launches.
-        """
-        if not parameters:
-            return
+        """Update parameters of a group."""
         matrices = [p for p in parameters if p.ndim > 1]
         gradients = dict(zip(matrices, _scaled(matrices, group), strict=True)) if matrices else {}
         for p in parameters:
@@ -77,6 +74,15 @@ class LARS(Optimizer):
             momenta, [gradients[p] if p in gradients else _gradient(p) for p in parameters]
         )
         torch._foreach_add_(parameters, momenta, alpha=-group["lr"])
+
+
+def _at_once(parameters: list[Tensor]) -> Iterable[list[Tensor]]:
+    """All of a GPU: a network has hundreds, and one by one each would cost several launches. Of a
+    CPU each alone, which the cache holds from one operation to the next.
+    """
+    on_cpu = [[p] for p in parameters if p.device.type == "cpu"]
+    others = [p for p in parameters if p.device.type != "cpu"]
+    return [*on_cpu, others] if others else on_cpu
 
 
 def check_momentum(momentum: float) -> None:
