@@ -57,7 +57,7 @@ def finish(process: subprocess.Popen) -> None:
     """Wait for it; raises RuntimeError with what it said where it failed."""
     said, _ = process.communicate()
     if process.returncode:
-        raise RuntimeError(f"{process.args}:\n{said}")
+        raise RuntimeError(f"{process.args!r}:\n{said}")
 
 
 def prepare(cell: dict[str, Any], out: Path) -> None:
