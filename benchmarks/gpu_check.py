@@ -25,11 +25,13 @@ ROOMS = (
 
 
 def missing(names: tuple[str, ...]) -> list[str]:
-    """Those that cannot be imported, each with why."""
+    """Those that cannot be imported; with why, where something is there."""
     faults = []
     for name in names:
         try:
             importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            faults.append(error.name or name)
         except Exception as error:  # a library that does not fit says so in many ways
             faults.append(f"{name} ({type(error).__name__}: {str(error).partition('.')[0]})")
     return faults

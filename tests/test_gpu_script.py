@@ -106,9 +106,7 @@ def test_the_table_stands_beside_the_aims(rehearsal: Any) -> None:
 def test_what_is_missing_is_said_in_one_line(tmp_path: Path) -> None:
     done = run(tmp_path, "--device", "cpu", "--quick", absent=(*ABSENT, "simplejpeg", "yaml"))
     assert done.returncode == 1
-    assert done.stderr.startswith("gpu.sh: missing: yaml (ModuleNotFoundError")
-    assert "simplejpeg" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.stderr == "gpu.sh: missing: yaml, simplejpeg\n"
 
 
 def test_a_cpu_is_for_rehearsals(tmp_path: Path) -> None:
