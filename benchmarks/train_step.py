@@ -46,10 +46,13 @@ PARTS = ("augment", "differentiate", "forward", "backward", "optimiser")
 
 
 class Clock:
-    """Seconds per named part; waits for the device at both ends of each."""
+    """Seconds per named part; waits for the device at both ends of each, unless ``waits`` is off:
+    then parts are only named, and a step runs as it does in training.
+    """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, waits: bool = True) -> None:
         self.device, self.seconds = device, dict.fromkeys(PARTS, 0.0)
+        self.waits = waits and device.type == "cuda"
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -61,7 +64,7 @@ class Clock:
         self.seconds[name] += time.perf_counter() - began
 
     def _wait(self) -> None:
-        if self.device.type == "cuda":
+        if self.waits:
             torch.cuda.synchronize()
 
 
@@ -85,25 +88,35 @@ class Step:
         )
         self.optimiser = LARS([p for p in objective.parameters() if p.requires_grad], lr=0.01)
 
-    def __call__(self, clock: Clock) -> None:
-        """One step: views, forward, backward, optimiser, each timed by ``clock``."""
-        a, b = self.views(clock)
-        with (
-            clock.part("forward"),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
-        ):
-            loss = self.objective(a, b, self.starts)["loss"]
-        with clock.part("backward"):
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+    def __call__(self, clock: Clock) -> Tensor:
+        """One step: views, forward, backward, optimiser, each timed by ``clock``; its loss."""
+        loss = self.backward(self.views(clock), clock)
         with clock.part("optimiser"):
             self.optimiser.step()
             self.objective.after_step(0, 10)
+        return loss
+
+    def backward(self, views: list[Tensor], clock: Clock) -> Tensor:
+        """The loss of two views, without its graph; every parameter has its gradient."""
+        with clock.part("forward"):
+            loss = self.loss_of(views)
+        with clock.part("backward"):
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+        return loss.detach()
+
+    def loss_of(self, views: list[Tensor]) -> Tensor:
+        """The loss of two views, in the step's precision."""
+        bf16 = self.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            return self.objective(*views, self.starts)["loss"]
 
     def flops(self) -> int:
-        """Floating point operations of one forward and backward."""
+        """Floating point operations of one forward and backward of the networks."""
+        clock = Clock(self.device)
+        views = self.views(clock)  # those on a GPU are matrix products too, which are not meant
         with FlopCounterMode(display=False) as counter:
-            self(Clock(self.device))
+            self.backward(views, clock)
         return counter.get_total_flops()
 
 

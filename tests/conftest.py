@@ -39,6 +39,7 @@ LONG = (
     "cluster/test_store_program.py",
     "cluster/test_growth.py",
     "test_adding.py",
+    "test_gpu_script.py",
     "cluster/test_ray_inference.py",
     "cluster/test_two_nodes.py",
     "training/test_distributed.py",
