@@ -68,6 +68,12 @@ def of_retrieval(content: dict[str, Any]) -> Iterator[Row]:
             yield Row(f"retrieval, {size}", "scikit-learn's ten nearest", values["ratio"], "<= 1.0")
 
 
+def of_reading(content: dict[str, Any]) -> Iterator[Row]:
+    """Videos per second."""
+    for name, ratio in content["times_as_fast"].items():
+        yield Row("reading two clips of a video", name, ratio, "> 1")
+
+
 def of_stream(content: dict[str, Any]) -> Iterator[Row]:
     """Clips per second."""
     aims = {"bare": ">= 0.88", "loader": ">= 2", "decord": ">= 10"}
@@ -91,6 +97,7 @@ BENCHMARKS: tuple[tuple[str, str, Callable[[dict[str, Any]], Iterator[Row]]], ..
     (f"{STEP} r3d_tiny --batch 40", "--steps 1", of_train_step),
     ("augmentation.py", "--quick", of_augmentation),
     ("retrieval.py", "--quick", of_retrieval),
+    ("reading.py", "--quick", of_reading),
     ("input_pipeline.py", "--quick", of_stream),
     ("sweep_start.py", "--quick", of_start),
 )
