@@ -7,6 +7,8 @@ from typing import Any
 
 from scaling_terms import number, scale, where_from
 
+BATCHES = {"weak": "the same for each worker", "strong": "the same for all together"}
+
 
 def table(head: str, rows: Iterator[tuple[Any, ...]]) -> str:
     """Markdown."""
@@ -96,7 +98,7 @@ def workers_table() -> str:
         "batch | workers | videos | seconds a step | clips/s over one worker",
         (
             (
-                f"{row['mode']}: {'grows with them' if row['mode'] == 'weak' else 'is the same'}",
+                f"{BATCHES[row['mode']]} ({row['mode']})",
                 row["workers"],
                 row["batch"],
                 number(row["seconds_per_step"]),

@@ -71,27 +71,28 @@ def results(name: str) -> dict[str, Any]:
 
 @cache
 def scale() -> dict[str, Any]:
-    """What benchmarks/scale.py has measured, all of it at full size."""
-    sections = results("scale")
-    quick = [part for part, section in sections.items() if section["quick"]]
-    if quick:
-        raise SystemExit(f"scale.json: {', '.join(quick)} with --quick; measure without it")
-    return sections
+    """What benchmarks/scale.py has measured."""
+    return results("scale")
 
 
 def where_from(part: str, timed: bool = True) -> str:
-    """Script, date and machine of a part of scale.py; and whether other programs slowed it down.
+    """Script, date and machine of a part of scale.py; and what is wrong with the numbers, if
+    anything is.
 
     timed: whether seconds were measured, rather than memory.
     """
     section = scale()[part]
     machine = section["machine"]
-    where = (
-        f"`benchmarks/scale.py --only {part}`, {section['date']}, {machine['cores']} cores"
-        f" ({machine['processor']})"
-    )
-    busy = f", **beside other programs (load {section['load_1_min']:g}): too slow**"
-    return where + busy * (timed and section["busy"])
+    words = [
+        f"`benchmarks/scale.py --only {part}`",
+        section["date"],
+        f"{machine['cores']} cores ({machine['processor']})",
+    ]
+    if section["quick"]:
+        words.append("**of small sizes (`--quick`)**")
+    if section["busy"] and timed:
+        words.append(f"**beside other programs (load {section['load_1_min']:g}): too slow**")
+    return ", ".join(words)
 
 
 @cache

@@ -80,9 +80,19 @@ def test_a_ring_sends_twice_what_it_sums_but_for_one_s_own_part(model: Any) -> N
     assert model.ring(4, 100.0) == 150
 
 
-def test_no_table_is_made_of_a_quick_look(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_says_what_is_wrong_with_its_numbers(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import scaling_terms
 
-    monkeypatch.setattr(scaling_terms, "results", lambda name: {"planning": {"quick": True}})
-    with pytest.raises(SystemExit, match="planning with --quick"):
-        scaling_terms.scale.__wrapped__()
+    section = {"machine": {"cores": 2, "processor": "P"}, "date": "D", "load_1_min": 3.0}
+    where = "`benchmarks/scale.py --only planning`, D, 2 cores (P)"
+    for busy, quick, said in (
+        (False, False, where),
+        (True, False, f"{where}, **beside other programs (load 3): too slow**"),
+        (False, True, f"{where}, **of small sizes (`--quick`)**"),
+    ):
+        content = {"planning": {**section, "busy": busy, "quick": quick}}
+        monkeypatch.setattr(scaling_terms, "scale", lambda content=content: content)
+        assert scaling_terms.where_from("planning") == said
+        assert "too slow" not in scaling_terms.where_from("planning", timed=False)

@@ -406,7 +406,7 @@ def _verify_locations(shards: PreparedTables) -> None:
 
 
 def _group_sizes(path: Folder) -> NDArray[np.int64]:
-    # Not kept: parsed, the footer of 128 videos takes 2 MB, in every process that opens the set.
+    # Not kept: parsed, that of 128 videos takes more than a megabyte in each process that opens.
     metadata = read_footer(path)
     return np.array(
         [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)],
