@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -199,6 +200,7 @@ class Options(Closed):
     model_config = ConfigDict(validate_default=False)
 
 
+@cache  # making one takes milliseconds, and a sweep asks for seven of each cell
 def options_model(entry: Callable) -> type[BaseModel]:
     """The keyword-only parameters of an entry as a closed model: names, types and defaults."""
     function: Callable = entry.__init__ if inspect.isclass(entry) else entry  # type: ignore[misc]

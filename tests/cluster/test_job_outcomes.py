@@ -212,7 +212,8 @@ def test_a_folder_that_is_deleted_under_its_cell_is_said_and_the_sweep_ends_with
             shutil.rmtree(folder)
 
     def end(job: Any) -> set[Path]:
-        tune._single([job.values(shards, None)], {}, Resources())({"cell": 0})
+        data = {"shards": str(shards.root), "held": None}
+        tune._single(None, data, Resources())({"job": json.dumps(job.plain())})
         return set()
 
     stream = local_stream(shards)

@@ -20,7 +20,7 @@ import simplejpeg
 from vididi.cli import main
 from vididi.data import shard_writer
 from vididi.data.encode import Settings
-from vididi.data.layout import INDEX_SCHEMA, SHARD_SCHEMA, frames_sha256, shard_name
+from vididi.data.layout import INDEX_SCHEMA, SHARD_SCHEMA, footer, frames_sha256, shard_name
 from vididi.data.motion import motion
 from vididi.data.plan import EvaluationPlan, Request, frame_counts
 from vididi.data.prepare import prepare
@@ -94,6 +94,14 @@ def refused(root: Path, match: str) -> None:
     with pytest.raises(DamagedError, match=match) as caught:
         ShardSet.open(root)
     assert str(caught.value).startswith(str(root))
+
+
+def test_who_opens_a_set_keeps_no_footers_of_its_shards(copy: Path) -> None:
+    """They take megabytes each."""
+    shards = ShardSet.open(copy)
+    assert footer.cache_info().currsize == 0
+    FrameReader(shards).frames(0, np.arange(1))
+    assert footer.cache_info().currsize == 1
 
 
 # --- Manifest -------------------------------------------------------------------------------------

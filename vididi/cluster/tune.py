@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 # Ctrl-C is ours to handle, as other signals are (vididi.cluster.ending).
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 
+import ray
 import torch
 from ray import tune
 from ray._common.utils import get_system_memory
@@ -314,7 +316,8 @@ class _Group:
         return self.resources.workers == 1
 
     def _trainable(self) -> Callable[[dict[str, Any]], None]:
-        values = [job.values(self.data.shards, self.data.held) for job in self.jobs]
+        # Not in the trainable itself, which Tune unpickles in the driver for each trial.
+        values = ray.put([job.values(self.data.shards, self.data.held) for job in self.jobs])
         data = {"shards": str(self.data.shards.root), "held": self.data.held}
         return (
             _single(values, data, self.resources)
@@ -351,19 +354,25 @@ def _trial_resources(resources: Resources) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory([worker_needs(resources)])
 
 
+@lru_cache(maxsize=1)  # a trial's process runs one cell of a group after another
+def _values_of_group(values: ray.ObjectRef) -> list[dict[str, Any]]:
+    group: list[dict[str, Any]] = ray.get(values)
+    return group
+
+
 def _job_values(
-    values: list[dict[str, Any]], data: dict[str, Any], parameters: dict[str, Any]
+    values: ray.ObjectRef, data: dict[str, Any], parameters: dict[str, Any]
 ) -> dict[str, Any]:
     """The values of a trial's job: one of those known from the start, or one that a search brings
     along.
     """
     if "job" not in parameters:
-        return values[parameters["cell"]]
+        return _values_of_group(values)[parameters["cell"]]
     return {**json.loads(parameters["job"]), **data}
 
 
 def _single(
-    values: list[dict[str, Any]], data: dict[str, Any], resources: Resources
+    values: ray.ObjectRef, data: dict[str, Any], resources: Resources
 ) -> Callable[[dict[str, Any]], None]:
     def run(parameters: dict[str, Any]) -> None:
         job = _job_values(values, data, parameters)
@@ -382,7 +391,7 @@ def _single(
 
 
 def _distributed(
-    values: list[dict[str, Any]], data: dict[str, Any], resources: Resources
+    values: ray.ObjectRef, data: dict[str, Any], resources: Resources
 ) -> Callable[[dict[str, Any]], None]:
     def run(parameters: dict[str, Any]) -> None:
         from ray.tune.integration.ray_train import TuneReportCallback

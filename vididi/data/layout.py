@@ -246,11 +246,14 @@ def read_row_group(root: Folder, shard: int, group: int) -> RowGroup:
     return RowGroup(*binary_parts(videos.values), videos.offsets.to_numpy())
 
 
-@lru_cache(maxsize=512)  # 64 GiB of shards; parsing one takes as long as reading a video
-def footer(path: Folder) -> pq.FileMetaData:
+def read_footer(path: Folder) -> pq.FileMetaData:
     """The metadata of a shard; DamagedError if they cannot be read."""
     with reading(path):
         return pq.read_metadata(parquet_source(path))
+
+
+# 64 GiB of shards; parsing one takes as long as reading a video.
+footer = lru_cache(maxsize=512)(read_footer)
 
 
 def binary_parts(array: pa.BinaryArray | pa.LargeBinaryArray) -> tuple[NDArray[np.uint8], NDArray]:
