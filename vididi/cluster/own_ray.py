@@ -28,7 +28,7 @@ from ray._private import ray_constants, services
 from ray._private import worker as ray_worker
 from ray._private.node import Node
 from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+from ray._raylet import AuthenticationTokenLoader, Config, GcsClient  # type: ignore[attr-defined]
 
 from vididi.cluster.connection import ray_starting
 from vididi.cluster.guardian import MARK, OWNER, end_processes, is_alive, processes_of, started_at
@@ -221,18 +221,20 @@ def _alone() -> Iterator[None]:
 @contextmanager
 def _patient(folder: Path) -> Iterator[None]:
     """Ray gives its raylet 30 s to be there (2.60), in which one that waits for cores and the disk
-    is not: as long as the process lives, it is given START_S.
+    is not: as long as the process lives, it is given START_S. Ray looks once a second, too.
     """
     before, end = services.get_node, time.monotonic() + START_S
 
-    def get_node(*arguments: Any) -> Any:
-        while True:
-            try:
-                return before(*arguments)
-            except RuntimeError:
-                if time.monotonic() > end or not _has_raylet(folder):
-                    raise
-            time.sleep(0.5)
+    def get_node(gcs_address: str, node_id: str) -> Any:
+        nodes, wanted = GcsClient(address=gcs_address), ray.NodeID.from_hex(node_id)
+        looked = time.monotonic()
+        while wanted not in nodes.get_all_node_info(timeout=START_S):
+            if (now := time.monotonic()) - looked > 1:
+                looked = now
+                if now > end or not _has_raylet(folder):
+                    break  # Ray says why
+            time.sleep(0.02)
+        return before(gcs_address, node_id)
 
     services.get_node = get_node
     try:
