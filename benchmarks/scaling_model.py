@@ -52,7 +52,6 @@ from vididi.config import Config
 from vididi.data.layout import footer
 from vididi.data.shard_writer import ROW_GROUP_BYTES, SHARD_BYTES
 from vididi.objectives import OBJECTIVES, Objective
-from vididi.startup_checks import OBJECT_STORE_BYTES
 from vididi.sweep import expand, load_sweep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,10 +61,9 @@ NODE = 8  # GPUs of a node
 GB, GIB, MIB, MS = 1e9, 2**30, 2**20, 1e-3
 TOO_MUCH = 0.2  # of a step that collectives may take
 HEAD_GIB = 16  # of memory that a driver may take
-THREADS = 2  # that decode for a worker (vididi/cluster/held.py, open_stream)
+THREADS = 2  # that decode for a worker of one core (resources.cpus_per_worker)
 FULL_SHARD = 128  # videos, of 1 MiB each
 FOOTERS_KEPT = footer.cache_parameters()["maxsize"]
-KINETICS = sum(VIDEOS["kinetics400"])
 
 # Name in the page, file of sweeps/paper, arm.
 CELLS = (
@@ -431,21 +429,11 @@ def data_breaks() -> Iterator[Break]:
         if speed < SPEED.high:
             yield Break(
                 1,
-                f"decoding, {name}: {THREADS} threads for each worker",
+                f"decoding, {name}: {THREADS} threads for a worker of one core",
                 f"a GPU of {number(speed)} TFLOP/s",
-                "a smaller short side; not there: a key for the threads (`open_stream`)",
+                "`resources.cpus_per_worker`, as many threads decode; a smaller short side",
             )
-    terms = measured()
-    stream = AHEAD_BYTES + KINETICS * (terms["reader"].value + terms["plan"].value)
-    gpus = OBJECT_STORE_BYTES / stream
-    yield Break(
-        gpus,
-        f"the object store of a sweep's own Ray, {OBJECT_STORE_BYTES / GIB:g} GiB, full of streams"
-        f" ({KINETICS:,} videos); Ray then keeps frames on the disk",
-        f"{number(gpus)} GPUs of one machine",
-        "a Ray that was started with a larger one (`--address`)",
-    )
-    videos = MEMORY.low * GIB / 2 / (NODE * terms["kept"].value)
+    videos = MEMORY.low * GIB / 2 / (NODE * measured()["kept"].value)
     yield Break(
         float("inf"),
         f"the indexes of {NODE} workers take half of a node's memory",

@@ -16,7 +16,11 @@ class Resources(Closed):
     workers: int = Field(
         1, ge=1, description="training workers; more than one runs under Ray Train"
     )
-    cpus_per_worker: int = Field(1, ge=1, description="cores that Ray sets aside")
+    cpus_per_worker: int = Field(
+        1,
+        ge=1,
+        description="cores that Ray sets aside; as many threads of a worker decode, 2 at least",
+    )
     gpus_per_worker: float = Field(
         0, ge=0, description="may be a fraction, so that cells share a GPU"
     )
@@ -62,6 +66,11 @@ class Resources(Closed):
                 "whole_or_shared", "it must be a fraction below 1, or a whole number"
             )
         return gpus
+
+    @property
+    def decoding_threads(self) -> int:
+        """Of each worker. They free Python's lock, and wait for frames as well."""
+        return max(2, self.cpus_per_worker)
 
     @property
     def on_gpus(self) -> bool:

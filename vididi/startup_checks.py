@@ -41,7 +41,8 @@ LITTLE_DISK = 10 * 2**30
 # benchmarks/results/train_step_cpu_r3d_18.json has 2.42 s for 8 clips on two threads.
 CLIP_SECONDS = 0.6
 LONG_RUN_S = 600.0  # of one core, below which a run is not worth a word
-OBJECT_STORE_BYTES = 2**30  # of a Ray of our own: encoded frames in flight, no more
+OBJECT_STORE_BYTES = 2**30  # of a Ray of our own at least, for encoded frames in flight
+SHARED_MEMORY = Path("/dev/shm")
 PYTHONS = ((3, 11), (3, 13))  # from the first, below the second
 NEEDED = ("torch", "torchvision", "ray", "av")
 
@@ -277,11 +278,16 @@ def check_open_files() -> Check:
     )
 
 
-def check_shared_memory(place: Path = Path("/dev/shm")) -> Check:
+def free_shared_memory(place: Path = SHARED_MEMORY) -> int:
+    """Bytes that are free there; 0 where it is not."""
+    return shutil.disk_usage(place).free if place.is_dir() else 0
+
+
+def check_shared_memory(place: Path = SHARED_MEMORY) -> Check:
     """Ray's object store lies in it; where it is too small Ray takes the disk, which is slow."""
     if not place.is_dir():
         return Check("shared memory", "warning", f"{place} is not there; Ray takes the disk")
-    free = shutil.disk_usage(place).free
+    free = free_shared_memory(place)
     if free < OBJECT_STORE_BYTES:
         return Check(
             "shared memory",

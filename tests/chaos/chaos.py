@@ -5,13 +5,14 @@ python tests/chaos/chaos.py --count 40 --out benchmarks/chaos.csv
 Each trial runs a small sweep (cells of one worker, a cell of two workers, held data) as a user does, puts one
 fault into it at a moment that its seed draws, gives the same command again until the sweep is finished,
 and compares every encoder, queries.parquet and the table with those of an unbroken sweep, to the bit.
-It goes on after the last trial that the table has; a trial is repeated by its number.
+It goes on with the first trials that the table does not have; a trial is repeated by its number.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import os
 import random
 import shutil
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,7 @@ def main() -> int:
     )
     parser.add_argument("--count", type=int, default=4, help="trials (default: 4)")
     parser.add_argument(
-        "--first", type=int, help="number of the first (default: after the table's last)"
+        "--first", type=int, help="number of the first (default: those that the table lacks)"
     )
     parser.add_argument("--fault", choices=FAULTS, action="append", help="only these")
     parser.add_argument("--out", type=Path, help="a table that is appended to")
@@ -83,11 +85,11 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     before = read(arguments.out)
-    first = arguments.first if arguments.first is not None else len(before)
+    numbers = missing(before) if arguments.first is None else itertools.count(arguments.first)
     rows = []
     with tempfile.TemporaryDirectory(prefix="chaos-") as place:
         whole = unbroken(Path(place))
-        for number in range(first, first + arguments.count):
+        for number in itertools.islice(numbers, arguments.count):
             row = trial(number, Path(place), whole, arguments.fault or [*FAULTS])
             rows.append(row)
             print(" | ".join(f"{row[name]}" for name in FIELDS), flush=True)
@@ -95,6 +97,12 @@ def main() -> int:
                 append(arguments.out, row)
     print(summary([*before, *rows]))
     return int(any(str(row["lost"]) + str(row["left"]) for row in rows))
+
+
+def missing(rows: list[dict[str, Any]]) -> Iterator[int]:
+    """The numbers of trials that are not in a table."""
+    there = {int(row["trial"]) for row in rows}
+    return (number for number in itertools.count() if number not in there)
 
 
 def read(path: Path | None) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ def test_held_data_gives_the_batches_that_shards_give(ray_session, shards):
 
     plan = make_plan(shards)
     for ours, expected in zip(
-        open_stream(shards, hold(shards))(plan, 2), local_stream(shards)(plan, 2), strict=True
+        open_stream(shards, hold(shards), 2)(plan, 2), local_stream(shards)(plan, 2), strict=True
     ):
         np.testing.assert_array_equal(ours.rows, expected.rows)
         np.testing.assert_array_equal(ours.clips, expected.clips)

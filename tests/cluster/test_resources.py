@@ -8,6 +8,7 @@ from vididi.cluster.resources import (
     local_concurrency,
     memory_to_declare,
     pool_size,
+    store_to_declare,
     worker_needs,
 )
 from vididi.errors import ResourceError
@@ -19,9 +20,24 @@ def test_one_machine_runs_a_cell_per_training_core():
     assert local_concurrency(Resources(cpus_per_worker=2), cores=5, gpus=0) == 2
 
 
+def test_a_worker_decodes_with_the_cores_that_it_has():
+    assert [Resources(cpus_per_worker=n).decoding_threads for n in (1, 2, 6)] == [2, 2, 6]
+
+
 def test_declared_cpus_hold_every_trainer_and_every_stream():
     assert cpus_to_declare([(Resources(), 2), (Resources(workers=2), 1)]) == 4
     assert cpus_to_declare([(Resources(workers=2, cpus_per_worker=3), 1)]) == 8
+
+
+def test_the_object_store_has_room_for_every_stream_but_not_beyond_the_shared_memory():
+    def store(*groups, free=100):
+        return store_to_declare(groups, ahead=4, least=10, free=free)
+
+    assert store((Resources(), 2)) == 10
+    assert store((Resources(workers=8), 1), (Resources(), 2)) == 40
+    assert store((Resources(), 8), free=20) == 18
+    assert store((Resources(), 8), free=5) == 10
+    assert store((Resources(hold_data=True), 8)) == 10
 
 
 def test_a_cluster_counts_streams_too():

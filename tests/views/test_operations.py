@@ -157,6 +157,9 @@ def test_solarise(threshold: float) -> None:
 def test_normalise() -> None:
     clips = make_clips()
     expected = clip_by_clip(lambda clip: F.normalize(clip, list(MEAN), list(STD)), clips)
+    before = clips.clone()
+    assert_close(operations.normalise(clips), expected)
+    assert torch.equal(clips, before)
     assert normalise_(clips) is clips
     assert_close(clips, expected)
 

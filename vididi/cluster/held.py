@@ -53,7 +53,7 @@ def _groups(shards: ShardSet) -> list[int]:
     return [int(group[shard == number].max()) + 1 for number in range(shards.manifest.shards)]
 
 
-def open_stream(shards: ShardSet, held: Held | None, threads: int = 2) -> Stream:
+def open_stream(shards: ShardSet, held: Held | None, threads: int) -> Stream:
     """The stream of a cell: from the object store where the data are held there, else through Ray
     Data.
 

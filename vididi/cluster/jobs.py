@@ -47,6 +47,7 @@ class Job:
             "folder": place_of(self.folder),
             "hang_s": self.cell.resources.hang_s,
             "memory": self.cell.resources.memory,
+            "threads": self.cell.resources.decoding_threads,
         }
 
     def values(self, shards: ShardSet, held: Held | None) -> dict[str, Any]:

@@ -152,6 +152,22 @@ def cpus_to_declare(groups: Iterable[tuple[Resources, int]]) -> int:
     )
 
 
+def store_to_declare(
+    groups: Iterable[tuple[Resources, int]], ahead: int, least: int, free: int
+) -> int:
+    """Bytes of the object store of a Ray of our own, as cpus_to_declare, without held data.
+
+    Args:
+        ahead: bytes of frames that one stream has there at most. least: for the rest, and for few
+            streams. free: of the shared memory; Ray takes the disk for a store beyond it.
+    """
+    streams = max(
+        0 if resources.hold_data else concurrency * resources.workers
+        for resources, concurrency in groups
+    )
+    return max(least, min(streams * ahead * 5 // 4, free * 9 // 10))
+
+
 def memory_to_declare(groups: Iterable[tuple[Resources, int]]) -> int:
     """Bytes to declare to a Ray of our own, as cpus_to_declare; 0 where no cell says what it may
     have.

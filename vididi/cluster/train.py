@@ -75,7 +75,7 @@ def work(job: Mapping[str, Any], context: Context) -> None:
 
 def _work(job: Mapping[str, Any], context: Context) -> None:
     folder, shards = local_path(job["folder"]), ShardSet.open(as_folder(job["shards"]))
-    stream = open_stream(shards, job["held"])
+    stream = open_stream(shards, job["held"], job["threads"])
     if job["evaluation"] is None:
         run_cell(Config.model_validate(job["config"]), job["cell"], folder, shards, stream, context)
         return

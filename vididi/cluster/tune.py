@@ -49,10 +49,12 @@ from vididi.cluster.jobs import Job, JobsLeft, Watcher
 from vididi.cluster.optuna_search import CellSearch
 from vididi.cluster.own_ray import own_ray
 from vididi.cluster.placements import Orphans
+from vididi.cluster.ray_stream import AHEAD_BYTES
 from vididi.cluster.resources import (
     cpus_to_declare,
     local_concurrency,
     memory_to_declare,
+    store_to_declare,
     worker_needs,
 )
 from vididi.cluster.stopping import Curve, EarlyStopping
@@ -68,7 +70,12 @@ from vididi.runs.mirror import local_path, pull
 from vididi.runs.outcome import outcome
 from vididi.runs.run_folder import RunFolder
 from vididi.search import Stopping
-from vididi.startup_checks import OBJECT_STORE_BYTES, checks_of_ray, refuse
+from vididi.startup_checks import (
+    OBJECT_STORE_BYTES,
+    checks_of_ray,
+    free_shared_memory,
+    refuse,
+)
 from vididi.training.context import Metrics
 
 # For a report of usage, which is off, Ray would import W&B and MLflow where they are installed.
@@ -231,7 +238,8 @@ def _ray(
     restarts = max(resources.ray_restarts for resources in needs)
     hangs = [resources.hang_s for resources in needs]
     hang_s = max(hangs) if all(hangs) else 0
-    store = OBJECT_STORE_BYTES + int(held_bytes / SHARE)
+    store = store_to_declare(groups, AHEAD_BYTES, OBJECT_STORE_BYTES, free_shared_memory())
+    store += int(held_bytes / SHARE)
     with own_ray(cpus, store, restarts, memory, hang_s), _started_workers():
         yield capacity_of
 

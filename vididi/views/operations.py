@@ -35,6 +35,11 @@ def normalise_(clips: Tensor) -> Tensor:
     return clips.sub_(mean).div_(std)
 
 
+def normalise(clips: Tensor) -> Tensor:
+    """As ``normalise_``, of a copy."""
+    return normalise_(clips.clone())
+
+
 def resize_matrix(
     start: NDArray, length: NDArray, size: int, width: int, flip: NDArray | None = None
 ) -> NDArray[np.float64]:
