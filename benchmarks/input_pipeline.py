@@ -37,8 +37,8 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -56,6 +56,7 @@ from sweep_cost import tree_memory
 from synthetic_videos import make_videos
 from torch.utils.data import DataLoader, Dataset
 
+from vididi.cluster.own_ray import own_ray
 from vididi.cluster.ray_stream import ray_stream
 from vididi.components import resolve
 from vididi.config import build_config
@@ -63,6 +64,7 @@ from vididi.data.plan import PretrainPlan, frame_counts
 from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.stream import Buffers, Stream, decode, fetch, local_stream
 from vididi.prepared import ensure_prepared
+from vididi.startup_checks import OBJECT_STORE_BYTES
 
 LENGTH, STRIDE, CLIPS, BATCH = 10, 3, 2, 32
 ENDLESS = 400  # epochs, more than a turn takes
@@ -352,21 +354,9 @@ def measure_wait() -> dict[str, Any]:
 # --- The run --------------------------------------------------------------------------------------
 
 
-@contextmanager
-def ray_session(cores: int) -> Iterator[None]:
-    """A local Ray with ``cores`` CPUs for training and one for the stream."""
-    ray.init(
-        address="local",
-        num_cpus=cores + 1,  # as a sweep declares it: trainers, and one for a stream
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=1 << 30,
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+def ray_session(cores: int) -> AbstractContextManager[None]:
+    """A Ray as a sweep has it: CPUs for ``cores`` trainers, and one for a stream."""
+    return own_ray(cores + 1, OBJECT_STORE_BYTES)
 
 
 def prepare_videos(arguments: argparse.Namespace, work: Path) -> tuple[Path, ShardSet]:
