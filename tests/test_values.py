@@ -30,6 +30,9 @@ from vididi.dotted_keys import flatten, nest
 from vididi.errors import ConfigError, DataError
 from vididi.evaluation.ava_files import read_predictions
 from vididi.sweep import cell_at, examples, expand, load_sweep
+from vididi.values import load, load_quickly
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def read(tmp_path: Path, text: str) -> Any:
@@ -678,3 +681,22 @@ def test_anything_anywhere_makes_cells_or_is_refused_by_name(
         )
         assert len(message) < 10_000
     assert time.perf_counter() - began < 30
+
+
+# --- Quickly --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("sweeps/**/*.yaml")), ids=lambda p: p.stem)
+def test_what_is_read_quickly_is_the_same(path: Path) -> None:
+    content = path.read_text()
+    assert load_quickly(content.encode()) == load(content)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: 010", "a: .inf", "a: {b: 1, b: 2}", "a: [", "a: !!python/none x", "a: &x [*x]", "\0"],
+)
+def test_what_is_refused_is_not_read_quickly(text: str) -> None:
+    with pytest.raises((ConfigError, yaml.YAMLError)):
+        load(text)
+    assert load_quickly(text.encode()) is None

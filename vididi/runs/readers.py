@@ -52,6 +52,7 @@ from vididi.runs.forms import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
+from vididi.values import load_quickly
 
 # of a file that is read whole; the largest that a run writes, the list of too short videos, has a
 # few
@@ -170,7 +171,8 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     if fault := content_fault(content, ".yaml"):
         _damaged(path, fault)
     with _damaging(path):
-        values = read_yaml(path)
+        values = load_quickly(content)
+        values = values if isinstance(values, dict) else read_yaml(path)
         flat = flatten(values)
     for key, kind in _OF_CONFIGS.items():
         if type(flat.get(key)) is not kind:
