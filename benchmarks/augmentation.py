@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from by_turns import cpu_seconds, times_as_fast
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -79,22 +79,10 @@ def contenders(clips: Tensor, size: int) -> dict[str, Callable[[int], Any]]:
 
 def measure(clips: Tensor, size: int, turns: int) -> dict[str, Any]:
     """CPU seconds of each, and how many times as fast ours is."""
-    ways = contenders(clips, size)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(turns + 1):
-        for name, way in ways.items():
-            began = time.process_time()
-            way(turn)
-            if turn > 0:  # the first pass allocates
-                seconds[name].append(time.process_time() - began)
-    medians = {name: median(times) for name, times in seconds.items()}
+    seconds = cpu_seconds(contenders(clips, size), turns)
     return {
-        "seconds": medians,
-        "times_as_fast": {
-            name: median(b / a for a, b in zip(seconds["ours"], seconds[name], strict=True))
-            for name in ways
-            if name != "ours"
-        },
+        "seconds": {name: median(times) for name, times in seconds.items()},
+        "times_as_fast": times_as_fast(seconds, "ours"),
     }
 
 

@@ -27,6 +27,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import torch
+from by_turns import median_ratio
 from gpu_report import Report, Row
 from torch import Tensor
 from torch.autograd import DeviceType
@@ -254,7 +255,7 @@ def speed_over(seconds: dict[str, list[float]], name: str, other: str) -> float 
     """How many times as fast a way is as another: the median over turns; None without the other."""
     if other not in seconds:
         return None
-    return median(b / a for a, b in zip(seconds[name], seconds[other], strict=True))
+    return median_ratio(seconds[other], seconds[name])
 
 
 def parts_and_memory(step: Step) -> Row:

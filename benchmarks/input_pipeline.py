@@ -52,6 +52,7 @@ import numpy as np
 import psutil
 import ray
 import torch
+from by_turns import median_ratio
 from sweep_cost import tree_memory
 from synthetic_videos import make_videos
 from torch.utils.data import DataLoader, Dataset
@@ -410,15 +411,9 @@ def run(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
 
 
 def ratios_by_turn(speed: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """The median over the turns of ray over each other contender.
-
-    So what else the machine did in a turn weighs on both alike.
-    """
+    """The median over the turns of ray over each other contender."""
     return {
-        f"ray/{name}": median(
-            ours / theirs
-            for ours, theirs in zip(speed["ray"]["turns"], other["turns"], strict=True)
-        )
+        f"ray/{name}": median_ratio(speed["ray"]["turns"], other["turns"])
         for name, other in speed.items()
         if name != "ray"
     }

@@ -19,7 +19,6 @@ import io
 import json
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
@@ -29,6 +28,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 import torch
+from by_turns import cpu_seconds, times_as_fast
 from numpy.typing import NDArray
 from synthetic_videos import make_videos
 
@@ -126,25 +126,22 @@ def ways_of(shards: ShardSet, videos: Path, place: Path) -> dict[str, Reading]:
 
 def measure(ways: dict[str, Reading], counts: NDArray, turns: int) -> dict[str, Any]:
     """CPU seconds of a pass over all videos, and how many times as fast ours is."""
-    random = np.random.default_rng(0)
-    rows = random.permutation(len(counts))
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(turns + 1):
-        starts = random.integers(0, counts[rows] - (LENGTH - 1) * STRIDE, (CLIPS, len(rows)))
-        picks = starts.T[..., None] + STRIDE * np.arange(LENGTH)
-        for name, read in ways.items():
-            began = time.process_time()
+    rows = np.random.default_rng(0).permutation(len(counts))
+
+    def reads(read: Reading) -> Callable[[int], None]:
+        def turn_of(turn: int) -> None:
+            random = np.random.default_rng(turn)
+            starts = random.integers(0, counts[rows] - (LENGTH - 1) * STRIDE, (CLIPS, len(rows)))
+            picks = starts.T[..., None] + STRIDE * np.arange(LENGTH)
             for row, chosen in zip(rows.tolist(), picks, strict=True):
                 read(row, chosen)
-            if turn > 0:  # the first reads footers and finds memory
-                seconds[name].append(time.process_time() - began)
+
+        return turn_of
+
+    seconds = cpu_seconds({name: reads(read) for name, read in ways.items()}, turns)
     return {
         "ms_per_video": {name: 1e3 * median(s) / len(rows) for name, s in seconds.items()},
-        "times_as_fast": {
-            name: median(b / a for a, b in zip(seconds["ours"], seconds[name], strict=True))
-            for name in ways
-            if name != "ours"
-        },
+        "times_as_fast": times_as_fast(seconds, "ours"),
     }
 
 

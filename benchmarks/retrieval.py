@@ -11,11 +11,10 @@ import json
 import resource
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from by_turns import cpu_seconds, median_ratio
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
@@ -66,15 +65,15 @@ def made(queries: int, gallery: int, width: int) -> tuple[np.ndarray, ...]:
 def compared(queries: int, gallery: int, width: int, turns: int) -> dict[str, float]:
     """CPU seconds of both, and the median of the turns' ratios."""
     q, g, q_labels, g_labels = made(queries, gallery, width)
-    ours, theirs = [], []
-    for _ in range(turns):
-        ours.append(cpu_s(lambda: first_hits(q, q_labels, g, g_labels)))
-        theirs.append(cpu_s(lambda: neighbours(q, g)))
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    ways = {
+        "ours": lambda turn: first_hits(q, q_labels, g, g_labels),
+        "theirs": lambda turn: neighbours(q, g),
+    }
+    seconds = cpu_seconds(ways, turns, not_counted=0)
     return {
-        "ours_s": round(statistics.median(ours), 4),
-        "scikit_learn_s": round(statistics.median(theirs), 4),
-        "ratio": round(statistics.median(ratios), 2),
+        "ours_s": round(statistics.median(seconds["ours"]), 4),
+        "scikit_learn_s": round(statistics.median(seconds["theirs"]), 4),
+        "ratio": round(median_ratio(seconds["ours"], seconds["theirs"]), 2),
     }
 
 
@@ -88,16 +87,10 @@ def alone(queries: int, gallery: int, width: int) -> dict[str, float]:
     """CPU seconds of ours, and what memory grew by."""
     q, g, q_labels, g_labels = made(queries, gallery, width)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds = cpu_s(lambda: first_hits(q, q_labels, g, g_labels))
+    way = {"ours": lambda turn: first_hits(q, q_labels, g, g_labels)}
+    (seconds,) = cpu_seconds(way, turns=1, not_counted=0)["ours"]
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     return {"ours_s": round(seconds, 1), "more_memory_gib": round(grown / 2**20, 2)}
-
-
-def cpu_s(action: Callable[[], object]) -> float:
-    """CPU seconds of this process."""
-    began = time.process_time()
-    action()
-    return time.process_time() - began
 
 
 if __name__ == "__main__":

@@ -62,8 +62,9 @@ def resolve(config: Config, workers: int = 1, gpu: bool = False) -> Config:
         found = {"memory_format": fastest(config.backbone.name, config.clip.size, gpu)}
         config = config.model_copy(update={"training": config.training.model_copy(update=found)})
 
+    state = _on_meta(config)
     with _about("objective", config.objective):
-        _on_meta(config).objective.check_share(config.training.batch_size // workers)
+        state.objective.check_share(config.training.batch_size // workers)
 
     make_augment(config.augment, config.clip.size)
     make_sampling(config)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,9 @@ def until(condition: Callable[[], Any], place: Path) -> Any:
     return found
 
 
-def run_with_a_still_worker(place: Path, resources: str) -> tuple[Path, str]:
-    """Run the sweep; the first worker that is seen at work after a checkpoint is stopped. The run
-    folder of its cell, which has gone on from there, and what was printed.
-    """
+@contextmanager
+def running(place: Path, resources: str) -> Iterator[subprocess.Popen]:
+    """The sweep at work; it is ended here unless it has ended by itself."""
     (place / "long.yaml").write_text(f"{LONG}resources: {resources}\n")
     with (place / "printed").open("w") as printed:
         process = subprocess.Popen(
@@ -67,13 +67,21 @@ def run_with_a_still_worker(place: Path, resources: str) -> tuple[Path, str]:
             stderr=printed,
         )
         try:
-            until(lambda: list(place.glob(f"runs/long/one-*/{CHECKPOINT}")), place)
-            beside = processes_below(process.pid, "watchdog.py")
-            os.kill(beside[-1].ppid(), signal.SIGSTOP)
-            assert process.wait(WAIT_S) == 0, (place / "printed").read_text()
+            yield process
         finally:
             process.kill()
             process.wait()
+
+
+def run_with_a_still_worker(place: Path, resources: str) -> tuple[Path, str]:
+    """Run the sweep; the first worker that is seen at work after a checkpoint is stopped. The run
+    folder of its cell, which has gone on from there, and what was printed.
+    """
+    with running(place, resources) as process:
+        until(lambda: list(place.glob(f"runs/long/one-*/{CHECKPOINT}")), place)
+        beside = processes_below(process.pid, "watchdog.py")
+        os.kill(beside[-1].ppid(), signal.SIGSTOP)
+        assert process.wait(WAIT_S) == 0, (place / "printed").read_text()
     (folder,) = place.glob("runs/long/one-*")
     result = read_result(folder)
     assert result is not None
@@ -97,25 +105,13 @@ def test_a_cell_of_two_workers_of_which_one_stands_still_goes_on(place: Path) ->
 
 def test_a_worker_that_is_stopped_when_its_work_is_done_keeps_nobody_waiting(place: Path) -> None:
     """No watchdog is beside it any more; Ray Train alone waits for ten minutes."""
-    (place / "long.yaml").write_text(f"{LONG}resources: {{workers: 2, hang_s: 2}}\n")
-    with (place / "printed").open("w") as printed:
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "run_sweep.py"), "long.yaml"],
-            cwd=place,
-            env=environment(place),
-            stdout=printed,
-            stderr=printed,
-        )
-        try:
-            until(lambda: list(place.glob("runs/long/one-*/result.json")), place)
-            until(lambda: not processes_below(process.pid, "watchdog.py"), place)
-            workers = processes_below(process.pid, "RayTrainWorker")
-            for worker in workers:
-                worker.suspend()
-            assert process.wait(120) == 0, (place / "printed").read_text()
-        finally:
-            process.kill()
-            process.wait()
+    with running(place, "{workers: 2, hang_s: 2}") as process:
+        until(lambda: list(place.glob("runs/long/one-*/result.json")), place)
+        until(lambda: not processes_below(process.pid, "watchdog.py"), place)
+        workers = processes_below(process.pid, "RayTrainWorker")
+        for worker in workers:
+            worker.suspend()
+        assert process.wait(120) == 0, (place / "printed").read_text()
     said = " ".join((place / "printed").read_text().split())
     assert workers
     assert "of Ray, was ended: it had been stopped (SIGSTOP) for" in said

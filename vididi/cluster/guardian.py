@@ -60,7 +60,16 @@ def processes_with(variable: str) -> Iterator[int]:
 
 def started_at(pid: int) -> str:
     """When a process was started, in the kernel's ticks; a later one of the same number differs."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return stat_of(pid)[19]
+
+
+def stat_of(pid: int) -> list[str]:
+    """What the kernel says of a process after its name, of which the first is its state.
+
+    Raises:
+        OSError: there is none of that number.
+    """
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def is_alive(pid: int, started: str) -> bool:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vididi import watchdog
-from vididi.cluster.guardian import processes_of
+from vididi.cluster.guardian import processes_of, started_at, stat_of
 from vididi.news import tell
 
 LOOK_S = 2.0  # between looks
@@ -66,11 +66,10 @@ class StoppedProcesses:
 def _stopped(folder: Path) -> Iterator[tuple[int, str]]:
     """The number and the start of each process that a signal has stopped; a debugger's are none."""
     stopped = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    for pid in (int(entry.name) for entry in Path("/proc").glob("[0-9]*")):
         with suppress(OSError):
-            fields = path.read_text().rpartition(")")[2].split()
-            if fields[0] == "T":
-                stopped[int(path.parent.name)] = fields[19]
+            if stat_of(pid)[0] == "T":
+                stopped[pid] = started_at(pid)
     if stopped:
         for pid in processes_of(str(folder)):
             if pid in stopped and not _has_watchdog(pid, stopped.keys()):

@@ -80,9 +80,8 @@ def _at_once(parameters: list[Tensor]) -> Iterable[list[Tensor]]:
     """All of a GPU: a network has hundreds, and one by one each would cost several launches. Of a
     CPU each alone, which the cache holds from one operation to the next.
     """
-    on_cpu = [[p] for p in parameters if p.device.type == "cpu"]
-    others = [p for p in parameters if p.device.type != "cpu"]
-    return [*on_cpu, others] if others else on_cpu
+    on_gpu = any(p.device.type != "cpu" for p in parameters)  # one: so all of the network
+    return [parameters] if on_gpu else [[p] for p in parameters]
 
 
 def check_momentum(momentum: float) -> None:
