@@ -46,7 +46,7 @@ from scaling_terms import (
 from torch import Tensor, nn
 
 from vididi.backbones import BACKBONES
-from vididi.cluster.ray_stream import AHEAD_BYTES
+from vididi.cluster.resources import AHEAD_BYTES
 from vididi.components import build_state
 from vididi.config import Config
 from vididi.data.layout import footer

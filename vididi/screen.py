@@ -221,7 +221,7 @@ class ForeignLines:
 
 @dataclass
 class ScreenWatcher:
-    """Passes the events of cluster.tune.run_jobs to a screen."""
+    """Passes the events of cluster.groups.run_jobs to a screen."""
 
     screen: SweepScreen
     outcome: Callable[[Path], Outcome | None] = outcome  # how the job of a folder ended

@@ -19,7 +19,7 @@ from tiny_sweep import BASE
 
 from vididi.cell_resources import Resources
 from vididi.cell_status import INTERRUPTED
-from vididi.cluster import tune
+from vididi.cluster import groups, tune
 from vididi.cluster.driver import report_stopping, run_cells
 from vididi.cluster.evaluations import Evaluation, make_evaluations
 from vididi.cluster.jobs import Job, JobsLeft
@@ -161,11 +161,11 @@ def test_after_an_interruption_no_other_cells_begin_although_one_was_stopped_bef
         began.extend(group.jobs)
         return SimpleNamespace(elsewhere=set(), failed=set(), ended=set())
 
-    monkeypatch.setattr(tune, "_ray", lambda *_: nullcontext(lambda resources: None))
-    monkeypatch.setattr("vididi.cluster.tune._Group.run", interrupted)
+    monkeypatch.setattr(groups, "_ray", lambda *_: nullcontext(lambda resources: None))
+    monkeypatch.setattr("vididi.cluster.tune.JobGroup.run", interrupted)
     jobs[0].folder.mkdir()
     (jobs[0].folder / "stopped.json").write_text(STOPPED)
-    tune.run_jobs(jobs, shards, tmp_path, SILENT)
+    groups.run_jobs(jobs, shards, tmp_path, SILENT)
     assert began == jobs[:1]
 
 
@@ -193,9 +193,9 @@ def test_after_an_interruption_no_other_jobs_begin_whatever_an_earlier_start_lef
         began.extend(group.jobs)
         return SimpleNamespace(elsewhere=set(), failed=set(), ended=set())
 
-    monkeypatch.setattr(tune, "_ray", lambda *_: nullcontext(lambda resources: None))
-    monkeypatch.setattr("vididi.cluster.tune._Group.run", interrupted)
-    left = tune.run_jobs(jobs, shards, tmp_path, SILENT)
+    monkeypatch.setattr(groups, "_ray", lambda *_: nullcontext(lambda resources: None))
+    monkeypatch.setattr("vididi.cluster.tune.JobGroup.run", interrupted)
+    left = groups.run_jobs(jobs, shards, tmp_path, SILENT)
     assert began == jobs[:1]
     assert left == JobsLeft(elsewhere=set(), interrupted={job.folder for job in jobs})
 
@@ -247,9 +247,9 @@ def test_groups_follow_each_other_while_their_jobs_end(
         folders = {job.folder for job in group.jobs}
         return SimpleNamespace(elsewhere=set(), failed=set(), ended=folders)
 
-    monkeypatch.setattr(tune, "_ray", lambda *_: nullcontext(lambda resources: None))
-    monkeypatch.setattr("vididi.cluster.tune._Group.run", ended)
-    assert tune.run_jobs(jobs, shards, tmp_path, SILENT) == JobsLeft(set(), set())
+    monkeypatch.setattr(groups, "_ray", lambda *_: nullcontext(lambda resources: None))
+    monkeypatch.setattr("vididi.cluster.tune.JobGroup.run", ended)
+    assert groups.run_jobs(jobs, shards, tmp_path, SILENT) == JobsLeft(set(), set())
     assert began == jobs
 
 

@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from vididi.cell_resources import Resources
-from vididi.cluster import tune
+from vididi.cluster import groups
 from vididi.cluster.own_ray import TRIES
 from vididi.errors import ResourceError
 
@@ -20,8 +20,8 @@ def test_what_keeps_ray_from_starting_is_said_in_words(monkeypatch: pytest.Monke
         raise Exception("The current node timed out during startup.")
 
     monkeypatch.setattr(ray, "init", too_late)
-    monkeypatch.setattr(tune, "checks_of_ray", lambda: [])
+    monkeypatch.setattr(groups, "checks_of_ray", lambda: [])
     said = "Ray did not start on this machine: The current node timed out .* give the same command"
-    with pytest.raises(ResourceError, match=said), tune._ray([Resources()], None, 0):
+    with pytest.raises(ResourceError, match=said), groups._ray([Resources()], None, 0):
         pytest.fail("nothing was started")
     assert len(tried) == TRIES

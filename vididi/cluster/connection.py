@@ -12,9 +12,6 @@ from contextlib import contextmanager
 
 import ray
 from ray._private import worker as ray_worker
-from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
-    get_or_create_autoscaling_coordinator,
-)
 from ray.exceptions import RayTaskError
 from ray.util.placement_group import placement_group, remove_placement_group
 
@@ -33,6 +30,9 @@ def connected(address: str) -> Iterator[None]:
     Raises:
         ResourceError: there is no such cluster.
     """
+    # Slow to import, and a Ray of our own does without it.
+    from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator as coordinator
+
     try:
         _check_reachable(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
         with signals_kept():
@@ -43,7 +43,7 @@ def connected(address: str) -> Iterator[None]:
         ) from None
     # Ray Data and Train share one of these, which outlives them. Whoever needs it first has it on
     # its own node: a worker, which would then never be idle and never be released (Ray 2.60).
-    get_or_create_autoscaling_coordinator()
+    coordinator.get_or_create_autoscaling_coordinator()
     raylet = ray_worker._global_node.raylet_socket_name  # type: ignore[attr-defined]
     try:
         with watching(ClusterRay(address, ray.get_runtime_context().gcs_address, raylet)):

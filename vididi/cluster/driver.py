@@ -11,8 +11,8 @@ from rich.console import Console
 
 from vididi.cell_status import report_unfinished
 from vididi.cluster.evaluations import Evaluation, make_evaluations
+from vididi.cluster.groups import run_jobs
 from vididi.cluster.jobs import Job, JobsLeft
-from vididi.cluster.tune import run_jobs
 from vididi.components import least_bytes
 from vididi.data.shards import ShardSet
 from vididi.disks import check_room

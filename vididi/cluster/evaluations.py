@@ -15,9 +15,8 @@ from rich.console import Console
 from vididi.cell_resources import Resources
 from vididi.cell_status import report_unfinished
 from vididi.cluster.connection import connected
-from vididi.cluster.inference import default_gpus
+from vididi.cluster.groups import run_jobs
 from vididi.cluster.jobs import Job, JobsLeft
-from vididi.cluster.tune import run_jobs
 from vididi.components import read_run_config
 from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
@@ -128,6 +127,8 @@ def evaluate_runs(
         options: ``workers``, how many runs at a time, and ``cpus_per_worker`` and
             ``gpus_per_worker``; None is what the cluster has. Under LOGGERS the names of loggers.
     """
+    from vididi.cluster.inference import default_gpus  # Ray Data is slow to import
+
     with connected(address):
         gpus = default_gpus() if options["gpus_per_worker"] is None else options["gpus_per_worker"]
     resources = Resources(

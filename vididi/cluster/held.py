@@ -13,13 +13,11 @@ import numpy as np
 import ray
 
 from vididi.cluster.ray_stream import ray_stream
+from vididi.cluster.resources import HELD_SHARE
 from vididi.data.layout import RowGroup
 from vididi.data.shards import FrameReader, ShardSet
 from vididi.data.stream import Stream, local_stream
 from vididi.errors import ResourceError
-
-# of a node's object store that held data may take; the rest is for frames in flight and results
-SHARE = 0.7
 
 Held = list[ray.ObjectRef]  # a list of RowGroups for each shard
 
@@ -34,10 +32,10 @@ def hold(shards: ShardSet) -> Held:
     """
     for node in ray.nodes():
         store = node["Resources"].get("object_store_memory", 0)
-        if node["Alive"] and shards.nbytes > SHARE * store:
+        if node["Alive"] and shards.nbytes > HELD_SHARE * store:
             raise ResourceError(
                 f"resources.hold_data: {shards.root} has {shards.nbytes / 2**30:.1f} GiB of frames,"
-                f" more than {SHARE:.0%} of the {store / 2**30:.1f} GiB object store of node"
+                f" more than {HELD_SHARE:.0%} of the {store / 2**30:.1f} GiB object store of node"
                 f" {node['NodeManagerAddress']}; leave it out to stream them"
             )
     reader = FrameReader(shards)

@@ -25,6 +25,7 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.exceptions import RayTaskError
 
 from vididi.cluster.connection import error_of_task
+from vididi.cluster.resources import AHEAD_BYTES
 from vididi.data.layout import binary_parts, take
 from vididi.data.plan import Plan
 from vididi.data.shards import FrameReader, ShardSet
@@ -35,7 +36,6 @@ from vididi.errors import DataError
 TASK_BATCHES, TASK_FRAMES = 8, 8192
 PAUSE_S = 0.02  # between steps of Ray Data's control loop; docs/log.md has what it saves
 TASKS = 256  # of one execution: Ray Data sets them all up before the first runs, 1.3 ms each
-AHEAD_BYTES = 256 << 20  # of the object store that an execution may fill before it is consumed
 LEAD = 1 / 4  # of an execution's batches that are still to come when the next one is set up
 NODE = "ray.io/node-id"  # a label that Ray gives every node
 _READERS: dict[str, FrameReader] = {}

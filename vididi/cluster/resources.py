@@ -15,6 +15,9 @@ from vididi.cell_resources import Resources
 from vididi.errors import ResourceError
 
 STREAM_CPUS = 1
+AHEAD_BYTES = 256 << 20  # of the object store that a stream's execution may fill before it is read
+# of a node's object store that held data may take; the rest is for frames in flight and results
+HELD_SHARE = 0.7
 GIB = 2**30
 LOWER = (
     "lower resources.workers, resources.cpus_per_worker, resources.gpus_per_worker or"

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from vididi.cell_status import INTERRUPTED, report_unfinished
 from vididi.cluster.driver import measured_epochs, report_stopping
+from vididi.cluster.groups import run_drawn
 from vididi.cluster.jobs import Job
 from vididi.cluster.optuna_search import MOST_DRAWS, CellSearch, StoredStudy
-from vididi.cluster.tune import run_drawn
 from vididi.dotted_keys import flatten, nest
 from vididi.errors import ConfigError, DamagedError, HeldError, VididiError
 from vididi.loggers.choices import LOGGERS

@@ -16,47 +16,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
-
-# Read when Ray is imported. Loggers: the run folders have our own. Usage reports: nothing leaves
-# the cluster unasked.
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-# 2 s by default, and a short cell waits for it.
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-# Ctrl-C is ours to handle, as other signals are (vididi.cluster.ending).
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ray
 import torch
 from ray import tune
-from ray._common.utils import get_system_memory
 from ray.air._internal import usage
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 
 from vididi.cell_resources import Resources
-from vididi.cluster.capacity import POLL_S, Capacity, ClusterCapacity, Queue
+from vididi.cluster.capacity import POLL_S, Capacity, Queue
 from vididi.cluster.cell_news import News, telling_driver
-from vididi.cluster.connection import connected
 from vididi.cluster.ending import BEYOND_S, Ending
-from vididi.cluster.held import SHARE, Held, hold
-from vididi.cluster.jobs import Job, JobsLeft, Watcher
-from vididi.cluster.optuna_search import CellSearch
-from vididi.cluster.own_ray import own_ray
+from vididi.cluster.held import Held
+from vididi.cluster.jobs import Job, Watcher
 from vididi.cluster.placements import Orphans
-from vididi.cluster.ray_stream import AHEAD_BYTES
-from vididi.cluster.resources import (
-    cpus_to_declare,
-    local_concurrency,
-    memory_to_declare,
-    store_to_declare,
-    worker_needs,
-)
+from vididi.cluster.resources import worker_needs
 from vididi.cluster.stopping import Curve, EarlyStopping
 from vididi.cluster.train import train_distributed, work
 from vididi.cluster.watch import hold_while_dead
@@ -70,13 +48,10 @@ from vididi.runs.mirror import local_path, pull
 from vididi.runs.outcome import outcome
 from vididi.runs.run_folder import RunFolder
 from vididi.search import Stopping
-from vididi.startup_checks import (
-    OBJECT_STORE_BYTES,
-    checks_of_ray,
-    free_shared_memory,
-    refuse,
-)
 from vididi.training.context import Metrics
+
+if TYPE_CHECKING:
+    from vididi.cluster.optuna_search import CellSearch
 
 # For a report of usage, which is off, Ray would import W&B and MLflow where they are installed.
 # They make temporary folders at their import, which a killed process leaves.
@@ -99,98 +74,28 @@ class TuneContext:
         tune.report(dict(metrics))
 
 
-def run_jobs(
-    jobs: Sequence[Job],
-    shards: ShardSet,
-    runs: Path,
-    watcher: Watcher,
-    address: str | None = None,
-    stopping: Stopping | None = None,
-    curves: Sequence[Curve] = (),
-) -> JobsLeft:
-    """Run every job to its end; what became of each is in its run folder.
-
-    Jobs with equal resources run as one group, the groups one after the other. When one is
-    interrupted, no other begins.
-
-    Args:
-        stopping: which cells end early, compared with each other and with ``curves``, of cells that
-            ended before.
-        address: of a running cluster (``auto`` for the one this node belongs to); without it Ray
-            starts on this machine alone and is stopped at the end.
-
-    Returns:
-        which jobs did not end, and why.
-
-    Raises:
-        ResourceError: a cell needs more than there is, or no cell could start for
-            ``resources.wait_s``.
+@contextmanager
+def started_workers() -> Iterator[None]:
+    """Let trials have the workers that Ray starts at its own start. Tune gives them environment
+    variables, of clouds and of Ray Train, and so each a worker of its own; on this machine they
+    have those of this process without it.
     """
-    left = JobsLeft(elsewhere=set(), interrupted={job.folder for job in jobs})
-    groups = [list(group) for _, group in groupby(sorted(jobs, key=_group_key), key=_group_key)]
-    needs = [group[0].cell.resources for group in groups]
-    holding = any(resources.hold_data for resources in needs)
-    with _ray(needs, address, shards.nbytes if holding else 0) as capacity_of:
-        held = hold(shards) if holding else None
-        for group, resources in zip(groups, needs, strict=True):
-            longest = max(job.cell.config.training.epochs for job in group)
-            scheduler = _scheduler(stopping, group, resources, longest, curves)
-            data = _Data(shards, held if resources.hold_data else None, runs)
-            events = _Group(
-                group, resources, capacity_of(resources), data, watcher, scheduler
-            ).run()
-            left.elsewhere.update(events.elsewhere)
-            left.interrupted.difference_update(
-                job.folder for job in group if _has_ended(job, events, stopping is not None)
-            )
-            if left.interrupted & {job.folder for job in group}:
-                break  # Tune returns normally when it is interrupted
-
-    for folder in left.elsewhere:
-        pull(folder)  # it may have been finished by now
-    return left
+    before = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
+    try:
+        yield
+    finally:
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = before
 
 
-def run_drawn(
-    search: CellSearch,
-    resources: Resources,
-    shards: ShardSet,
-    runs: Path,
-    watcher: Watcher,
-    address: str | None = None,
-    stopping: Stopping | None = None,
-    curves: Sequence[Curve] = (),
-) -> set[Path]:
-    """Run the cells that a search draws until it draws no more.
-
-    Arguments and errors are those of run_jobs.
-
-    Returns:
-        the folders that were left to another driver, which is at work there.
-    """
-    with _ray([resources], address, shards.nbytes if resources.hold_data else 0) as capacity_of:
-        held = hold(shards) if resources.hold_data else None
-        search.stopping = _scheduler(stopping, search.jobs, resources, search.epochs, curves)
-        search.capacity = capacity_of(resources)
-        group = _Group(
-            search.jobs,
-            resources,
-            search.capacity,
-            _Data(shards, held, runs),
-            watcher,
-            search.stopping,
-            search,
-        )
-        return group.run().elsewhere
-
-
-def _scheduler(
+def early_stopping(
     stopping: Stopping | None,
     jobs: list[Job],
     resources: Resources,
     longest: int,
     curves: Sequence[Curve],
 ) -> EarlyStopping | None:
+    """The scheduler of a group of cells; None where none is to end early."""
     if stopping is None:
         return None
     kill = resources.workers == 1
@@ -204,61 +109,7 @@ def _scheduler(
     return scheduler
 
 
-def _has_ended(job: Job, events: _Events, stopping: bool) -> bool:
-    """Whether a job ended in this start. Its folder alone cannot tell: a result or an error may be
-    of an earlier one.
-    """
-    if job.folder in events.elsewhere | events.failed:
-        return True
-    return job.folder in events.ended and outcome(job.folder, stopping) is not None
-
-
-def _group_key(job: Job) -> str:
-    return job.cell.resources.model_dump_json()
-
-
-@contextmanager
-def _ray(
-    needs: list[Resources], address: str | None, held_bytes: int
-) -> Iterator[Callable[[Resources], Capacity]]:
-    """A connection to Ray, and the capacity there for cells of some resources."""
-    if address:
-        with connected(address):
-            yield ClusterCapacity
-        return
-    refuse(checks_of_ray())
-    cores, gpus = len(os.sched_getaffinity(0)), float(torch.cuda.device_count())
-
-    def capacity_of(resources: Resources) -> Capacity:
-        return Capacity(local_concurrency(resources, cores, gpus, get_system_memory()))
-
-    # An impossible group fails here, before any other has run for hours.
-    groups = [(resources, capacity_of(resources)()) for resources in needs]
-    cpus, memory = cpus_to_declare(groups), memory_to_declare(groups)
-    restarts = max(resources.ray_restarts for resources in needs)
-    hangs = [resources.hang_s for resources in needs]
-    hang_s = max(hangs) if all(hangs) else 0
-    store = store_to_declare(groups, AHEAD_BYTES, OBJECT_STORE_BYTES, free_shared_memory())
-    store += int(held_bytes / SHARE)
-    with own_ray(cpus, store, restarts, memory, hang_s), _started_workers():
-        yield capacity_of
-
-
-@contextmanager
-def _started_workers() -> Iterator[None]:
-    """Let trials have the workers that Ray starts at its own start. Tune gives them environment
-    variables, of clouds and of Ray Train, and so each a worker of its own; on this machine they
-    have those of this process without it.
-    """
-    before = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
-    class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
-    try:
-        yield
-    finally:
-        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = before
-
-
-class _Data(NamedTuple):
+class JobData(NamedTuple):
     """What the cells of a group read, and the folder that they write into."""
 
     shards: ShardSet
@@ -266,19 +117,29 @@ class _Data(NamedTuple):
     runs: Path
 
 
+class Ended(NamedTuple):
+    """Folders of jobs whose trials ended in this start: all, those whose trial had an error, and
+    those in which another driver is at work.
+    """
+
+    ended: set[Path]
+    failed: set[Path]
+    elsewhere: set[Path]
+
+
 @dataclass(frozen=True)
-class _Group:
+class JobGroup:
     """Jobs that need the same: those given, or those that ``search`` adds to them one by one."""
 
     jobs: list[Job]
     resources: Resources
     capacity: Capacity
-    data: _Data
+    data: JobData
     watcher: Watcher
     stopping: EarlyStopping | None = None
     search: CellSearch | None = None
 
-    def run(self) -> _Events:
+    def run(self) -> Ended:
         """Run them to their end.
 
         Raises:
@@ -287,7 +148,8 @@ class _Group:
         # Tune's own records; a stopped sweep goes on from the run folders.
         storage = self.data.runs / ".tune" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         with passing_folder(storage):
-            return self._run(storage)
+            events = self._run(storage)
+        return Ended(events.ended, events.failed, events.elsewhere)
 
     def _run(self, storage: Path) -> _Events:
         events = _Events(
