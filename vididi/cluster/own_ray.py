@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import ray_constants, services
+from ray._private import ray_constants, services, utils
 from ray._private import worker as ray_worker
 from ray._private.node import Node
 from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER, PROCESS_TYPE_RAYLET
@@ -56,6 +56,10 @@ _PATIENCE = {
     "RAY_gcs_server_port_wait_time_s": f"{START_S}",
     "RAY_agent_register_timeout_ms": f"{START_S * 1000}",
     "RAY_worker_register_timeout_seconds": f"{START_S}",
+    # In half of all starts the raylet calls its own object store before that listens, and calls
+    # again after 1 s (Ray 2.60).
+    "RAY_raylet_client_connect_timeout_milliseconds": "20",
+    "RAY_raylet_client_num_connect_attempts": f"{START_S * 50}",
 }
 # glibc gives large blocks back to the system, and gets them anew, zeroed, in each step: a tenth of
 # the ablation's. With these its processes keep them; numbers of the environment come first.
@@ -206,14 +210,19 @@ def _alone() -> Iterator[None]:
     """Without the processes that only clusters need: the server of the dashboard and of its APIs
     (which Ray starts without a dashboard too, and waits for), the monitor that asks for nodes, and
     the one that sends logs, which nobody asked for. They took half of the start's time, and 300 MB.
+    The agent of metrics and jobs, without which no raylet lives, serves nobody, as where Ray is
+    installed without a dashboard; a raylet waits for it to listen otherwise.
     """
     unneeded = ("start_api_server", "start_monitor", "start_log_monitor")
     before = {name: getattr(Node, name) for name in unneeded}
+    missing = utils.get_dashboard_dependency_error
     for name in unneeded:
         setattr(Node, name, lambda node, **options: None)
+    utils.get_dashboard_dependency_error = lambda: ImportError("a Ray of our own has none")
     try:
         yield
     finally:
+        utils.get_dashboard_dependency_error = missing
         for name, method in before.items():
             setattr(Node, name, method)
 
