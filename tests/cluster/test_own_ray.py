@@ -125,7 +125,6 @@ def test_nobody_else_can_reach_it_and_nothing_stays(
     heard = [found for pid in [driver.pid, *processes_of(str(folder))] for found in listening(pid)]
     assert {"gcs_server", "raylet"} <= {name for name, _ in heard}
     assert {ip for _, ip in heard} <= LOOPBACK
-    assert not [name for name, _ in heard if "Dashboard" in name]  # a raylet would wait for it
     paths = [p for p in folder.rglob("*") if p.is_socket()]
     assert paths
     assert max(len(os.fsencode(p)) for p in paths) <= 107

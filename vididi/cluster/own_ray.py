@@ -56,7 +56,7 @@ _PATIENCE = {
     "RAY_gcs_server_port_wait_time_s": f"{START_S}",
     "RAY_agent_register_timeout_ms": f"{START_S * 1000}",
     "RAY_worker_register_timeout_seconds": f"{START_S}",
-    # In half of all starts the raylet calls its own object store before that listens, and calls
+    # In 3 of 8 starts the raylet called its own object store before that listened, and called
     # again after 1 s (Ray 2.60).
     "RAY_raylet_client_connect_timeout_milliseconds": "20",
     "RAY_raylet_client_num_connect_attempts": f"{START_S * 50}",
@@ -210,8 +210,8 @@ def _alone() -> Iterator[None]:
     """Without the processes that only clusters need: the server of the dashboard and of its APIs
     (which Ray starts without a dashboard too, and waits for), the monitor that asks for nodes, and
     the one that sends logs, which nobody asked for. They took half of the start's time, and 300 MB.
-    The agent of metrics and jobs, without which no raylet lives, serves nobody, as where Ray is
-    installed without a dashboard; a raylet waits for it to listen otherwise.
+    The agent of metrics and jobs, without which no raylet lives, is told that there is no dashboard;
+    otherwise a raylet waits until it serves jobs.
     """
     unneeded = ("start_api_server", "start_monitor", "start_log_monitor")
     before = {name: getattr(Node, name) for name in unneeded}
