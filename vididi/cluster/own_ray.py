@@ -210,8 +210,8 @@ def _alone() -> Iterator[None]:
     """Without the processes that only clusters need: the server of the dashboard and of its APIs
     (which Ray starts without a dashboard too, and waits for), the monitor that asks for nodes, and
     the one that sends logs, which nobody asked for. They took half of the start's time, and 300 MB.
-    The agent of metrics and jobs, without which no raylet lives, is told that there is no dashboard;
-    otherwise a raylet waits until it serves jobs.
+    The agent of metrics and jobs, without which no raylet lives, is told that there is no
+    dashboard; otherwise a raylet waits until it serves jobs.
     """
     unneeded = ("start_api_server", "start_monitor", "start_log_monitor")
     before = {name: getattr(Node, name) for name in unneeded}
