@@ -49,10 +49,10 @@ from vididi.runs.forms import (
     RunResultForm,
     StoppedForm,
 )
+from vididi.values import load_quickly
 
 if TYPE_CHECKING:
     import pyarrow as pa
-from vididi.values import load_quickly
 
 # of a file that is read whole; the largest that a run writes, the list of too short videos, has a
 # few
