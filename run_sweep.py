@@ -14,9 +14,11 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__":  # before what is slow to import
+    from vididi.collector import one_program_runs
     from vididi.interrupts import catch_from_the_start
 
     catch_from_the_start()
+    one_program_runs()
 
 from vididi.commands.program import main as main
 

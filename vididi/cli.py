@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from vididi import __version__, interrupts
+from vididi import __version__, collector, interrupts
 
 if sys.argv[0].rpartition("/")[2] == "vididi" or __name__ == "__main__":
     interrupts.catch_from_the_start()  # before what is slow to import
+    collector.one_program_runs()
 
 from vididi.commands.arguments import COMMANDS, add_arguments
 from vididi.commands.cluster_files import CLUSTER, add_cluster

@@ -187,6 +187,32 @@ finally:
 """
 
 
+AT_REST = """
+import ray
+from vididi.cluster.own_ray import own_ray
+
+@ray.remote
+def collecting():
+    import gc
+    return gc.isenabled()
+
+with own_ray(1, 100 << 20):
+    print("collecting", ray.get(collecting.remote()))
+"""
+
+
+def test_the_collector_of_its_processes_rests_until_there_is_work(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_REST],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert "collecting False" in done.stdout, done.stderr[-3000:]
+
+
 def test_afterwards_another_cluster_is_reached_as_before(tmp_path: Path) -> None:
     """One without tokens is asked for none."""
     environment = {name: v for name, v in os.environ.items() if not name.startswith("RAY_AUTH")}

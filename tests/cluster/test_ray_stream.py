@@ -1,4 +1,7 @@
+import gc
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -90,6 +93,44 @@ def test_large_batches_make_small_tasks(ray_session, shards, plan, monkeypatch):
     assert [batch.rows.tolist() for batch in stream.ray_stream(shards)(plan, 20)] == [
         plan[n].rows.tolist() for n in range(20, len(plan))
     ]
+
+
+def test_what_is_waited_for_comes_however_long_the_loop_rests_otherwise(
+    ray_session, shards, plan, monkeypatch
+):
+    from vididi.cluster import ray_stream as stream
+
+    monkeypatch.setattr(stream, "IDLE_S", 10_000.0)
+    monkeypatch.setattr(stream, "TASK_BATCHES", 2)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(lambda: len(list(stream.ray_stream(shards)(plan, 0))))
+        assert reading.result(timeout=120) == len(plan)
+
+
+@pytest.mark.parametrize("work", ["cell", "task of a stream"])
+def test_whatever_works_wakes_the_collector_of_its_process(work, monkeypatch):
+    """A Ray of our own starts processes whose collector rests."""
+    from vididi.cluster import ray_stream, train
+
+    def begun(*_):
+        raise InterruptedError
+
+    monkeypatch.setattr(train, "local_path", begun)
+    monkeypatch.setattr(ray_stream.ray, "get", begun)
+    begin = {
+        "cell": partial(train.work, {"folder": "somewhere"}, None),
+        "task of a stream": partial(
+            ray_stream._fetch, {"batch": np.arange(2)}, None, None, "a new one"
+        ),
+    }
+    gc.disable()
+    try:
+        with pytest.raises(InterruptedError):
+            begin[work]()
+        assert gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def test_a_stream_that_is_left_early_stops(ray_session, shards, plan, monkeypatch):

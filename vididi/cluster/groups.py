@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
@@ -30,6 +30,7 @@ from vididi.cluster.resources import (
     memory_to_declare,
     store_to_declare,
 )
+from vididi.collector import collector_at_rest
 from vididi.data.shards import ShardSet
 from vididi.runs.mirror import pull
 from vididi.runs.outcome import outcome
@@ -169,12 +170,13 @@ def _ray(
     hang_s = max(hangs) if all(hangs) else 0
     store = store_to_declare(groups, AHEAD_BYTES, OBJECT_STORE_BYTES, free_shared_memory())
     store += int(held_bytes / HELD_SHARE)
-    with ThreadPoolExecutor(1) as beside:
-        importing = beside.submit(import_module, "vididi.cluster.tune")
-        with own_ray(cpus, store, restarts, memory, hang_s):
+    with ThreadPoolExecutor(1) as beside, ExitStack() as entered:
+        with collector_at_rest():
+            importing = beside.submit(import_module, "vididi.cluster.tune")
+            entered.enter_context(own_ray(cpus, store, restarts, memory, hang_s))
             importing.result()
-            from vididi.cluster.capacity import Capacity
-            from vididi.cluster.tune import started_workers
+        from vididi.cluster.capacity import Capacity
+        from vididi.cluster.tune import started_workers
 
-            with started_workers():
-                yield lambda resources: Capacity(fit(resources))
+        entered.enter_context(started_workers())
+        yield lambda resources: Capacity(fit(resources))

@@ -61,6 +61,7 @@ _PATIENCE = {
     "RAY_raylet_client_connect_timeout_milliseconds": "20",
     "RAY_raylet_client_num_connect_attempts": f"{START_S * 50}",
 }
+_WORKERS = {"RAY_preload_python_modules": "vididi.cluster.worker_start"}
 # glibc gives large blocks back to the system, and gets them anew, zeroed, in each step: a tenth of
 # the ablation's. With these its processes keep them; numbers of the environment come first.
 _ALLOCATOR = {
@@ -68,6 +69,8 @@ _ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": f"{1 << 31}",
     "MALLOC_ARENA_MAX": "1",  # cells train in a thread, whose own arena would give them back
 }
+# Of the environment, where that does not say otherwise.
+_DEFAULTS = _PATIENCE | _WORKERS | _ALLOCATOR
 # Where gloo and NCCL listen for the other workers of a cell.
 _INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
@@ -99,7 +102,7 @@ def own_ray(
         "SPT_NOENV": "1",  # Ray's agents would write their titles over the mark
         # Libraries make temporary folders at their import, which a killed process leaves.
         "TMPDIR": str(folder / TEMPORARY),
-        **{name: os.environ.get(name, value) for name, value in (_PATIENCE | _ALLOCATOR).items()},
+        **{name: os.environ.get(name, value) for name, value in _DEFAULTS.items()},
     }
     with _environment({**values, **dict.fromkeys(_INTERFACES, "lo")}), _guarded(folder) as guardian:
         # Read once, of whatever Ray this process was connected to before.
@@ -179,7 +182,7 @@ def remove_left_behind() -> None:
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
     """These values for Ray and its children, and none of the others that would change them."""
-    names = (*_OVERRIDDEN, *_INTERFACES, *_PATIENCE, *_ALLOCATOR)
+    names = (*_OVERRIDDEN, *_INTERFACES, *_DEFAULTS)
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     os.environ.update(values)
     try:

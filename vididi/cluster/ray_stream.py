@@ -9,6 +9,7 @@ pixels through the object store costs several times as much.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,7 @@ from ray.exceptions import RayTaskError
 
 from vididi.cluster.connection import error_of_task
 from vididi.cluster.resources import AHEAD_BYTES
+from vididi.collector import wake_collector
 from vididi.data.layout import binary_parts, take
 from vididi.data.plan import Plan
 from vididi.data.shards import FrameReader, ShardSet
@@ -34,11 +36,13 @@ from vididi.errors import DataError
 
 # What a task reads at most: a few batches, some 64 MiB at 200 x 150 pixels.
 TASK_BATCHES, TASK_FRAMES = 8, 8192
-PAUSE_S = 0.02  # between steps of Ray Data's control loop; docs/log.md has what it saves
+# Between steps of Ray Data's control loop: where someone waits for a block, and where nobody does.
+WANTED_S, IDLE_S = 0.02, 0.1
 TASKS = 256  # of one execution: Ray Data sets them all up before the first runs, 1.3 ms each
 LEAD = 1 / 4  # of an execution's batches that are still to come when the next one is set up
 NODE = "ray.io/node-id"  # a label that Ray gives every node
 _READERS: dict[str, FrameReader] = {}
+_wanted = threading.Event()  # whether a stream of this process waits for a block
 
 
 def ray_stream(shards: ShardSet, depth: int = 4, threads: int = 2) -> Stream:
@@ -162,11 +166,16 @@ class _Execution:
 def _blocks(dataset: ray.data.Dataset) -> Generator[pa.Table, None, None]:
     """The blocks in order; what a task says of the data is raised as it was said."""
     try:
+        _wanted.set()  # already this call waits for the first
         for bundle in dataset.iter_internal_ref_bundles():
+            _wanted.clear()
             for block in bundle.block_refs:
                 yield ray.get(block)
+            _wanted.set()
     except RayTaskError as error:
         raise error_of_task(error) or error from None
+    finally:
+        _wanted.clear()
 
 
 class Pace(ExecutionCallback):
@@ -174,12 +183,15 @@ class Pace(ExecutionCallback):
 
     While the consumer is slower than the reader, as it should be, Ray 2.60's loop has nothing to
     wait for and turns without a pause: 40% of a core in the training process, and the interpreter
-    lock with it.
+    lock with it. A block that someone waits for comes as soon as it can.
     """
 
     def on_execution_step(self, executor: Any) -> None:
         """Sleep, after each step of the loop."""
-        time.sleep(PAUSE_S)
+        if _wanted.is_set():
+            time.sleep(WANTED_S)
+        else:
+            _wanted.wait(IDLE_S)
 
 
 def _set_up(context: ray.data.DataContext) -> None:
@@ -198,6 +210,7 @@ def _set_up(context: ray.data.DataContext) -> None:
 
 def _fetch(rows: dict[str, NDArray[np.int64]], reader: Any, plan: Any, token: str) -> pa.Table:
     """A row for each frame of the batches, in their order."""
+    wake_collector()
     # The reader's cache must outlive the task, so each worker process keeps one reader per data
     # set.
     if token not in _READERS:

@@ -26,6 +26,7 @@ from vididi.cluster.held import open_stream
 from vididi.cluster.meeting import torch_config
 from vididi.cluster.resources import worker_needs
 from vididi.cluster.worker_watch import say_why_ended, watched
+from vididi.collector import wake_collector
 from vididi.config import Config
 from vididi.data.shards import ShardSet
 from vididi.data.storage import as_folder
@@ -66,6 +67,7 @@ def work(job: Mapping[str, Any], context: Context) -> None:
     """Train the cell, or make the evaluation, of ``job``, as one of its workers; when its driver is
     asked to end, what is gone on from is written, and it ends here too.
     """
+    wake_collector()
     folder = local_path(job["folder"])
     with suppress(AskedToStop), hearing():
         say_why_ended(folder, context.rank)

@@ -7,6 +7,7 @@ from itertools import count, islice
 
 from rich.console import Console
 
+from vididi.collector import collector_at_rest
 from vididi.commands.arguments import overrides, parse_seeds
 from vididi.commands.inputs import named_shards
 from vididi.commands.paper_reading import changes_of, read_as
@@ -46,7 +47,8 @@ def plan(arguments: argparse.Namespace, console: Console) -> tuple[Sweep, list[C
     )
     excluded = 0 if searching else size(sweep, arguments.only, seeds) - len(cells)
     written = cells
-    cells = [cell.resolved() for cell in cells]
+    with collector_at_rest():  # the first imports torch
+        cells = [cell.resolved() for cell in cells]
     if arguments.command != "status":
         warn(console, written, cells, arguments)
     lines: list[str] = []

@@ -13,6 +13,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from vididi.cell_status import INTERRUPTED, CellState, cell_states
+from vididi.collector import collector_at_rest
 from vididi.commands.arguments import overrides
 from vididi.commands.cells import plan
 from vididi.commands.estimating import check_price, estimate_sweep
@@ -133,7 +134,8 @@ def baseline_of(arguments: argparse.Namespace, sweep: Sweep, cells: Sequence[Cel
 
 def run_grid(work: Workspace) -> tuple[int, list[Cell]]:
     """Exit status, and the cells."""
-    from vididi.cluster.driver import run_cells
+    with collector_at_rest():
+        from vididi.cluster.driver import run_cells
 
     return run_cells(work), work.cells
 
@@ -144,7 +146,8 @@ def search_and_confirm(work: Workspace, again: bool) -> tuple[int, list[Cell]]:
     Args:
         again: whether cells that failed are run again.
     """
-    from vididi.cluster.studies import only_search, run_search
+    with collector_at_rest():
+        from vididi.cluster.studies import only_search, run_search
 
     search = work.sweep.search
     known = finished_under(*(existing(text, "search.warm_start") for text in search.warm_start))
