@@ -1,7 +1,7 @@
 # make sweep: make the environment, install, run the ablation, print its table.
 # make test:  the same environment, the tests.
 # make fuzz:  damaged files of every kind, N=500 of each; make chaos: N=40 faults in running sweeps.
-# make bench: the figures of docs/performance.md as one table (ARGS=--quick: a look).
+# make bench: the figures of docs/performance.md as one table, 24 minutes (ARGS=--quick: a look).
 # make docs:  the site of docs/ in site/; make reference: the pages and the schema of docs/reference.
 
 VENV ?= .venv

@@ -1,6 +1,7 @@
 """Every figure of docs/performance.md, measured now, as one table of ratios: `make bench`.
 
     python benchmarks/bench.py --out benchmarks/results/performance.json
+    python benchmarks/bench.py --keep benchmarks/results      and the file of each, all it measured
     python benchmarks/bench.py --quick        small sizes and few turns: that each of them runs
 
 Each benchmark runs alone, one after the other; nothing else should.
@@ -90,17 +91,31 @@ def of_start(content: dict[str, Any]) -> Iterator[Row]:
     yield Row(what, "their packed sum", content["wall_over_packed"], "<= 1.05")
 
 
-# Script with arguments, those for a quick look, and what the rows are of its JSON.
+class Benchmark(NamedTuple):
+    """``script`` with its arguments, those for a quick look, what the rows are of its JSON, and the
+    name of the file that this is kept in.
+    """
+
+    script: str
+    quick: str
+    rows: Callable[[dict[str, Any]], Iterator[Row]]
+    file: str
+
+
 STEP = "train_step.py --objectives vicreg --size 32 --backbones"
-BENCHMARKS: tuple[tuple[str, str, Callable[[dict[str, Any]], Iterator[Row]]], ...] = (
-    ("memory_format.py", "--quick", of_memory_format),
-    (f"{STEP} r3d_18 --batch 2", "--steps 1", of_train_step),
-    (f"{STEP} r3d_tiny --batch 40", "--steps 1", of_train_step),
-    ("augmentation.py", "--quick", of_augmentation),
-    ("retrieval.py", "--quick", of_retrieval),
-    ("reading.py", "--quick", of_reading),
-    ("input_pipeline.py", "--quick", of_stream),
-    ("sweep_start.py", "--quick", of_start),
+BENCHMARKS = (
+    Benchmark("memory_format.py", "--quick", of_memory_format, "memory_format"),
+    Benchmark(
+        f"{STEP} r3d_18 --batch 2", "--steps 1", of_train_step, "train_step_cpu_r3d_18_small"
+    ),
+    Benchmark(
+        f"{STEP} r3d_tiny --batch 40", "--steps 1", of_train_step, "train_step_cpu_r3d_tiny_small"
+    ),
+    Benchmark("augmentation.py", "--quick", of_augmentation, "augmentation"),
+    Benchmark("retrieval.py", "--quick", of_retrieval, "retrieval"),
+    Benchmark("reading.py", "--quick", of_reading, "reading"),
+    Benchmark("input_pipeline.py", "--quick", of_stream, "input_pipeline"),
+    Benchmark("sweep_start.py", "--quick", of_start, "sweep_start"),
 )
 
 
@@ -112,17 +127,19 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", action="append", help="scripts by name, such as retrieval")
     parser.add_argument("--out", type=Path, help="a JSON file")
+    parser.add_argument("--keep", type=Path, help="a folder for the JSON file of each")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as place:
-        out = Path(place) / "measured.json"
-        for full, quick, rows_of in BENCHMARKS:
-            script, *options = shlex.split(f"{full} {quick}" if arguments.quick else full)
+        for one in BENCHMARKS:
+            script, *options = shlex.split(one.script)
             if arguments.only and script.removesuffix(".py") not in arguments.only:
                 continue
+            options += shlex.split(one.quick) if arguments.quick else []
+            out = (arguments.keep or Path(place)) / f"{one.file}.json"
             command = [sys.executable, str(HERE / script), *options, "--out", str(out)]
             subprocess.run(command, check=True)
-            rows += rows_of(json.loads(out.read_text()))
+            rows += one.rows(json.loads(out.read_text()))
     print("\n" + tabulate(rows, headers=("what", "over", "ratio", "aim"), floatfmt=".2f"))
     if arguments.out:
         content = {**measured_by(), "rows": [row._asdict() for row in rows]}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from vididi.cluster.groups import JobsRun
 from vididi.cluster.jobs import JobsLeft
-from vididi.data.shards import ShardSet
 from vididi.data.stream import local_stream
 from vididi.experiment import run_cell
 from vididi.loggers.choices import LOGGERS
@@ -23,10 +22,10 @@ def run_jobs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vididi.cluster.evaluations.run_jobs", run_here)
 
 
-def run_here(jobs: list[Any], shards: ShardSet, runs: Path, watcher: Any, *_: Any) -> JobsLeft:
+def run_here(jobs: list[Any], over: JobsRun) -> JobsLeft:
     for job in jobs:
-        watcher.started(job)
-        data = job.shards or shards
+        over.watcher.started(job)
+        data = job.shards or over.shards
         stream, context, run = local_stream(data), LocalContext(), job.folder.parents[1]
         if job.evaluation:
             task = make_task(run, job.evaluation, data, stream, context, print)
@@ -34,5 +33,5 @@ def run_here(jobs: list[Any], shards: ShardSet, runs: Path, watcher: Any, *_: An
             evaluate_run(run, task, entry.recipe, entry.untrained, loggers)
         else:
             run_cell(job.cell.config, job.record, job.folder, data, stream, context)
-        watcher.ended(job, 0)
+        over.watcher.ended(job, 0)
     return JobsLeft(set(), set())

@@ -22,6 +22,7 @@ from vididi.cell_status import INTERRUPTED
 from vididi.cluster import groups, tune
 from vididi.cluster.driver import report_stopping, run_cells
 from vididi.cluster.evaluations import Evaluation, make_evaluations
+from vididi.cluster.groups import JobsRun
 from vididi.cluster.jobs import Job, JobsLeft
 from vididi.cluster.studies import run_search
 from vididi.components import resolve
@@ -81,11 +82,11 @@ def jobs_of_two_groups(cell: Cell, folder: Path) -> list[Job]:
 
 
 def jobs_that(end: Callable[[Any], set[Path]]) -> Callable[..., JobsLeft]:
-    def run_jobs(jobs: list[Any], shards: ShardSet, runs: Path, watcher: Any, *_: Any) -> JobsLeft:
+    def run_jobs(jobs: list[Any], over: JobsRun) -> JobsLeft:
         (job,) = jobs
-        watcher.started(job)
+        over.watcher.started(job)
         elsewhere = end(job)
-        watcher.elsewhere(job) if elsewhere else watcher.ended(job, 0)
+        over.watcher.elsewhere(job) if elsewhere else over.watcher.ended(job, 0)
         return JobsLeft(elsewhere, set())
 
     return run_jobs
@@ -165,7 +166,7 @@ def test_after_an_interruption_no_other_cells_begin_although_one_was_stopped_bef
     monkeypatch.setattr("vididi.cluster.tune.JobGroup.run", interrupted)
     jobs[0].folder.mkdir()
     (jobs[0].folder / "stopped.json").write_text(STOPPED)
-    groups.run_jobs(jobs, shards, tmp_path, SILENT)
+    groups.run_jobs(jobs, JobsRun(shards, tmp_path, SILENT))
     assert began == jobs[:1]
 
 
@@ -195,7 +196,7 @@ def test_after_an_interruption_no_other_jobs_begin_whatever_an_earlier_start_lef
 
     monkeypatch.setattr(groups, "_ray", lambda *_: nullcontext(lambda resources: None))
     monkeypatch.setattr("vididi.cluster.tune.JobGroup.run", interrupted)
-    left = groups.run_jobs(jobs, shards, tmp_path, SILENT)
+    left = groups.run_jobs(jobs, JobsRun(shards, tmp_path, SILENT))
     assert began == jobs[:1]
     assert left == JobsLeft(elsewhere=set(), interrupted={job.folder for job in jobs})
 
@@ -249,7 +250,7 @@ def test_groups_follow_each_other_while_their_jobs_end(
 
     monkeypatch.setattr(groups, "_ray", lambda *_: nullcontext(lambda resources: None))
     monkeypatch.setattr("vididi.cluster.tune.JobGroup.run", ended)
-    assert groups.run_jobs(jobs, shards, tmp_path, SILENT) == JobsLeft(set(), set())
+    assert groups.run_jobs(jobs, JobsRun(shards, tmp_path, SILENT)) == JobsLeft(set(), set())
     assert began == jobs
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from vididi.cell_status import report_unfinished
 from vididi.cluster.evaluations import Evaluation, make_evaluations
-from vididi.cluster.groups import run_jobs
+from vididi.cluster.groups import JobsRun, run_jobs
 from vididi.cluster.jobs import Job, JobsLeft
 from vididi.components import least_bytes
 from vididi.data.shards import ShardSet
@@ -54,15 +54,9 @@ def run_cells(work: Workspace) -> int:
             else []
         )
         with screen:
-            left = run_jobs(
-                list(jobs.values()),
-                work.shards,
-                work.runs,
-                ScreenWatcher(screen, ended),
-                work.address,
-                sweep.stopping,
-                curves,
-            )
+            watcher = ScreenWatcher(screen, ended)
+            over = JobsRun(work.shards, work.runs, watcher, work.address, sweep.stopping, curves)
+            left = run_jobs(list(jobs.values()), over)
 
     if sweep.stopping:
         report_stopping({**done, **{folder: job.cell for folder, job in jobs.items()}}, console)

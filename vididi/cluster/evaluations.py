@@ -15,7 +15,7 @@ from rich.console import Console
 from vididi.cell_resources import Resources
 from vididi.cell_status import report_unfinished
 from vididi.cluster.connection import connected
-from vididi.cluster.groups import run_jobs
+from vididi.cluster.groups import JobsRun, run_jobs
 from vididi.cluster.jobs import Job, JobsLeft
 from vididi.components import read_run_config
 from vididi.data.shards import ShardSet
@@ -75,7 +75,7 @@ def make_evaluations(
     """Make the evaluations that have not been made; one that fails does not stop the others.
 
     Args:
-        shards, runs, address: as for run_jobs.
+        shards, runs, address: as of JobsRun.
         loggers: by name, that show what is measured.
 
     Returns:
@@ -109,7 +109,7 @@ def make_evaluations(
         # While jobs run only local files are read: a store may be out of reach for a moment.
         watcher = ScreenWatcher(screen, partial(outcome, measured=has_new_result))
         with screen:
-            left = run_jobs(list(jobs.values()), shards, runs, watcher, address)
+            left = run_jobs(list(jobs.values()), JobsRun(shards, runs, watcher, address))
     return report_unfinished(jobs, console, ended, left.elsewhere, left.interrupted)
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
@@ -41,28 +42,58 @@ if TYPE_CHECKING:
     from vididi.cluster.capacity import Capacity
     from vididi.cluster.optuna_search import CellSearch
     from vididi.cluster.stopping import Curve
-    from vididi.cluster.tune import Ended
+    from vididi.cluster.tune import Ended, JobGroup
 
 
-def run_jobs(
-    jobs: Sequence[Job],
-    shards: ShardSet,
-    runs: Path,
-    watcher: Watcher,
-    address: str | None = None,
-    stopping: Stopping | None = None,
-    curves: Sequence[Curve] = (),
-) -> JobsLeft:
+@dataclass(frozen=True)
+class JobsRun:
+    """What one run of jobs works with, whether they are known or drawn.
+
+    Args:
+        shards: what they read. runs: the folder that they write into. watcher: who is told of them.
+        address: of a running cluster (``auto`` for the one this node belongs to); without it Ray
+            starts on this machine alone and is stopped at the end.
+        stopping: which cells end early, compared with each other and with ``curves``, of cells that
+            ended before.
+    """
+
+    shards: ShardSet
+    runs: Path
+    watcher: Watcher
+    address: str | None = None
+    stopping: Stopping | None = None
+    curves: Sequence[Curve] = ()
+
+    @contextmanager
+    def groups(self, needs: list[Resources]) -> Iterator[Callable[..., JobGroup]]:
+        """On a Ray that is there for jobs of some resources: makes their groups.
+
+        What is yielded takes jobs, their resources, the most epochs that one has, and the search
+        that adds to them, if one does.
+        """
+        holding = any(resources.hold_data for resources in needs)
+        with _ray(needs, self.address, self.shards.nbytes if holding else 0) as capacity_of:
+            from vididi.cluster.held import hold
+            from vididi.cluster.tune import JobData, JobGroup, early_stopping
+
+            held = hold(self.shards) if holding else None
+
+            def group_of(
+                jobs: list[Job], resources: Resources, epochs: int, search: CellSearch | None = None
+            ) -> JobGroup:
+                stop = early_stopping(self.stopping, jobs, resources, epochs, self.curves)
+                data = JobData(self.shards, held if resources.hold_data else None, self.runs)
+                capacity = capacity_of(resources)
+                return JobGroup(jobs, resources, capacity, data, self.watcher, stop, search)
+
+            yield group_of
+
+
+def run_jobs(jobs: Sequence[Job], over: JobsRun) -> JobsLeft:
     """Run every job to its end; what became of each is in its run folder.
 
     Jobs with equal resources run as one group, the groups one after the other. When one is
     interrupted, no other begins.
-
-    Args:
-        stopping: which cells end early, compared with each other and with ``curves``, of cells that
-            ended before.
-        address: of a running cluster (``auto`` for the one this node belongs to); without it Ray
-            starts on this machine alone and is stopped at the end.
 
     Returns:
         which jobs did not end, and why.
@@ -72,21 +103,15 @@ def run_jobs(
             ``resources.wait_s``.
     """
     left = JobsLeft(elsewhere=set(), interrupted={job.folder for job in jobs})
-    groups = [list(group) for _, group in groupby(sorted(jobs, key=_group_key), key=_group_key)]
-    needs = [group[0].cell.resources for group in groups]
-    holding = any(resources.hold_data for resources in needs)
-    with _ray(needs, address, shards.nbytes if holding else 0) as capacity_of:
-        from vididi.cluster.held import hold
-        from vididi.cluster.tune import JobData, JobGroup, early_stopping
-
-        held = hold(shards) if holding else None
-        for group, resources in zip(groups, needs, strict=True):
+    sets = [list(equal) for _, equal in groupby(sorted(jobs, key=_group_key), key=_group_key)]
+    needs = [equal[0].cell.resources for equal in sets]
+    with over.groups(needs) as group_of:
+        for group, resources in zip(sets, needs, strict=True):
             longest = max(job.cell.config.training.epochs for job in group)
-            stop = early_stopping(stopping, group, resources, longest, curves)
-            data = JobData(shards, held if resources.hold_data else None, runs)
-            became = JobGroup(group, resources, capacity_of(resources), data, watcher, stop).run()
+            became = group_of(group, resources, longest).run()
             left.elsewhere.update(became.elsewhere)
-            unended = {job.folder for job in group if not _has_ended(job, became, bool(stopping))}
+            early = over.stopping is not None
+            unended = {job.folder for job in group if not _has_ended(job, became, early)}
             left.interrupted.difference_update({job.folder for job in group} - unended)
             if unended:
                 break  # Tune returns normally when it is interrupted
@@ -96,39 +121,15 @@ def run_jobs(
     return left
 
 
-def run_drawn(
-    search: CellSearch,
-    resources: Resources,
-    shards: ShardSet,
-    runs: Path,
-    watcher: Watcher,
-    address: str | None = None,
-    stopping: Stopping | None = None,
-    curves: Sequence[Curve] = (),
-) -> set[Path]:
-    """Run the cells that a search draws until it draws no more.
-
-    Arguments and errors are those of run_jobs.
+def run_drawn(search: CellSearch, resources: Resources, over: JobsRun) -> set[Path]:
+    """Run the cells that a search draws until it draws no more. Errors are those of run_jobs.
 
     Returns:
         the folders that were left to another driver, which is at work there.
     """
-    with _ray([resources], address, shards.nbytes if resources.hold_data else 0) as capacity_of:
-        from vididi.cluster.held import hold
-        from vididi.cluster.tune import JobData, JobGroup, early_stopping
-
-        held = hold(shards) if resources.hold_data else None
-        search.stopping = early_stopping(stopping, search.jobs, resources, search.epochs, curves)
-        search.capacity = capacity_of(resources)
-        group = JobGroup(
-            search.jobs,
-            resources,
-            search.capacity,
-            JobData(shards, held, runs),
-            watcher,
-            search.stopping,
-            search,
-        )
+    with over.groups([resources]) as group_of:
+        group = group_of(search.jobs, resources, search.epochs, search)
+        search.stopping, search.capacity = group.stopping, group.capacity
         return group.run().elsewhere
 
 

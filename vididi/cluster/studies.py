@@ -12,7 +12,7 @@ from rich.console import Console
 
 from vididi.cell_status import INTERRUPTED, report_unfinished
 from vididi.cluster.driver import measured_epochs, report_stopping
-from vididi.cluster.groups import run_drawn
+from vididi.cluster.groups import JobsRun, run_drawn
 from vididi.cluster.jobs import Job
 from vididi.cluster.optuna_search import MOST_DRAWS, CellSearch, StoredStudy
 from vididi.dotted_keys import flatten, nest
@@ -258,17 +258,10 @@ def _run_drawn(work: Workspace, cells: CellSearch, watcher: ScreenWatcher) -> se
     curves = (
         [measured_epochs(folder, stopping.metric) for folder in cells.cells] if stopping else []
     )
+    curves = [curve for curve in curves if curve]
+    over = JobsRun(work.shards, work.runs, watcher, work.address, stopping, curves)
     with watcher.screen:
-        return run_drawn(
-            cells,
-            work.cells[0].resources,
-            work.shards,
-            work.runs,
-            watcher,
-            work.address,
-            stopping,
-            [curve for curve in curves if curve],
-        )
+        return run_drawn(cells, work.cells[0].resources, over)
 
 
 def retry_failed(study: StoredStudy, make: Callable[[Point, int], Job]) -> int:
