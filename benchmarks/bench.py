@@ -1,7 +1,7 @@
 """Every figure of docs/performance.md, measured now, as one table of ratios: `make bench`.
 
     python benchmarks/bench.py --out benchmarks/results/performance.json
-    python benchmarks/bench.py --keep benchmarks/results      and the file of each, all it measured
+    python benchmarks/bench.py --keep DIR     and the file of each there, with all that it measured
     python benchmarks/bench.py --quick        small sizes and few turns: that each of them runs
 
 Each benchmark runs alone, one after the other; nothing else should.

@@ -69,6 +69,24 @@ def test_a_process_is_woken_once() -> None:
     assert later
 
 
+def test_a_process_that_never_works_is_woken_too() -> None:
+    """As Ray's own actors are, which live as long as a sweep."""
+    code = (
+        "import gc, threading\n"
+        "def at_once(seconds, wake): t.append((seconds, wake)); return kept\n"
+        "t, kept = [], threading.Thread()\n"
+        "threading.Timer = at_once\n"
+        "import vididi.cluster.worker_start\n"
+        "print(gc.isenabled(), kept.daemon, 0 < t[0][0] <= 60)\n"
+        "t[0][1]()\n"
+        "print(gc.isenabled())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "True", "True", "True"]
+
+
 @pytest.mark.parametrize("program", [["run_sweep.py"], ["-m", "vididi.cli"]])
 def test_the_programs_say_that_they_run_alone(program: list[str], tmp_path: Path) -> None:
     """A program's own start, seen from a module that every start imports."""

@@ -105,12 +105,12 @@ def run_jobs(jobs: Sequence[Job], over: JobsRun) -> JobsLeft:
     left = JobsLeft(elsewhere=set(), interrupted={job.folder for job in jobs})
     sets = [list(equal) for _, equal in groupby(sorted(jobs, key=_group_key), key=_group_key)]
     needs = [equal[0].cell.resources for equal in sets]
+    early = over.stopping is not None
     with over.groups(needs) as group_of:
         for group, resources in zip(sets, needs, strict=True):
             longest = max(job.cell.config.training.epochs for job in group)
             became = group_of(group, resources, longest).run()
             left.elsewhere.update(became.elsewhere)
-            early = over.stopping is not None
             unended = {job.folder for job in group if not _has_ended(job, became, early)}
             left.interrupted.difference_update({job.folder for job in group} - unended)
             if unended:
