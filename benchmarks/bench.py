@@ -47,6 +47,17 @@ def of_memory_format(content: dict[str, Any]) -> Iterator[Row]:
         )
 
 
+def of_view_passes(content: dict[str, Any]) -> Iterator[Row]:
+    """Steps with as many passes as are in use, over two."""
+    for row in content["rows"]:
+        yield Row(
+            f"step of {row['backbone']}, {row['pixels']} px, {row['pairs']} pairs",
+            "a pass for each view",
+            row["one_over_two"] if row["in_use"] == "one" else 1.0,
+            "<= 1.03",
+        )
+
+
 def of_train_step(content: dict[str, Any]) -> Iterator[Row]:
     """Whole steps, views included."""
     settings = content["settings"]
@@ -105,6 +116,7 @@ class Benchmark(NamedTuple):
 STEP = "train_step.py --objectives vicreg --size 32 --backbones"
 BENCHMARKS = (
     Benchmark("memory_format.py", "--quick", of_memory_format, "memory_format"),
+    Benchmark("view_passes.py", "--quick", of_view_passes, "view_passes"),
     Benchmark(
         f"{STEP} r3d_18 --batch 2", "--steps 1", of_train_step, "train_step_cpu_r3d_18_small"
     ),

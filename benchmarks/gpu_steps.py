@@ -1,5 +1,5 @@
 """Ways to take a two-view training step on a GPU, by turns: the plain one, ours in float32 and
-bf16, in either memory format, compiled, and as a CUDA graph.
+bf16, in either memory format, both views in one pass, compiled, and as a CUDA graph.
 
     python benchmarks/gpu_steps.py --cases r3d_18:vicreg r3d_18:byol
     --out benchmarks/results/gpu_steps_r3d_18.json
@@ -36,6 +36,7 @@ from train_step import PAIR, Clock, Step, make_objective, our_views, plain_views
 
 from vididi.backbones import Backbone
 from vididi.backbones.memory_formats import OF_TORCH, MemoryFormat
+from vididi.backbones.view_passes import ViewPasses
 from vididi.objectives import OBJECTIVES
 
 WARM_UP = 2
@@ -44,13 +45,15 @@ PRINTED = ("backbone", "objective", "way", "ms", "over_plain", "over_bf16", "lef
 
 class Way(NamedTuple):
     """How a step is taken. ``views``: plain or ours. ``run``: eager, compiled (the backbones, which
-    all objectives share; heads and loss are small) or captured.
+    all objectives share; heads and loss are small) or captured. ``passes``: of the network for the
+    two views.
     """
 
     views: str
     precision: str
     layout: MemoryFormat
     run: str
+    passes: ViewPasses = "two"
 
 
 WAYS = {
@@ -58,6 +61,7 @@ WAYS = {
     "fp32": Way("ours", "fp32", "channels_last", "eager"),
     "bf16": Way("ours", "bf16", "channels_last", "eager"),
     "bf16_contiguous": Way("ours", "bf16", "contiguous", "eager"),
+    "bf16_one_pass": Way("ours", "bf16", "channels_last", "eager", "one"),
     "bf16_cuda_graph": Way("ours", "bf16", "channels_last", "captured"),
     "bf16_compiled": Way("ours", "bf16", "channels_last", "compiled"),
 }
@@ -156,6 +160,7 @@ class Case:
         layout = OF_TORCH[way.layout]
         network = make_objective(self.objective, self.backbone, self.videos, self.device)
         network.to(memory_format=layout)  # type: ignore[call-overload]
+        network.view_passes = way.passes
         sizes = self.setting.pixels, self.setting.frames
         views = (
             plain_views(self.clips, *sizes)

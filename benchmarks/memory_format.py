@@ -2,10 +2,11 @@
 
     python benchmarks/memory_format.py --out benchmarks/results/memory_format.json
 
-Forward and backward of VICReg on two views, the two formats by turns in one process; a row is the
-median over turns of the ratio of a turn. vididi/backbones/memory_formats.py has for each backbone
-the format that is faster in these rows, once and for all: no time that is measured while training
-decides anything.
+Forward and backward of VICReg on two views, in as many passes as are in use
+(vididi/backbones/view_passes.py), the two formats by turns in one process; a row is the median over
+turns of the ratio of a turn. vididi/backbones/memory_formats.py has for each backbone the format
+that is faster in these rows, once and for all: no time that is measured while training decides
+anything.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from statistics import median
 from typing import Any
 
 import torch
-from train_step import Clock, make_objective
+from train_step import make_objective, network_seconds
 
 from vididi.backbones import BACKBONES
 from vididi.backbones.memory_formats import OF_TORCH, fastest
+from vididi.backbones.view_passes import one_pass_is_faster
 from vididi.provenance import measured_by
 
 # Pixels, frames, pairs of clips.
@@ -48,14 +50,13 @@ def measure(
     for name, layout in OF_TORCH.items():
         objective = make_objective("vicreg", backbone, pairs, device)
         objective.to(memory_format=layout)  # type: ignore[call-overload]
+        if one_pass_is_faster(backbone, pairs * frames * size**2, device.type == "cuda"):
+            objective.view_passes = "one"
         steps[name] = objective, [view.contiguous(memory_format=layout) for view in views]
     ratios, seconds = [], {name: [] for name in steps}
     for turn in range(turns + 1):
-        for name, (objective, (a, b)) in steps.items():
-            clock = Clock(device)
-            with clock.part("forward"):
-                objective(a, b, torch.zeros(pairs, 2))["loss"].backward()
-            seconds[name].append(clock.seconds["forward"])
+        for name, (objective, layed_out) in steps.items():
+            seconds[name].append(network_seconds(objective, layed_out, device))
         if turn:  # the first chooses kernels and allocates
             ratios.append(seconds["channels_last"][-1] / seconds["contiguous"][-1])
     return {

@@ -7,10 +7,12 @@ Torch only; each step is taken apart into its parts.
     benchmarks/results/train_step_cuda.json
 
 The plain step is what a direct port does: torchvision's transforms clip by clip, cropped while the
-pixels are bytes, then float32, the default memory format. Ours augments the batch at once, has the
-backbone's memory format (vididi/backbones/memory_formats.py) and, with ``--precision bf16``, runs
-under autocast. Both have the same objective, backbone, optimiser and pair (1, 0), and are measured
-by turns in one process.
+pixels are bytes, then float32, the default memory format, torch's own choice of kernels, a pass of
+the network for each view. Ours augments the batch at once, has the backbone's memory format
+(vididi/backbones/memory_formats.py), asks for oneDNN's kernels on CPUs (cpu_kernels.py), takes both
+views in one pass where that is faster (view_passes.py) and, with ``--precision bf16``, runs under
+autocast. Both have the same objective, backbone, optimiser and pair (1, 0), and are
+measured by turns in one process.
 Utilisation is the arithmetic of the networks (counted by torch's FlopCounterMode, forward and
 backward) over time and over the speed of the faster of a large matrix product and a large 3D
 convolution of the same precision, measured in the same run.
@@ -35,7 +37,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from vididi.backbones import BACKBONES
+from vididi.backbones.cpu_kernels import ask_for_onednn
 from vididi.backbones.memory_formats import OF_TORCH, fastest
+from vididi.backbones.view_passes import one_pass_is_faster
 from vididi.draws import Use, key
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import LARS
@@ -129,6 +133,16 @@ def make_objective(name: str, backbone: str, videos: int, device: torch.device) 
     return make(network, width, **options).to(device).train()
 
 
+def network_seconds(objective: Objective, views: list[Tensor], device: torch.device) -> float:
+    """How long forward and backward of two views of pairs of clips take."""
+    clock = Clock(device)
+    with clock.part("forward"):
+        loss = objective(*views, torch.zeros(len(views[0]), 2))["loss"]
+    with clock.part("backward"):
+        loss.backward()
+    return sum(clock.seconds.values())
+
+
 def plain_views(clips: list[Tensor], size: int, frames: int) -> Callable[[Clock], list[Tensor]]:
     """torchvision's transforms with ViDiDi's list (E.1), one clip after another."""
     transform = of_torchvision(size)
@@ -186,9 +200,14 @@ def measure(
     ours = make_objective(name, backbone, videos, device)
     layout = OF_TORCH[fastest(backbone, arguments.size, device.type == "cuda")]
     ours.to(memory_format=layout)  # type: ignore[call-overload]
+    numbers = arguments.batch * arguments.frames * arguments.size**2
+    if one_pass_is_faster(backbone, numbers, device.type == "cuda"):
+        ours.view_passes = "one"
+    plain = make_objective(name, backbone, videos, device)
+    ask_for_onednn(plain, wanted=False)
     steps = {
         "plain": Step(
-            make_objective(name, backbone, videos, device),
+            plain,
             plain_views(clips, arguments.size, arguments.frames),
             starts,
             "fp32",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
 # Of the others each takes a minute. Reading has rows only where others' readers are installed.
-QUICK = ("memory_format", "train_step", "augmentation", "retrieval", "reading")
+QUICK = ("memory_format", "view_passes", "train_step", "augmentation", "retrieval", "reading")
 WORDS = ("step of r3d_tiny", "vicreg step of r3d_18", "augmentation", "retrieval")
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from vididi.backbones import BACKBONES, MINIMUM
 from vididi.backbones.memory_formats import OF_TORCH, fastest
+from vididi.backbones.view_passes import one_pass_is_faster
 from vididi.backbones.weights import WEIGHTS_OPTIONS, file_sha256
 from vididi.config import DEFAULT, ClipConfig, Closed, Component, Config, build_config, explain
 from vididi.data.sampling import SAMPLINGS, Sampling
@@ -58,9 +59,7 @@ def resolve(config: Config, workers: int = 1, gpu: bool = False) -> Config:
     sections = {kind: resolve_component(kind, getattr(config, kind)) for kind in COMPONENTS}
     sections["backbone"] = _pin_weights(sections["backbone"])
     config = config.model_copy(update=sections)
-    if config.training.memory_format == "auto":
-        found = {"memory_format": fastest(config.backbone.name, config.clip.size, gpu)}
-        config = config.model_copy(update={"training": config.training.model_copy(update=found)})
+    config = _choose_arithmetic(config, workers, gpu)
 
     state = _on_meta(config)
     with _about("objective", config.objective):
@@ -70,6 +69,36 @@ def resolve(config: Config, workers: int = 1, gpu: bool = False) -> Config:
     make_sampling(config)
     _check_views(config)
     return config
+
+
+def _choose_arithmetic(config: Config, workers: int, gpu: bool) -> Config:
+    """The configuration with what was measured to be faster, where it leaves that open.
+
+    Raises:
+        ConfigError: it asks for views in one pass, and they cannot be.
+    """
+    training, clip = config.training, config.clip
+    found: dict[str, str] = {}
+    if training.memory_format == "auto":
+        found["memory_format"] = fastest(config.backbone.name, clip.size, gpu)
+    against = _against_one_pass(config)
+    if training.view_passes == "auto":
+        pairs = training.batch_size // workers * (clip.per_video or 2) // 2
+        numbers = pairs * clip.frames * clip.size**2
+        one = not against and one_pass_is_faster(config.backbone.name, numbers, gpu)
+        found["view_passes"] = "one" if one else "two"
+    elif training.view_passes == "one" and against:
+        raise ConfigError(f"training.view_passes: 'one' is not valid with {against}")
+    return config.model_copy(update={"training": training.model_copy(update=found)})
+
+
+def _against_one_pass(config: Config) -> str:
+    """What of a configuration does not let both views be one batch; empty if nothing."""
+    if not OBJECTIVES[config.objective.name].takes_one_pass:
+        return f"objective {config.objective.name!r}, which embeds each view by itself"
+    if config.clip.view_length == "shrinking" and config.schedule.order:
+        return "clip.view_length 'shrinking', whose views have different lengths"
+    return ""
 
 
 def least_bytes(config: Config) -> int:
@@ -89,6 +118,7 @@ def _on_meta(config: Config) -> State:
     entries: tuple[Mapping[str, Any], ...] = (BACKBONES, OBJECTIVES, OPTIMISERS)
     made_of = (
         config.training.memory_format,
+        config.training.view_passes,
         *(part.model_dump_json() for part in parts),
         *(of[part.name] for of, part in zip(entries, parts, strict=True)),
     )
@@ -310,4 +340,5 @@ def build_state(config: Config, device: torch.device | None = None) -> State:
     if device is not None:
         objective.to(device)
     objective.to(memory_format=OF_TORCH[config.training.memory_format])  # type: ignore[call-overload]
+    objective.view_passes = "one" if config.training.view_passes == "one" else "two"
     return State(objective, make_optimiser(config.optimiser, objective))

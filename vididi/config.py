@@ -224,6 +224,11 @@ class TrainingConfig(Closed):
         description="of clips and weights in the network; auto: the one that was measured to be"
         " faster, of this backbone on CPUs or GPUs",
     )
+    view_passes: Annotated[Literal["auto", "one", "two"], Introduced("two")] = Field(
+        "auto",
+        description="of the network for the two views of a step; one: both at once, each normalised"
+        " by its own batch, so that rounding alone differs; auto: what was measured to be faster",
+    )
     checkpoint_epochs: int = Field(1, ge=1, description="a checkpoint after every this many epochs")
     checkpoint_steps: int | None = Field(
         None, ge=1, description="and after every this many steps, for epochs of hours"
@@ -314,10 +319,11 @@ class EvaluationConfig(Closed):
 
 
 # What changes no result, or its roundings alone: how often a checkpoint is written, how memory is
-# laid out, and what is measured on the way.
+# laid out, in how many passes views are embedded, and what is measured on the way.
 ON_THE_WAY = (
     ("training", "checkpoint_epochs"),
     ("training", "memory_format"),
+    ("training", "view_passes"),
     ("training", "checkpoint_steps"),
     ("evaluation", "online"),
 )

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vididi import checksums
+from vididi.backbones.cpu_kernels import ask_for_onednn
 from vididi.backbones.norm_by_order import keep_frames_statistics
 from vididi.description import KEY
 from vididi.encoders import Encoder
@@ -106,10 +107,11 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
 
 def _of_frames(encoder: Encoder) -> nn.Module:
     """The network for frames alone, without statistics of other orders, which a graph cannot choose
-    among.
+    among, and without what asks for kernels of torch on CPUs.
     """
     network = deepcopy(encoder.network)
     keep_frames_statistics(network)
+    ask_for_onednn(network, wanted=False)
     return network
 
 

@@ -17,6 +17,7 @@ from small_objectives import small_cases
 from torch import Tensor, nn
 
 from vididi.backbones import BACKBONES, known_orders
+from vididi.backbones.view_passes import ViewPasses
 from vididi.objectives import OBJECTIVES, Objective
 from vididi.optim import LARS
 from vididi.training.context import LocalContext
@@ -67,11 +68,13 @@ def pretrain(
     context: LocalContext,
     wrong_gather: Callable[[Tensor], Tensor] | None = None,
     norm: str = "shared",
+    passes: ViewPasses = "two",
 ) -> Result:
     """Three steps as the loop takes them: the optimiser is made before the objective is
     distributed.
     """
     alone = make_objective(case, norm)
+    alone.view_passes = passes
     optimiser = LARS(
         [p for p in alone.parameters() if p.requires_grad], lr=0.5, trust=0.02, weight_decay=1e-3
     )
@@ -158,6 +161,10 @@ def work(rank: int, folder: Path, cases: list[str]) -> None:
     results = {
         **{case: pretrain(case, context) for case in cases},
         **{f"{case} by order": pretrain(case, context, norm="per_order") for case in cases},
+        **{
+            f"{case} in one pass": pretrain(case, context, norm="per_order", passes="one")
+            for case in cases
+        },
         **{
             f"{wrong} {case}": pretrain(case, context, gather)
             for wrong, gather in WRONG_GATHERS.items()
@@ -250,6 +257,14 @@ def test_statistics_of_each_order_after_three_steps_are_the_same(
     assert all(count == [3, 1, 0] for count in counts.values())
     # Training is that of one set of statistics for all orders.
     assert_same(by_order["losses"], alone["losses"])
+
+
+def test_one_pass_for_both_views_is_a_pass_for_each(case: str, workers: list[Result]) -> None:
+    """Statistics of each order and BYOL's target network included, alone and on two workers."""
+    expected = pretrain(case, LocalContext(), norm="per_order")
+    alone = pretrain(case, LocalContext(), norm="per_order", passes="one")
+    for result in (alone, *(worker[f"{case} in one pass"] for worker in workers)):
+        assert_same(result, expected)
 
 
 def test_the_workers_agree_to_the_bit(case: str, workers: list[Result]) -> None:

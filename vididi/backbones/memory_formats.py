@@ -19,9 +19,7 @@ OF_TORCH: dict[str, torch.memory_format] = {
 }
 # Up to which side of a clip [pixels] contiguous is the faster one on CPUs; sides up to 112 were
 # measured (benchmarks/results/memory_format.json). Everywhere else it is channels_last.
-CONTIGUOUS_UP_TO = dict.fromkeys(
-    ("r3d_18", "r2plus1d_18", "s3d", "r3d_50", "r3d_101", "c2d_50", "i3d_50"), 112
-)
+CONTIGUOUS_UP_TO = {"r3d_18": 112}
 
 
 def fastest(backbone: str, size: int, gpu: bool) -> MemoryFormat:

@@ -49,6 +49,19 @@ def known_orders(*views: tuple[Tensor, int]) -> Iterator[None]:
         _known.reset(token)
 
 
+@contextmanager
+def also_known(batch: Tensor) -> Iterator[None]:
+    """Within it, a batch of several views is one of frames: who takes it apart knows their orders.
+
+    Where nothing is said of orders, nothing is.
+    """
+    token = _known.set((*_known.get(), (batch, 0)))
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
 def order_of(view: Tensor) -> int:
     """The order of a view; 0, which is frames, where nothing is said of orders.
 

@@ -65,6 +65,8 @@ class BYOL(Objective):
         scale: half: eq. 2 as printed (ViDiDi eq. 2); full: twice that.
     """
 
+    takes_one_pass = True
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -96,12 +98,12 @@ class BYOL(Objective):
     ) -> dict[str, Tensor]:
         """``loss`` (eq. 2), and ``target_std``, the spread of the target embeddings."""
         self.check_batch(view_a, view_b)
-        prediction_a, prediction_b = (
-            self.gather(self.predictor(self.projector(self.backbone(view))))
-            for view in (view_a, view_b)
+        prediction_a, prediction_b = map(
+            self.gather,
+            self.embed_both(view_a, view_b, self.backbone, self.projector, self.predictor),
         )
         with torch.no_grad():
-            target_a, target_b = (self.gather(self.target(view)) for view in (view_a, view_b))
+            target_a, target_b = map(self.gather, self.embed_both(view_a, view_b, self.target))
         loss = byol_regression(prediction_a, target_b) + byol_regression(prediction_b, target_a)
         return {"loss": self.factor * loss, "target_std": _spread(target_a)}
 

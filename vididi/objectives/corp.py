@@ -179,6 +179,7 @@ class _CORP(Objective):
 
     default_augment = "corp"
     default_sampling = "min_offset"
+    takes_one_pass = True
     # Clips that begin at the same frame have no order.
     samplings: ClassVar[tuple[str, ...]] = ("min_offset",)
 
@@ -197,9 +198,10 @@ class _CORP(Objective):
         self.task: Task = task
         self.projector = mlp(feature_width, hidden, out, hidden_layers)
 
-    def embed(self, view: Tensor) -> Tensor:
-        """``[B, C, T, H, W]`` -> ``[B, D]`` of unit length."""
-        return normalize(at_least_float32(self.projector(self.backbone(view))), dim=1)
+    def embed(self, view_a: Tensor, view_b: Tensor) -> tuple[Tensor, Tensor]:
+        """``[B, C, T, H, W]`` -> ``[B, D]`` of unit length, of each view."""
+        z_a, z_b = self.embed_both(view_a, view_b, self.backbone, self.projector)
+        return normalize(at_least_float32(z_a), dim=1), normalize(at_least_float32(z_b), dim=1)
 
     @staticmethod
     def check_starts(starts: Tensor | None, videos: int) -> Tensor:
@@ -278,7 +280,7 @@ class CORPf(_CORP):
         if starts.shape[1] != 2:
             raise ValueError(f"starts: {starts.shape[1]} clips of each video; CORP_f compares two")
 
-        z_a, z_b = self.embed(view_a), self.embed(view_b)
+        z_a, z_b = self.embed(view_a, view_b)
         terms: dict[str, Tensor] = {}
         # Which clip of the batch is the partner (eq. 5)?
         if self.task != "order":
@@ -376,7 +378,7 @@ class CORPm(_CORP):
                 f"view_a, view_b: {len(view_a)} and {len(view_b)} clips are not those of {videos}"
                 f" videos with {clips} clips each"
             )
-        z = self._by_clip(self.embed(view_a), self.embed(view_b), videos, clips)
+        z = self._by_clip(*self.embed(view_a, view_b), videos, clips)
         z = z.view(videos // self.group, self.group * clips, -1)
         logits = self.gather(self.relation(z[:, :, None], z[:, None, :]))
         starts = self.gather(starts.to(z.device).view(-1, self.group, clips))

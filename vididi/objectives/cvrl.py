@@ -78,6 +78,7 @@ class CVRL(Objective):
 
     default_augment = "cvrl"
     default_sampling = "interval"
+    takes_one_pass = True
 
     def __init__(
         self,
@@ -126,7 +127,7 @@ class CVRL(Objective):
 
     def _embed(self, view_a: Tensor, view_b: Tensor) -> tuple[Tensor, Tensor]:
         if not self.views_together:
-            return self.projector(self.backbone(view_a)), self.projector(self.backbone(view_b))
+            return self.embed_both(view_a, view_b, self.backbone, self.projector)
         if view_a.shape != view_b.shape:
             raise ValueError(
                 f"views_together: True is not valid for views of {view_a.shape[2]} and"

@@ -13,6 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from vididi.backbones.view_passes import ViewPasses, normalised_apart
+
 
 class Objective(nn.Module):
     """A self-supervised loss together with its heads and the backbone that it trains.
@@ -29,14 +31,17 @@ class Objective(nn.Module):
     default_clips: ClassVar[int] = 2
     max_clips: ClassVar[int] = 2  # per video
     samplings: ClassVar[tuple[str, ...]] = ()  # the ones that it can use; empty for any
+    takes_one_pass: ClassVar[bool] = False  # whether its forward has views embedded by embed_both
 
     backbone: nn.Module
     gather: Callable[[Tensor], Tensor]
+    view_passes: ViewPasses
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.gather = _identity
+        self.view_passes = "two"
 
     def forward(
         self, view_a: Tensor, view_b: Tensor, starts: Tensor | None = None
@@ -51,6 +56,26 @@ class Objective(nn.Module):
             scalars by name; ``loss`` is the one to minimise.
         """
         raise NotImplementedError
+
+    def embed_both(
+        self, view_a: Tensor, view_b: Tensor, *networks: nn.Module
+    ) -> tuple[Tensor, Tensor]:
+        """What comes of each view by these networks, one after the other; the first takes clips.
+
+        Each view is normalised by its own batch. With ``view_passes`` of ``one`` both go through at
+        once all the same, and only rounding differs (view_passes.py).
+        """
+
+        def embed(clips: Tensor) -> Tensor:
+            for network in networks:
+                clips = network(clips)
+            return clips
+
+        if self.view_passes == "two":
+            return embed(view_a), embed(view_b)
+        with normalised_apart(networks, view_a, view_b) as both:
+            z_a, z_b = embed(both).split([len(view_a), len(view_b)])
+        return z_a, z_b
 
     def after_step(self, step: int, steps: int) -> None:
         """Called after the optimiser's 0-based ``step`` of ``steps``.

@@ -67,6 +67,8 @@ class SimCLR(Objective):
         temperature: what similarities are divided by (ViDiDi eq. 1, E.3).
     """
 
+    takes_one_pass = True
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -87,8 +89,7 @@ class SimCLR(Objective):
     ) -> dict[str, Tensor]:
         """``loss`` (eq. 1), and ``accuracy`` of first views picking their partner."""
         self.check_batch(view_a, view_b)
-        z_a = self.gather(self.projector(self.backbone(view_a)))
-        z_b = self.gather(self.projector(self.backbone(view_b)))
+        z_a, z_b = map(self.gather, self.embed_both(view_a, view_b, self.backbone, self.projector))
         logits, partner = cross_view_logits(z_a, z_b, self.temperature)
         # The share of first views whose nearest second view is their own.
         accuracy = (logits.detach().argmax(dim=1) == partner).float().mean()

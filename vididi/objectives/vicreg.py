@@ -53,8 +53,12 @@ def variance_term(z: Tensor, gamma: float, eps: float) -> Tensor:
 def covariance_term(z: Tensor) -> Tensor:
     """Eq. 5: the squared off-diagonal covariances, summed, over D."""
     centred = z - z.mean(dim=0)
-    covariance = centred.T @ centred / (z.shape[0] - 1)
-    return (covariance.square().sum() - covariance.diagonal().square().sum()) / z.shape[1]
+    # The squares of centred.T @ centred, [D, D], have the same sum as those of centred @ centred.T,
+    # [B, B], as the trace of a product of four may be turned around; the smaller one is taken.
+    few = centred if len(z) < z.shape[1] else centred.T
+    squared = (few @ few.T).square().sum()
+    on_diagonal = centred.square().sum(dim=0).square().sum()
+    return (squared - on_diagonal) / (len(z) - 1) ** 2 / z.shape[1]
 
 
 class VICReg(Objective):
@@ -74,6 +78,8 @@ class VICReg(Objective):
         invariance_reduction: over dimensions; sum is as printed (ViDiDi eq. 3).
         halve_variance: the mean of both branches' hinges instead of their sum.
     """
+
+    takes_one_pass = True
 
     def __init__(
         self,
@@ -117,10 +123,7 @@ class VICReg(Objective):
     ) -> dict[str, Tensor]:
         """``loss`` (eq. 6), and its terms before their coefficients."""
         self.check_batch(view_a, view_b)
-        # Both views in one pass of the encoder would share batch statistics between the two orders;
-        # the paper's two streams have their own.
-        z_a = self.gather(self.projector(self.backbone(view_a)))
-        z_b = self.gather(self.projector(self.backbone(view_b)))
+        z_a, z_b = map(self.gather, self.embed_both(view_a, view_b, self.backbone, self.projector))
         terms = [
             factor * term
             for factor, term in zip(
