@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from vididi.backbones.backbone import Backbone
@@ -27,9 +28,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, width_in, T, H, W]`` -> ``[B, width_out, T', H', W']``."""
-        # In place: no gradient needs what a normalisation gave.
-        y = self.norm1(self.conv1(x)).relu_()
-        return self.norm2(self.conv2(y)).add_(self.shortcut(x)).relu_()
+        y = torch.relu(self.norm1(self.conv1(x)))
+        return torch.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
 class R3DTiny(Backbone):
@@ -40,7 +40,7 @@ class R3DTiny(Backbone):
         self.stem = nn.Sequential(
             nn.Conv3d(3, width, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2), bias=False),
             nn.BatchNorm3d(width),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
         )
         self.stages = nn.Sequential(
             Block(width, 2 * width, (2, 2, 2)),
