@@ -19,7 +19,7 @@ OF_TORCH: dict[str, torch.memory_format] = {
 }
 # Up to which side of a clip [pixels] contiguous is the faster one on CPUs; sides up to 112 were
 # measured (benchmarks/results/memory_format.json). Everywhere else it is channels_last.
-CONTIGUOUS_UP_TO = {"r3d_18": 112}
+CONTIGUOUS_UP_TO = {"r3d_18": 112, "r3d_101": 32}
 
 
 def fastest(backbone: str, size: int, gpu: bool) -> MemoryFormat:
