@@ -398,6 +398,11 @@ def save_state(state: State, folder: RunFolder) -> None:
     )
 
 
+def _saving(state: State, folder: RunFolder, context: Context) -> Callable[[], None]:
+    """What every worker calls for a checkpoint, which the first one writes."""
+    return partial(on_rank_0, folder.path, context, partial(save_state, state, folder))
+
+
 def _epoch_end(
     config: Config,
     state: State,
@@ -408,7 +413,7 @@ def _epoch_end(
     request: StopRequest,
 ) -> Callable[[dict, int], None]:
     watch = CollapseWatch()
-    save = partial(on_rank_0, folder.path, context, partial(save_state, state, folder))
+    save = _saving(state, folder, context)
 
     def keep(metrics: dict, epoch: int, saved: bool) -> None:
         assert recorder is not None
@@ -488,7 +493,7 @@ def _step_end(
     config: Config, state: State, folder: RunFolder, context: Context, request: StopRequest
 ) -> Callable[[], None]:
     every = config.training.checkpoint_steps
-    save = partial(on_rank_0, folder.path, context, partial(save_state, state, folder))
+    save = _saving(state, folder, context)
 
     def on_step() -> None:
         saved = every is not None and state.step % every == 0

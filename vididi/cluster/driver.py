@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from vididi.runs.outcome import DONE, finished, outcome, outcome_and_result, sto
 from vididi.runs.readers import read_metrics
 from vididi.runs.run_folder import RunFolder
 from vididi.screen import ScreenWatcher, SweepScreen
+from vididi.search import Stopping
 from vididi.sweep import VARIED, Cell, varied_keys
 from vididi.words import counted
 from vididi.workspace import Workspace
@@ -48,11 +50,7 @@ def run_cells(work: Workspace) -> int:
     ended = partial(outcome, stopping=sweep.stopping is not None)
     left = JobsLeft(set(), set())
     if jobs:
-        curves = (
-            [measured_epochs(folder, sweep.stopping.metric) for folder in done]
-            if sweep.stopping
-            else []
-        )
+        curves = curves_of(done, sweep.stopping)
         with screen:
             watcher = ScreenWatcher(screen, ended)
             over = JobsRun(work.shards, work.runs, watcher, work.address, sweep.stopping, curves)
@@ -140,6 +138,16 @@ def report_stopping(cells: dict[Path, Cell], console: Console) -> None:
         f"early stopping: {len(early)} of {counted(len(cells), 'cell')}, {saved} of {epochs_in_all}"
         f" saved ({share:.0%})"
     )
+
+
+def curves_of(folders: Iterable[Path], stopping: Stopping | None) -> list[list[dict[str, Any]]]:
+    """What runs that ended measured of the metric by which others are stopped; without those that
+    did not measure it, and none where nothing is stopped.
+    """
+    if stopping is None:
+        return []
+    curves = [measured_epochs(folder, stopping.metric) for folder in folders]
+    return [curve for curve in curves if curve]
 
 
 def measured_epochs(folder: Path, metric: str) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from vididi.cell_status import INTERRUPTED, report_unfinished
-from vididi.cluster.driver import measured_epochs, report_stopping
+from vididi.cluster.driver import curves_of, report_stopping
 from vididi.cluster.groups import JobsRun, run_drawn
 from vididi.cluster.jobs import Job
 from vididi.cluster.optuna_search import MOST_DRAWS, CellSearch, StoredStudy
@@ -255,10 +255,7 @@ def _take_up(
 def _run_drawn(work: Workspace, cells: CellSearch, watcher: ScreenWatcher) -> set[Path]:
     """Run the cells that the search draws; returns the folders that were left to another driver."""
     stopping = work.sweep.stopping
-    curves = (
-        [measured_epochs(folder, stopping.metric) for folder in cells.cells] if stopping else []
-    )
-    curves = [curve for curve in curves if curve]
+    curves = curves_of(cells.cells, stopping)
     over = JobsRun(work.shards, work.runs, watcher, work.address, stopping, curves)
     with watcher.screen:
         return run_drawn(cells, work.cells[0].resources, over)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from vididi.collector import collector_at_rest
 from vididi.commands.data_set import REJECTS, VIDEO_TIMEOUT_S
 from vididi.errors import ConfigError, DataError
 from vididi.terminal import PlainConsole, one_line
@@ -157,10 +158,11 @@ def _warnings(encoder: Encoder, shards: ShardSet | None) -> list[str]:
 
 def _opened(arguments: argparse.Namespace) -> tuple[Encoder, ShardSet | None]:
     """The encoder, with the statistics that its run was evaluated with, and the set of --in."""
-    from vididi.data.shards import ShardSet
-    from vididi.data.storage import as_folder
-    from vididi.encoders import Encoder
-    from vididi.training.context import device_kind
+    with collector_at_rest():
+        from vididi.data.shards import ShardSet
+        from vididi.data.storage import as_folder
+        from vididi.encoders import Encoder
+        from vididi.training.context import device_kind
 
     encoder = Encoder.load(arguments.encoder, device_kind(arguments.device))
     if arguments.shards is None:

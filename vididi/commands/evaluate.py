@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from vididi.collector import collector_at_rest
 from vididi.commands.arguments import add_grace, add_logger, grace_of, overrides
 from vididi.commands.inputs import run_at
 from vididi.config import validate
@@ -144,12 +145,13 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
     entry = validate(EvaluationEntry, values, "vididi evaluate")
     resources = _evaluation_resources(arguments)
     check_installed(loggers := arguments.logger or list(TENSORBOARD))
-    from vididi.components import read_run_config
-    from vididi.data.shards import ShardSet
-    from vididi.data.storage import as_folder
-    from vididi.prepared import ensure_prepared
-    from vididi.protocols.finished import find_encoders
-    from vididi.runs.mirror import pulled
+    with collector_at_rest():
+        from vididi.components import read_run_config
+        from vididi.data.shards import ShardSet
+        from vididi.data.storage import as_folder
+        from vididi.prepared import ensure_prepared
+        from vididi.protocols.finished import find_encoders
+        from vididi.runs.mirror import pulled
 
     encoders = [run for folder in arguments.folders for run in find_encoders(pulled(folder))]
     runs = _readable(encoders)

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from vididi.collector import collector_at_rest
 from vididi.errors import ConfigError
 from vididi.terminal import say
 
@@ -67,9 +68,10 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 def export_command(arguments: argparse.Namespace) -> int:
     """Write the encoder and its card, and push them; returns the exit status."""
     _check_places(arguments)
-    from vididi.encoders import Encoder
-    from vididi.exporting import export_encoder
-    from vididi.hub import check_repository, hub_api, hub_files, push_files, sizes_text
+    with collector_at_rest():
+        from vididi.encoders import Encoder
+        from vididi.exporting import export_encoder
+        from vididi.hub import check_repository, hub_api, hub_files, push_files, sizes_text
 
     api = None
     if arguments.push:

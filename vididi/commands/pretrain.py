@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vididi.cell_resources import Resources
+from vididi.collector import collector_at_rest
 from vididi.commands.arguments import add_grace, add_logger, grace_of, overrides
 from vididi.commands.estimating import (
     add_estimate,
@@ -80,14 +81,15 @@ def pretrain_command(arguments: argparse.Namespace) -> int:
     config = _read_config(arguments)
     loggers = arguments.logger or list(TENSORBOARD)
     check_installed(loggers)
-    from vididi.components import resolve
-    from vididi.data.stream import local_stream
-    from vididi.experiment import run_cell
-    from vididi.prepared import count_training_videos, ensure_prepared
-    from vididi.runs.mend import mend_run
-    from vididi.runs.mirror import local_path, pull
-    from vididi.screen import PrepareBar
-    from vididi.training.context import device_kind, local_context, rank_0_first
+    with collector_at_rest():
+        from vididi.components import resolve
+        from vididi.data.stream import local_stream
+        from vididi.experiment import run_cell
+        from vididi.prepared import count_training_videos, ensure_prepared
+        from vididi.runs.mend import mend_run
+        from vididi.runs.mirror import local_path, pull
+        from vididi.screen import PrepareBar
+        from vididi.training.context import device_kind, local_context, rank_0_first
 
     workers = int(os.environ.get("WORLD_SIZE", "1"))
     written, config = config, resolve(config, workers, device_kind(arguments.device) == "cuda")
