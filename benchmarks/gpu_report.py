@@ -25,7 +25,7 @@ STEPS = ("gpu_steps_r3d_18.json", "gpu_steps_r3d_50.json", "gpu_steps_compiled.j
 OTHERS = ("gpu_data.json", "gpu_cells.json")
 COMPARED = (
     *((way, "plain") for way in ("fp32", "bf16")),
-    *((way, "bf16") for way in ("bf16_contiguous", "bf16_cuda_graph", "bf16_compiled")),
+    *((f"bf16_{way}", "bf16") for way in ("contiguous", "one_pass", "cuda_graph", "compiled")),
 )
 COLUMNS = {
     "backbone": "backbone",

@@ -312,7 +312,7 @@ def main() -> int:
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
     parser.add_argument("--cases", nargs="+", required=True, metavar="BACKBONE:OBJECTIVE")
-    default = ["plain", "fp32", "bf16", "bf16_contiguous", "bf16_cuda_graph"]
+    default = ["plain", "fp32", "bf16", "bf16_contiguous", "bf16_one_pass", "bf16_cuda_graph"]
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=default)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=600, help="begin no case that ends later")
