@@ -79,8 +79,24 @@ def test_losses_and_gradients_equal_the_cpus(
 ) -> None:
     """float64 to 1e-9 and float32 to 1e-3 of the largest gradient of each parameter."""
     objective = make_objective(name)
-    loss, gradients = losses_and_gradients(objective, name, CUDA, dtype)
-    expected_loss, expected = losses_and_gradients(objective, name, CPU, dtype)
+    found = losses_and_gradients(objective, name, CUDA, dtype)
+    assert_close(found, losses_and_gradients(objective, name, CPU, dtype), tolerance)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_both_views_in_one_pass_equal_the_cpus_two(name: str) -> None:
+    objective = make_objective(name)
+    expected = losses_and_gradients(objective, name, CPU, torch.float64)
+    objective.view_passes = "one"
+    assert_close(losses_and_gradients(objective, name, CUDA, torch.float64), expected, 1e-9)
+
+
+Found = tuple[Tensor, dict[str, Tensor]]
+
+
+def assert_close(found: Found, wanted: Found, tolerance: float) -> None:
+    """Of the loss relative, of gradients by the largest of all."""
+    (loss, gradients), (expected_loss, expected) = found, wanted
     torch.testing.assert_close(loss, expected_loss, rtol=tolerance, atol=0)
     # Parameters in front of a normalisation have gradients of zero, give or take rounding.
     scale = max(float(g.abs().max()) for g in expected.values())
