@@ -10,20 +10,16 @@ time that is measured while training decides anything.
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
 from statistics import median
 from typing import Any, get_args
 
 import torch
 from by_turns import median_ratio
+from step_table import Case, run
 from train_step import make_objective, network_seconds
 
-from vididi.backbones import BACKBONES
 from vididi.backbones.memory_formats import OF_TORCH, fastest
 from vididi.backbones.view_passes import ViewPasses, one_pass_is_faster
-from vididi.provenance import measured_by
 
 # Pixels, frames, pairs of clips.
 TINY = ((32, 8, 8), (32, 8, 40), (64, 8, 16), (112, 8, 4), (112, 8, 16))
@@ -31,16 +27,14 @@ SMALL = ((32, 8, 2), (32, 8, 4), (32, 8, 8), (64, 8, 2), (64, 8, 4), (112, 8, 2)
 LARGE = ((112, 8, 8), (112, 8, 64), (224, 16, 16))
 
 
-def cases(backbone: str, gpu: bool) -> tuple[tuple[int, int, int], ...]:
+def cases(backbone: str, gpu: bool) -> tuple[Case, ...]:
     """What a backbone is measured on."""
     if gpu:
         return LARGE
     return TINY if backbone == "r3d_tiny" else SMALL
 
 
-def measure(
-    backbone: str, case: tuple[int, int, int], device: torch.device, turns: int
-) -> dict[str, Any]:
+def measure(backbone: str, case: Case, device: torch.device, turns: int) -> dict[str, Any]:
     """A row."""
     size, frames, pairs = case
     gpu = device.type == "cuda"
@@ -77,35 +71,14 @@ def measure(
 
 
 def main() -> None:
-    """Measure each backbone, print a line for each row, write to ``--out``."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """Measure each backbone; see run."""
+    run(
+        __doc__,
+        cases,
+        measure,
+        {"two_seconds": ("two passes s", ".3f"), "one_over_two": ("one over it", ".2f")},
+        turns=7,
     )
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--backbones", nargs="+", choices=BACKBONES, default=list(BACKBONES))
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
-    parser.add_argument("--quick", action="store_true", help="r3d_tiny alone, two turns")
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    device = torch.device(arguments.device)
-    backbones = ["r3d_tiny"] if arguments.quick else arguments.backbones
-    turns = 2 if arguments.quick else arguments.turns
-    rows = []
-    print("backbone      pixels frames pairs  two passes s  one over it  in use")
-    for backbone in backbones:
-        for case in cases(backbone, device.type == "cuda"):
-            row = measure(backbone, case, device, turns)
-            rows.append(row)
-            print(
-                f"{backbone:12} {row['pixels']:7} {row['frames']:6} {row['pairs']:5}"
-                f" {row['two_seconds']:13.3f} {row['one_over_two']:12.2f}  {row['in_use']}",
-                flush=True,
-            )
-    if arguments.out:
-        about = {**measured_by(), "threads": arguments.threads}
-        arguments.out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

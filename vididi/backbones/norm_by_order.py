@@ -55,11 +55,8 @@ def also_known(batch: Tensor) -> Iterator[None]:
 
     Where nothing is said of orders, nothing is.
     """
-    token = _known.set((*_known.get(), (batch, 0)))
-    try:
+    with known_orders(*_known.get(), (batch, 0)):
         yield
-    finally:
-        _known.reset(token)
 
 
 def order_of(view: Tensor) -> int:
